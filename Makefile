@@ -1,0 +1,42 @@
+# Every target sets itself up: the first run creates .venv and installs, the second starts at once.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# TensorFlow with CUDA where there is an NVIDIA driver, the CPU build elsewhere.
+TF     ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+STAMP  := $(VENV)/.installed-$(TF)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## create .venv with everything that the other targets need
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,$(TF)]'
+	@touch $@
+
+demo: $(STAMP)  ## six particles tune a network on handwritten digits, here and now
+	@$(BIN)/swarm run examples/digits.yaml --store demo.db --again
+
+test: $(STAMP)  ## lint, types and all tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff and mypy alone
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(STAMP)  ## let ruff put the code in order
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(STAMP)  ## the benchmarks, quick form
+	@$(BIN)/python benchmarks/speedup.py --quick && $(BIN)/python benchmarks/overhead.py --quick
+
+clean:  ## remove .venv and what the demo left
+	rm -rf $(VENV) demo.db demo.db-* demo.db.artifacts
