@@ -1,0 +1,66 @@
+"""Finds the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU, on Dask.
+
+Public names are imported when first used, so that ``import swarm`` costs milliseconds and no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Integer": "swarm.space",
+    "Real": "swarm.space",
+    "Choice": "swarm.space",
+    "Space": "swarm.space",
+    "PSO": "swarm.optimizers.pso",
+    "Random": "swarm.optimizers.random",
+    "Job": "swarm.job",
+    "run": "swarm.runner",
+    "Trial": "swarm.trial",
+    "Evaluation": "swarm.trial",
+    "Result": "swarm.trial",
+    "Status": "swarm.trial",
+    "SwarmError": "swarm.errors",
+    "Infeasible": "swarm.errors",
+}
+__all__ = [
+    "PSO",
+    "Choice",
+    "Evaluation",
+    "Infeasible",
+    "Integer",
+    "Job",
+    "Random",
+    "Real",
+    "Result",
+    "Space",
+    "Status",
+    "SwarmError",
+    "Trial",
+    "__version__",
+    "run",
+]
+
+if TYPE_CHECKING:
+    from swarm.errors import Infeasible, SwarmError
+    from swarm.job import Job
+    from swarm.optimizers.pso import PSO
+    from swarm.optimizers.random import Random
+    from swarm.runner import run
+    from swarm.space import Choice, Integer, Real, Space
+    from swarm.trial import Evaluation, Result, Status, Trial
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'swarm' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,92 @@
+"""Every error that the package raises on purpose, named by what the caller does next.
+
+::
+
+    SwarmError
+    ├── InvalidInput              correct what was passed, then call again; nothing has changed
+    │   ├── InvalidSpace          … the search space
+    │   ├── InvalidOptimizer      … the optimizer's name or options
+    │   ├── InvalidJob            … the job or the job file
+    │   └── InvalidProblem        … the problem: it cannot be imported or pickled
+    ├── JobConflict               take another name, or submit the job that the name stands for
+    ├── JobNotFound               list the jobs of the store and take one of those
+    ├── StoreError
+    │   ├── StoreUnavailable      locked, read-only or away: mend it and try again
+    │   └── StoreTooNew           written by a later version: upgrade this package
+    ├── JournalMismatch           the journal does not follow from the job: run with the version that wrote it
+    ├── ClusterError
+    │   ├── SchedulerUnreachable  check the address, start the scheduler
+    │   └── NoSlots               start workers that offer GPU slots
+    ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
+    └── Interrupted               the run was stopped on request; resume it
+"""
+
+from __future__ import annotations
+
+
+class SwarmError(Exception):
+    """Base of all errors of this package; its text is one line that names the remedy."""
+
+
+class InvalidInput(SwarmError, ValueError):
+    """What was passed is wrong; nothing has changed, the corrected call works."""
+
+
+class InvalidSpace(InvalidInput):
+    """The search space is empty, reversed or otherwise impossible."""
+
+
+class InvalidOptimizer(InvalidInput):
+    """No such optimizer, no such option, or an option out of its range; or results told that were not asked."""
+
+
+class InvalidJob(InvalidInput):
+    """The job or the job file has an unknown key, a wrong type or a contradiction."""
+
+
+class InvalidProblem(InvalidInput):
+    """The problem cannot be imported, called or pickled."""
+
+
+class JobConflict(SwarmError):
+    """The name stands for another job, or another process is running it."""
+
+
+class JobNotFound(SwarmError):
+    """The store has no job of that name."""
+
+
+class StoreError(SwarmError):
+    """The store cannot be used."""
+
+
+class StoreUnavailable(StoreError):
+    """The store is locked, read-only or cannot be reached."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a later version of this package."""
+
+
+class JournalMismatch(SwarmError):
+    """Replaying the journal gave other trials than it holds."""
+
+
+class ClusterError(SwarmError):
+    """The Dask cluster cannot be used."""
+
+
+class SchedulerUnreachable(ClusterError):
+    """Nothing answers at the scheduler's address."""
+
+
+class NoSlots(ClusterError):
+    """The scheduler has no worker that offers a GPU slot."""
+
+
+class Infeasible(SwarmError):
+    """A training raises it for a configuration that cannot be built; the evaluation fails without training."""
+
+
+class Interrupted(SwarmError):
+    """The run was stopped on request and can be resumed."""

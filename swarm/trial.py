@@ -1,0 +1,183 @@
+"""What crosses the wire: trials, evaluations and results, as frozen dataclasses on the standard library alone.
+
+A :class:`Trial` is what an optimizer asks for. The search splits it into one :class:`Evaluation` per fold and
+repeat, the unit of work that one GPU slot runs, and a worker answers each with a :class:`Result`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Value = bool | int | float | str
+Params = Mapping[str, Value]
+Purpose = Literal["fitness", "test"]
+Isolation = Literal["process", "thread"]
+
+
+class Status(StrEnum):
+    """How an evaluation ended.
+
+    ``OK`` and ``FAILED`` are final. ``CRASHED`` (the training's process died) and ``LOST`` (its worker went away)
+    are for the search to decide: it runs the evaluation again, or turns it into ``FAILED``. ``CANCELLED`` was
+    asked for.
+    """
+
+    OK = "ok"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One configuration to try, as an optimizer asks for it.
+
+    Attributes:
+        id: Number of the trial within its search, unique.
+        params: Hyper-parameters by name, decoded.
+        generation: Generation that it belongs to (0 is the initial population).
+        member: Index of the particle or individual within its population.
+        fold: Cross-validation fold, or None for every fold that the job uses.
+        budget: Train up to this budget (epochs unless the problem says otherwise); None is the problem's own.
+        parent: Trial whose checkpoint the training starts from, or None.
+    """
+
+    id: int
+    params: Params
+    generation: int = 0
+    member: int = 0
+    fold: int | None = None
+    budget: float | None = None
+    parent: int | None = None
+
+
+def canonical(params: Params) -> str:
+    """Text that is equal for equal configurations: JSON, keys sorted, integers as integers, floats by repr.
+
+    Raises:
+        ValueError: A value is inf or NaN, which JSON does not know.
+    """
+    return json.dumps(dict(params), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A trial on one fold and one repeat: the unit of work that one GPU slot runs.
+
+    Build it with :meth:`of`, which derives the key and the seed. ``isolation`` and ``time_limit`` say how it is
+    run, not what it is, and are no part of the key.
+
+    Attributes:
+        key: Hex digest that names the work: archive key and Dask task key.
+        params: Hyper-parameters by name, decoded.
+        seed: Seed of the training, below 2**31, derived from the key.
+        budget: Train up to this budget; None is the problem's own.
+        fold: Cross-validation fold, 0 … 9.
+        repeat: Number of the repetition (another repeat, another seed).
+        purpose: ``fitness`` trains and validates; ``test`` trains and scores on the unseen test set.
+        parent: Key of the evaluation whose checkpoint the training starts from.
+        isolation: ``process`` runs in a fresh child process of the worker, ``thread`` in the worker's own thread.
+        time_limit: Wall-clock limit in seconds, or None.
+    """
+
+    key: str
+    params: Params
+    seed: int
+    budget: float | None = None
+    fold: int = 0
+    repeat: int = 0
+    purpose: Purpose = "fitness"
+    parent: str | None = None
+    isolation: Isolation = "process"
+    time_limit: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        problem: str,
+        params: Params,
+        *,
+        budget: float | None = None,
+        fold: int = 0,
+        repeat: int = 0,
+        purpose: Purpose = "fitness",
+        parent: str | None = None,
+        salt: str = "",
+        isolation: Isolation = "process",
+        time_limit: float | None = None,
+    ) -> Evaluation:
+        """The evaluation of ``params`` on the problem whose fingerprint is ``problem``.
+
+        ``salt`` sets evaluations apart that would otherwise be one and the same (a job that uses no archive).
+        The seed comes from the key, so that an answer from the archive is what training again would give.
+        """
+        parts = [problem, canonical(params), budget, fold, repeat, purpose, parent, salt]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
+        seed = int(key[:8], 16) & 0x7FFFFFFF
+        return cls(
+            key=key,
+            params=dict(params),
+            seed=seed,
+            budget=budget,
+            fold=fold,
+            repeat=repeat,
+            purpose=purpose,
+            parent=parent,
+            isolation=isolation,
+            time_limit=time_limit,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How an evaluation ended: ``status`` is OK if and only if there is a finite fitness.
+
+    Attributes:
+        key: Key of the evaluation.
+        status: How it ended.
+        fitness: What the training returned, in the problem's own direction; None unless OK.
+        metrics: Other numbers that the training returned, finite.
+        curve: What the training reported on the way, a mapping per report, in order.
+        seconds: Wall-clock seconds of the training.
+        start: When it started, seconds since the epoch on the worker's clock.
+        end: When it ended.
+        slot: Name of the worker slot that ran it.
+        error: One line that says why there is no fitness, with the traceback below it if there is one.
+
+    Raises:
+        ValueError: Status and fitness contradict each other.
+    """
+
+    key: str
+    status: Status
+    fitness: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[Mapping[str, float], ...] = ()
+    seconds: float = 0.0
+    start: float = 0.0
+    end: float = 0.0
+    slot: str = ""
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.status is Status.OK:
+            if self.fitness is None or not math.isfinite(self.fitness):
+                raise ValueError(f"a result that is OK needs a finite fitness, not {self.fitness!r}")
+        elif self.fitness is not None:
+            raise ValueError(f"a result that is {self.status} has no fitness, got {self.fitness!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready dictionary; :meth:`from_dict` reads it back."""
+        return {**asdict(self), "status": self.status.value, "curve": list(self.curve)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+        """The result that :meth:`to_dict` wrote."""
+        return cls(**{**data, "status": Status(data["status"]), "curve": tuple(data.get("curve", ()))})
