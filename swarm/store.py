@@ -1,0 +1,312 @@
+"""Jobs, journal and archive in SQL (SQLAlchemy Core): SQLite in WAL mode by default, PostgreSQL by URL.
+
+The journal of a job is an append-only list of events, numbered without gaps; the state of a search is its replay.
+The number is the primary key, so two processes that write one job's journal cannot both succeed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from swarm.errors import JobConflict, JobNotFound, StoreTooNew, StoreUnavailable
+from swarm.trial import Result
+
+SCHEMA = 1
+_BUSY_SECONDS = 5.0
+
+_tables = sa.MetaData()
+_meta = sa.Table(
+    "swarm_meta",
+    _tables,
+    sa.Column("name", sa.String(50), primary_key=True),
+    sa.Column("value", sa.String(50), nullable=False),
+)
+_jobs = sa.Table(
+    "swarm_jobs",
+    _tables,
+    sa.Column("name", sa.String(200), primary_key=True),
+    sa.Column("spec", sa.Text, nullable=False),
+    sa.Column("problem", sa.LargeBinary, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("status", sa.String(20), nullable=False),
+)
+_journal = sa.Table(
+    "swarm_journal",
+    _tables,
+    sa.Column("job", sa.String(200), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("time", sa.Double, nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+)
+_archive = sa.Table(
+    "swarm_archive",
+    _tables,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("job", sa.String(200), nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("result", sa.Text, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a journal: what happened, as plain JSON-ready data, and when (seconds since the epoch)."""
+
+    kind: str
+    data: dict[str, Any]
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job as the store keeps it: its specification, its pickled problem and how far it is.
+
+    ``status`` is ``new``, ``running``, ``stopped`` or ``finished``; a job whose process was killed stays ``running``.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    problem: bytes
+    created: float
+    status: str
+
+
+class Store:
+    """Where jobs, journals and the archive live.
+
+    Args:
+        url: An SQLAlchemy URL (``sqlite:///swarm.db``, ``postgresql://host/name``) or the path of an SQLite file.
+        create: Create the tables, and for SQLite the file, where there are none.
+
+    Raises:
+        StoreUnavailable: It cannot be opened: no such file, not writable, locked, not a database, no server.
+        StoreTooNew: It was written by a later version of this package.
+    """
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        self.url = store_url(url)
+        if not create and self.folder is not None and not self._file().exists():
+            raise StoreUnavailable(f"there is no store at {self._file()}; name one with --store")
+        self._engine = _engine(self.url)
+        try:
+            with self._failing_clearly():
+                self._set_up(create)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder beside an SQLite store for what is too large for it (``swarm.db.artifacts``); None elsewhere."""
+        url = make_url(self.url)
+        if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+            return None
+        return Path(url.database + ".artifacts").absolute()
+
+    def close(self) -> None:
+        """Close the connections; the store can be opened again."""
+        self._engine.dispose()
+
+    # --- jobs
+
+    def add_job(self, name: str, spec: dict[str, Any], problem: bytes) -> None:
+        """Write a new job.
+
+        Raises:
+            JobConflict: The name is taken.
+        """
+        row = {
+            "name": name,
+            "spec": json.dumps(spec),
+            "problem": problem,
+            "created": time.time(),
+            "status": "new",
+        }
+        with self._failing_clearly():
+            try:
+                with self._engine.begin() as connection:
+                    connection.execute(_jobs.insert(), row)
+            except sa.exc.IntegrityError:
+                raise JobConflict(f"the store already has a job {name!r}; take another name") from None
+
+    def job(self, name: str) -> StoredJob:
+        """The job of that name.
+
+        Raises:
+            JobNotFound: There is none.
+        """
+        with self._failing_clearly(), self._engine.connect() as connection:
+            row = connection.execute(sa.select(_jobs).where(_jobs.c.name == name)).one_or_none()
+        if row is None:
+            names = ", ".join(job.name for job in self.jobs()[-5:]) or "no job at all"
+            raise JobNotFound(f"the store {self.url} has no job {name!r}; it has {names}")
+        return _stored_job(row)
+
+    def jobs(self) -> list[StoredJob]:
+        """All jobs, oldest first."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return [_stored_job(row) for row in connection.execute(sa.select(_jobs).order_by(_jobs.c.created))]
+
+    def set_status(self, name: str, status: str) -> None:
+        """Note whether the job is running, stopped or finished."""
+        with self._failing_clearly(), self._engine.begin() as connection:
+            connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=status))
+
+    # --- journal and archive
+
+    def append(self, job: str, seq: int, events: Sequence[Event], results: Iterable[Result] = ()) -> None:
+        """Append events to a job's journal, and results to the archive, in one transaction.
+
+        Args:
+            job: Name of the job.
+            seq: Number of the first event: how many the journal holds already.
+            events: What happened.
+            results: Final results for the archive; where a key has one already, the first stays.
+
+        Raises:
+            JobConflict: The journal is longer than ``seq``: another process runs this job.
+            StoreUnavailable: Nothing was written; the same call may be made again.
+        """
+        lines = [
+            {
+                "job": job,
+                "seq": seq + i,
+                "time": e.time,
+                "kind": e.kind,
+                "data": json.dumps(e.data, allow_nan=False),
+            }
+            for i, e in enumerate(events)
+        ]
+        rows = [
+            {"key": r.key, "job": job, "created": r.end, "result": json.dumps(r.to_dict(), allow_nan=False)}
+            for r in results
+        ]
+        with self._failing_clearly():
+            try:
+                with self._engine.begin() as connection:
+                    if lines:
+                        connection.execute(_journal.insert(), lines)
+                    if rows:
+                        connection.execute(self._insert_new, rows)
+            except sa.exc.IntegrityError:
+                raise JobConflict(
+                    f"job {job!r} is being run by another process; wait for it, or stop it and resume"
+                ) from None
+
+    def events(self, job: str) -> Iterator[Event]:
+        """The job's journal in order, read in pieces."""
+        query = sa.select(_journal.c.kind, _journal.c.data, _journal.c.time)
+        query = query.where(_journal.c.job == job).order_by(_journal.c.seq)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            for kind, data, when in connection.execution_options(yield_per=1000).execute(query):
+                yield Event(kind, json.loads(data), when)
+
+    def result(self, key: str) -> Result | None:
+        """The archived result of that evaluation key, whichever job trained it."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            text = connection.execute(_ONE_RESULT, {"wanted": key}).scalar_one_or_none()
+        return None if text is None else Result.from_dict(json.loads(text))
+
+    # --- inside
+
+    def _file(self) -> Path:
+        return Path(make_url(self.url).database or "")
+
+    def _set_up(self, create: bool) -> None:
+        with self._engine.connect() as connection:
+            found = sa.inspect(connection).has_table(_meta.name)
+            version = connection.execute(sa.select(_meta.c.value)).scalar_one_or_none() if found else None
+        if version is not None and int(version) > SCHEMA:
+            raise StoreTooNew(
+                f"the store {self.url} has schema {version}, this version knows {SCHEMA}; upgrade dask-swarm"
+            )
+        if version is None:
+            if not create:
+                raise StoreUnavailable(f"{self.url} holds no dask-swarm store; name another with --store")
+            with self._engine.begin() as connection:
+                _tables.create_all(connection)
+                if connection.execute(sa.select(_meta.c.value)).first() is None:
+                    connection.execute(_meta.insert(), {"name": "schema", "value": str(SCHEMA)})
+
+    @property
+    def _insert_new(self) -> sa.Insert:
+        """An insert into the archive that leaves a row alone that is there already."""
+        if self._engine.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+            return pg_insert(_archive).on_conflict_do_nothing()
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        return sqlite_insert(_archive).on_conflict_do_nothing()
+
+    @contextmanager
+    def _failing_clearly(self) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.DBAPIError, sa.exc.ArgumentError, OSError) as error:
+            cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise StoreUnavailable(f"the store {self.url} cannot be used: {cause}{_remedy(cause)}") from error
+
+
+_ONE_RESULT = sa.select(_archive.c.result).where(_archive.c.key == sa.bindparam("wanted"))
+
+
+def store_url(text: str) -> str:
+    """An SQLAlchemy URL from a URL or from the path of an SQLite file.
+
+    Raises:
+        StoreUnavailable: It is a URL of a kind that is not supported.
+    """
+    if "://" not in text:
+        return f"sqlite:///{text}"
+    if text.startswith(("postgresql://", "postgres://")):
+        return "postgresql+psycopg://" + text.split("://", 1)[1]
+    if text.startswith(("sqlite://", "postgresql+")):
+        return text
+    raise StoreUnavailable(f"a store is sqlite:///FILE or postgresql://HOST/NAME, not {text!r}")
+
+
+def _engine(url: str) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        try:
+            return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        except ModuleNotFoundError as error:
+            raise StoreUnavailable(
+                f"a PostgreSQL store needs {error.name!r}; install it with: pip install 'dask-swarm[postgres]'"
+            ) from error
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _: Any) -> None:
+        # WAL: readers (`swarm show`) never wait for the writer. NORMAL survives the death of the process; after a
+        # power cut the last moments may be missing, and are trained again.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    return engine
+
+
+def _remedy(cause: str) -> str:
+    if "locked" in cause:
+        return "; another program holds it, close that or take another store"
+    if "readonly" in cause or "read-only" in cause or "ermission" in cause:
+        return "; make the file and its folder writable, or take another store"
+    if "unable to open" in cause:
+        return "; does its folder exist, and may you write there?"
+    if "not a database" in cause:
+        return "; name another file with --store"
+    return ""
+
+
+def _stored_job(row: Any) -> StoredJob:
+    return StoredJob(row.name, json.loads(row.spec), bytes(row.problem), row.created, row.status)

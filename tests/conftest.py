@@ -1,0 +1,59 @@
+"""Fixtures that start the real thing: SQLite files and a PostgreSQL server."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from swarm.store import Store
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server that was started for this session."""
+    pgserver = pytest.importorskip("pgserver", reason="no wheel of pgserver for this Python")
+    folder = tempfile.mkdtemp(prefix="pg-", dir="/tmp")  # a short path: sockets have no room for a long one
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs minds that there is no XDG_RUNTIME_DIR
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path) -> Iterator[str]:
+    """URL of an empty store, of each kind in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/swarm.db"
+        return
+    server = request.getfixturevalue("postgres")
+    name = f"swarm_{uuid.uuid4().hex[:12]}"
+    url = sa.make_url(server).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture
+def open_store(tmp_path) -> Iterator[Callable[..., Store]]:
+    """Opens SQLite stores by name in the test's folder, and closes them all at the end."""
+    opened: list[Store] = []
+
+    def open_one(name: str = "swarm") -> Store:
+        opened.append(Store(f"{tmp_path}/{name}.db"))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()

@@ -1,0 +1,125 @@
+"""What every store must do. A new kind of store is tested by being a parameter of the fixture ``store_url``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from swarm.errors import JobConflict, JobNotFound, StoreTooNew, StoreUnavailable
+from swarm.store import Event, Store
+from swarm.trial import Result, Status
+
+OK = Result(
+    key="k1",
+    status=Status.OK,
+    fitness=0.9,
+    metrics={"loss": 0.3},
+    curve=({"epoch": 0.0},),
+    seconds=2.5,
+    end=7.0,
+)
+FAILED = Result(key="k2", status=Status.FAILED, error="ValueError: no")
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store(store_url)
+    yield opened
+    opened.close()
+
+
+def test_a_job_is_read_back_as_it_was_written(store: Store) -> None:
+    store.add_job("a", {"space": {"x": {"integer": [1, 2]}}}, b"\x00code")
+    job = store.job("a")
+    assert (job.name, job.spec, job.problem, job.status) == (
+        "a",
+        {"space": {"x": {"integer": [1, 2]}}},
+        b"\x00code",
+        "new",
+    )
+
+
+def test_jobs_are_listed_oldest_first(store: Store) -> None:
+    for name in ("b", "a", "c"):
+        store.add_job(name, {}, b"")
+    assert [job.name for job in store.jobs()] == ["b", "a", "c"]
+
+
+def test_a_taken_name_is_refused_and_the_first_job_stays(store: Store) -> None:
+    store.add_job("a", {"seed": 1}, b"first")
+    with pytest.raises(JobConflict, match="another name"):
+        store.add_job("a", {"seed": 2}, b"second")
+    assert store.job("a").problem == b"first"
+
+
+def test_an_unknown_job_is_named_with_those_that_exist(store: Store) -> None:
+    store.add_job("digits", {}, b"")
+    with pytest.raises(JobNotFound, match="no job 'digit'.*digits"):
+        store.job("digit")
+
+
+def test_status_is_kept(store: Store) -> None:
+    store.add_job("a", {}, b"")
+    store.set_status("a", "finished")
+    assert store.job("a").status == "finished"
+
+
+def test_events_come_back_in_order_after_reopening(store: Store, store_url: str) -> None:
+    events = [Event("asked", {"id": number, "params": {"x": 0.1}}, float(number)) for number in range(2500)]
+    store.append("a", 0, events[:1])
+    store.append("a", 1, events[1:])
+    store.append("b", 0, events[:3])
+    again = Store(store_url)
+    assert list(again.events("a")) == events
+    again.close()
+
+
+def test_a_second_writer_of_one_journal_is_refused_and_writes_nothing(store: Store, store_url: str) -> None:
+    other = Store(store_url)
+    store.append("a", 0, [Event("asked", {"id": 0})])
+    with pytest.raises(JobConflict, match="another process"):
+        other.append("a", 0, [Event("asked", {"id": 0}), Event("asked", {"id": 1})], [OK])
+    assert len(list(store.events("a"))) == 1
+    assert store.result("k1") is None
+    other.append("a", 1, [Event("asked", {"id": 1})], [OK])  # the corrected call works
+    assert store.result("k1") == OK
+    other.close()
+
+
+def test_results_answer_by_key_whichever_job_wrote_them(store: Store) -> None:
+    store.append("a", 0, [Event("result", {"key": "k1"}), Event("result", {"key": "k2"})], [OK, FAILED])
+    assert store.result("k1") == OK
+    assert store.result("k2") == FAILED
+    assert store.result("k3") is None
+
+
+def test_the_first_result_of_a_key_sticks(store: Store) -> None:
+    store.append("a", 0, [Event("result", {"key": "k1"})], [OK])
+    later = Result(key="k1", status=Status.OK, fitness=0.1)
+    store.append("b", 0, [Event("result", {"key": "k1"})], [later])
+    assert store.result("k1") == OK
+
+
+def test_an_event_that_json_cannot_hold_is_refused_before_anything_is_written(store: Store) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        store.append("a", 0, [Event("asked", {"x": 1.0}), Event("asked", {"x": float("nan")})])
+    assert list(store.events("a")) == []
+
+
+def test_a_store_of_a_later_version_is_refused(store: Store, store_url: str) -> None:
+    store.close()
+    engine = sa.create_engine(store_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE swarm_meta SET value = '99'"))
+    engine.dispose()
+    with pytest.raises(StoreTooNew, match="schema 99.*upgrade"):
+        Store(store_url)
+
+
+def test_an_empty_database_is_no_store_unless_it_may_be_made_one(store_url: str) -> None:
+    with pytest.raises(StoreUnavailable):
+        Store(store_url, create=False)
+    Store(store_url).close()
+    Store(store_url, create=False).close()
