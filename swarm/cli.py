@@ -1,0 +1,183 @@
+"""The command ``swarm``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from swarm.errors import Interrupted, SwarmError
+from swarm.runner import STORE, Run, Where, free_name, resume, run
+
+if TYPE_CHECKING:
+    from swarm.terminal import Progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU.",
+)
+_out = Console()
+_err = Console(stderr=True)
+
+StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
+SlotsOption = Annotated[int | None, typer.Option("--slots", help="Trainings at a time on CPUs.", show_default=False)]
+GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs to use: all, or 0,1.", show_default=False)]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="Threads of one training on a CPU.", show_default=False)
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Train on the workers of this Dask scheduler.", show_default=False),
+]
+NameArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
+
+
+@app.command("run")
+def run_command(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    store: StoreOption = STORE,
+    slots: SlotsOption = None,
+    gpus: GpusOption = None,
+    threads: ThreadsOption = None,
+    scheduler: SchedulerOption = None,
+    name: Annotated[str | None, typer.Option(help="Another name than the file's.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the file's.", show_default=False)] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Use this many of the ten cross-validation folds.", show_default=False)
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="If the name is taken, run as name-2, name-3, … (the archive still answers)."),
+    ] = False,
+) -> None:
+    """Run a job file; the same job under the same name goes on where it was stopped."""
+    from swarm.job import Job
+
+    job = Job.from_file(job_file, name=name, seed=seed, folds=folds)
+    if again:
+        job = Job.from_file(job_file, name=free_name(job.name, store), seed=seed, folds=folds)
+    with _progress() as show:
+        found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store, on_change=show)
+    _print_result(found)
+
+
+@app.command("resume")
+def resume_command(
+    name: NameArgument,
+    store: StoreOption = STORE,
+    slots: SlotsOption = None,
+    gpus: GpusOption = None,
+    threads: ThreadsOption = None,
+    scheduler: SchedulerOption = None,
+) -> None:
+    """Go on with a run that was stopped or killed."""
+    with _progress() as show:
+        found = resume(name, store=store, on_change=show, where=Where(scheduler, slots, gpus, threads))
+    _print_result(found)
+
+
+@app.command("show")
+def show_command(
+    name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Name of the run; left out, list all.")] = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Show a run: the best, what each generation found and cost. Without a name, list the store's runs."""
+    from swarm.terminal import generation_table, summary
+
+    if name is None:
+        _list(store)
+        return
+    found = Run.load(name, store)
+    _out.print(generation_table(found.search))
+    _out.print(summary(found.search, found.status), soft_wrap=True)
+
+
+@app.command("export")
+def export_command(
+    name: NameArgument,
+    store: StoreOption = STORE,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="File to write; left out, standard output.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a run's trials as CSV, one row each."""
+    table = Run.load(name, store).history.to_csv(index=False)
+    if csv is None:
+        sys.stdout.write(table)
+        return
+    csv.write_text(table, encoding="utf-8")
+    _out.print(f"wrote {csv}")
+
+
+@app.command("worker")
+def worker_command(
+    scheduler: Annotated[str, typer.Argument(metavar="tcp://HOST:PORT", help="The scheduler's address.")],
+    gpus: GpusOption = None,
+    slots: SlotsOption = None,
+    threads: ThreadsOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default=False)] = None,
+) -> None:
+    """Offer this machine's GPUs to a scheduler, one worker process each, until Ctrl-C."""
+    import asyncio
+    import contextlib
+
+    from swarm.cluster import quiet_dask
+    from workers.slots import make_slots, serve
+
+    offered = make_slots(gpus, slots, threads)
+    quiet_dask()
+    _out.print(f"{len(offered)} slots for {scheduler}: {', '.join(slot.name for slot in offered)}; stop with Ctrl-C")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(scheduler, offered, host=host))
+
+
+def main() -> None:
+    """Entry point: errors that are ours are one line on standard error, exit code 2; an interrupted run exits 130."""
+    try:
+        app()
+    except Interrupted as stop:
+        _err.print(str(stop), style="yellow", highlight=False, soft_wrap=True)
+        sys.exit(130)
+    except SwarmError as error:
+        _err.print(f"swarm: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(2)
+
+
+def _progress() -> Progress:
+    from swarm.cluster import quiet_dask
+    from swarm.terminal import Progress
+
+    quiet_dask()
+    return Progress(_out)
+
+
+def _print_result(found: Run) -> None:
+    from swarm.terminal import summary
+
+    _out.print(summary(found.search, found.status), soft_wrap=True)
+    _out.print(f"more: swarm show {found.job.name} --store {found.store}", style="dim", soft_wrap=True)
+
+
+def _list(store: str) -> None:
+    from contextlib import closing
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from swarm.store import Store
+
+    table = Table()
+    for column in ("run", "problem", "optimizer", "status", "created"):
+        table.add_column(column)
+    with closing(Store(store, create=False)) as opened:
+        for job in opened.jobs():
+            when = datetime.fromtimestamp(job.created).strftime("%Y-%m-%d %H:%M")
+            table.add_row(job.name, job.spec["problem"]["name"], job.spec["optimizer"]["name"], job.status, when)
+    _out.print(table)

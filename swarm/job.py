@@ -1,0 +1,270 @@
+"""What a user submits: problem, search space, optimizer and how to run them, checked before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import keyword
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer
+from swarm.optimizers import OPTIMIZERS
+from swarm.optimizers.base import Optimizer
+from swarm.optimizers.folds import Folds
+from swarm.problem import Problem
+from swarm.space import Space
+from swarm.trial import Evaluation, Isolation, Purpose, Trial
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Stop(BaseModel):
+    """When to stop before the optimizer is done; the first rule that fires wins (METHODS X5).
+
+    Attributes:
+        target: Stop once the best fitness is at least this good.
+        evaluations: Stop after this many evaluations, however they were answered.
+        seconds: Stop asking after this much wall-clock time of one run.
+        idle_generations: Stop after this many generations in a row that trained nothing new.
+    """
+
+    model_config = _STRICT
+
+    target: float | None = None
+    evaluations: int | None = Field(None, ge=1)
+    seconds: float | None = Field(None, gt=0)
+    idle_generations: int | None = Field(None, ge=1)
+
+
+def _space(value: Any) -> Any:
+    return value if value is None or isinstance(value, Space) else Space.parse(value)
+
+
+def _optimizer(value: Any) -> Any:
+    """An optimizer from its name, or from ``{name: …, option: …}``."""
+    if isinstance(value, Optimizer):
+        return value
+    options = {"name": value} if isinstance(value, str) else value
+    if not isinstance(options, dict) or "name" not in options:
+        raise InvalidOptimizer(f"an optimizer is a name or {{name: PSO, particles: 6, …}}, not {value!r}")
+    options = dict(options)
+    name = options.pop("name")
+    if name not in OPTIMIZERS:
+        raise InvalidOptimizer(
+            f"there is no optimizer {name!r}{_guess(name, OPTIMIZERS)}; there are {', '.join(OPTIMIZERS)}"
+        )
+    known = [option.name for option in dataclasses.fields(OPTIMIZERS[name])]
+    for option in options:
+        if option not in known:
+            raise InvalidOptimizer(
+                f"optimizer {name} has no option {option!r}{_guess(option, known)}; it has {', '.join(known)}"
+            )
+    try:
+        return TypeAdapter(OPTIMIZERS[name]).validate_python(options)
+    except ValidationError as error:
+        raise _own(error) or InvalidOptimizer(f"optimizer {name}: {_first(error)}") from None
+
+
+class Job(BaseModel):
+    """One search: what to train, where to look, how to search.
+
+    Attributes:
+        name: Name of the run in the store; the same name with the same job resumes.
+        problem: A function ``train(params, ctx) -> float | dict``, a problem object, the name of a built-in problem
+            (``lenet4``), or where to find one (``package.module:name``, ``train.py:train``).
+        options: Arguments that make a problem of what ``problem`` names (built-in problems have some).
+        space: Hyper-parameters by name; left out, the problem's own.
+        optimizer: The method that searches.
+        direction: Whether a larger or a smaller fitness is better.
+        seed: Seed of the search. Trainings take theirs from their evaluation key.
+        isolation: ``process`` trains in a fresh child process; ``thread`` is for functions of milliseconds.
+        time_limit: Wall-clock limit of one training in seconds.
+        folds: How many of the ten cross-validation folds to use.
+        fold_mode: ``swarm`` runs one search per fold (the paper's protocol), ``mean`` takes the mean over folds.
+        repeats: Trainings per position and fold, at different seeds; the fitness is their mean.
+        archive: Answer positions that were already trained without training.
+        test: Score the best on the unseen test set at the end; None does so if the problem can.
+        stop: When to stop early.
+    """
+
+    model_config = ConfigDict(**_STRICT, protected_namespaces=())
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    problem: Any
+    options: dict[str, Any] = Field(default_factory=dict)
+    space: Annotated[Space | None, BeforeValidator(_space)] = None
+    optimizer: Annotated[Optimizer, BeforeValidator(_optimizer)]
+    direction: Literal["maximize", "minimize"] = "maximize"
+    seed: int = Field(0, ge=0, lt=2**63)
+    isolation: Isolation = "process"
+    time_limit: float | None = Field(None, gt=0)
+    folds: int = Field(1, ge=1, le=10)
+    fold_mode: Literal["swarm", "mean"] = "swarm"
+    repeats: int = Field(1, ge=1)
+    archive: bool = True
+    test: bool | None = None
+    stop: Stop = Stop()
+
+    _code: Problem = PrivateAttr()
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise _own(error) or InvalidJob(_first(error, Job)) from None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        code = self.problem if isinstance(self.problem, Problem) else Problem.of(self.problem, self.options)
+        space = self.space or (Space.parse(code.space) if code.space else None)
+        if space is None:
+            raise InvalidJob(f"job {self.name!r} has no search space; give one: space: {{name: {{integer: [1, 9]}}}}")
+        if self.test and not code.testable:
+            raise InvalidJob(f"problem {code.name} has no test(params, ctx), so there is no test score; leave test out")
+        if self.isolation == "thread" and self.time_limit is not None:
+            raise InvalidJob("a training in a thread cannot be stopped; a time_limit needs isolation: process")
+        object.__setattr__(self, "space", space)
+        object.__setattr__(self, "test", code.testable if self.test is None else self.test)
+        self._code = code
+        self.start()  # an optimizer that refuses the space does so now
+        return self
+
+    # --- what the search needs
+
+    @property
+    def code(self) -> Problem:
+        """The problem, pickled, with its name and fingerprint."""
+        return self._code
+
+    @property
+    def sign(self) -> int:
+        """Loss = sign × fitness: optimizers minimise."""
+        return 1 if self.direction == "minimize" else -1
+
+    def start(self) -> Optimizer:
+        """The optimizer, started on this job's space and seed."""
+        assert self.space is not None
+        if self.folds > 1 and self.fold_mode == "swarm":
+            return Folds(inner=self.optimizer, folds=self.folds).start(self.space, seed=self.seed)
+        return self.optimizer.start(self.space, seed=self.seed)
+
+    def evaluations(self, trial: Trial, purpose: Purpose = "fitness") -> list[Evaluation]:
+        """The evaluations of a trial: one per fold and repeat. A test score is one training per fold of the trial."""
+        own = self.folds > 1 and self.fold_mode == "swarm"
+        folds = [trial.fold or 0] if own or purpose == "test" else range(self.folds)
+        repeats = 1 if purpose == "test" else self.repeats
+        return [
+            Evaluation.of(
+                self._code.fingerprint,
+                trial.params,
+                budget=trial.budget,
+                fold=fold,
+                repeat=repeat,
+                purpose=purpose,
+                salt="" if self.archive else f"{self.name}/{trial.id}",
+                isolation=self.isolation,
+                time_limit=self.time_limit,
+            )
+            for fold in folds
+            for repeat in range(repeats)
+        ]
+
+    # --- in and out
+
+    def to_dict(self) -> dict[str, Any]:
+        """What makes this job this job, as plain data; the problem as its name and fingerprint."""
+        assert self.space is not None
+        return {
+            "name": self.name,
+            "problem": self._code.to_dict(),
+            "space": self.space.to_dict(),
+            "optimizer": {"name": type(self.optimizer).__name__, **dataclasses.asdict(self.optimizer)},
+            **self.model_dump(exclude={"name", "problem", "options", "space", "optimizer"}, mode="json"),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], code: bytes) -> Job:
+        """The job that :meth:`to_dict` described, with the pickled problem that the store kept."""
+        return cls(**{**data, "problem": Problem.from_dict(data["problem"], code)})
+
+    @classmethod
+    def from_file(cls, path: str | Path, **changes: Any) -> Job:
+        """Read a job file (YAML or JSON). A problem in a file is found relative to the job file.
+
+        Args:
+            path: The job file.
+            **changes: Fields to replace, such as ``folds=10``; None leaves a field as the file has it.
+
+        Raises:
+            InvalidInput: The file cannot be read, or a key, a type or a value is wrong; the text says which.
+        """
+        path = Path(path)
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidJob(f"cannot read the job file {path}: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            where = " ".join(str(error).split())
+            raise InvalidJob(f"{path} is not YAML: {where}") from None
+        if not isinstance(data, dict):
+            raise InvalidJob(f"{path} holds no job: expected lines like 'name: digits', 'problem: lenet4'")
+        data |= {name: value for name, value in changes.items() if value is not None}
+        options = data.get("options")
+        if isinstance(data.get("problem"), str) and (options is None or isinstance(options, dict)):
+            data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
+        try:
+            return cls(**data)
+        except InvalidInput as error:
+            raise type(error)(f"{path}: {error}") from None
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """What differs between this job and another's :meth:`to_dict`, as readable lines."""
+        return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in _differ(self.to_dict(), other)]
+
+
+def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return [
+            row
+            for name in {**mine, **theirs}
+            for row in _differ(mine.get(name), theirs.get(name), f"{where}.{name}" if where else name)
+        ]
+    return [] if mine == theirs else [(where, mine, theirs)]
+
+
+def _own(error: ValidationError) -> InvalidInput | None:
+    """The error of ours that pydantic wrapped, if its first complaint is one."""
+    cause = error.errors()[0].get("ctx", {}).get("error")
+    return cause if isinstance(cause, InvalidInput) else None
+
+
+def _first(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The first complaint of pydantic, in one line, with a guess where a key is unknown."""
+    complaint = error.errors()[0]
+    where = ".".join(str(part) for part in complaint["loc"] if not keyword.iskeyword(str(part)))
+    if complaint["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = Stop.model_fields if where.startswith("stop.") else model.model_fields if model else {}
+        return f"unknown key {where!r}{_guess(where.split('.')[-1], known)}; known are {', '.join(known)}"
+    if complaint["type"] == "missing":
+        return f"{where!r} is missing"
+    got = "" if complaint["type"] == "value_error" else f", got {complaint['input']!r}"
+    text = complaint["msg"].removeprefix("Value error, ")
+    return f"{where}: {text}{got}" if where and complaint["type"] != "value_error" else text
+
+
+def _guess(word: object, known: Any) -> str:
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,214 @@
+"""The contract of every search method: ask for trials, tell what came of them.
+
+To add a method write one file with one class, name the paper that it follows, and list it in
+:data:`swarm.optimizers.OPTIMIZERS`; the tests in ``tests/contract`` then hold it to this contract.
+``random.py`` is the example to start from.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Self
+
+import numpy as np
+
+from swarm.errors import InvalidOptimizer
+from swarm.space import Space
+from swarm.trial import Params, Trial
+
+
+@dataclass(kw_only=True)
+class Optimizer(ABC):
+    """A search method that minimises a loss by asking for trials and being told their losses.
+
+    The fields of a method are its options; :meth:`start` gives a copy that runs, and they can be reused::
+
+        optimizer = PSO(particles=6, generations=100).start(space, seed=7)
+        while not optimizer.done:
+            trial = optimizer.ask()
+            optimizer.tell(trial, loss(trial.params))
+        trial, loss = optimizer.best
+
+    A trial is *open* from ``ask`` until ``tell``. Any number may be open, and they are told in any order::
+
+        call                        open            then
+        start(space, seed=7)        –               best is None
+        ask() → trial 0             0               done is False
+        ask() → trial 1             0, 1
+        ask() → None                0, 1            nothing until more is told (a generation's barrier)
+        tell(trial 1, 0.25)         0               best is (trial 1, 0.25)
+        tell(trial 0, None)         –               trial 0 has failed: it can never be the best
+        ask() → None, done is True  –               no trial is open and none will come
+
+    Everything is a function of the options, ``start``'s arguments and the results told, never of a clock, of
+    the order in which a generation's results arrive, or of the number of workers. Memory does not grow with
+    the trials.
+
+    A subclass is a ``@dataclass(kw_only=True)`` whose fields are plain values. It checks them in
+    ``__post_init__`` and implements :meth:`_begin`, :meth:`_exhausted`, :meth:`_ask` and, unless results do
+    not matter to it, :meth:`_tell`.
+    """
+
+    _started = False
+
+    def start(self, space: Space, *, seed: int = 0, fold: int | None = None) -> Self:
+        """A fresh copy of these options that searches ``space``.
+
+        Args:
+            space: What to search.
+            seed: Root of all random numbers, 0 or more.
+            fold: Cross-validation fold that the trials are for, and a root of the random numbers; None is
+                every fold.
+
+        Raises:
+            InvalidOptimizer: The seed or fold is not 0 or more, or the options do not fit the space.
+        """
+        for name, value in (("seed", seed), ("fold", 0 if fold is None else fold)):
+            if not isinstance(value, Integral) or value < 0:
+                raise InvalidOptimizer(f"{name} must be an integer of at least 0, not {value!r}")
+        started = replace(self)
+        started._reset(space, int(seed), fold)
+        return started
+
+    def _reset(self, space: Space, seed: int, fold: int | None) -> None:
+        self._started = True
+        self._space, self._seed, self._fold = space, seed, fold
+        self._asked = 0
+        self._open: dict[int, Trial] = {}
+        self._best: tuple[Trial, float] | None = None
+        self._begin()
+
+    def ask(self) -> Trial | None:
+        """The next trial, or None: there is nothing until more is told, or ever (see :attr:`done`).
+
+        Raises:
+            InvalidOptimizer: The optimizer has not been started.
+        """
+        self._check_started()
+        trial = None if self._exhausted() else self._ask()
+        if trial is not None:
+            self._asked += 1
+            self._open[trial.id] = trial
+        return trial
+
+    def tell(self, trial: Trial, loss: float | None) -> None:
+        """Report what came of a trial.
+
+        Args:
+            trial: As :meth:`ask` returned it.
+            loss: To be minimised; None, inf or NaN if the evaluation failed.
+
+        Raises:
+            InvalidOptimizer: The trial is not open, or the optimizer has not been started; nothing has
+                changed.
+        """
+        self._check_started()
+        if self._open.get(trial.id) != trial:
+            raise InvalidOptimizer(
+                f"trial {trial.id} is not open: tell each trial once, as ask gave it, to the one that asked"
+            )
+        value = math.inf if loss is None or not math.isfinite(loss) else float(loss)
+        del self._open[trial.id]
+        if value < math.inf and (self._best is None or (value, trial.id) < (self._best[1], self._best[0].id)):
+            self._best = trial, value
+        self._tell(trial, value)
+
+    @property
+    def done(self) -> bool:
+        """Whether every asked trial has been told and no more will come."""
+        return self._started and not self._open and self._exhausted()
+
+    @property
+    def best(self) -> tuple[Trial, float] | None:
+        """The trial of the lowest loss (of these the lowest id) and its loss; None while none succeeded."""
+        return self._best if self._started else None
+
+    @property
+    def planned(self) -> int | None:
+        """Number of trials that will be asked in all, at most; None if unknown, or not started."""
+        return None
+
+    @property
+    def generational(self) -> bool:
+        """Whether each generation is asked after the one before is told; such a run depends on no completion order.
+
+        A search that stops early still completes the generation that it is in.
+        """
+        return False
+
+    def finalists(self) -> list[tuple[Trial, float]]:
+        """The trials whose scores are the result, with their losses: the best, if any has succeeded."""
+        return [] if self.best is None else [self.best]
+
+    def parents(self) -> set[int]:
+        """Ids of the trials whose checkpoints a later trial may start from, besides those that are open."""
+        return set()
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Set up the state of a run on ``self._space``; InvalidOptimizer if the options do not fit it."""
+
+    @abstractmethod
+    def _exhausted(self) -> bool:
+        """Whether :meth:`_ask` will never give another trial, whatever is told."""
+
+    @abstractmethod
+    def _ask(self) -> Trial | None:
+        """The next trial, made by :meth:`_trial`, or None until more is told. Not called once exhausted."""
+
+    def _tell(self, trial: Trial, loss: float) -> None:  # noqa: B027 - results need not matter to a method
+        """Take in the loss of an open trial: finite, or +inf if it failed. Never let +inf become a best."""
+
+    def _trial(
+        self,
+        params: Params,
+        *,
+        generation: int = 0,
+        member: int = 0,
+        budget: float | None = None,
+        parent: int | None = None,
+    ) -> Trial:
+        """The trial with the next id."""
+        return Trial(
+            id=self._asked,
+            params=params,
+            generation=generation,
+            member=member,
+            fold=self._fold,
+            budget=budget,
+            parent=parent,
+        )
+
+    def _rng(self, generation: int, index: int) -> np.random.Generator:
+        """Random numbers of one draw site: the same whoever draws elsewhere, earlier or later."""
+        return np.random.default_rng(np.random.SeedSequence([self._seed, self._fold or 0, generation, index]))
+
+    def _check_started(self) -> None:
+        if not self._started:
+            raise InvalidOptimizer(f"{type(self).__name__} has not been started: call start(space, seed=…) first")
+
+    def _check_integer(self, option: str, low: int) -> None:
+        """Refuse the option unless it is an integer of at least ``low``."""
+        value = getattr(self, option)
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+            raise InvalidOptimizer(f"{self._named(option)} must be an integer of at least {low}, not {value!r}")
+
+    def _check_real(self, option: str, low: float, high: float = math.inf, *, above: bool = False) -> None:
+        """Refuse the option unless it is a finite number from ``low`` (or above it) to ``high``."""
+        value = getattr(self, option)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not low <= value <= high or (above and value == low):
+            span = f"{'above' if above else 'from'} {low:g}" + (f" up to {high:g}" if high < math.inf else "")
+            raise InvalidOptimizer(f"{self._named(option)} must be a number {span}, not {value!r}")
+
+    def _check_one_of(self, option: str, *allowed: str) -> None:
+        """Refuse the option unless it is one of the allowed words."""
+        value = getattr(self, option)
+        if value not in allowed:
+            raise InvalidOptimizer(f"{self._named(option)} must be one of {', '.join(allowed)}, not {value!r}")
+
+    def _named(self, option: str) -> str:
+        return f"{type(self).__name__}: {option}"

@@ -1,0 +1,93 @@
+"""Cross-validation: one independent search per fold, interleaved.
+
+Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particle Swarm Optimization runs its
+whole swarm once per fold. Asking them in turn lets a slot that one fold's barrier leaves idle work for
+another fold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from swarm.errors import InvalidOptimizer
+from swarm.optimizers.base import Optimizer
+from swarm.trial import Trial
+
+
+@dataclass
+class Folds(Optimizer):
+    """As many independent runs of one optimizer as there are folds, asked in turn.
+
+    Trial number ``n`` of fold ``k`` has the id ``n · folds + k`` here, whatever the order in which the folds
+    are asked, and :attr:`Trial.fold` is ``k``.
+
+    Attributes:
+        inner: Options of the optimizer that every fold runs.
+        folds: Number of folds, 1 or more.
+
+    Raises:
+        InvalidOptimizer: ``folds`` is out of its range; at ``start``: a fold is given, or the inner optimizer
+            refuses.
+    """
+
+    inner: Optimizer
+    folds: int
+
+    def __post_init__(self) -> None:
+        self._check_integer("folds", low=1)
+
+    @property
+    def planned(self) -> int | None:
+        """Number of trials over all folds, at most."""
+        plans = [run.planned for run in self._runs] if self._started else [None]
+        return None if None in plans else sum(plan for plan in plans if plan is not None)
+
+    @property
+    def generational(self) -> bool:
+        """Whether the inner optimizer's trials come in generations."""
+        return self.inner.generational
+
+    def best_per_fold(self) -> list[tuple[Trial, float] | None]:
+        """The best trial of each fold and its loss, by fold; None where none has succeeded."""
+        self._check_started()
+        return [
+            None if run.best is None else (self._outward(run.best[0], fold), run.best[1])
+            for fold, run in enumerate(self._runs)
+        ]
+
+    def finalists(self) -> list[tuple[Trial, float]]:
+        """The best trial of each fold in which one has succeeded, and its loss."""
+        return [best for best in self.best_per_fold() if best is not None]
+
+    def parents(self) -> set[int]:
+        """Ids of the trials whose checkpoints a later trial of their fold may start from."""
+        self._check_started()
+        return {self._id(trial, fold) for fold, run in enumerate(self._runs) for trial in run.parents()}
+
+    def _begin(self) -> None:
+        if self._fold is not None:
+            raise InvalidOptimizer(f"Folds runs every fold itself: start it without fold={self._fold}")
+        self._runs = [self.inner.start(self._space, seed=self._seed, fold=fold) for fold in range(self.folds)]
+        self._turn = 0  # fold that is asked next
+
+    def _exhausted(self) -> bool:
+        return all(run.done for run in self._runs)
+
+    def _ask(self) -> Trial | None:
+        for _ in range(self.folds):
+            fold, self._turn = self._turn, (self._turn + 1) % self.folds
+            if (trial := self._runs[fold].ask()) is not None:
+                return self._outward(trial, fold)
+        return None
+
+    def _tell(self, trial: Trial, loss: float) -> None:
+        fold = trial.id % self.folds
+        parent = None if trial.parent is None else trial.parent // self.folds
+        self._runs[fold].tell(replace(trial, id=trial.id // self.folds, parent=parent), loss)
+
+    def _outward(self, trial: Trial, fold: int) -> Trial:
+        parent = None if trial.parent is None else self._id(trial.parent, fold)
+        return replace(trial, id=self._id(trial.id, fold), parent=parent)
+
+    def _id(self, local: int, fold: int) -> int:
+        return local * self.folds + fold

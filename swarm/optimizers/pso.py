@@ -1,0 +1,275 @@
+"""Parallel particle swarm optimisation, synchronous, with variants.
+
+Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particle Swarm Optimization: the
+swarm's initial state and equations 1 and 2, Algorithm 1 (serial, ``update="in_place"``) and the parallel
+algorithm (``update="sync"``). :meth:`PSO.report` is the variant of the LeNet-5 report. Stability: Poli, IEEE
+Trans. Evol. Comput. 13 (2009).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarm.errors import InvalidOptimizer
+from swarm.optimizers.base import Optimizer
+from swarm.trial import Trial
+
+Array = NDArray[np.float64]
+Velocity = Literal["uniform", "literal", "zero"]
+Bounds = Literal["clip", "reflect", "unbounded"]
+Local = Literal["personal", "iteration"]
+Update = Literal["sync", "in_place"]
+
+
+@dataclass(kw_only=True)
+class PSO(Optimizer):
+    """A swarm of particles in the unit cube, each drawn to its own best position and to that of the swarm.
+
+    A generation moves every particle once and evaluates it; its trials may all run at the same time, and
+    ``ask`` gives None until the last of them is told. Only then, in the order of the particles, are the bests
+    updated, and only by strictly better losses. Random numbers belong to a generation and a particle, so
+    that any number of workers gives the same run::
+
+        optimizer = PSO(particles=6, generations=100).start(space, seed=7)
+        while not optimizer.done:
+            trial = optimizer.ask()
+            optimizer.tell(trial, loss(trial.params))
+
+    While no trial has succeeded there is nothing to be drawn to, and every particle starts anew at random. A
+    particle without a best of its own is drawn to the swarm's alone.
+
+    Attributes:
+        particles: Size s of the swarm.
+        generations: Number G of moves after the initial evaluation: s·(G + 1) trials.
+        inertia: Share w of the velocity that is kept, 0 to 1.
+        cognitive: Greatest pull φ_p towards the particle's own best.
+        social: Greatest pull φ_g towards the swarm's best.
+        velocity: Initial velocity, per dimension with bounds b_l and b_u: ``uniform`` in ±(b_u − b_l),
+            ``literal`` between b_l and b_u themselves (of the logarithms if logarithmic; 0 and n for n
+            options), or ``zero``.
+        bounds: Where a particle leaves the cube: ``clip`` puts it on the wall and stops that component,
+            ``reflect`` lets it bounce, ``unbounded`` lets it go and clips what is trained.
+        max_velocity: Largest step per dimension, as a share of its range, or None.
+        local: What φ_p pulls to: the ``personal`` best, or the best of the last ``iteration``.
+        update: ``sync`` updates the bests after a generation; ``in_place`` after each particle, so that the
+            next one already sees them: one trial at a time.
+        stop_velocity: Stop once every particle moves less than this (Euclidean norm, in the cube), or None.
+
+    Raises:
+        InvalidOptimizer: An option is out of its range, or the swarm would not settle and the options need it
+            to.
+    """
+
+    particles: int = 6
+    generations: int = 100
+    inertia: float = 0.5
+    cognitive: float = 0.5
+    social: float = 0.5
+    velocity: Velocity = "uniform"
+    bounds: Bounds = "clip"
+    max_velocity: float | None = None
+    local: Local = "personal"
+    update: Update = "sync"
+    stop_velocity: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check_integer("particles", low=1)
+        self._check_integer("generations", low=0)
+        self._check_real("inertia", 0, 1)
+        self._check_real("cognitive", 0)
+        self._check_real("social", 0)
+        self._check_one_of("velocity", *get_args(Velocity))
+        self._check_one_of("bounds", *get_args(Bounds))
+        self._check_one_of("local", *get_args(Local))
+        self._check_one_of("update", *get_args(Update))
+        for option in ("max_velocity", "stop_velocity"):
+            if getattr(self, option) is not None:
+                self._check_real(option, 0, above=True)
+        self._check_stability()
+
+    def _check_stability(self) -> None:
+        """Refuse what relies on a swarm that settles if its second moments do not shrink."""
+        radius = spectral_radii(self.inertia, self.cognitive, self.social)[1]
+        remedy = f"(spectral radius {radius:.4f}): lower inertia, cognitive or social, or"
+        if self.stop_velocity is not None and radius >= 1 - 1e-9:
+            raise InvalidOptimizer(f"PSO: the swarm may never slow to stop_velocity {remedy} leave that out")
+        if self.bounds == "unbounded" and radius > 1 + 1e-9:
+            raise InvalidOptimizer(f"PSO: unbounded particles fly away {remedy} take bounds clip or reflect")
+
+    @classmethod
+    def report(cls) -> PSO:
+        """The variant of the LeNet-5 report: 5 particles, φ = 2 and 2, at rest at first, 20 evaluations each.
+
+        Its criterion norm(v) < ε is left out: with these constants the swarm is on the edge of stability.
+        """
+        return cls(particles=5, generations=19, inertia=0.5, cognitive=2.0, social=2.0, velocity="zero")
+
+    @property
+    def generational(self) -> bool:
+        """True: a generation is asked after the one before is told."""
+        return True
+
+    @property
+    def planned(self) -> int | None:
+        """s·(G + 1) trials, fewer if ``stop_velocity`` is reached."""
+        return self.particles * (self.generations + 1) if self._started else None
+
+    def _begin(self) -> None:
+        shape = self.particles, self._space.dimensions
+        self._x: Array = np.zeros(shape)  # positions, in the cube
+        self._v: Array = np.zeros(shape)  # velocities, per generation
+        self._loss: Array = np.full(self.particles, math.inf)  # of the positions
+        self._personal: Array = np.zeros(shape)  # best position of each particle, if its loss is finite
+        self._personal_loss: Array = np.full(self.particles, math.inf)
+        self._swarm: Array = np.zeros(shape[1])  # best position of all, if its loss is finite
+        self._swarm_loss = math.inf
+        self._iteration: Array | None = None  # best position of the last generation that has one
+        self._generation = self._next = self._told = 0  # the next particle to move; told of this generation
+        self._settled = False
+
+    def _exhausted(self) -> bool:
+        return self._settled or self._generation > self.generations
+
+    def _ask(self) -> Trial | None:
+        i = self._next
+        if i == self.particles or (self.update == "in_place" and self._told < i):
+            return None
+        if self._generation == 0 or math.isinf(self._swarm_loss):
+            self._scatter(i)
+        else:
+            self._move(i)
+        self._next += 1
+        return self._trial(self._space.decode(self._x[i]), generation=self._generation, member=i)
+
+    def _tell(self, trial: Trial, loss: float) -> None:
+        self._loss[trial.member] = loss
+        self._told += 1
+        if self.update == "in_place":
+            self._credit(trial.member)
+        if self._told == self.particles:
+            self._end_generation()
+
+    def _scatter(self, i: int) -> None:
+        """Put a particle anywhere: at first, and while there is no best to be drawn to."""
+        rng, ends = self._rng(self._generation, i), self._space.ends
+        self._x[i] = rng.random(self._space.dimensions)  # ~ U(b_l, b_u)
+        width = ends[1] - ends[0]
+        if self.velocity == "uniform":
+            self._v[i] = rng.uniform(-width, width) / width  # ~ U(−(b_u − b_l), b_u − b_l), in cubes
+        elif self.velocity == "literal":
+            self._v[i] = rng.uniform(*ends) / width  # ~ U(b_l, b_u), in cubes
+
+    def _move(self, i: int) -> None:
+        rng = self._rng(self._generation, i)
+        x, v = self._x[i], self._v[i]
+        local = self._personal[i] if self._personal_loss[i] < math.inf else x  # at x: no pull
+        if self.local == "iteration" and self._iteration is not None:
+            local = self._iteration
+        rp, rg = rng.random(x.size), rng.random(x.size)  # ~ U(0, 1), per dimension
+        weights = self.inertia, self.cognitive, self.social
+        x, v = move(x, v, local, self._swarm, rp, rg, *weights, limit=self.max_velocity or math.inf)
+        self._x[i], self._v[i] = confine(x, v, self.bounds)
+
+    def _credit(self, i: int) -> None:
+        """Make the particle's position its own best and the swarm's if it is strictly better."""
+        if self._loss[i] < self._personal_loss[i]:
+            self._personal[i], self._personal_loss[i] = self._x[i], self._loss[i]
+        if self._loss[i] < self._swarm_loss:
+            self._swarm, self._swarm_loss = self._x[i].copy(), float(self._loss[i])
+
+    def _end_generation(self) -> None:
+        if self.update == "sync":
+            for i in range(self.particles):
+                self._credit(i)
+        first = int(self._loss.argmin())  # the lowest index among equals
+        if self._loss[first] < math.inf:
+            self._iteration = self._x[first].copy()
+        if self.stop_velocity is not None and self._generation > 0 and self._swarm_loss < math.inf:
+            self._settled = bool(np.linalg.norm(self._v, axis=1).max() < self.stop_velocity)
+        self._generation += 1
+        self._next = self._told = 0
+
+
+def move(
+    x: Array,
+    v: Array,
+    p: Array,
+    s: Array,
+    rp: Array,
+    rg: Array,
+    w: float,
+    cp: float,
+    cg: float,
+    *,
+    limit: float = math.inf,
+) -> tuple[Array, Array]:
+    """One step of a particle, or of a swarm: arrays (d,), or (s, d) and what goes with them.
+
+    Args:
+        x: Position.
+        v: Velocity.
+        p: Local attractor, the particle's own best.
+        s: The swarm's best.
+        rp: Random numbers ~ U(0, 1) of the local pull.
+        rg: Random numbers ~ U(0, 1) of the social pull.
+        w: Inertia.
+        cp: Cognitive constant φ_p.
+        cg: Social constant φ_g.
+        limit: Largest absolute velocity per dimension.
+
+    Returns:
+        The new position and the new velocity.
+    """
+    v = np.clip(w * v + cp * rp * (p - x) + cg * rg * (s - x), -limit, limit)  # equation 1
+    return x + v, v  # equation 2
+
+
+def confine(x: Array, v: Array, bounds: Bounds) -> tuple[Array, Array]:
+    """Position and velocity after the walls of the unit cube had their say (the option ``bounds``).
+
+    Args:
+        x: Position, any shape.
+        v: Velocity, of the same shape.
+        bounds: ``clip``, ``reflect`` or ``unbounded``; see :class:`PSO`.
+
+    Returns:
+        The new position and the new velocity.
+    """
+    if bounds == "clip":
+        return np.clip(x, 0.0, 1.0), np.where((x < 0.0) | (x > 1.0), 0.0, v)
+    if bounds == "reflect":
+        way = np.mod(x, 2.0)  # 0 → 1 is there, 1 → 2 is back
+        return np.minimum(way, 2.0 - way), np.where(way > 1.0, -v, v)
+    return x, v
+
+
+def spectral_radii(inertia: float, cognitive: float, social: float) -> tuple[float, float]:
+    """By which factors a generation multiplies the mean and the mean square distance from a fixed attractor.
+
+    With p = s = 0 the position follows x₊ = l·x − w·x₋, where l = 1 + w − φ_p·r_p − φ_g·r_g. The mean obeys
+    z² − E[l]·z + w = 0, and the matrix below multiplies the second moments (E[x²], E[x₋²], E[x·x₋]). A swarm
+    settles if both factors are below 1; for φ_p = φ_g that is φ_p + φ_g < 24·(1 − w²)/(7 − 5·w) (Poli).
+
+    Args:
+        inertia: Inertia w.
+        cognitive: Cognitive constant φ_p.
+        social: Social constant φ_g.
+
+    Returns:
+        Spectral radii of order 1 and of order 2.
+    """
+    w = inertia
+    mean = 1.0 + w - (cognitive + social) / 2.0  # E[l]
+    square = mean**2 + (cognitive**2 + social**2) / 12.0  # E[l²]: the variance of U(0, 1) is 1/12
+    first = np.array([[mean, -w], [1.0, 0.0]])
+    second = np.array([[square, w**2, -2.0 * w * mean], [1.0, 0.0, 0.0], [mean, 0.0, -w]])
+    return _spectral_radius(first), _spectral_radius(second)
+
+
+def _spectral_radius(matrix: Array) -> float:
+    return float(np.abs(np.linalg.eigvals(matrix)).max())

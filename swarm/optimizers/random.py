@@ -1,0 +1,85 @@
+"""Random search: independent configurations, none twice.
+
+Source: the random search of the LeNet-5 report, which tries n = p·|H| of the configurations in H; and
+Bergstra and Bengio, Random search for hyper-parameter optimization, JMLR 13 (2012).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+from swarm.errors import InvalidOptimizer
+from swarm.optimizers.base import Optimizer
+from swarm.trial import Trial
+
+
+@dataclass(kw_only=True)
+class Random(Optimizer):
+    """Tries random configurations; in a finite space without replacement, and so at most all of them.
+
+    Attributes:
+        trials: Number of trials; give this or ``proportion``.
+        proportion: Share of all configurations of a finite space to try, in (0, 1]: ``max(1, ⌊p·size + ½⌋)``
+            trials.
+
+    Raises:
+        InvalidOptimizer: An option is out of its range, both or neither are given; at ``start``: a proportion
+            of a space with a real dimension.
+    """
+
+    trials: int | None = None
+    proportion: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.trials is None) == (self.proportion is None):
+            raise InvalidOptimizer("Random: give either trials, at least 1, or proportion, above 0 up to 1")
+        if self.trials is not None:
+            self._check_integer("trials", low=1)
+        else:
+            self._check_real("proportion", 0, 1, above=True)
+
+    @property
+    def planned(self) -> int | None:
+        """Number of trials in all."""
+        return self._total if self._started else None
+
+    def _begin(self) -> None:
+        size = self._space.size
+        if self.proportion is None:
+            wanted = self.trials or 0
+        elif size is None:
+            raise InvalidOptimizer("Random: a space with a real dimension has no proportion: give trials instead")
+        else:
+            wanted = max(1, math.floor(self.proportion * size + 0.5))
+        self._size, self._total = size, wanted if size is None else min(wanted, size)
+
+    def _exhausted(self) -> bool:
+        return self._asked >= self._total
+
+    def _ask(self) -> Trial:
+        i = self._asked
+        if self._size is None:
+            params = self._space.sample(self._rng(0, i))
+        else:
+            params = self._space.at(permuted(i, self._size, key=f"{self._seed},{self._fold or 0}"))
+        return self._trial(params, member=i)
+
+
+def permuted(index: int, size: int, key: str) -> int:
+    """Where a random permutation of ``range(size)`` sends ``index``; the key picks the permutation.
+
+    A Feistel network of four hashed rounds permutes the numbers of 2·h bits, and is walked until the number
+    is below ``size`` (four steps at most on average): no memory, whatever the size. Luby and Rackoff, SIAM J.
+    Comput. 17 (1988); Black and Rogaway, Ciphers with arbitrary finite domains (2002).
+    """
+    bits = max(1, ((size - 1).bit_length() + 1) // 2)
+    while True:
+        left, right = index >> bits, index & ((1 << bits) - 1)
+        for turn in range(4):
+            digest = hashlib.sha512(f"{key},{turn},{right}".encode()).digest()
+            left, right = right, left ^ (int.from_bytes(digest, "big") & ((1 << bits) - 1))
+        index = left << bits | right
+        if index < size:
+            return index

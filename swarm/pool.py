@@ -1,0 +1,214 @@
+"""Evaluations as Dask futures, each pinned to one GPU slot.
+
+The master queues, never Dask: at most one evaluation per slot is in flight, so that a dying worker takes no other
+evaluation along and the next one can always be chosen late. The master retries, never Dask: a lost worker is a result
+here, and the search decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distributed import Client, Future, KilledWorker, wait
+
+from swarm.errors import NoSlots
+from swarm.trial import Evaluation, Result, Status
+
+RESOURCE = "GPU"
+_SEND_INTERVAL = 0.001
+_log = logging.getLogger("swarm.pool")
+
+
+class DaskPool:
+    """The GPU slots of a Dask cluster.
+
+    Args:
+        client: An asynchronous client.
+        task: What a worker runs: ``task(problem, evaluation, results) -> Result``.
+        problem: The pickled problem.
+        results: Folder, seen by every worker, where finished evaluations are committed; None commits nothing.
+        stop: What a worker runs to end trainings by key: ``stop(keys)``.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        task: Callable[[bytes, Evaluation, str | None], Result],
+        problem: bytes,
+        *,
+        results: str | None = None,
+        stop: Callable[[list[str]], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._task = task
+        self._problem = problem
+        self._results = results
+        self._stop = stop
+        self._slots: dict[str, int] = {}  # by worker address
+        self._futures: dict[str, Future] = {}
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._done: list[str] = []
+        self._wake = asyncio.Event()
+        self._stale = asyncio.Event()
+
+    async def __aenter__(self) -> DaskPool:
+        # Dask's client holds messages back for 10 ms, longer than all the rest of a round trip takes together.
+        self._client.scheduler_comm.interval = _SEND_INTERVAL
+        await self._count_slots()
+        self._client.subscribe_topic("all", self._on_event)
+        self._watch(self._keep_counting())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for watcher in list(self._watchers):
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        # A client that is closing may have dropped the topic by itself.
+        with contextlib.suppress(ValueError, KeyError):
+            self._client.unsubscribe_topic("all")
+        await self.cancel()
+
+    # --- the protocol of a pool
+
+    @property
+    def slots(self) -> int:
+        """Number of slots now, over all workers that offer the resource ``GPU``."""
+        return sum(self._slots.values())
+
+    def free(self) -> int:
+        """Number of slots that nothing runs on."""
+        return self.slots - len(self._futures)
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def submit(self, evaluations: Sequence[Evaluation]) -> None:
+        """Send evaluations to the workers; Dask's task key is the evaluation's key."""
+        for evaluation in evaluations:
+            future = self._client.submit(
+                self._task,
+                self._problem,
+                evaluation,
+                self._results,
+                key=_dask_key(evaluation),
+                resources={RESOURCE: 1},
+                retries=0,
+                pure=False,
+            )
+            self._futures[evaluation.key] = future
+            self._watch(self._await_end(evaluation.key, future))
+
+    async def next(self) -> list[Result]:
+        """Wait until an evaluation ended or the slots changed; what ended, perhaps nothing."""
+        await self._wake.wait()
+        self._wake.clear()
+        keys, self._done = self._done, []
+        futures = {key: self._futures[key] for key in keys}
+        finished = [key for key, future in futures.items() if future.status == "finished"]
+        values = dict(zip(finished, await self._gather([futures[key] for key in finished]), strict=True))
+        results = [values.get(key) or await self._lost(key, future) for key, future in futures.items()]
+        for key, future in futures.items():
+            future.release()  # gives the worker's memory back, and forgets an error that would answer the next submit
+            del self._futures[key]
+        return results
+
+    async def cancel(self) -> None:
+        """End the trainings in flight, on the workers too."""
+        if not self._futures:
+            return
+        keys = list(self._futures)
+        futures = list(self._futures.values())
+        self._futures.clear()
+        await self._client.cancel(futures, asynchronous=True, force=True)
+        if self._stop is not None:
+            await self._client.run(self._stop, keys, on_error="ignore")
+
+    async def wait_for_slots(self, seconds: float) -> None:
+        """Wait until there is a slot.
+
+        Raises:
+            NoSlots: No worker offered one in time.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.slots:
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(0.0, deadline - time.monotonic()))
+                self._wake.clear()
+            except TimeoutError:
+                address = self._client.scheduler.address
+                raise NoSlots(
+                    f"the scheduler at {address} has no worker with a GPU slot; "
+                    f"start some: swarm worker {address} --gpus all (or --slots 4 without GPUs)"
+                ) from None
+
+    # --- inside
+
+    def _watch(self, work: Any) -> None:
+        watcher = asyncio.ensure_future(work)
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    async def _await_end(self, key: str, future: Future) -> None:
+        with contextlib.suppress(Exception):  # how it ended is read from the future
+            await wait([future])
+        self._done.append(key)
+        self._wake.set()
+
+    async def _gather(self, futures: list[Future]) -> list[Result | None]:
+        if not futures:
+            return []
+        try:
+            return list(await self._client.gather(futures, asynchronous=True))
+        except Exception:  # a worker went away with a result in its memory; ask one by one
+            return [await self._gather_one(future) for future in futures]
+
+    async def _gather_one(self, future: Future) -> Result | None:
+        try:
+            result: Result = await future
+        except Exception:
+            return None
+        return result
+
+    async def _lost(self, key: str, future: Future) -> Result:
+        """Why there is no result: our task never raises, so its worker, or the scheduler, went away."""
+        error = await future.exception() if future.status == "error" else None
+        if isinstance(error, KilledWorker):
+            self._slots.pop(error.last_worker.address, None)
+            reason = f"its worker {error.last_worker.name} went away"
+        elif error is None:
+            reason = "the scheduler forgot it"
+        else:
+            reason = f"it could not be run: {type(error).__name__}: {error}"
+        _log.warning("evaluation %s is lost: %s", key[:8], reason)
+        status = Status.FAILED if reason.startswith("it could not be run") else Status.LOST
+        return Result(key=key, status=status, error=reason)
+
+    def _on_event(self, event: tuple[float, Any]) -> None:
+        message = event[1]
+        if isinstance(message, dict) and message.get("action") in ("add-worker", "remove-worker"):
+            self._stale.set()
+
+    async def _keep_counting(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            with contextlib.suppress(OSError):  # the client is reconnecting; the workers will announce themselves
+                await self._count_slots()
+            self._wake.set()
+
+    async def _count_slots(self) -> None:
+        found = await self._client.scheduler.identity(n_workers=-1)
+        self._slots = {
+            address: min(int(worker["resources"].get(RESOURCE, 0)), worker["nthreads"])
+            for address, worker in found["workers"].items()
+        }
+
+
+def _dask_key(evaluation: Evaluation) -> str:
+    return f"{'train' if evaluation.purpose == 'fitness' else 'test'}-{evaluation.key}"

@@ -1,0 +1,250 @@
+"""Run a job here and wait for it: on an embedded cluster, or on a scheduler that runs elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from swarm.errors import Interrupted, JobConflict, JobNotFound
+from swarm.job import Job
+from swarm.search import Best, Search
+from swarm.store import Store
+from swarm.trial import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_WAIT_FOR_SLOTS = 5.0
+STORE = "sqlite:///swarm.db"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its journal tells it, finished or not.
+
+    Attributes:
+        search: Its search, replayed.
+        store: Where its journal is.
+        status: ``new``, ``running``, ``stopped`` or ``finished``.
+    """
+
+    search: Search
+    store: str
+    status: str
+
+    @classmethod
+    def load(cls, name: str, store: str = STORE) -> Run:
+        """Read a run from a store.
+
+        Raises:
+            JobNotFound: The store has no job of that name.
+            StoreUnavailable: There is no store, or it cannot be read.
+        """
+        with closing(Store(store, create=False)) as opened:
+            stored = opened.job(name)
+            return cls(Search(Job.from_dict(stored.spec, stored.problem), opened), store, stored.status)
+
+    @property
+    def job(self) -> Job:
+        """What was submitted."""
+        return self.search.job
+
+    @property
+    def best(self) -> Best | None:
+        """The best trial: ``best.params``, ``best.fitness``; None if no training has succeeded."""
+        return self.search.best
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Evaluations by the source of their answer (``trained``, ``archive``, ``in_flight``); ``failed`` trials."""
+        return dict(self.search.counts)
+
+    @property
+    def tests(self) -> dict[int, Result]:
+        """Score of the best on the unseen test set, by fold."""
+        return self.search.tests
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why it ended: ``done``, ``target reached``, …; None while it has not."""
+        return self.search.end_reason
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per trial; see :func:`swarm.history.trials` for the columns."""
+        from swarm.history import trials
+
+        with closing(Store(self.store, create=False)) as opened:
+            return trials(opened.events(self.job.name))
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where trainings run.
+
+    Attributes:
+        scheduler: Address of a Dask scheduler; None starts an embedded cluster.
+        slots: Slots of the embedded cluster on CPUs; None takes one per GPU, or one per CPU core where there is no GPU.
+        gpus: GPUs of the embedded cluster: ``all`` or ``0,1``.
+        threads: Threads of one training on a CPU.
+    """
+
+    scheduler: str | None = None
+    slots: int | None = None
+    gpus: str | None = None
+    threads: int | None = None
+
+
+Watcher = Callable[[Search, str | None], None]
+
+
+def run(
+    job: Job,
+    *,
+    slots: int | None = None,
+    gpus: str | None = None,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    store: str = STORE,
+    on_change: Watcher | None = None,
+) -> Run:
+    """Run a job to its end, or on from where it was stopped, and return what was found.
+
+    Args:
+        job: What to search.
+        slots: Trainings at a time on this machine's CPUs; left out, one per GPU, or per core where there is no GPU.
+        gpus: GPUs to use on this machine: ``all`` or ``0,1``.
+        threads: Threads of one training on a CPU; left out, one.
+        scheduler: Address of a Dask scheduler whose workers train instead of this machine's.
+        store: URL or file of the store, where the run can be found again.
+        on_change: Called with the search and the dashboard's address whenever something happened.
+
+    Returns:
+        The finished run: ``best``, ``counts``, ``history``.
+
+    Raises:
+        JobConflict: The store has another job of this name, or another process is running it.
+        SchedulerUnreachable: Nothing answers at ``scheduler``.
+        NoSlots: The scheduler has no worker with a GPU slot.
+        StoreUnavailable: The store cannot be written.
+        Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
+    """
+    where = Where(scheduler, slots, gpus, threads)
+    return _in_own_loop(lambda: _run(job, where, store, on_change or (lambda *_: None)))
+
+
+def resume(name: str, *, store: str = STORE, on_change: Watcher | None = None, where: Where | None = None) -> Run:
+    """Go on with a run of the store, from exactly where its journal ends.
+
+    Raises:
+        JobNotFound: The store has no job of that name.
+    """
+    with closing(Store(store, create=False)) as opened:
+        stored = opened.job(name)
+    job = Job.from_dict(stored.spec, stored.problem)
+    return _in_own_loop(lambda: _run(job, where or Where(), store, on_change or (lambda *_: None)))
+
+
+async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
+    with _cancel_on_signal() as interrupted:
+        try:
+            return await _run_uninterrupted(job, where, store, on_change)
+        except asyncio.CancelledError:
+            if not interrupted:
+                raise
+            raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
+
+
+async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
+    from swarm.cluster import connected, dashboard_of, embedded, local_slots, pool_on
+
+    async with AsyncExitStack() as stack:
+        slots = [] if where.scheduler else local_slots(where.slots, where.gpus, where.threads)
+        if where.scheduler:  # before the store: a scheduler that is not there must leave nothing behind
+            client = await stack.enter_async_context(connected(where.scheduler))
+            pool = await stack.enter_async_context(pool_on(client, job, None))
+            await pool.wait_for_slots(_WAIT_FOR_SLOTS)
+        opened = stack.enter_context(closing(Store(store)))
+        enroll(job, opened)
+        search = Search(job, opened)
+        if not search.finished():
+            if not where.scheduler:
+                client = await stack.enter_async_context(embedded(slots))
+                folder = opened.folder if job.isolation == "process" else None
+                pool = await stack.enter_async_context(pool_on(client, job, None if folder is None else str(folder)))
+            link = dashboard_of(client)
+            await search.run(pool, lambda changed: on_change(changed, link))
+        return Run(search, store, "finished")
+
+
+def enroll(job: Job, store: Store) -> None:
+    """Write the job into the store, unless it is there already.
+
+    Raises:
+        JobConflict: The name stands for another job; the text says what differs.
+    """
+    try:
+        stored = store.job(job.name)
+    except JobNotFound:
+        store.add_job(job.name, job.to_dict(), job.code.pickle)
+        return
+    differences = job.differences(stored.spec)
+    if differences:
+        raise JobConflict(
+            f"the store has another job named {job.name!r}: {'; '.join(differences)}. "
+            "Take another name, or submit the same job to resume it"
+        )
+
+
+def free_name(name: str, store: str) -> str:
+    """``name`` if the store has no such job, else the first of ``name-2``, ``name-3``, … that is free."""
+    with closing(Store(store)) as opened:
+        taken = {job.name for job in opened.jobs()}
+    number = 2
+    free = name
+    while free in taken:
+        free = f"{name}-{number}"
+        number += 1
+    return free
+
+
+def _in_own_loop(work: Callable[[], Coroutine[Any, Any, Run]]) -> Run:
+    """Run a coroutine to its end, from a script or from a notebook whose loop is running already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    with ThreadPoolExecutor(1, thread_name_prefix="swarm") as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
+
+
+class _cancel_on_signal:  # noqa: N801 - a context manager, read like a function
+    """Cancel the current task on the first SIGINT or SIGTERM; the second has its usual effect."""
+
+    def __enter__(self) -> list[int]:
+        self.received: list[int] = []
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._signals = [signal.SIGINT, signal.SIGTERM]
+        if threading.current_thread() is not threading.main_thread():
+            self._signals = []  # only the main thread may handle signals
+        for number in self._signals:
+            self._loop.add_signal_handler(number, self._stop, number)
+        return self.received
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._signals:
+            self._loop.remove_signal_handler(number)
+
+    def _stop(self, number: int) -> None:
+        self.received.append(number)
+        self._loop.remove_signal_handler(number)
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,452 @@
+"""The loop of one job: ask, answer from the archive, submit, journal, tell. It knows no Dask.
+
+Everything that happens to a search is an :class:`~swarm.store.Event`; :meth:`Search._apply` is the only place that
+changes its state. Running journals an event and applies it, resuming applies what the journal holds: the state of a
+search *is* the replay of its journal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from swarm import __version__
+from swarm.archive import Archive, Source
+from swarm.errors import JournalMismatch, SwarmError
+from swarm.job import Job
+from swarm.store import Event, Store
+from swarm.trial import Evaluation, Purpose, Result, Status, Trial
+
+# A training that takes its process down is run once more; one whose worker went away is not to blame, up to a point.
+CRASHES_ALLOWED = 1
+LOSSES_ALLOWED = 10
+_EVENTS_PER_COMMIT = 500
+
+
+class Pool(Protocol):
+    """Slots that run evaluations; :class:`~swarm.pool.DaskPool` and :class:`~swarm.virtual.VirtualPool` are pools."""
+
+    @property
+    def slots(self) -> int:
+        """Number of slots at this moment, busy or free."""
+        ...
+
+    def free(self) -> int:
+        """Number of slots that nothing runs on."""
+        ...
+
+    def submit(self, evaluations: Sequence[Evaluation]) -> None:
+        """Run these evaluations, at most :meth:`free` of them."""
+        ...
+
+    async def next(self) -> list[Result]:
+        """Wait until something ended or the slots changed; what ended, perhaps nothing."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since the epoch, on the pool's own clock."""
+        ...
+
+
+class _NoPool:
+    """Stands for the pool of a search that is only looked at."""
+
+    slots = 0
+
+    def free(self) -> int:
+        return 0
+
+    def time(self) -> float:
+        return 0.0
+
+    def submit(self, evaluations: Sequence[Evaluation]) -> None:
+        raise RuntimeError("this search has no pool; run it")
+
+    async def next(self) -> list[Result]:
+        raise RuntimeError("this search has no pool; run it")
+
+
+@dataclass(slots=True)
+class Generation:
+    """What is known of one generation.
+
+    Attributes:
+        number: Its number; 0 is the initial population.
+        asked: Trials asked so far.
+        told: Trials whose answer is there.
+        failed: Trials without a fitness.
+        sources: Evaluations by source.
+        low: Lowest fitness, in the job's own direction.
+        high: Highest fitness.
+        total: Sum of the fitness values.
+        start: When its first trial was asked, seconds since the epoch.
+        end: When its latest answer came.
+    """
+
+    number: int
+    asked: int = 0
+    told: int = 0
+    failed: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
+    low: float = math.inf
+    high: float = -math.inf
+    total: float = 0.0
+    start: float = 0.0
+    end: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Mean fitness of the trials that have one; NaN if none has."""
+        succeeded = self.told - self.failed
+        return self.total / succeeded if succeeded else math.nan
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A trial that waits for the results of its evaluations."""
+
+    trial: Trial
+    keys: list[str]
+    purpose: Purpose
+    results: dict[str, Result] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best trial so far, with its fitness in the job's own direction."""
+
+    trial: Trial
+    fitness: float
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its hyper-parameters."""
+        return dict(self.trial.params)
+
+
+class Search:
+    """One job's search, from its first trial to its last, or on from wherever its journal ends.
+
+    Args:
+        job: What to search, and how.
+        store: Where the journal and the archive are. What the journal holds is replayed at once.
+
+    Raises:
+        JournalMismatch: The journal holds other trials than the job's optimizer asks for.
+    """
+
+    def __init__(self, job: Job, store: Store) -> None:
+        self.job = job
+        self.optimizer = job.start()
+        self.archive = Archive(store)
+        self.counts: Counter[str] = Counter({source.value: 0 for source in Source} | {"failed": 0})
+        self.generations: dict[int, Generation] = {}
+        self.tests: dict[int, Result] = {}
+        self.asked = self.told = 0
+        self.trained_seconds = 0.0
+        self.end_reason: str | None = None
+        self._store = store
+        self._pool: Pool = _NoPool()
+        self._seq = 0
+        self._pending: dict[int, _Pending] = {}
+        self._queue: deque[Evaluation] = deque()
+        self._flying: dict[str, Evaluation] = {}
+        self._ends: Counter[tuple[str, Status]] = Counter()
+        self._stop_reason: str | None = None
+        self._drained = False
+        self._last_trained = 0
+        self._began = 0.0
+        self._replay()
+        self.replayed = self.told
+
+    # --- what the outside may look at
+
+    @property
+    def best(self) -> Best | None:
+        """The best trial so far, or None while no training has succeeded."""
+        found = self.optimizer.best
+        return None if found is None else Best(found[0], self.job.sign * found[1])
+
+    @property
+    def running(self) -> int:
+        """Evaluations that a slot is running now."""
+        return len(self._flying)
+
+    @property
+    def slots(self) -> int:
+        """Slots that the pool has now."""
+        return self._pool.slots
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of this process's part of the search."""
+        return self._pool.time() - self._began
+
+    def finished(self) -> bool:
+        """Whether the search is done: every trial told, and the best scored on the test set if that was asked."""
+        return self.end_reason is not None
+
+    # --- the loop
+
+    async def run(self, pool: Pool, on_change: Callable[[Search], None] = lambda _: None) -> None:
+        """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
+
+        Args:
+            pool: Where evaluations run.
+            on_change: Called after every step with this search, for progress.
+        """
+        self._pool, self._began = pool, pool.time()
+        self._store.set_status(self.job.name, "running")
+        if self._seq == 0:
+            self._commit([self._event("job", {"version": __version__, "job": self.job.to_dict()})])
+        try:
+            while not self.finished():
+                self._fill()
+                on_change(self)
+                if not self.finished():
+                    self._take(await pool.next())
+            self._store.set_status(self.job.name, "finished")
+        except BaseException:
+            self._store.set_status(self.job.name, "stopped")
+            raise
+
+    def _fill(self) -> None:
+        """Give every free slot something to do, and answer what needs no slot."""
+        batch: list[Evaluation] = []
+        events: list[Event] = []
+        while len(batch) < self._pool.free():
+            if self._queue:
+                batch.append(self._queue.popleft())
+            elif event := self._next_event():
+                self._apply(event)
+                events.append(event)
+                if len(events) >= _EVENTS_PER_COMMIT:
+                    self._commit(events)
+                    events = []
+            else:
+                break
+        self._commit(events)
+        if batch:
+            self._flying.update((evaluation.key, evaluation) for evaluation in batch)
+            self._pool.submit(batch)
+
+    def _take(self, results: Iterable[Result]) -> None:
+        """Journal what ended, then tell it; run again what is not to blame for its end."""
+        events, final = [], []
+        for result in results:
+            evaluation = self._flying.pop(result.key)
+            verdict = self._verdict(evaluation, result)
+            if verdict is None:
+                self._queue.appendleft(evaluation)
+                data = {"key": result.key, "status": result.status.value, "error": result.error}
+                events.append(self._event("again", data))
+            else:
+                final.append(verdict)
+                events.append(self._event("result", replace(verdict, curve=()).to_dict()))
+        self._commit(events, final)
+        for event in events:
+            self._apply(event)
+
+    def _verdict(self, evaluation: Evaluation, result: Result) -> Result | None:
+        """The result as it counts, or None if the evaluation is to run again."""
+        if result.status in (Status.OK, Status.FAILED):
+            return result
+        blamed = result.status is Status.CRASHED or evaluation.isolation == "thread"
+        allowed = CRASHES_ALLOWED if blamed else LOSSES_ALLOWED
+        ends = 1 + sum(self._ends[result.key, status] for status in (Status.CRASHED, Status.LOST))
+        if ends <= allowed:
+            return None
+        return replace(result, status=Status.FAILED, error=f"{result.error} ({ends} times)")
+
+    # --- deciding what happens next
+
+    def _next_event(self) -> Event | None:
+        """The next thing to do that needs a journal entry, or None if only results can bring us on."""
+        trial = None if self._drained else self._next_trial()
+        if trial is not None:
+            return self._asked(trial, "fitness")
+        if self._pending:
+            return None
+        if not (self._drained or self.optimizer.done):
+            raise SwarmError(
+                f"{self.job.optimizer!r} waits for results, but every trial was told: report this as a bug"
+            )
+        for trial in self._finalists():
+            if (trial.fold or 0) not in self.tests:
+                return self._asked(trial, "test")
+        return self._event("ended", {"reason": self._stop_reason or "done"}) if not self.finished() else None
+
+    def _next_trial(self) -> Trial | None:
+        """Ask the optimizer, unless a stopping rule has fired.
+
+        A method with generations always completes the one it is in, so that where it stops does not depend on the
+        number of slots.
+        """
+        stop = self._stop_reason = self._stop_reason or self._stopping_rule()
+        if stop and not self.optimizer.generational:
+            self._drained = True
+            return None
+        trial = self.optimizer.ask()
+        if trial is not None and stop and trial.generation not in self.generations:
+            self._drained = True
+            return None
+        return trial
+
+    def _stopping_rule(self) -> str | None:
+        """The first stopping rule that has fired (METHODS X5), or None."""
+        rules, best = self.job.stop, self.best
+        last = max(self.generations, default=0)
+        if rules.target is not None and best and self.job.sign * (best.fitness - rules.target) <= 0:
+            return "target reached"
+        if rules.evaluations is not None and sum(self.counts[s] for s in Source) >= rules.evaluations:
+            return "evaluations used up"
+        if rules.seconds is not None and self.seconds >= rules.seconds:
+            return "time used up"
+        if rules.idle_generations is not None and last - self._last_trained > rules.idle_generations:
+            return f"no training in {rules.idle_generations} generations"
+        return None
+
+    def _finalists(self) -> list[Trial]:
+        """The trials to score on the test set: the best, of each fold where every fold has its own swarm."""
+        if not self.job.test:
+            return []
+        return [trial for trial, _ in self.optimizer.finalists()]
+
+    def _asked(self, trial: Trial, purpose: Purpose) -> Event:
+        """The event that a trial is asked for, with the source of each of its evaluations."""
+        evaluations = []
+        for evaluation in self.job.evaluations(trial, purpose):
+            source, result = self.archive.look_up(evaluation.key)
+            answer = None if result is None else replace(result, curve=()).to_dict()
+            evaluations.append({"key": evaluation.key, "source": source.value, "result": answer})
+        data = {
+            "id": trial.id,
+            "params": dict(trial.params),
+            "generation": trial.generation,
+            "member": trial.member,
+            "fold": trial.fold,
+            "budget": trial.budget,
+            "parent": trial.parent,
+            "evaluations": evaluations,
+        }
+        return self._event("asked" if purpose == "fitness" else "test", data)
+
+    # --- applying events: the only place where the state changes, live and in replay
+
+    def _apply(self, event: Event) -> None:
+        data = event.data
+        if event.kind in ("asked", "test"):
+            self._apply_asked(event)
+        elif event.kind == "result":
+            result = Result.from_dict(data)
+            self.archive.remember(result)
+            self.trained_seconds += result.seconds
+            for number in self.archive.arrived(result.key):
+                self._answer(number, result, event.time)
+        elif event.kind == "again":
+            self._ends[data["key"], Status(data["status"])] += 1
+        elif event.kind == "ended":
+            self.end_reason = data["reason"]
+
+    def _apply_asked(self, event: Event) -> None:
+        data = event.data
+        purpose: Purpose = "fitness" if event.kind == "asked" else "test"
+        trial = Trial(**{name: value for name, value in data.items() if name != "evaluations"})
+        keys = [evaluation["key"] for evaluation in data["evaluations"]]
+        # A test score is no trial of the optimizer: negative numbers keep the two apart.
+        number = trial.id if purpose == "fitness" else -1 - trial.id
+        self._pending[number] = _Pending(trial, keys, purpose)
+        if purpose == "fitness":
+            self._note_asked(trial, data["evaluations"], event.time)
+        for evaluation, entry in zip(self.job.evaluations(trial, purpose), data["evaluations"], strict=True):
+            if entry["result"] is not None:
+                self._pending[number].results[entry["key"]] = Result.from_dict(entry["result"])
+                continue
+            if entry["source"] == Source.TRAINED and entry["key"] == evaluation.key:
+                self._queue.append(evaluation)
+            self.archive.wait(entry["key"], number)
+        self._settle(number, event.time)
+
+    def _note_asked(self, trial: Trial, evaluations: list[dict[str, Any]], when: float) -> None:
+        self.asked += 1
+        row = self.generations.setdefault(trial.generation, Generation(trial.generation, start=when))
+        row.asked += 1
+        for evaluation in evaluations:
+            row.sources[evaluation["source"]] += 1
+            self.counts[evaluation["source"]] += 1
+            if evaluation["source"] == Source.TRAINED:
+                self._last_trained = max(self._last_trained, trial.generation)
+
+    def _answer(self, number: int, result: Result, when: float) -> None:
+        self._pending[number].results[result.key] = result
+        self._settle(number, when)
+
+    def _settle(self, number: int, when: float) -> None:
+        """Tell the optimizer, once the last evaluation of a trial is answered."""
+        pending = self._pending[number]
+        if len(pending.results) < len(set(pending.keys)):
+            return
+        del self._pending[number]
+        if pending.purpose == "test":
+            self.tests[pending.trial.fold or 0] = _merged([pending.results[key] for key in pending.keys])
+            return
+        merged = _merged([pending.results[key] for key in pending.keys])
+        row = self.generations[pending.trial.generation]
+        row.told += 1
+        row.end = max(row.end, when)
+        self.told += 1
+        if merged.fitness is None:
+            row.failed += 1
+            self.counts["failed"] += 1
+            self.optimizer.tell(pending.trial, None)
+        else:
+            row.low, row.high = min(row.low, merged.fitness), max(row.high, merged.fitness)
+            row.total += merged.fitness
+            self.optimizer.tell(pending.trial, self.job.sign * merged.fitness)
+
+    # --- the journal
+
+    def _replay(self) -> None:
+        """Bring the search to where its journal ends."""
+        for event in self._store.events(self.job.name):
+            self._seq += 1
+            if event.kind == "asked":
+                self._check_asked(event)
+            self._apply(event)
+            if event.kind == "result":
+                self._forget_queued(event.data["key"])
+
+    def _check_asked(self, event: Event) -> None:
+        trial = self.optimizer.ask()
+        written = {name: value for name, value in event.data.items() if name != "evaluations"}
+        if trial is None or Trial(**written) != trial:
+            raise JournalMismatch(
+                f"job {self.job.name!r}: the journal's event {self._seq - 1} holds trial {written['id']} with "
+                f"{written['params']}, but the optimizer asks for {None if trial is None else dict(trial.params)}; "
+                "resume with the version of dask-swarm that wrote it, or run the job under another name"
+            )
+
+    def _forget_queued(self, key: str) -> None:
+        self._queue = deque(evaluation for evaluation in self._queue if evaluation.key != key)
+
+    def _event(self, kind: str, data: dict[str, Any]) -> Event:
+        return Event(kind, data, self._pool.time())
+
+    def _commit(self, events: list[Event], results: Iterable[Result] = ()) -> None:
+        if events:
+            self._store.append(self.job.name, self._seq, events, results)
+            self._seq += len(events)
+
+
+def _merged(results: list[Result]) -> Result:
+    """One result for the folds and repeats of a trial: the mean fitness, or the first failure."""
+    for result in results:
+        if result.fitness is None:
+            return result
+    if len(results) == 1:
+        return results[0]
+    mean = math.fsum(result.fitness or 0.0 for result in results) / len(results)
+    return replace(results[0], fitness=mean, seconds=sum(result.seconds for result in results))

@@ -1,0 +1,250 @@
+"""The search space: one object that encodes and decodes between named values and the unit cube.
+
+Optimizers see points of the unit cube ``[0, 1]^d``, trainings see named values; :class:`Space` is the only
+place where one becomes the other. A parameter is searched over a :class:`Domain` (:class:`Integer`, :class:`Real`,
+:class:`Choice`) or fixed to a plain scalar, which is no dimension of the cube::
+
+    space = Space({"filters": Integer(1, 48), "lr": Real(1e-4, 1e-1, log=True), "batch": 128})
+    space.dimensions                  # 2
+    space.decode([0.5, 1.0])          # {'filters': 25, 'lr': 0.1, 'batch': 128}
+    space.encode(space.decode(u))     # the position of that configuration
+
+The same as plain data, for job files: see :meth:`Space.parse`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from keyword import iskeyword
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from swarm.domain import Choice, Domain, Integer, Real, is_same, is_scalar, plain
+from swarm.errors import InvalidSpace
+from swarm.trial import Params, Value
+
+__all__ = ["Choice", "Domain", "Integer", "Real", "Space"]
+
+Parameters = Mapping[str, Domain | Value] | Iterable[tuple[str, Domain | Value]]
+
+
+class Space:
+    """What is searched: a domain or a fixed value for every parameter, by name.
+
+    The order of the names is the order of the cube's dimensions.
+
+    Args:
+        parameters: Names with their :class:`Domain` or fixed scalar, as a mapping or as pairs.
+
+    Raises:
+        InvalidSpace: A name is no identifier or there twice, a value is neither domain nor scalar, or every
+            parameter is fixed.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._domains: dict[str, Domain | Value] = {}
+        for name, domain in _pairs(parameters):
+            _check_name(name)
+            if name in self._domains:
+                raise InvalidSpace(f"{name}: the name is there twice: give every parameter its own")
+            if not isinstance(domain, Domain) and not is_scalar(domain):
+                raise InvalidSpace(
+                    f"{name}: {domain!r} is no domain and no boolean, finite number or text to be fixed: "
+                    "use Integer, Real or Choice (Space.parse for plain data)"
+                )
+            self._domains[name] = plain(domain)
+        self._searched = [(name, d) for name, d in self._domains.items() if isinstance(d, Domain)]
+        if not self._searched:
+            raise InvalidSpace("there is nothing to search: give a parameter an Integer, Real or Choice")
+
+    @classmethod
+    def parse(cls, data: Space | Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Space:
+        """The space that plain data from a job file describes; domains as objects are welcome among it.
+
+        ::
+
+            {"filters": {"integer": [1, 48], "default": 24}, "lr": {"real": [1e-4, 1e-1], "log": True},
+             "activation": {"choice": ["relu", "tanh"]}, "batch": 128}
+
+        Raises:
+            InvalidSpace: As :class:`Space`, or the data does not read like this.
+        """
+        if isinstance(data, Space):
+            return data
+        return cls([(name, _parse(name, value)) for name, value in _pairs(data)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The space as plain JSON-ready data; :meth:`parse` reads it back."""
+        return {name: v.to_dict() if isinstance(v, Domain) else v for name, v in self._domains.items()}
+
+    def __repr__(self) -> str:
+        return f"Space({self._domains!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and list(self._domains.items()) == list(other._domains.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._domains.items()))
+
+    @property
+    def domains(self) -> Mapping[str, Domain | Value]:
+        """Every parameter with its domain or fixed value, in order."""
+        return MappingProxyType(self._domains)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the searched parameters, one per dimension of the cube."""
+        return tuple(name for name, _ in self._searched)
+
+    @property
+    def dimensions(self) -> int:
+        """Number of searched parameters: the d of the cube [0, 1]^d."""
+        return len(self._searched)
+
+    @property
+    def ends(self) -> NDArray[np.float64]:
+        """The :attr:`Domain.ends` of all dimensions, an array (2, d): below, above."""
+        return np.array([domain.ends for _, domain in self._searched]).T
+
+    @property
+    def size(self) -> int | None:
+        """Number of different configurations, or None if a dimension is real."""
+        sizes = [domain.size for _, domain in self._searched]
+        return None if None in sizes else math.prod(filter(None, sizes))
+
+    def encode(self, params: Params) -> NDArray[np.float64]:
+        """Position of a configuration in the cube, an array (d,).
+
+        Raises:
+            InvalidSpace: The configuration does not belong to the space.
+        """
+        self.check(params)
+        return np.array([domain.encode(params[name]) for name, domain in self._searched])
+
+    def decode(self, vector: ArrayLike) -> dict[str, Value]:
+        """The configuration at a position, in plain Python values and with the fixed ones among them.
+
+        Args:
+            vector: Position, shape (d,); what lies outside [0, 1] is clipped.
+
+        Raises:
+            InvalidSpace: The position has another shape, or holds NaN.
+        """
+        position = np.asarray(vector, dtype=float)
+        if position.shape != (self.dimensions,):
+            raise InvalidSpace(f"position has shape {position.shape}: give one of ({self.dimensions},)")
+        if np.isnan(position).any():
+            raise InvalidSpace(f"position {position.tolist()} holds NaN: give numbers")
+        return self._filled(d.decode(u) for (_, d), u in zip(self._searched, position.tolist(), strict=True))
+
+    def sample(self, rng: np.random.Generator) -> dict[str, Value]:
+        """A random configuration: integers and options equally likely, reals uniform, or their logarithms."""
+        return self._filled(domain.sample(rng) for _, domain in self._searched)
+
+    def at(self, index: int) -> dict[str, Value]:
+        """Configuration number ``index`` of a finite space; the last parameter varies fastest.
+
+        Raises:
+            InvalidSpace: A dimension is real, or there is no such number.
+        """
+        if self.size is None:
+            raise InvalidSpace("a space with a real dimension cannot be numbered: use sample")
+        if not 0 <= index < self.size:
+            raise InvalidSpace(f"there is no configuration {index}: take one from 0 to {self.size - 1}")
+        values: list[Value] = []
+        for _, domain in reversed(self._searched):  # mixed radix, the least significant digit first
+            index, digit = divmod(index, domain.size or 1)  # no size is None here
+            values.append(domain.at(digit))
+        return self._filled(reversed(values))
+
+    def defaults(self) -> dict[str, Value] | None:
+        """The configuration before any search, or None unless every searched parameter has a default."""
+        values = [domain.default for _, domain in self._searched]
+        return None if None in values else self._filled(values)
+
+    def contains(self, params: Params) -> bool:
+        """Whether the configuration belongs to the space."""
+        try:
+            self.check(params)
+        except InvalidSpace:
+            return False
+        return True
+
+    def check(self, params: Params) -> None:
+        """Refuse a configuration that does not belong to the space.
+
+        Raises:
+            InvalidSpace: A value is missing, unknown or outside of its domain; the text says where it
+                belongs.
+        """
+        for name in params:
+            if name not in self._domains:
+                raise InvalidSpace(f"{name}: there is no such parameter; {_meant(name, self._domains)}")
+        for name, domain in self._domains.items():
+            wanted = domain if isinstance(domain, Domain) else f"fixed to {domain!r}"
+            if name not in params:
+                raise InvalidSpace(f"{name}: there is no value: give it, it is {wanted}")
+            value = params[name]
+            if not (domain.contains(value) if isinstance(domain, Domain) else is_same(value, domain)):
+                raise InvalidSpace(f"{name}: {value!r} is outside of the space: the parameter is {wanted}")
+
+    def _filled(self, values: Iterable[Value]) -> dict[str, Value]:
+        """All parameters in order: the searched ones from ``values``, and the fixed ones."""
+        found = iter(values)
+        return {name: next(found) if isinstance(v, Domain) else v for name, v in self._domains.items()}
+
+
+_KINDS: dict[str, tuple[type[Domain], set[str]]] = {
+    "integer": (Integer, {"default"}),
+    "real": (Real, {"log", "digits", "default"}),
+    "choice": (Choice, {"default"}),
+}
+_FORMS = {"integer": "[low, high]", "real": "[low, high]", "choice": "a list of options"}
+
+
+def _parse(name: str, data: Any) -> Any:
+    """The domain that plain data describes; what is no mapping or list is left to :class:`Space` to judge."""
+    if isinstance(data, (list, tuple)):
+        raise InvalidSpace(f'{name}: a bare list: write {{"choice": [...]}} or {{"integer": [1, 9]}}')
+    if not isinstance(data, Mapping):
+        return data
+    kinds = [kind for kind in _KINDS if kind in data]
+    known = {*_KINDS, "log", "digits", "default"} if not kinds else {*kinds, *_KINDS[kinds[0]][1]}
+    for key in data:
+        if key not in known:
+            raise InvalidSpace(f"{name}: unknown key {key!r}; {_meant(str(key), known)}")
+    if len(kinds) != 1:
+        raise InvalidSpace(f"{name}: {len(kinds)} domains: give exactly one of integer, real and choice")
+    kind = kinds[0]
+    values, options = data[kind], {key: value for key, value in data.items() if key != kind}
+    if not isinstance(values, (list, tuple)) or (kind != "choice" and len(values) != 2):
+        raise InvalidSpace(f"{name}: {kind} is {values!r}: write {_FORMS[kind]}")
+    try:
+        return _KINDS[kind][0](*([values] if kind == "choice" else values), **options)
+    except InvalidSpace as error:
+        raise InvalidSpace(f"{name}: {error}") from None
+
+
+def _pairs(parameters: Any) -> list[tuple[Any, Any]]:
+    if isinstance(parameters, Mapping):
+        return list(parameters.items())
+    try:
+        return [(name, value) for name, value in parameters]
+    except (TypeError, ValueError):
+        raise InvalidSpace("a space needs names with their domains: give a mapping, or pairs") from None
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
+        raise InvalidSpace(f"{name!r} cannot name a parameter: take a Python identifier that is no keyword")
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    """What to say about an unknown word: the closest known one, or all of them."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"

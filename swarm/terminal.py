@@ -1,0 +1,181 @@
+"""What people see in a terminal: progress while a search runs, and its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from swarm.archive import Source
+from swarm.search import Search
+
+_REFRESH_SECONDS = 0.25
+
+
+class Progress:
+    """Shows a running search: a live block in a terminal, a line per generation elsewhere.
+
+    Use it as a context manager, and call it with the search and the dashboard's address after every change.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._shown = 0.0
+        self._reported = -1
+        self._began = False
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, search: Search, dashboard: str | None) -> None:
+        """Show where the search is."""
+        if not self._began:
+            self._began = True
+            self._begin(search, dashboard)
+        if self._live is None:
+            self._report_generations(search)
+        elif time.monotonic() - self._shown > _REFRESH_SECONDS:
+            self._shown = time.monotonic()
+            self._live.update(self._block(search, dashboard))
+
+    def _begin(self, search: Search, dashboard: str | None) -> None:
+        if search.replayed:
+            self._say(f"{search.job.name}: going on after {search.replayed} trials")
+        if dashboard and self._live is None:
+            self._say(f"dashboard: {dashboard}")
+        # Generations that an earlier run completed were reported then.
+        self._reported = max(search.generations, default=0) - 1 if search.replayed else -1
+
+    def _report_generations(self, search: Search) -> None:
+        """One line for each generation that is complete since the last call."""
+        for number in range(self._reported + 1, max(search.generations, default=-1) + 1):
+            row = search.generations[number]
+            complete = number + 1 in search.generations or search.optimizer.done
+            if not complete or row.told < row.asked:
+                return
+            self._reported = number
+            sources = ", ".join(f"{row.sources[s]} {s.value.replace('_', ' ')}" for s in Source if row.sources[s])
+            failed = f", {row.failed} failed" if row.failed else ""
+            self._say(
+                f"generation {number}: fitness {row.low:.5g} … {row.high:.5g}, mean {row.mean:.5g}; "
+                f"{sources}{failed}; {row.end - row.start:.1f} s"
+            )
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _block(self, search: Search, dashboard: str | None) -> RenderableType:
+        planned = search.optimizer.planned
+        best = search.best
+        saved = search.counts[Source.ARCHIVE] + search.counts[Source.IN_FLIGHT]
+        lines = Table.grid(padding=(0, 2))
+        lines.add_row(
+            Text(search.job.name, style="bold"),
+            ProgressBar(total=planned, completed=search.told, width=40),
+            f"{search.told} of {planned or '?'} trials, generation {max(search.generations, default=0)}",
+        )
+        lines.add_row(
+            "",
+            f"{search.running} running on {search.slots} slots, {search.counts[Source.TRAINED]} trained, {saved} saved",
+            f"{duration(search.seconds)} gone, {self._left(search)}",
+        )
+        if best is not None:
+            lines.add_row("", Text(f"best {best.fitness:.5g}", style="bold green"), params_line(best.params))
+        if dashboard:
+            lines.add_row("", "dashboard", Text(dashboard, style=f"link {dashboard}"))
+        return lines
+
+    def _left(self, search: Search) -> str:
+        done = search.told - search.replayed
+        if not search.optimizer.planned or not done:
+            return "time left unknown yet"
+        remaining = search.optimizer.planned - search.told
+        return f"about {duration(search.seconds / done * remaining)} left at most"
+
+
+def summary(search: Search, status: str) -> RenderableType:
+    """The result of a run: the best, its test score, and what it cost."""
+    parts: list[RenderableType] = []
+    best = search.best
+    if best is None:
+        parts.append(Text("no training has succeeded yet", style="bold red"))
+    else:
+        table = Table(title=f"best of {search.job.name}", title_justify="left", show_header=False, box=None)
+        for name, value in best.params.items():
+            table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value), style="cyan")
+        table.add_row("fitness", Text(f"{best.fitness:.6g}", style="bold green"))
+        for fold, test in sorted(search.tests.items()):
+            name = "on the unseen test set" + (f", fold {fold}" if len(search.tests) > 1 else "")
+            score = f"{test.fitness:.6g}" if test.fitness is not None else f"failed: {test.error}"
+            table.add_row(name, Text(score, style="bold green" if test.fitness is not None else "red"))
+        parts.append(table)
+    counts = search.counts
+    saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
+    total = counts[Source.TRAINED] + saved
+    parts.append(
+        f"{total} evaluations: {counts[Source.TRAINED]} trainings run, {saved} saved "
+        f"({counts[Source.ARCHIVE]} from the archive, {counts[Source.IN_FLIGHT]} joined in flight), "
+        f"{counts['failed']} trials failed; {duration(search.trained_seconds)} of training"
+    )
+    parts.append(f"{status}" + (f": {search.end_reason}" if search.end_reason else ""))
+    return Group(*parts)
+
+
+def generation_table(search: Search) -> Table:
+    """One row per generation: fitness, sources, seconds."""
+    table = Table(title="generations", title_justify="left")
+    for name in (
+        "gen",
+        "trials",
+        "min",
+        "mean",
+        "max",
+        "trained",
+        "archive",
+        "in flight",
+        "failed",
+        "seconds",
+    ):
+        table.add_column(name, justify="right")
+    for number in sorted(search.generations):
+        row = search.generations[number]
+        fitness = (row.low, row.mean, row.high) if row.told > row.failed else ()
+        table.add_row(
+            str(number),
+            f"{row.told}/{row.asked}" if row.told < row.asked else str(row.told),
+            *([f"{value:.5g}" for value in fitness] or ["-"] * 3),
+            *(str(row.sources[source]) for source in Source),
+            str(row.failed),
+            f"{max(0.0, row.end - row.start):.1f}",
+        )
+    return table
+
+
+def params_line(params: Mapping[str, Any]) -> str:
+    """Hyper-parameters in one line."""
+    return ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

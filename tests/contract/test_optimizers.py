@@ -1,0 +1,211 @@
+"""What every search method promises. A method listed in ``OPTIMIZERS`` is tested by being listed.
+
+Give it small options in ``OPTIONS`` if its defaults ask for many trials.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from swarm.errors import InvalidOptimizer
+from swarm.optimizers import OPTIMIZERS
+from swarm.space import Choice, Integer, Real, Space
+
+OPTIONS = {
+    "PSO": {"particles": 4, "generations": 6},
+    "Random": {"trials": 30},
+}
+SPACES = {
+    "mixed": Space({"n": Integer(1, 40), "lr": Real(1e-4, 1, log=True), "act": Choice("a", "b", "c"), "batch": 32}),
+    "finite": Space({"n": Integer(1, 12), "k": Integer(2, 6), "flag": Choice(False, True)}),
+}
+SLOTS = 5
+
+
+@pytest.fixture(params=OPTIMIZERS)
+def options(request):
+    return OPTIMIZERS[request.param](**OPTIONS.get(request.param, {}))
+
+
+@pytest.fixture(params=SPACES)
+def space(request):
+    return SPACES[request.param]
+
+
+def drive(optimizer, loss, *, order=None, slots=SLOTS, limit=5000):
+    """Run to the end on a number of slots and return every call: ('ask', trial or None), ('tell', trial, loss).
+
+    The trials that are flying land in the order of their ids, or at random with a random generator as ``order``.
+    """
+    calls, flying = [], []
+    while not optimizer.done:
+        while len(flying) < slots:
+            trial = optimizer.ask()
+            calls.append(("ask", trial))
+            if trial is None:
+                break
+            flying.append(trial)
+        assert flying, "the optimizer is not done, but asks for nothing although all is told"
+        assert len(calls) < limit, "the optimizer does not end"
+        trial = flying.pop(0 if order is None else int(order.integers(len(flying))))
+        value = loss(trial)
+        optimizer.tell(trial, value)
+        calls.append(("tell", trial, value))
+    assert not flying
+    return calls
+
+
+def asked(calls):
+    return [call[1] for call in calls if call[0] == "ask" and call[1] is not None]
+
+
+def told(calls):
+    return [call[1:] for call in calls if call[0] == "tell"]
+
+
+def bowl(space):
+    """A smooth loss with ties, that is a function of the parameters alone."""
+    return lambda trial: round(float(((space.encode(trial.params) - 0.4) ** 2).sum()), 2)
+
+
+def failing_now_and_then(space):
+    """Every third trial fails, in each way there is to say so."""
+    ways = itertools.cycle([None, math.nan, math.inf, -math.inf])
+    return lambda trial: next(ways) if trial.id % 3 == 0 else bowl(space)(trial)
+
+
+def test_it_ends_and_tells_its_best_whatever_the_order_of_the_results(options, space):
+    for seed in range(3):
+        optimizer = options.start(space, seed=seed)
+        calls = drive(optimizer, bowl(space), order=np.random.default_rng(seed))
+        trials, results = asked(calls), told(calls)
+        assert optimizer.done and optimizer.ask() is None
+        assert [trial.id for trial in trials] == list(range(len(trials)))
+        assert optimizer.planned is None or len(trials) <= optimizer.planned
+        assert optimizer.best == min(results, key=lambda result: (result[1], result[0].id))
+        assert optimizer.finalists() == [optimizer.best]
+
+
+def test_every_configuration_belongs_to_the_space(options, space):
+    for trial in asked(drive(options.start(space, seed=3), bowl(space))):
+        space.check(trial.params)
+        assert trial.generation >= 0 and trial.member >= 0 and trial.fold is None
+
+
+def test_generations_do_not_depend_on_the_number_of_slots_or_the_order_of_the_results(options, space):
+    if not options.generational:
+        pytest.skip("only methods with generations promise this")
+    runs = []
+    for slots, order in ((1, None), (3, None), (64, np.random.default_rng(1)), (64, np.random.default_rng(2))):
+        optimizer = options.start(space, seed=5)
+        runs.append((asked(drive(optimizer, bowl(space), slots=slots, order=order)), optimizer.best))
+    assert all(run == runs[0] for run in runs)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_or_fold_another(options, space):
+    first, again, other, fold = (
+        asked(drive(options.start(space, **start), bowl(space)))
+        for start in ({"seed": 1}, {"seed": 1}, {"seed": 2}, {"seed": 1, "fold": 3})
+    )
+    assert first == again
+    assert [trial.params for trial in first] != [trial.params for trial in other]
+    assert [trial.params for trial in first] != [trial.params for trial in fold]
+    assert {trial.fold for trial in fold} == {3}
+
+
+def test_the_options_stay_as_they_are_and_can_be_started_again(options, space):
+    described = repr(options)
+    runs = [options.start(space, seed=1) for _ in range(2)]
+    first = drive(runs[0], bowl(space))
+    assert runs[1].best is None and not runs[1].done
+    assert drive(runs[1], bowl(space)) == first
+    assert repr(options) == described == repr(runs[0])
+    assert options == runs[0]
+    assert drive(runs[0].start(space, seed=1), bowl(space)) == first
+
+
+def test_it_goes_on_if_some_fail_and_a_failure_is_never_the_best(options, space):
+    optimizer = options.start(space, seed=4)
+    results = told(drive(optimizer, failing_now_and_then(space), order=np.random.default_rng(4)))
+    succeeded = [(trial, loss) for trial, loss in results if loss is not None and math.isfinite(loss)]
+    assert 0 < len(succeeded) < len(results)
+    assert optimizer.best == min(succeeded, key=lambda result: (result[1], result[0].id))
+
+
+def test_it_ends_without_a_best_if_all_fail(options, space):
+    optimizer = options.start(space, seed=4)
+    assert told(drive(optimizer, lambda trial: None))
+    assert optimizer.best is None and optimizer.finalists() == []
+
+
+def test_a_replay_of_every_beginning_asks_for_the_same_trials(options, space):
+    calls = drive(options.start(space, seed=6), failing_now_and_then(space), order=np.random.default_rng(6))
+    for length in range(0, len(calls) + 1, 7):
+        optimizer = options.start(space, seed=6)
+        for call in calls[:length]:
+            if call[0] == "ask":
+                assert optimizer.ask() == call[1]
+            else:
+                optimizer.tell(call[1], call[2])
+        rest = calls[length:]
+        upcoming = list(itertools.takewhile(lambda call: call[0] == "ask", rest))
+        assert [optimizer.ask() for _ in upcoming] == [call[1] for call in upcoming]
+
+
+def test_a_result_that_is_not_awaited_is_refused_and_changes_nothing(options, space):
+    undisturbed = drive(options.start(space, seed=7), bowl(space))
+    optimizer = options.start(space, seed=7)
+    stranger = options.start(space, seed=8).ask()
+    refused = 0
+
+    def loss(trial):
+        nonlocal refused
+        for wrong in (stranger, *finished[-2:]):
+            if wrong != trial:
+                with pytest.raises(InvalidOptimizer, match="not open: tell each trial once"):
+                    optimizer.tell(wrong, -1.0)
+                refused += 1
+        finished.append(trial)
+        return bowl(space)(trial)
+
+    finished = []
+    assert drive(optimizer, loss) == undisturbed
+    assert refused > len(finished)
+
+
+def test_the_first_trial_told_twice_is_refused(options, space):
+    optimizer = options.start(space)
+    trial = optimizer.ask()
+    optimizer.tell(trial, 0.5)
+    with pytest.raises(InvalidOptimizer, match=f"trial {trial.id} is not open"):
+        optimizer.tell(trial, 0.25)
+    assert optimizer.best == (trial, 0.5)
+
+
+def test_before_the_start_it_says_to_start_it(options):
+    trial = options.start(SPACES["finite"]).ask()
+    for call in (options.ask, lambda: options.tell(trial, 1.0)):
+        with pytest.raises(InvalidOptimizer, match=r"call start\(space"):
+            call()
+    assert not options.done and options.best is None and options.planned is None
+
+
+@pytest.mark.parametrize("start", [{"seed": -1}, {"seed": 1.5}, {"fold": -1}])
+def test_a_seed_or_fold_that_cannot_be_is_refused(options, start):
+    with pytest.raises(InvalidOptimizer, match="at least 0"):
+        options.start(SPACES["finite"], **start)
+
+
+def test_parents_are_trials_that_were_asked(options, space):
+    optimizer = options.start(space, seed=9)
+    known = set()
+
+    def loss(trial):
+        known.add(trial.id)
+        assert optimizer.parents() <= known
+        assert trial.parent is None or trial.parent in known
+        return bowl(space)(trial)
+
+    drive(optimizer, loss, slots=1)

@@ -1,0 +1,137 @@
+"""Jobs: what they accept, what they refuse and with which words, and their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm import PSO, Integer, Job, Random, Real
+from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer, InvalidProblem, InvalidSpace
+from swarm.trial import Trial
+
+
+def train(params: Any, ctx: Any) -> float:
+    return float(params["x"])
+
+
+def make_job(**changes: Any) -> Job:
+    return Job(**{"name": "a", "problem": train, "space": {"x": Integer(1, 9)}, "optimizer": PSO()} | changes)
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "train.py").write_text("def train(params, ctx):\n    return params['x']\n")
+    file = folder / "job.yaml"
+    file.write_text(text)
+    return file
+
+
+GOOD = """
+name: small
+problem: train.py:train
+space: {x: {integer: [1, 9]}, lr: {real: [1.0e-4, 1.0e-1], log: true}, batch: 128}
+optimizer: {name: PSO, particles: 4, generations: 2}
+direction: minimize
+stop: {target: 1.0}
+"""
+
+
+def test_a_job_file_and_python_say_the_same(tmp_path: Path) -> None:
+    job = Job.from_file(written(tmp_path, GOOD))
+    space = {"x": Integer(1, 9), "lr": Real(1e-4, 1e-1, log=True), "batch": 128}
+    same = Job(
+        name="small",
+        problem=f"{tmp_path}/train.py:train",
+        space=space,
+        optimizer=PSO(particles=4, generations=2),
+        direction="minimize",
+        stop={"target": 1.0},
+    )
+    assert job.differences(same.to_dict()) == []
+
+
+def test_options_of_the_command_line_replace_those_of_the_file(tmp_path: Path) -> None:
+    job = Job.from_file(written(tmp_path, GOOD), folds=10, seed=None)
+    assert (job.folds, job.seed) == (10, 0)
+
+
+def test_a_job_survives_the_store_without_its_code_being_run() -> None:
+    job = make_job(folds=3, fold_mode="mean", repeats=2, time_limit=5, optimizer=PSO(inertia=0.7))
+    again = Job.from_dict(json.loads(json.dumps(job.to_dict())), b"never unpickled")
+    assert again.differences(job.to_dict()) == []
+    assert again.code.pickle == b"never unpickled"
+    trial = Trial(id=0, params={"x": 3})
+    assert [e.key for e in again.evaluations(trial)] == [e.key for e in job.evaluations(trial)]
+
+
+def test_differences_name_the_field_and_both_values() -> None:
+    job, other = make_job(), make_job(optimizer=PSO(particles=8), seed=4)
+    assert job.differences(other.to_dict()) == ["optimizer.particles is 6, was 8", "seed is 0, was 4"]
+
+
+def test_the_problems_own_space_is_taken_where_the_job_has_none() -> None:
+    job = Job(name="a", problem="simplenet1", optimizer=PSO())
+    assert job.space is not None
+    assert job.space.size == 3888
+    assert job.test is True
+
+
+BAD: list[tuple[dict[str, Any], type[InvalidInput], str]] = [
+    ({"optimizer": "PSA"}, InvalidOptimizer, r"no optimizer 'PSA' \(did you mean 'PSO'\?\)"),
+    (
+        {"optimizer": {"name": "PSO", "particle": 3}},
+        InvalidOptimizer,
+        r"no option 'particle' \(did you mean 'particles'",
+    ),
+    ({"optimizer": {"name": "PSO", "particles": "six"}}, InvalidOptimizer, "particles.*six"),
+    ({"optimizer": {"name": "PSO", "particles": 0}}, InvalidOptimizer, "particles"),
+    ({"optimizer": {"particles": 6}}, InvalidOptimizer, "name: PSO"),
+    ({"spce": {}}, InvalidJob, r"unknown key 'spce' \(did you mean 'space'\?\)"),
+    ({"seed": "seven"}, InvalidJob, "seed.*seven"),
+    ({"folds": 11}, InvalidJob, "folds.*11"),
+    ({"stop": {"targt": 1}}, InvalidJob, r"unknown key 'stop.targt' \(did you mean 'target'\?\)"),
+    ({"name": "no spaces"}, InvalidJob, "name"),
+    ({"direction": "up"}, InvalidJob, "direction.*up"),
+    ({"space": {"x": {"integer": [9, 1]}}}, InvalidSpace, "x"),
+    ({"space": {"x": {"real": [0, 1], "log": True}}}, InvalidSpace, "x"),
+    ({"space": {}}, InvalidSpace, "nothing to search"),
+    ({"space": None}, InvalidJob, "no search space"),
+    ({"problem": "nowhere:train"}, InvalidProblem, "cannot be imported"),
+    ({"problem": 3}, InvalidProblem, "not int"),
+    ({"test": True}, InvalidJob, r"no test\(params, ctx\)"),
+    ({"isolation": "thread", "time_limit": 3}, InvalidJob, "isolation: process"),
+    ({"optimizer": Random(proportion=0.1), "space": {"x": Real(0, 1)}}, InvalidOptimizer, "trials"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "says"), BAD, ids=[str(bad[0]) for bad in BAD])
+def test_bad_jobs_are_refused_in_one_line_with_the_remedy(
+    changes: dict[str, Any], error: type[InvalidInput], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        make_job(**changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: [", "is not YAML"),
+        ("just words", "holds no job"),
+        ("name: a\nproblem: train.py:train\noptimizer: PSO\n", "no search space"),
+        (GOOD.replace("name: small", "nme: small"), "nme|name"),
+        (GOOD.replace("integer", "integr"), r"integr"),
+    ],
+)
+def test_bad_job_files_are_refused_with_the_files_name(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=says) as caught:
+        Job.from_file(written(tmp_path, text))
+    assert "job.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_job_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidJob, match="cannot read the job file"):
+        Job.from_file(tmp_path / "none.yaml")

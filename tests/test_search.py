@@ -1,0 +1,331 @@
+"""The loop, on a virtual clock: what it asks, answers, journals, repeats and resumes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from swarm import PSO, Choice, Integer, Job, Random, Real
+from swarm.errors import JournalMismatch
+from swarm.runner import enroll
+from swarm.search import Search
+from swarm.store import Event, Store
+from swarm.trial import Evaluation, Status
+from swarm.virtual import VirtualPool
+
+SPACE = {"x": Integer(0, 20), "y": Integer(0, 20)}
+OpenStore = Callable[..., Store]
+
+
+def bowl(params: Any, ctx: Any = None) -> float:
+    """Best, 0, at x = 7, y = 12."""
+    return -((params["x"] - 7) ** 2) - (params["y"] - 12) ** 2
+
+
+def make_job(**changes: Any) -> Job:
+    return Job(
+        **{"name": "job", "problem": bowl, "space": SPACE, "optimizer": PSO(generations=12), "seed": 3} | changes
+    )
+
+
+def make_pool(slots: int = 6, seed: int = 0, train: Any = None, **options: Any) -> VirtualPool:
+    """Slots whose trainings take random virtual seconds, so that they end in another order for each seed."""
+    rng = random.Random(seed)
+    return VirtualPool(slots, train or (lambda e: bowl(e.params)), lambda _: rng.lognormvariate(0.7, 0.6), **options)
+
+
+def search(job: Job, store: Store, pool: VirtualPool | None = None) -> Search:
+    enroll(job, store)
+    found = Search(job, store)
+    asyncio.run(found.run(pool or make_pool()))
+    return found
+
+
+def trajectory(store: Store, name: str = "job") -> list[tuple[Any, ...]]:
+    """What the optimizer asked and how each evaluation was answered, in the order of trials."""
+    rows = []
+    for event in store.events(name):
+        if event.kind == "asked":
+            entries = [(e["key"], e["source"]) for e in event.data["evaluations"]]
+            rows.append(
+                (
+                    event.data["id"],
+                    event.data["generation"],
+                    event.data["member"],
+                    event.data["params"],
+                    entries,
+                )
+            )
+    return rows
+
+
+def test_one_slot_and_many_slots_give_the_same_run(open_store: OpenStore) -> None:
+    runs = []
+    for slots in (1, 2, 6, 40):
+        store = open_store(f"slots-{slots}")
+        found = search(make_job(), store, make_pool(slots, seed=slots))
+        runs.append((trajectory(store), found.counts, found.best))
+    assert runs[0] == runs[1] == runs[2] == runs[3]
+    assert runs[0][1]["trained"] + runs[0][1]["archive"] + runs[0][1]["in_flight"] == 6 * 13
+
+
+def test_more_slots_take_less_time(open_store: OpenStore) -> None:
+    pools = {slots: make_pool(slots) for slots in (1, 6)}
+    for slots, pool in pools.items():
+        search(make_job(), open_store(f"slots-{slots}"), pool)
+    assert pools[6].now < 0.5 * pools[1].now
+
+
+def test_no_position_is_trained_twice(open_store: OpenStore) -> None:
+    trained: list[str] = []
+
+    def train(evaluation: Evaluation) -> float:
+        trained.append(evaluation.key)
+        return bowl(evaluation.params)
+
+    found = search(make_job(optimizer=PSO(generations=60)), open_store(), make_pool(train=train))
+    assert len(trained) == len(set(trained)) == found.counts["trained"]
+    assert found.counts["archive"] > found.counts["trained"]
+
+
+def test_particles_at_one_position_train_once_and_the_second_joins_in_flight(open_store: OpenStore) -> None:
+    job = make_job(space={"x": Integer(0, 1)}, problem=lambda params, ctx: float(params["x"]))
+    found = search(job, open_store(), make_pool(train=lambda e: float(e.params["x"])))
+    assert found.counts["trained"] == 2
+    assert found.counts["in_flight"] == 4  # six particles ask for two positions before any training has ended
+
+
+def test_another_job_of_the_same_problem_is_answered_by_the_archive(open_store: OpenStore) -> None:
+    store = open_store()
+    first = search(make_job(), store)
+    pool = make_pool(slots=1)
+    second = search(make_job(name="again"), store, pool)
+    assert pool.submitted == 0
+    assert second.counts["trained"] == 0
+    assert second.best == first.best
+
+
+def test_without_the_archive_everything_is_trained(open_store: OpenStore) -> None:
+    found = search(make_job(archive=False), open_store())
+    assert found.counts == {"trained": 78, "archive": 0, "in_flight": 0, "failed": 0}
+
+
+def test_another_problem_is_not_answered_by_the_archive(open_store: OpenStore) -> None:
+    store = open_store()
+    search(make_job(), store)
+    pool = make_pool()
+    search(make_job(name="other", problem=lambda params, ctx: bowl(params) + 1.0), store, pool)
+    assert pool.submitted > 0
+
+
+@pytest.mark.parametrize("cut", range(0, 200, 7))
+def test_a_run_cut_at_any_event_goes_on_identically(cut: int, open_store: OpenStore) -> None:
+    whole = open_store("whole")
+    expected = search(make_job(optimizer=PSO(generations=6)), whole)
+    events = list(whole.events("job"))
+    job = make_job(optimizer=PSO(generations=6))
+    store = open_store("cut")
+    enroll(job, store)
+    store.append("job", 0, events[:cut])
+    done = {event.data["key"] for event in events[:cut] if event.kind == "result"}
+    trained: list[str] = []
+
+    def train(evaluation: Evaluation) -> float:
+        trained.append(evaluation.key)
+        return bowl(evaluation.params)
+
+    found = search(job, store, make_pool(slots=3, seed=cut, train=train))
+    assert [row[:4] for row in trajectory(store)] == [row[:4] for row in trajectory(whole)]
+    assert (found.best, found.counts) == (expected.best, expected.counts)
+    assert not done & set(trained)
+
+
+def test_a_journal_that_does_not_follow_from_the_job_is_refused(open_store: OpenStore) -> None:
+    store = open_store()
+    search(make_job(), store)
+    events = list(store.events("job"))
+    forged = [Event(e.kind, {**e.data, "params": {"x": 0, "y": 0}}) if e.kind == "asked" else e for e in events]
+    other = open_store("forged")
+    enroll(make_job(), other)
+    other.append("job", 0, forged)
+    with pytest.raises(JournalMismatch, match=r"trial 0.*resume with the version"):
+        Search(make_job(), other)
+
+
+def test_failed_trainings_are_told_archived_and_never_the_best(open_store: OpenStore) -> None:
+    store = open_store()
+    odd = {"train": lambda e: None if e.params["x"] % 2 else bowl(e.params)}
+    found = search(make_job(), store, make_pool(**odd))
+    assert found.counts["failed"] > 0
+    assert found.best is not None
+    assert found.best.params["x"] % 2 == 0
+    again = search(make_job(name="again"), store, VirtualPool(1, train=lambda e: pytest.fail("trained again")))
+    assert again.counts["failed"] == found.counts["failed"]
+
+
+def test_a_search_whose_every_training_fails_ends_without_a_best(open_store: OpenStore) -> None:
+    found = search(make_job(), open_store(), make_pool(train=lambda e: None))
+    assert found.finished()
+    assert found.best is None
+
+
+def test_a_training_that_crashes_once_is_repeated_and_counted_once(open_store: OpenStore) -> None:
+    runs: Counter[str] = Counter()
+
+    def train(evaluation: Evaluation) -> float | Status:
+        runs[evaluation.key] += 1
+        return Status.CRASHED if runs[evaluation.key] == 1 else bowl(evaluation.params)
+
+    found = search(make_job(), open_store(), make_pool(train=train))
+    assert set(runs.values()) == {2}
+    assert found.counts["failed"] == 0
+    assert found.counts["trained"] == len(runs)
+
+
+def test_a_training_that_always_crashes_fails_after_two_runs_and_the_swarm_goes_on(
+    open_store: OpenStore,
+) -> None:
+    runs: Counter[str] = Counter()
+
+    def train(evaluation: Evaluation) -> float | Status:
+        runs[evaluation.key] += 1
+        return Status.CRASHED if evaluation.params["x"] > 7 else bowl(evaluation.params)
+
+    found = search(make_job(), open_store(), make_pool(train=train))
+    assert max(runs.values()) == 2
+    assert found.counts["failed"] > 0
+    assert found.best is not None
+    assert found.best.params["x"] <= 7
+
+
+def test_evaluations_of_slots_that_leave_run_again_and_nothing_is_counted_twice(
+    open_store: OpenStore,
+) -> None:
+    expected = search(make_job(), open_store("calm"))
+    changes = [(1.0, -3), (2.0, -3), (3.0, +2), (5.0, -1), (6.0, +4), (7.0, -2)]
+    pool = make_pool(changes=changes)
+    found = search(make_job(), open_store("stormy"), pool)
+    assert (found.best, found.counts) == (expected.best, expected.counts)
+    assert pool.submitted > found.counts["trained"]  # some did run twice
+
+
+def test_a_crash_before_a_resume_still_counts_after_it(open_store: OpenStore) -> None:
+    store = open_store()
+    found = search(make_job(), store, make_pool(train=lambda e: Status.CRASHED))
+    events = list(store.events("job"))
+    cut = next(i for i, event in enumerate(events) if event.kind == "again") + 1
+    blamed = events[cut - 1].data["key"]
+    other = open_store("other")
+    enroll(make_job(), other)
+    other.append("job", 0, events[:cut])
+    runs: Counter[str] = Counter()
+
+    def train(evaluation: Evaluation) -> Status:
+        runs[evaluation.key] += 1
+        return Status.CRASHED
+
+    again = search(make_job(), other, make_pool(train=train))
+    assert runs[blamed] == 1
+    assert again.counts == found.counts
+
+
+def test_repeats_take_the_mean_over_seeds(open_store: OpenStore) -> None:
+    store = open_store()
+    job = make_job(repeats=3, optimizer=Random(trials=4))
+    found = search(job, store, make_pool(train=lambda e: float(e.repeat)))
+    assert found.counts["trained"] == 12
+    assert found.best is not None
+    assert found.best.fitness == 1.0
+    seeds = {evaluation.seed for event in [found.best.trial] for evaluation in job.evaluations(event)}
+    assert len(seeds) == 3
+
+
+def test_the_mean_over_folds_is_one_swarm_and_every_fold_is_trained(open_store: OpenStore) -> None:
+    job = make_job(folds=10, fold_mode="mean", optimizer=Random(trials=3))
+    found = search(job, open_store(), make_pool(slots=4, train=lambda e: float(e.fold)))
+    assert found.counts["trained"] == 30
+    assert found.best is not None
+    assert found.best.fitness == 4.5
+
+
+def test_a_swarm_per_fold_is_independent_of_the_others_and_of_the_slots(open_store: OpenStore) -> None:
+    runs = []
+    for slots in (1, 9):
+        store = open_store(f"slots-{slots}")
+        job = make_job(folds=3, optimizer=PSO(generations=4))
+        search(job, store, make_pool(slots, seed=slots, train=lambda e: bowl(e.params) + e.fold))
+        runs.append({row[0]: row[1:4] for row in trajectory(store)})
+    assert runs[0] == runs[1]
+    assert len(runs[0]) == 3 * 6 * 5
+
+
+def test_one_failed_fold_fails_the_trial(open_store: OpenStore) -> None:
+    job = make_job(folds=4, fold_mode="mean", optimizer=Random(trials=2))
+    found = search(job, open_store(), make_pool(train=lambda e: None if e.fold == 2 else 1.0))
+    assert found.counts["failed"] == 2
+    assert found.best is None
+
+
+@pytest.mark.parametrize("slots", [1, 4, 12])
+def test_a_target_ends_the_swarm_with_its_generation_whatever_the_slots(slots: int, open_store: OpenStore) -> None:
+    found = search(make_job(stop={"target": -40.0}), open_store(), make_pool(slots))
+    assert found.end_reason == "target reached"
+    assert found.told == found.asked == 6 * len(found.generations)
+    assert found.told < 6 * 13
+    reached = [n for n, row in found.generations.items() if row.high >= -40.0]
+    assert reached == [max(found.generations)]
+
+
+def test_a_minimised_fitness_is_reported_in_its_own_direction(open_store: OpenStore) -> None:
+    job = make_job(direction="minimize", stop={"target": 0.0}, optimizer=PSO(generations=100))
+    found = search(job, open_store(), make_pool(train=lambda e: -bowl(e.params)))
+    assert found.best is not None
+    assert (found.best.fitness, found.best.params) == (0.0, {"x": 7, "y": 12})
+
+
+def test_an_evaluation_budget_stops_a_random_search_exactly(open_store: OpenStore) -> None:
+    job = make_job(optimizer=Random(trials=100), stop={"evaluations": 17})
+    found = search(job, open_store())
+    assert (found.told, found.end_reason) == (17, "evaluations used up")
+
+
+def test_a_time_budget_stops_asking(open_store: OpenStore) -> None:
+    pool = VirtualPool(2, train=lambda e: bowl(e.params), seconds=lambda _: 10.0)
+    found = search(make_job(optimizer=Random(trials=100), stop={"seconds": 35.0}), open_store(), pool)
+    assert (found.told, found.end_reason) == (8, "time used up")
+
+
+def test_generations_without_a_training_stop_a_converged_swarm(open_store: OpenStore) -> None:
+    job = make_job(optimizer=PSO(generations=500), stop={"idle_generations": 5})
+    found = search(job, open_store())
+    assert found.end_reason == "no training in 5 generations"
+    assert all(found.generations[n].sources["trained"] == 0 for n in sorted(found.generations)[-5:])
+
+
+def test_mixed_spaces_travel_through_the_journal(open_store: OpenStore) -> None:
+    space = {
+        "n": Integer(1, 48),
+        "lr": Real(1e-4, 1e-1, log=True),
+        "act": Choice("relu", "tanh"),
+        "batch": 128,
+    }
+    job = make_job(space=space, optimizer=PSO(generations=3))
+    store = open_store()
+    found = search(job, store, make_pool(train=lambda e: e.params["lr"]))
+    replayed = Search(job, store)
+    assert replayed.best == found.best
+    assert replayed.best is not None
+    assert set(replayed.best.params) == set(space)
+
+
+def test_looking_at_a_run_changes_nothing(open_store: OpenStore) -> None:
+    store = open_store()
+    enroll(make_job(), store)
+    Search(make_job(), store)
+    assert list(store.events("job")) == []
+    assert store.job("job").status == "new"

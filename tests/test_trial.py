@@ -1,0 +1,78 @@
+"""What crosses the wire."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+
+import pytest
+
+from swarm.trial import Evaluation, Result, Status, canonical
+
+
+def test_equal_configurations_have_one_canonical_text_whatever_the_order() -> None:
+    assert canonical({"b": 1, "a": 0.1}) == canonical({"a": 0.1, "b": 1}) == '{"a":0.1,"b":1}'
+
+
+def test_integers_and_floats_of_one_value_are_two_configurations() -> None:
+    assert canonical({"a": 1}) != canonical({"a": 1.0})
+
+
+def test_a_configuration_with_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        canonical({"a": math.nan})
+
+
+def test_whatever_changes_the_training_changes_the_key() -> None:
+    base = {"problem": "p", "params": {"a": 1}}
+    variants = [
+        {},
+        {"problem": "q"},
+        {"params": {"a": 2}},
+        {"budget": 3.0},
+        {"fold": 1},
+        {"repeat": 1},
+        {"purpose": "test"},
+        {"parent": "abc"},
+        {"salt": "job/1"},
+    ]
+    keys = [Evaluation.of(**{**base, **variant}).key for variant in variants]
+    assert len(set(keys)) == len(keys)
+
+
+def test_how_it_is_run_does_not_change_the_key() -> None:
+    first = Evaluation.of("p", {"a": 1})
+    second = Evaluation.of("p", {"a": 1}, isolation="thread")
+    assert (first.key, first.seed) == (second.key, second.seed)
+
+
+def test_the_seed_comes_from_the_key_and_fits_every_library() -> None:
+    seeds = [Evaluation.of("p", {"a": number}).seed for number in range(200)]
+    assert len(set(seeds)) == 200
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_the_key_is_the_same_in_every_version() -> None:
+    """A change of the key would make every archive worthless: it needs a reason and a new schema."""
+    assert Evaluation.of("p", {"a": 1, "b": 0.5}, fold=2).key == "35e294a6a656046314f85b77d2575ba38b0c158d"
+
+
+@pytest.mark.parametrize("fitness", [None, math.nan, math.inf, -math.inf])
+def test_a_result_that_is_ok_has_a_finite_fitness(fitness: float | None) -> None:
+    with pytest.raises(ValueError, match="finite fitness"):
+        Result(key="k", status=Status.OK, fitness=fitness)
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.OK])
+def test_a_result_that_is_not_ok_has_no_fitness(status: Status) -> None:
+    with pytest.raises(ValueError, match="no fitness"):
+        Result(key="k", status=status, fitness=0.5)
+
+
+def test_a_result_survives_json_and_pickle() -> None:
+    result = Result(
+        key="k", status=Status.OK, fitness=0.5, metrics={"loss": 0.1}, curve=({"epoch": 1.0},), slot="host:gpu"
+    )
+    assert Result.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False))) == result
+    assert pickle.loads(pickle.dumps(result)) == result
