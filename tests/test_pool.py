@@ -1,0 +1,179 @@
+"""The pool on a real Dask cluster: pinning, losses, and what stays in the workers' memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from swarm import Integer, Job, Random
+from swarm.cluster import connected, embedded, pool_on, quiet_dask
+from swarm.errors import NoSlots, SchedulerUnreachable
+from swarm.pool import DaskPool
+from swarm.runner import enroll
+from swarm.search import Search
+from swarm.store import Store
+from swarm.trial import Result, Status, Trial
+from workers.slots import make_slots
+
+quiet_dask("critical")
+
+
+def job_of(problem: Any, **changes: Any) -> Job:
+    defaults = {"name": "job", "space": {"x": Integer(0, 99)}, "optimizer": Random(trials=12), "isolation": "thread"}
+    return Job(**{"problem": problem, **defaults, **changes})
+
+
+@asynccontextmanager
+async def pool_of(job: Job, slots: int, results: Path | None = None) -> AsyncIterator[tuple[Any, DaskPool]]:
+    async with embedded(make_slots(slots=slots)) as client:
+        async with pool_on(client, job, None if results is None else str(results)) as pool:
+            await pool.wait_for_slots(60)
+            while pool.slots < slots:
+                await pool.next()
+            yield client, pool
+
+
+async def ended(pool: DaskPool) -> Result:
+    """The next result; changes of the slots are passed over."""
+    while True:
+        for result in await pool.next():
+            return result
+
+
+def exclusive(folder: Path) -> Any:
+    """A training that fails if another one runs on its slot at the same time, by a lock taken without waiting."""
+
+    def train(params: Any, ctx: Any) -> float:
+        import fcntl
+        import time
+
+        from distributed import get_worker
+
+        with open(folder / get_worker().name.replace("/", "_"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(0.02)  # the training
+        return float(params["x"])
+
+    return train
+
+
+async def test_trainings_never_share_a_slot_and_use_them_all(tmp_path: Path) -> None:
+    job = job_of(exclusive(tmp_path), optimizer=Random(trials=40))
+    store = Store(str(tmp_path / "swarm.db"))
+    enroll(job, store)
+    async with pool_of(job, 3) as (_, pool):
+        search = Search(job, store)
+        await search.run(pool)
+    assert search.counts["failed"] == 0
+    rows = [event.data for event in store.events("job") if event.kind == "result"]
+    by_slot: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        by_slot.setdefault(row["slot"], []).append((row["start"], row["end"]))
+    assert len(by_slot) == 3
+    for intervals in by_slot.values():
+        intervals.sort()
+        assert all(end <= start for (_, end), (start, _) in zip(intervals, intervals[1:], strict=False))
+    store.close()
+
+
+async def test_results_leave_the_workers_and_the_scheduler(tmp_path: Path) -> None:
+    job = job_of(lambda params, ctx: float(params["x"]))
+    async with pool_of(job, 1) as (client, pool):
+        pool.submit(job.evaluations(Trial(id=0, params={"x": 3})))
+        result = await ended(pool)
+        assert (result.status, result.fitness) == (Status.OK, 3.0)
+        assert pool.free() == 1
+        while await client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)):
+            pass  # the release is on its way; should it never come, the test's time limit fails us
+        assert not client.futures
+
+
+async def test_a_killed_worker_is_a_lost_evaluation_and_its_slot_comes_back(tmp_path: Path) -> None:
+    marker = tmp_path / "was-here"
+
+    def train(params: Any, ctx: Any) -> float:
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(params["x"])
+
+    job = job_of(train)
+    async with pool_of(job, 1) as (_, pool):
+        evaluation = job.evaluations(Trial(id=0, params={"x": 3}))
+        pool.submit(evaluation)
+        lost = await ended(pool)
+        assert lost.status is Status.LOST
+        assert "went away" in str(lost.error)
+        await pool.wait_for_slots(60)
+        pool.submit(evaluation)
+        assert (await ended(pool)).fitness == 3.0
+
+
+@pytest.mark.slow
+async def test_killing_the_worker_under_a_training_in_a_child_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "trainings"
+    log.mkdir()
+
+    def train(params: Any, ctx: Any) -> float:
+        (log / f"{params['x']}-{os.getpid()}").touch()
+        if params["x"] == 5 and len(list(log.glob("5-*"))) == 1:
+            psutil.Process().parent().parent().kill()  # the worker; the parent is its fork server
+            time.sleep(60)  # until the parent-death signal
+        return float(params["x"])
+
+    job = job_of(train, isolation="process", space={"x": Integer(0, 7)}, optimizer=Random(trials=8))
+    store = Store(str(tmp_path / "swarm.db"))
+    enroll(job, store)
+    async with pool_of(job, 2, tmp_path / "results") as (_, pool):
+        search = Search(job, store)
+        await search.run(pool)
+    assert search.counts == {"trained": 8, "archive": 0, "in_flight": 0, "failed": 0}
+    runs = [int(file.name.split("-")[0]) for file in log.iterdir()]
+    assert sorted(runs) == [0, 1, 2, 3, 4, 5, 5, 6, 7]
+    store.close()
+
+
+async def test_a_scheduler_that_is_not_there_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.cluster._CONNECT_SECONDS", 0.5)
+    with pytest.raises(SchedulerUnreachable, match="tcp://127.0.0.1:1 .*start one") as caught:
+        async with connected("tcp://127.0.0.1:1"):
+            pytest.fail("there is no scheduler")
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_scheduler_without_gpu_slots_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    from distributed import Scheduler, Worker
+
+    job = job_of(lambda params, ctx: 0.0)
+    options = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    async with (
+        Scheduler(port=0, **options) as scheduler,
+        Worker(scheduler.address, **options),
+        connected(scheduler.address) as client,
+        pool_on(client, job, None) as pool,
+    ):
+        with pytest.raises(NoSlots, match=r"no worker with a GPU slot.*swarm worker tcp://"):
+            await pool.wait_for_slots(0.1)
+
+
+async def test_slots_are_counted_anew_when_workers_join_and_leave() -> None:
+    from distributed import Worker
+
+    job = job_of(lambda params, ctx: float(params["x"]))
+    async with pool_of(job, 1) as (client, pool):
+        options = {"resources": {"GPU": 1}, "nthreads": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+        async with Worker(client.scheduler.address, name="late", **options):
+            while pool.slots < 2:
+                await pool.next()
+            assert pool.free() == 2
+        while pool.slots > 1:
+            await pool.next()
+        assert pool.free() == 1

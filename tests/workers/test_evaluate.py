@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from swarm.errors import Infeasible
+from swarm.trial import Evaluation, Status
+from workers.evaluate import evaluate
+from workers.results import path_of
+
+ISOLATIONS = pytest.mark.parametrize("isolation", ["thread", "process"])
+
+
+def sphere(params, ctx):
+    rng = np.random.default_rng(ctx.seed)
+    for epoch in range(3):
+        ctx.report(epoch=epoch, loss=rng.random())
+    return {"fitness": params["x"] ** 2 + rng.random(), "fold": ctx.fold, "pid": os.getpid()}
+
+
+def ends_badly(params, ctx):
+    match params["how"]:
+        case "raise":
+            raise ValueError("no such layer")
+        case "infeasible":
+            raise Infeasible("the pool is too large")
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "exit":
+            sys.exit(3)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "sleep":
+            time.sleep(60)
+    return float("nan")
+
+
+def counted(params, ctx):
+    with Path(params["log"]).open("a") as log:
+        log.write("trained\n")
+    return 1.0
+
+
+class Scored:
+    def __call__(self, params, ctx):
+        return 1.0
+
+    def test(self, params, ctx):
+        return {"fitness": 2.0, "val_accuracy": 1.0}
+
+
+class BadData:
+    def __call__(self, params, ctx):
+        return 1.0
+
+    def prepare(self):
+        raise FileNotFoundError("no mnist.npz")
+
+
+def run(problem, params, results=None, **options):
+    return evaluate(cloudpickle.dumps(problem), Evaluation.of("p", params, **options), results)
+
+
+@ISOLATIONS
+def test_a_training_gives_its_fitness_metrics_and_curve(isolation):
+    result = run(sphere, {"x": 2}, fold=3, isolation=isolation)
+    assert result.status is Status.OK
+    assert 4 <= result.fitness < 5
+    assert result.metrics["fold"] == 3
+    assert [point["epoch"] for point in result.curve] == [0, 1, 2]
+    assert result.start <= result.end
+    assert 0 < result.seconds < 10
+    assert result.slot == socket.gethostname()
+    assert result.error is None
+
+
+def test_a_training_gives_the_same_in_a_thread_and_in_a_process():
+    threaded = run(sphere, {"x": 3}, isolation="thread")
+    forked = run(sphere, {"x": 3}, isolation="process")
+    assert threaded.fitness == forked.fitness
+    assert threaded.curve == forked.curve
+    assert threaded.metrics["pid"] == os.getpid() != forked.metrics["pid"]
+
+
+@ISOLATIONS
+def test_an_exception_fails_with_its_traceback(isolation):
+    result = run(ends_badly, {"how": "raise"}, isolation=isolation)
+    assert result.status is Status.FAILED
+    reason, below = result.error.split("\n", 1)
+    assert reason == "ValueError: no such layer"
+    assert "in ends_badly" in below
+    assert "problem.py" not in below, "our own frames are of no use to the user"
+
+
+@ISOLATIONS
+def test_nan_fails_with_one_line(isolation):
+    result = run(ends_badly, {"how": "nan"}, isolation=isolation)
+    assert result.status is Status.FAILED
+    assert "fitness of nan" in result.error
+    assert "\n" not in result.error
+
+
+@ISOLATIONS
+def test_an_infeasible_configuration_fails_with_one_line(isolation):
+    result = run(ends_badly, {"how": "infeasible"}, isolation=isolation)
+    assert result.status is Status.FAILED
+    assert result.error == "Infeasible: the pool is too large"
+
+
+@ISOLATIONS
+def test_a_keyboard_interrupt_of_the_training_fails_it(isolation):
+    result = run(ends_badly, {"how": "interrupt"}, isolation=isolation)
+    assert result.status is Status.FAILED
+    assert result.error.startswith("KeyboardInterrupt")
+
+
+def test_sys_exit_in_a_thread_fails():
+    result = run(ends_badly, {"how": "exit"}, isolation="thread")
+    assert result.status is Status.FAILED
+    assert result.error.startswith("SystemExit: 3\n")
+
+
+def test_sys_exit_in_a_process_crashes():
+    result = run(ends_badly, {"how": "exit"})
+    assert result.status is Status.CRASHED
+    assert result.error == "training's process exited with code 3"
+
+
+def test_a_killed_process_crashes_with_the_signal():
+    result = run(ends_badly, {"how": "kill"})
+    assert result.status is Status.CRASHED
+    assert result.error == "training's process was killed by signal 9 (SIGKILL)"
+
+
+def test_a_process_is_stopped_at_its_time_limit():
+    result = run(ends_badly, {"how": "sleep"}, time_limit=0.5)
+    assert result.status is Status.FAILED
+    assert result.error == "exceeded its time limit of 0.5 s"
+    assert 0.5 <= result.seconds < 10
+
+
+def test_a_thread_that_took_longer_than_its_time_limit_fails():
+    result = run(sphere, {"x": 1}, isolation="thread", time_limit=1e-9)
+    assert result.status is Status.FAILED
+    assert result.error == "exceeded its time limit of 1e-09 s"
+
+
+@ISOLATIONS
+def test_a_problem_that_cannot_be_prepared_fails_with_its_traceback(isolation):
+    result = run(BadData(), {}, isolation=isolation)
+    assert result.status is Status.FAILED
+    assert result.error.startswith("FileNotFoundError: no mnist.npz\n")
+    assert "in prepare" in result.error
+
+
+@ISOLATIONS
+def test_what_is_no_pickle_fails(isolation):
+    result = evaluate(b"no pickle", Evaluation.of("p", {}, isolation=isolation))
+    assert result.status is Status.FAILED
+    assert result.error.startswith("UnpicklingError")
+
+
+@ISOLATIONS
+def test_the_purpose_test_calls_the_test_method(isolation):
+    result = run(Scored(), {}, purpose="test", isolation=isolation)
+    assert (result.fitness, result.metrics) == (2.0, {"val_accuracy": 1.0})
+
+
+@ISOLATIONS
+def test_a_problem_without_a_test_method_fails_the_purpose_test(isolation):
+    result = run(sphere, {"x": 1}, purpose="test", isolation=isolation)
+    assert result.status is Status.FAILED
+    assert "no method test" in result.error
+
+
+def test_a_committed_result_is_returned_without_training_again(tmp_path):
+    log, results = tmp_path / "log", str(tmp_path / "results")
+    first = run(counted, {"log": str(log)}, results)
+    again = run(counted, {"log": str(log)}, results)
+    assert first == again
+    assert log.read_text() == "trained\n"
+
+
+def test_a_failure_is_committed_and_a_crash_is_not(tmp_path):
+    results = str(tmp_path)
+    failed = run(ends_badly, {"how": "raise"}, results)
+    assert json.loads(path_of(results, failed.key).read_text())["error"] == failed.error
+    crashed = run(ends_badly, {"how": "exit"}, results)
+    assert not path_of(results, crashed.key).exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"key": "other", "status": "ok", "fitness": 1.0}'])
+def test_a_corrupt_commit_is_ignored_and_overwritten(tmp_path, content):
+    log, results = tmp_path / "log", str(tmp_path / "results")
+    first = run(counted, {"log": str(log)}, results)
+    path = path_of(results, first.key)
+    path.write_text(content)
+    assert run(counted, {"log": str(log)}, results).status is Status.OK
+    assert log.read_text() == "trained\n" * 2
+    assert json.loads(path.read_text())["key"] == first.key
+    assert list(path.parent.iterdir()) == [path], "no temporary file is left"
+
+
+def test_a_directory_that_cannot_be_written_loses_no_result(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING, "swarm.workers"):
+        result = run(sphere, {"x": 1}, str(tmp_path / "file"))
+    assert result.status is Status.OK
+    assert "not committed" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_slot_is_the_name_of_the_dask_worker():
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    host = {"host": "127.0.0.1"}
+    spec = {"gpu7": {"cls": Nanny, "options": {"name": "gpu7", "nthreads": 1, "dashboard": False, **host}}}
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": ":0", **host}}
+    with SpecCluster(workers=spec, scheduler=scheduler) as cluster, Client(cluster) as client:
+        evaluation = Evaluation.of("p", {"x": 1})
+        result = client.submit(evaluate, cloudpickle.dumps(sphere), evaluation).result()
+    assert result.status is Status.OK
+    assert result.slot == "gpu7"

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from swarm.errors import Infeasible
+from swarm.trial import Evaluation, Status
+from workers.evaluate import evaluate
+from workers.models import PROBLEMS, digits_cnn, lenet4
+
+GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
+PROBLEM = digits_cnn.problem(train=500, epochs=3)
+
+pytestmark = pytest.mark.slow
+
+
+def run(params, problem=PROBLEM, **options):
+    return evaluate(cloudpickle.dumps(problem), Evaluation.of("p", params, **options))
+
+
+@pytest.fixture(scope="module")
+def good():
+    result = run(GOOD)
+    assert result.status is Status.OK, result.error
+    return result
+
+
+def test_a_training_learns_and_says_how(good):
+    assert good.fitness > 0.6
+    assert good.metrics["epochs"] == 3
+    assert good.metrics["parameters"] == (3 * 3 * 8 + 8) + (4 * 4 * 8 * 32 + 32) + (32 * 10 + 10)
+    assert [point["epoch"] for point in good.curve] == [1, 2, 3]
+    assert good.curve[-1]["val_accuracy"] == good.fitness
+    assert set(good.curve[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy"}
+
+
+def test_the_same_seed_gives_the_same_fitness_to_the_last_bit(good):
+    again = run(GOOD)
+    assert (again.fitness, again.metrics, again.curve) == (good.fitness, good.metrics, good.curve)
+
+
+def test_another_repeat_is_another_training(good):
+    assert run(GOOD, repeat=1).metrics["val_loss"] != good.metrics["val_loss"]
+
+
+def test_the_learning_rate_matters(good):
+    assert run({**GOOD, "learning_rate": 1e-4}).fitness < good.fitness - 0.2
+
+
+def test_the_budget_overrides_the_epochs():
+    assert run(GOOD, budget=2.9).metrics["epochs"] == 2
+
+
+def test_the_test_set_is_scored_after_the_same_training(good):
+    tested = run(GOOD, purpose="test")
+    assert tested.status is Status.OK, tested.error
+    assert set(tested.metrics) == {"val_accuracy", "val_loss", "test_loss", "epochs", "parameters"}
+    assert abs(tested.fitness - tested.metrics["val_accuracy"]) < 0.3
+
+
+def test_a_training_stops_when_the_loss_rises_and_keeps_the_best_weights():
+    stopped = run({**GOOD, "learning_rate": 0.05, "batch_size": 16}, replace(PROBLEM, epochs=60, patience=2), budget=60)
+    losses = [point["val_loss"] for point in stopped.curve]
+    assert stopped.metrics["epochs"] == len(losses) < 60
+    assert stopped.metrics["val_loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+@pytest.mark.skipif(
+    not Path(os.environ.get("SWARM_DATA", ""), "mnist.npz").is_file(),
+    reason="no mnist.npz in the folder that SWARM_DATA names",
+)
+def test_lenet4_learns_mnist():
+    original = {name: domain["default"] for name, domain in lenet4.SPACE.items()}
+    assert run(original, lenet4.problem(train=2000, epochs=1)).fitness > 0.5
+
+
+def test_a_client_makes_and_pickles_problems_without_tensorflow():
+    code = f"""
+import importlib, sys, cloudpickle
+for name in {list(PROBLEMS.values())}:
+    module, function = name.split(":")
+    problem = getattr(importlib.import_module(module), function)(epochs=1)
+    assert cloudpickle.loads(cloudpickle.dumps(problem)) == problem
+    assert problem.space and hash(problem)
+print([name for name in ("tensorflow", "keras", "sklearn") if name in sys.modules])
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def network(params, ctx):
+    """Builds one of our networks: as in its paper, or at each corner of its space."""
+    import keras
+
+    model = importlib.import_module(f"workers.models.{params['model']}")
+    shape = (params["pixels"], params["pixels"], 1)
+    if not params["corners"]:
+        return model.build({name: domain["default"] for name, domain in model.SPACE.items()}, shape, 10).count_params()
+    built = infeasible = 0
+    for point in corners(model.SPACE):
+        try:
+            assert model.build(point, shape, 10).output_shape == (None, 10)
+            built += 1
+        except Infeasible:
+            infeasible += 1
+        keras.backend.clear_session()
+    return {"fitness": built, "infeasible": infeasible}
+
+
+network.preload = ("tensorflow", "keras")
+
+
+def corners(space):
+    """Both ends of each bound that shapes the image, together with the lower, then the upper ends of the others."""
+    bounds = {name: domain.get("integer") or domain["real"] for name, domain in space.items()}
+    shaping = [name for name in bounds if name.endswith(("size", "stride", "pool"))]
+    for end, *sides in itertools.product((0, 1), repeat=len(shaping) + 1):
+        shapes = {name: bounds[name][side] for name, side in zip(shaping, sides, strict=True)}
+        yield {name: domain[end] for name, domain in bounds.items()} | shapes
+
+
+@pytest.mark.parametrize(
+    ("model", "pixels", "built", "infeasible"),
+    [
+        ("simplenet1", 28, 16, 0),
+        ("simplenet1", 3, 8, 8),
+        ("lenet4", 28, 128, 0),
+        ("lenet4", 8, 80, 48),
+        ("digits_cnn", 8, 8, 0),
+    ],
+)
+def test_every_corner_of_the_space_is_built_or_infeasible(model, pixels, built, infeasible):
+    result = run({"model": model, "pixels": pixels, "corners": True}, network)
+    assert result.status is Status.OK, result.error
+    assert (result.fitness, result.metrics["infeasible"]) == (built, infeasible)
+
+
+def test_the_original_lenet4_has_the_known_number_of_parameters():
+    convolutions = (5 * 5 * 1 * 24 + 24) + (5 * 5 * 24 * 50 + 50)
+    dense = (7 * 7 * 50 * 500 + 500) + (500 * 10 + 10)
+    assert convolutions + dense == 1_261_184
+    assert run({"model": "lenet4", "pixels": 28, "corners": False}, network).fitness == 1_261_184

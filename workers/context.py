@@ -1,0 +1,103 @@
+"""What a training sees of the evaluation that it answers, and how it reports on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from swarm.trial import Evaluation, Params, Purpose
+
+Report = Callable[[Mapping[str, float]], None]
+
+CURVE_LIMIT = 1000
+
+
+def number(value: Any) -> float | None:
+    """``value`` as a finite float (NumPy scalars and 0-d arrays too), or None where it is not one."""
+    if isinstance(value, str | bytes):
+        return None  # float("3") would take them
+    try:
+        converted = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return converted if math.isfinite(converted) else None
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers among ``values``, as floats; the others are left out."""
+    converted = {str(name): number(value) for name, value in values.items()}
+    return {name: value for name, value in converted.items() if value is not None}
+
+
+def _ignore(metrics: Mapping[str, float]) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The evaluation, as the training sees it. Built with its defaults it serves to try a problem by hand.
+
+    Attributes:
+        params: Hyper-parameters by name, the same that the problem is called with.
+        budget: Train up to this budget (epochs unless the problem says otherwise); None is the problem's own.
+        seed: Seed for every source of randomness of the training, below 2**31.
+        fold: Cross-validation fold, 0 … 9.
+        repeat: Number of the repetition.
+        purpose: ``fitness`` or ``test``.
+    """
+
+    params: Params = field(default_factory=dict)
+    budget: float | None = None
+    seed: int = 0
+    fold: int = 0
+    repeat: int = 0
+    purpose: Purpose = "fitness"
+    _send: Report = field(default=_ignore, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, send: Report = _ignore) -> Context:
+        """The context of ``evaluation``, whose reports go to ``send``."""
+        return cls(
+            params=evaluation.params,
+            budget=evaluation.budget,
+            seed=evaluation.seed,
+            fold=evaluation.fold,
+            repeat=evaluation.repeat,
+            purpose=evaluation.purpose,
+            _send=send,
+        )
+
+    def report(self, **metrics: float) -> None:
+        """Adds a point to the learning curve, e.g. ``ctx.report(epoch=3, val_accuracy=0.97)``.
+
+        What is not a finite number is left out. Cheap enough to be called once per epoch, not once per batch.
+        """
+        self._send(numbers(metrics))
+
+
+class Curve:
+    """The reports of one training, thinned out evenly so that there are never more than ``CURVE_LIMIT``."""
+
+    def __init__(self) -> None:
+        self._points: list[Mapping[str, float]] = []
+        self._last: Mapping[str, float] | None = None
+        self._reports = 0
+        self._stride = 1
+
+    def append(self, metrics: Mapping[str, float]) -> None:
+        """Takes the next report; every second point is dropped when there are too many."""
+        self._last = metrics
+        if self._reports % self._stride == 0:
+            self._points.append(metrics)
+            if len(self._points) >= CURVE_LIMIT:
+                self._points = self._points[::2]
+                self._stride *= 2
+        self._reports += 1
+
+    def points(self) -> tuple[Mapping[str, float], ...]:
+        """What is kept, in order; the first and the last report are always among it."""
+        if self._last is None or self._points[-1] is self._last:
+            return tuple(self._points)
+        return (*self._points, self._last)

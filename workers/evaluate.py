@@ -1,0 +1,93 @@
+"""The one function that the master submits to a Dask worker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+from swarm.trial import Evaluation, Result, Status
+from workers import process
+from workers.context import Curve, Report
+from workers.problem import Problem, attempt, explain, failed, load, prepare
+from workers.results import commit, committed
+
+LOADED_LIMIT = 4
+
+Run = Callable[[bytes, Evaluation, Report], Result]
+
+_loaded: OrderedDict[str, Problem] = OrderedDict()
+_loading = threading.Lock()
+
+
+def evaluate(problem: bytes, evaluation: Evaluation, results: str | None = None) -> Result:
+    """Trains once and says how it went. It may safely be run again, and whatever happens it does not raise.
+
+    Args:
+        problem: The problem, pickled with cloudpickle.
+        evaluation: What to train; ``isolation`` says where. A training in a child process is stopped at its
+            time limit; one in this thread cannot be, and counts as failed if it took longer.
+        results: Directory of committed results that all workers share, or None. An evaluation in a child
+            process that has one there is not trained again, and commits its own before it returns.
+
+    Returns:
+        The result: OK, FAILED by the training's own fault, CRASHED if its process died, or CANCELLED.
+    """
+    if evaluation.isolation == "thread":
+        return _answer(_in_thread, problem, evaluation)
+    if results is not None and (known := committed(results, evaluation.key)):
+        return known
+    result = _answer(process.run, problem, evaluation)
+    if results is not None:
+        commit(results, result)
+    return result
+
+
+def _answer(run: Run, problem: bytes, evaluation: Evaluation) -> Result:
+    curve = Curve()
+    try:
+        result = run(problem, evaluation, curve.append)
+    except Exception as error:  # this machine's fault (no process, no memory), so the search may try again
+        result = Result(key=evaluation.key, status=Status.CRASHED, error=explain(error))
+    return replace(result, curve=curve.points(), slot=_slot())
+
+
+def _in_thread(problem: bytes, evaluation: Evaluation, report: Report) -> Result:
+    try:
+        loaded = _load_once(problem)
+    except BaseException as error:
+        return failed(evaluation, error)
+    return attempt(loaded, evaluation, report)
+
+
+def _load_once(data: bytes) -> Problem:
+    """The problem, loaded and prepared once for all trainings in threads of this process."""
+    digest = hashlib.sha256(data).hexdigest()
+    with _loading:
+        if digest not in _loaded:
+            for name, value in process.environment().items():
+                os.environ.setdefault(name, value)  # before the problem imports TensorFlow
+            problem = load(data)
+            prepare(problem)
+            _loaded[digest] = problem
+        _loaded.move_to_end(digest)
+        if len(_loaded) > LOADED_LIMIT:
+            _loaded.popitem(last=False)
+        return _loaded[digest]
+
+
+def _slot() -> str:
+    """Name of the Dask worker that this thread belongs to, else of the machine."""
+    if "distributed" in sys.modules:  # importing it takes a second, and who has not is no Dask worker
+        from distributed import get_worker
+
+        try:
+            return str(get_worker().name)
+        except ValueError:
+            pass
+    return socket.gethostname()

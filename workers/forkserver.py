@@ -1,0 +1,303 @@
+"""The process that holds a loaded problem and forks one child per training.
+
+Importing TensorFlow takes ten seconds and loading data may take as long; here both are paid once per worker,
+and the children share the memory copy-on-write. It is not multiprocessing's fork server because that cannot
+run below a Dask worker (a daemonic process), and because this one leaves nothing behind: it ends with the
+worker, its children end with it, and a training's whole process group is killed when the training has ended.
+
+Two lines per training lead to the worker. On its *channel* the child hears the evaluation and says
+``["started", time]``, ``["report", {…}]`` … ``["result", {…}]``. On its *lifeline* the server says
+``["pid", number]``, or ``["refused", threads]``, and at last ``["exit", returncode]``; whatever the worker
+says there, and the end of the line, kills the training.
+
+Only a process with a single thread can be forked safely. That is why nothing here starts a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from enum import IntEnum
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle
+from typing import Any, NoReturn
+
+from swarm.trial import Evaluation
+from workers.problem import Problem, attempt, explain, failed, load, prepare
+
+LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy")
+"""Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""
+
+_SETTINGS = ("CUDA_", "KERAS_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
+_CHATTER = (b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()")  # TensorFlow's, at its import
+_PR_SET_PDEATHSIG = 1
+
+
+class Sharing(IntEnum):
+    """What the children inherit; the worker steps down when it leaves the server with several threads."""
+
+    NOTHING = 0
+    MODULES = 1
+    PROBLEM = 2
+
+
+def say(line: Connection, *message: Any) -> None:
+    """Sends a message: JSON, so that the worker never unpickles what a training made."""
+    line.send_bytes(json.dumps(message).encode())
+
+
+def hear(line: Connection) -> Any:
+    """The next message.
+
+    Raises:
+        EOFError: The other side has closed the line.
+        OSError: The other side died.
+    """
+    return json.loads(line.recv_bytes())
+
+
+class ForkServer:
+    """One problem and its running trainings.
+
+    Args:
+        control: Requests of the worker; its end is the worker's death.
+        data: The pickled problem.
+        sharing: What the children inherit.
+    """
+
+    def __init__(self, control: Connection, data: bytes, sharing: Sharing) -> None:
+        self.control = control
+        self.data = data
+        self.sharing = sharing
+        self.problem: Problem | None = None
+        self.preload: list[str] = []
+        self.trainings: dict[Connection, int] = {}
+        self.wakeup, self._wake = _pipe()
+        self.learned, self._learn = _pipe()
+
+    def load(self, modules: list[str]) -> None:
+        """Loads and prepares the problem and imports what it names, or else imports ``modules`` alone."""
+        if self.sharing is Sharing.NOTHING:
+            return
+        with _without_chatter():
+            if self.sharing is Sharing.PROBLEM:
+                self.problem = load(self.data)
+                self.preload = modules = list(getattr(self.problem, "preload", ()))
+            for module in modules:
+                importlib.import_module(module)
+        if self.problem is not None:
+            prepare(self.problem)
+
+    def serve(self) -> NoReturn:
+        """Forks on request and reaps, until the worker is gone."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler must be there for the wake-up to be written
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        self._freeze()
+        while True:
+            for line in wait([self.control, self.wakeup, *self.trainings]):
+                if line is self.control:
+                    self._request()
+                elif line == self.wakeup:
+                    _drain(self.wakeup)
+                    for lifeline in list(self.trainings):
+                        self._reap(lifeline, os.WNOHANG)
+                elif isinstance(line, Connection) and line in self.trainings:
+                    self._kill(line)
+            self._learn_modules()
+
+    def _request(self) -> None:
+        try:
+            self.control.recv_bytes()
+            channel, lifeline = (Connection(recv_handle(self.control)) for _ in range(2))
+        except (EOFError, OSError):
+            self._end()
+        threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
+        if threads > 1 and self.sharing is not Sharing.NOTHING:
+            say(lifeline, "refused", threads)
+        else:
+            self._fork(channel, lifeline)
+        channel.close()
+
+    def _fork(self, channel: Connection, lifeline: Connection) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            lifeline.close()
+            self._child(channel, server)
+        self.trainings[lifeline] = pid
+        with contextlib.suppress(OSError):  # the worker is gone: the next turn of the loop sees it
+            say(lifeline, "pid", pid)
+
+    def _end(self) -> NoReturn:
+        for lifeline in list(self.trainings):
+            self._kill(lifeline)
+        os._exit(0)
+
+    def _kill(self, lifeline: Connection) -> None:
+        _kill_group(self.trainings[lifeline])
+        self._reap(lifeline, 0)
+
+    def _reap(self, lifeline: Connection, options: int) -> None:
+        """Ends a training that has exited: its group is killed, its return code said."""
+        pid = self.trainings[lifeline]
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | options) is None:
+            return
+        _kill_group(pid)  # before the reaping, while the number can belong to nobody else
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(OSError):
+            say(lifeline, "exit", os.waitstatus_to_exitcode(status))
+        lifeline.close()
+        del self.trainings[lifeline]
+
+    def _child(self, channel: Connection, server: int) -> NoReturn:
+        """The training's process, from the fork to its exit."""
+        code = 1
+        try:
+            self._leave_server(server)
+            self._train(channel)
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code & 0xFF)
+
+    def _leave_server(self, server: int) -> None:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:  # it died before the line above
+            os._exit(1)
+        self.control.close()
+        for lifeline in self.trainings:
+            lifeline.close()
+
+    def _train(self, channel: Connection) -> None:
+        evaluation = Evaluation(**hear(channel)[0])
+        modules, settings = set(sys.modules), _settings()
+        try:
+            problem = self.problem
+            if problem is None:
+                problem = load(self.data)
+                prepare(problem)
+        except Exception as error:
+            say(channel, "result", failed(evaluation, error).to_dict())
+            return
+        say(channel, "started", time.time())
+        result = attempt(problem, evaluation, lambda metrics: say(channel, "report", dict(metrics)))
+        if _settings() == settings:  # else the modules were perhaps imported with other settings than the server's
+            names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
+            os.write(self._learn, "".join(f"{name}\n" for name in names).encode())
+        say(channel, "result", result.to_dict())
+
+    def _learn_modules(self) -> None:
+        """Imports what a training had to import, so that the next need not."""
+        names = [name for name in _drain(self.learned).decode().split() if name not in sys.modules]
+        if not names or self.sharing is Sharing.NOTHING:
+            return
+        for name in names:
+            with contextlib.suppress(Exception), _without_chatter():
+                importlib.import_module(name)
+        self._freeze()
+
+    @staticmethod
+    def _freeze() -> None:
+        """Keeps the children's garbage collector off the shared pages."""
+        gc.collect()
+        gc.freeze()
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Holds back what is written to stderr, and lets it through without the notes that no setting silences."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not line.startswith(_CHATTER)))
+
+
+def _pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    return ends
+
+
+def _drain(descriptor: int) -> bytes:
+    with contextlib.suppress(BlockingIOError):
+        return os.read(descriptor, 65536)
+    return b""
+
+
+def _kill_group(pid: int) -> None:
+    for kill in (os.killpg, os.kill):  # the child may not yet have become a group of its own
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+
+
+@contextlib.contextmanager
+def _ending_with(control: Connection) -> Iterator[None]:
+    """Ends this process as soon as the worker's end of ``control`` is closed, even amid an import.
+
+    The kernel then sends SIGIO, whose default action is to end the process. (Nothing is sent on the line
+    meanwhile. A parent-death signal would not do: it is bound to the worker's *thread* that started this.)
+    """
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if control.poll(0):  # it was closed before
+        os._exit(0)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(control, fcntl.F_SETFL, flags)
+
+
+def main(descriptor: int) -> None:
+    """Hears what to load, loads it, says ``["ready", modules]`` or ``["failed", why]``, and serves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master
+    control = Connection(descriptor)
+    sharing, modules = hear(control)
+    server = ForkServer(control, control.recv_bytes(), Sharing(sharing))
+    try:
+        with _ending_with(control):
+            server.load(modules)
+    except BaseException as error:
+        say(control, "failed", explain(error))
+        return
+    say(control, "ready", server.preload)
+    server.serve()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,149 @@
+"""Problems: the user's code, loaded and called.
+
+A problem is anything that can be called with the hyper-parameters and a :class:`~workers.context.Context`; a
+plain function will do::
+
+    def branin(params, ctx):
+        return (params["x"] - 1) ** 2
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import cloudpickle
+
+from swarm.errors import Infeasible, InvalidProblem
+from swarm.trial import Evaluation, Params, Result, Status
+from workers.context import Context, Report, number, numbers
+
+TRACEBACK_LIMIT = 4000
+REASON_LIMIT = 500
+
+
+class Problem(Protocol):
+    """What the user writes; only the call is needed, every attribute below may be absent.
+
+    * ``prepare()`` loads data into memory. It is called once per worker process, before trainings are forked,
+      so it must not touch a device.
+    * ``test(params, ctx)`` trains the configuration again with the same seed and scores it on the unseen test
+      set.
+    * ``preload``: names of modules to import once per worker, e.g. ``("tensorflow", "keras")``.
+    * ``space``: the search space as plain data.
+    """
+
+    def __call__(self, params: Params, ctx: Context, /) -> float | Mapping[str, float]:
+        """Trains with ``params`` and returns the fitness, or a mapping with "fitness" and other metrics.
+
+        Raises:
+            Infeasible: The configuration cannot be built; it counts as failed, without a training.
+        """
+
+
+def load(data: bytes) -> Problem:
+    """The problem that the client pickled; not yet prepared.
+
+    Raises:
+        InvalidProblem: What was pickled cannot be called.
+        Exception: Whatever importing the user's modules raises.
+    """
+    problem = cloudpickle.loads(data)
+    if not callable(problem):
+        raise InvalidProblem(
+            f"a problem is called as problem(params, ctx), but a {type(problem).__name__} cannot be called"
+        )
+    return problem  # type: ignore[no-any-return]
+
+
+def prepare(problem: Problem) -> None:
+    """Calls the problem's ``prepare()``, if it has one."""
+    if (method := getattr(problem, "prepare", None)) is not None:
+        method()
+
+
+def score(returned: Any) -> tuple[float, dict[str, float]]:
+    """Fitness and other metrics out of what a problem returned.
+
+    Raises:
+        InvalidProblem: There is no finite fitness in it.
+    """
+    values = returned if isinstance(returned, Mapping) else {"fitness": returned}
+    if "fitness" not in values:
+        names = ", ".join(map(str, values)) or "nothing"
+        raise InvalidProblem(f'the training returned {names}, but no "fitness"')
+    fitness = number(values["fitness"])
+    if fitness is None:
+        shown = repr(values["fitness"])[:100]
+        raise InvalidProblem(f"the training returned a fitness of {shown}, which is no finite number")
+    return fitness, numbers({name: value for name, value in values.items() if name != "fitness"})
+
+
+def explain(error: BaseException) -> str:
+    """One line that names the error, with the (end of the) traceback below it.
+
+    :class:`Infeasible` and :class:`InvalidProblem` speak for themselves and come without a traceback.
+    """
+    reason = f"{type(error).__name__}: {error}".split("\n", 1)[0][:REASON_LIMIT]
+    if isinstance(error, Infeasible | InvalidProblem):
+        return reason
+    return f"{reason}\n{''.join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]}"
+
+
+def failed(evaluation: Evaluation, error: BaseException) -> Result:
+    """The result of an evaluation that ended in ``error``, before or while it trained."""
+    now = time.time()
+    return Result(key=evaluation.key, status=Status.FAILED, error=explain(error), start=now, end=now)
+
+
+def attempt(problem: Problem, evaluation: Evaluation, report: Report) -> Result:
+    """Trains, and turns whatever happens into a result.
+
+    Args:
+        problem: Loaded and prepared.
+        evaluation: What to train. Its time limit is checked afterwards; stopping in time is up to the caller.
+        report: Takes what the training reports on the way.
+
+    Raises:
+        SystemExit: The training called ``sys.exit`` and has a process of its own, which shall end.
+    """
+    start, clock = time.time(), time.perf_counter()
+    fitness: float | None = None
+    metrics: dict[str, float] = {}
+    error: str | None = None
+    try:
+        train = _entry(problem, evaluation)
+        fitness, metrics = score(train(evaluation.params, Context.of(evaluation, report)))
+    except BaseException as caught:
+        if isinstance(caught, SystemExit) and evaluation.isolation == "process":
+            raise
+        below = caught.__traceback__ and caught.__traceback__.tb_next  # the user's own frames
+        error = explain(caught.with_traceback(below))
+    seconds = time.perf_counter() - clock
+    if evaluation.time_limit is not None and seconds > evaluation.time_limit:
+        fitness, metrics, error = None, {}, exceeded(evaluation.time_limit)
+    return Result(
+        key=evaluation.key,
+        status=Status.FAILED if fitness is None else Status.OK,
+        fitness=fitness,
+        metrics=metrics,
+        error=error,
+        start=start,
+        end=time.time(),
+        seconds=seconds,
+    )
+
+
+def exceeded(seconds: float) -> str:
+    """Says that the time limit was exceeded."""
+    return f"exceeded its time limit of {seconds:g} s"
+
+
+def _entry(problem: Problem, evaluation: Evaluation) -> Callable[[Params, Context], Any]:
+    if evaluation.purpose == "fitness":
+        return problem
+    if (test := getattr(problem, "test", None)) is None:
+        raise InvalidProblem("the problem has no method test(params, ctx), so it cannot be scored on a test set")
+    return test  # type: ignore[no-any-return]

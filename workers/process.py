@@ -1,0 +1,355 @@
+"""Trainings in child processes of the worker, forked from a :mod:`~workers.forkserver` per problem.
+
+A training that has a process of its own can be stopped, gives its memory back, and takes nothing along when
+it dies.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import logging
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import asdict
+from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.reduction import send_handle
+
+from swarm.trial import Evaluation, Result, Status
+from workers.context import Report
+from workers.forkserver import Sharing, hear, say
+from workers.problem import exceeded
+
+SERVERS = 2
+LOAD_SECONDS = 900.0
+CLOSE_SECONDS = 5.0
+
+_SLOW = f"its problem was not loaded and prepared within {LOAD_SECONDS:g} s"
+
+logger = logging.getLogger("swarm.workers")
+
+
+def environment() -> dict[str, str]:
+    """Defaults of the variables that a training's libraries read; what the worker's environment sets, wins.
+
+    One thread per slot where there is no GPU: the slots share the machine's cores, and the number of threads
+    changes the last bits of a training's sums.
+    """
+    defaults = {
+        "OMP_NUM_THREADS": "1",  # more would leave threads behind at the import of NumPy: no safe fork
+        "OPENBLAS_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "") in ("", "-1"):
+        defaults |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    return defaults
+
+
+class _LoadFailedError(Exception):
+    """The problem cannot be loaded or prepared; the text says why."""
+
+
+class _ServerDiedError(Exception):
+    """The server ended by itself; the text says how."""
+
+
+class _Training:
+    """A running training, seen from the worker."""
+
+    def __init__(self, evaluation: Evaluation, channel: Connection, lifeline: Connection, pid: int) -> None:
+        self.evaluation = evaluation
+        self.cancelled = False
+        self._channel = channel
+        self._lifeline = lifeline
+        self._pid = pid
+        self._start: float | None = None  # when it began to train, on the wall clock …
+        self._clock = time.perf_counter()  # … and on this one, which is never set back
+        self._deadline = self._clock + LOAD_SECONDS
+        self._result: Result | None = None
+        with contextlib.suppress(OSError):  # it is dead already: attend() sees that
+            say(channel, asdict(evaluation))
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        self._lifeline.close()
+
+    def kill(self) -> None:
+        """Has the server kill the training's process group, so that :meth:`attend` sees its end."""
+        with contextlib.suppress(OSError):
+            say(self._lifeline, "kill")
+
+    def attend(self, report: Report) -> Result:
+        """Waits for the training's process to end, and has it killed at its limit."""
+        lines, late = [self._channel, self._lifeline], False
+        while True:
+            left = max(0.0, self._deadline - time.perf_counter())
+            ready = wait(lines, None if late or math.isinf(left) else left)
+            if not ready:
+                late = True
+                self.kill()
+            elif self._channel in ready:  # first: what it said comes before its end
+                if not self._listen(report):
+                    lines.remove(self._channel)
+            else:
+                return self._conclude(self._returncode(), late)
+
+    def _listen(self, report: Report) -> bool:
+        try:
+            kind, content = hear(self._channel)
+        except (EOFError, OSError):
+            return False
+        if kind == "started":
+            self._start, self._clock = content, time.perf_counter()
+            self._deadline = self._clock + (self.evaluation.time_limit or math.inf)
+        elif kind == "report":
+            report(content)
+        else:
+            self._result = Result.from_dict(content)
+        return True
+
+    def _returncode(self) -> int:
+        try:
+            return int(hear(self._lifeline)[1])
+        except (EOFError, OSError):  # the server died, and with it the training, but perhaps not its children
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+            return -signal.SIGKILL
+
+    def _conclude(self, returncode: int, late: bool) -> Result:
+        if self._result is not None:
+            return self._result
+        if self.cancelled:
+            status, error = Status.CANCELLED, "cancelled"
+        elif late and self._start is None:
+            status, error = Status.FAILED, _SLOW
+        elif late:
+            status, error = Status.FAILED, exceeded(self.evaluation.time_limit or math.inf)
+        else:
+            status, error = Status.CRASHED, f"training's process {_ended(returncode)}"
+        now = time.time()
+        return Result(
+            key=self.evaluation.key,
+            status=status,
+            error=error,
+            start=self._start or now,
+            end=now,
+            seconds=0.0 if self._start is None else time.perf_counter() - self._clock,
+        )
+
+
+class _Server:
+    """A fork server and how much its children share; started when first needed, and again if it died."""
+
+    def __init__(self, problem: bytes) -> None:
+        self.users = 0  # evaluating threads; guarded by the lock of the module
+        self._problem = problem
+        self._sharing = Sharing.PROBLEM
+        self._modules: list[str] = []
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: Connection | None = None
+
+    def start(self, evaluation: Evaluation) -> _Training:
+        """Forks a training.
+
+        Raises:
+            _LoadFailedError: The problem cannot be loaded.
+            _ServerDiedError: The server ended meanwhile.
+        """
+        with self._lock:
+            while True:
+                idle = self._process is not None
+                try:
+                    channel, lifeline, (answer, number) = self._request()
+                except _ServerDiedError:
+                    if not idle:
+                        raise
+                    continue  # it had died before, which is no fault of this training
+                if answer == "pid":
+                    return _Training(evaluation, channel, lifeline, number)
+                self._step_down(number)
+
+    def close(self) -> None:
+        """Ends the server and its trainings; returns when no process is left."""
+        control, process = self._control, self._process
+        self._control = self._process = None
+        if control is not None and process is not None:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(control.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)  # not closed, since another thread may be waiting for it
+            _end(process)
+
+    def _request(self) -> tuple[Connection, Connection, tuple[str, int]]:
+        control, process = self._running()
+        (channel, theirs), (lifeline, held) = Pipe(), Pipe()
+        with theirs, held:
+            try:
+                say(control, "train")
+                for line in (theirs, held):
+                    send_handle(control, line.fileno(), process.pid)
+            except OSError:
+                raise self._died(process) from None
+        try:
+            return channel, lifeline, tuple(hear(lifeline))
+        except (EOFError, OSError):
+            raise self._died(process) from None
+
+    def _running(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+        if self._process is None or self._control is None:
+            self._control, self._process = self._launch()
+        return self._control, self._process
+
+    def _launch(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+        control, theirs = Pipe()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers.forkserver", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**environment(), **os.environ, "PYTHONPATH": _python_path()},
+                start_new_session=True,  # a signal to the worker's group must not end it before its trainings
+            )
+        try:
+            say(control, self._sharing, self._modules)
+            control.send_bytes(self._problem)
+            ready = control.poll(LOAD_SECONDS)
+            answer, content = hear(control) if ready else ("failed", _SLOW)
+        except (EOFError, OSError):
+            raise self._died(process) from None
+        if answer == "failed":
+            process.kill()
+            process.wait()
+            control.close()
+            raise _LoadFailedError(content)
+        self._modules = list(content)
+        return control, process
+
+    def _died(self, process: subprocess.Popen[bytes]) -> _ServerDiedError:
+        self._process = self._control = None
+        _end(process)
+        return _ServerDiedError(f"the process that holds the problem {_ended(process.returncode)}")
+
+    def _step_down(self, threads: int) -> None:
+        self.close()
+        self._sharing = Sharing(self._sharing - 1)
+        logger.warning(
+            "importing and preparing the problem left %d threads, which cannot be forked; each training now "
+            "%s. Let imports and prepare() start no thread and touch no device, and set OMP_NUM_THREADS=1",
+            threads,
+            "prepares it itself" if self._sharing is Sharing.MODULES else "imports and prepares it itself",
+        )
+
+
+def run(problem: bytes, evaluation: Evaluation, report: Report) -> Result:
+    """Trains in a child process.
+
+    Args:
+        problem: The pickled problem.
+        evaluation: What to train.
+        report: Takes what the training reports on the way, in the calling thread.
+
+    Returns:
+        What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for.
+    """
+    with _borrowed(problem) as server:
+        try:
+            training = server.start(evaluation)
+        except (_LoadFailedError, _ServerDiedError) as error:
+            status = Status.FAILED if isinstance(error, _LoadFailedError) else Status.CRASHED
+            now = time.time()
+            return Result(key=evaluation.key, status=status, error=str(error), start=now, end=now)
+        with training, _listed(training):
+            return training.attend(report)
+
+
+def cancel(key: str | None = None) -> int:
+    """Kills the running trainings of this process, or those of the evaluation ``key``; they end as CANCELLED.
+
+    Returns:
+        How many there were.
+    """
+    with _lock:
+        chosen = [training for training in _trainings if key in (None, training.evaluation.key)]
+    for training in chosen:
+        training.cancelled = True
+        training.kill()
+    return len(chosen)
+
+
+def close() -> None:
+    """Cancels all trainings and ends all servers of this process; returns when none is left."""
+    cancel()
+    with _lock:
+        servers = list(_servers.values())
+        _servers.clear()
+    for server in servers:
+        server.close()
+
+
+atexit.register(close)
+
+_lock = threading.Lock()
+_servers: OrderedDict[str, _Server] = OrderedDict()
+_trainings: list[_Training] = []
+
+
+@contextlib.contextmanager
+def _borrowed(problem: bytes) -> Iterator[_Server]:
+    """The server of the problem; of those that nobody uses, only the last ``SERVERS`` are kept."""
+    digest = hashlib.sha256(problem).hexdigest()
+    with _lock:
+        server = _servers.pop(digest, None) or _Server(problem)
+        _servers[digest] = server  # the last, which is the last to be ended
+        server.users += 1
+        idle = [name for name, other in _servers.items() if not other.users]
+        evicted = [_servers.pop(name) for name in idle[: max(0, len(_servers) - SERVERS)]]
+    for other in evicted:
+        other.close()
+    try:
+        yield server
+    finally:
+        with _lock:
+            server.users -= 1
+
+
+@contextlib.contextmanager
+def _listed(training: _Training) -> Iterator[None]:
+    with _lock:
+        _trainings.append(training)
+    try:
+        yield
+    finally:
+        with _lock:
+            _trainings.remove(training)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Waits for a server whose line is cut, and loses patience after a while."""
+    try:
+        process.wait(CLOSE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _ended(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exited with code {returncode}"
+    return f"was killed by signal {-returncode} ({signal.Signals(-returncode).name})"
+
+
+def _python_path() -> str:
+    """This process's module search path, for problems that are pickled by reference."""
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
