@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU.",
 )
-_out = Console()
+_out = Console(width=None if sys.stdout.isatty() else 120)
 _err = Console(stderr=True)
 
 StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]

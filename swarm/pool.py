@@ -29,7 +29,8 @@ class DaskPool:
 
     Args:
         client: An asynchronous client.
-        task: What a worker runs: ``task(problem, evaluation, results) -> Result``.
+        task: What a worker runs: ``task(problem, evaluation, results, topic) -> Result``; it announces the result
+            on the Dask event topic, too.
         problem: The pickled problem.
         results: Folder, seen by every worker, where finished evaluations are committed; None commits nothing.
         stop: What a worker runs to end trainings by key: ``stop(keys)``.
@@ -38,7 +39,7 @@ class DaskPool:
     def __init__(
         self,
         client: Client,
-        task: Callable[[bytes, Evaluation, str | None], Result],
+        task: Callable[[bytes, Evaluation, str | None, str | None], Result],
         problem: bytes,
         *,
         results: str | None = None,
@@ -53,6 +54,8 @@ class DaskPool:
         self._futures: dict[str, Future] = {}
         self._watchers: set[asyncio.Task[None]] = set()
         self._done: list[str] = []
+        self._announced: dict[str, Result] = {}
+        self._topic = f"swarm-results-{client.id}"
         self._wake = asyncio.Event()
         self._stale = asyncio.Event()
 
@@ -61,6 +64,7 @@ class DaskPool:
         self._client.scheduler_comm.interval = _SEND_INTERVAL
         await self._count_slots()
         self._client.subscribe_topic("all", self._on_event)
+        self._client.subscribe_topic(self._topic, self._on_result)
         self._watch(self._keep_counting())
         return self
 
@@ -69,8 +73,9 @@ class DaskPool:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         # A client that is closing may have dropped the topic by itself.
-        with contextlib.suppress(ValueError, KeyError):
-            self._client.unsubscribe_topic("all")
+        for topic in ("all", self._topic):
+            with contextlib.suppress(ValueError, KeyError):
+                self._client.unsubscribe_topic(topic)
         await self.cancel()
 
     # --- the protocol of a pool
@@ -96,6 +101,7 @@ class DaskPool:
                 self._problem,
                 evaluation,
                 self._results,
+                self._topic,
                 key=_dask_key(evaluation),
                 resources={RESOURCE: 1},
                 retries=0,
@@ -110,9 +116,7 @@ class DaskPool:
         self._wake.clear()
         keys, self._done = self._done, []
         futures = {key: self._futures[key] for key in keys}
-        finished = [key for key, future in futures.items() if future.status == "finished"]
-        values = dict(zip(finished, await self._gather([futures[key] for key in finished]), strict=True))
-        results = [values.get(key) or await self._lost(key, future) for key, future in futures.items()]
+        results = [self._announced.pop(key, None) or await self._fetch(key, futures[key]) for key in keys]
         for key, future in futures.items():
             future.release()  # gives the worker's memory back, and forgets an error that would answer the next submit
             del self._futures[key]
@@ -160,23 +164,13 @@ class DaskPool:
         self._done.append(key)
         self._wake.set()
 
-    async def _gather(self, futures: list[Future]) -> list[Result | None]:
-        if not futures:
-            return []
-        try:
-            return list(await self._client.gather(futures, asynchronous=True))
-        except Exception:  # a worker went away with a result in its memory; ask one by one
-            return [await self._gather_one(future) for future in futures]
-
-    async def _gather_one(self, future: Future) -> Result | None:
-        try:
-            result: Result = await future
-        except Exception:
-            return None
-        return result
-
-    async def _lost(self, key: str, future: Future) -> Result:
-        """Why there is no result: our task never raises, so its worker, or the scheduler, went away."""
+    async def _fetch(self, key: str, future: Future) -> Result:
+        """The result of a future that ended without announcing one: it is in a worker's memory, or it is lost."""
+        if future.status == "finished":
+            with contextlib.suppress(Exception):  # its worker went away in this moment
+                result: Result = await future
+                return result
+        # Our task never raises, so its worker, or the scheduler, went away.
         error = await future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
             self._slots.pop(error.last_worker.address, None)
@@ -188,6 +182,12 @@ class DaskPool:
         _log.warning("evaluation %s is lost: %s", key[:8], reason)
         status = Status.FAILED if reason.startswith("it could not be run") else Status.LOST
         return Result(key=key, status=status, error=reason)
+
+    def _on_result(self, event: tuple[float, Any]) -> None:
+        """Workers announce results on the line on which Dask then reports the task's end, so they come first."""
+        result = Result.from_dict(event[1]["result"])
+        if result.key in self._futures:
+            self._announced[result.key] = result
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         message = event[1]

@@ -24,6 +24,7 @@ from swarm.trial import Evaluation, Purpose, Result, Status, Trial
 CRASHES_ALLOWED = 1
 LOSSES_ALLOWED = 10
 _EVENTS_PER_COMMIT = 500
+_ERRORS_KEPT = 20
 
 
 class Pool(Protocol):
@@ -145,6 +146,7 @@ class Search:
         self.counts: Counter[str] = Counter({source.value: 0 for source in Source} | {"failed": 0})
         self.generations: dict[int, Generation] = {}
         self.tests: dict[int, Result] = {}
+        self.errors: Counter[str] = Counter()
         self.asked = self.told = 0
         self.trained_seconds = 0.0
         self.end_reason: str | None = None
@@ -401,11 +403,17 @@ class Search:
         if merged.fitness is None:
             row.failed += 1
             self.counts["failed"] += 1
+            self._note_error(merged.error)
             self.optimizer.tell(pending.trial, None)
         else:
             row.low, row.high = min(row.low, merged.fitness), max(row.high, merged.fitness)
             row.total += merged.fitness
             self.optimizer.tell(pending.trial, self.job.sign * merged.fitness)
+
+    def _note_error(self, error: str | None) -> None:
+        """Count why trials failed, by the first line of the error, without keeping every one of many."""
+        text = (error or "unknown").splitlines()[0]
+        self.errors[text if text in self.errors or len(self.errors) < _ERRORS_KEPT else "other errors"] += 1
 
     # --- the journal
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -30,6 +31,7 @@ class Progress:
         self._shown = 0.0
         self._reported = -1
         self._began = False
+        self._errors = 0
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -45,6 +47,7 @@ class Progress:
         if not self._began:
             self._began = True
             self._begin(search, dashboard)
+        self._report_errors(search)
         if self._live is None:
             self._report_generations(search)
         elif time.monotonic() - self._shown > _REFRESH_SECONDS:
@@ -59,6 +62,12 @@ class Progress:
         # Generations that an earlier run completed were reported then.
         self._reported = max(search.generations, default=0) - 1 if search.replayed else -1
 
+    def _report_errors(self, search: Search) -> None:
+        """Why trials fail, each reason once, as soon as it is known: people should not find out at the end."""
+        for error in list(search.errors)[self._errors :]:
+            self._errors += 1
+            self._console.print(f"a trial failed: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+
     def _report_generations(self, search: Search) -> None:
         """One line for each generation that is complete since the last call."""
         for number in range(self._reported + 1, max(search.generations, default=-1) + 1):
@@ -69,10 +78,10 @@ class Progress:
             self._reported = number
             sources = ", ".join(f"{row.sources[s]} {s.value.replace('_', ' ')}" for s in Source if row.sources[s])
             failed = f", {row.failed} failed" if row.failed else ""
-            self._say(
-                f"generation {number}: fitness {row.low:.5g} … {row.high:.5g}, mean {row.mean:.5g}; "
-                f"{sources}{failed}; {row.end - row.start:.1f} s"
-            )
+            fitness = f"fitness {row.low:.5g} … {row.high:.5g}, mean {row.mean:.5g}"
+            if row.failed == row.told:
+                fitness = "no fitness"
+            self._say(f"generation {number}: {fitness}; {sources}{failed}; {row.end - row.start:.1f} s")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
@@ -130,13 +139,15 @@ def summary(search: Search, status: str) -> RenderableType:
         f"({counts[Source.ARCHIVE]} from the archive, {counts[Source.IN_FLIGHT]} joined in flight), "
         f"{counts['failed']} trials failed; {duration(search.trained_seconds)} of training"
     )
+    for error, times in search.errors.most_common(3):
+        parts.append(Text(f"failed {times} times: {error}", style="red"))
     parts.append(f"{status}" + (f": {search.end_reason}" if search.end_reason else ""))
     return Group(*parts)
 
 
 def generation_table(search: Search) -> Table:
     """One row per generation: fitness, sources, seconds."""
-    table = Table(title="generations", title_justify="left")
+    table = Table(title="generations", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in (
         "gen",
         "trials",
@@ -149,7 +160,7 @@ def generation_table(search: Search) -> Table:
         "failed",
         "seconds",
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for number in sorted(search.generations):
         row = search.generations[number]
         fitness = (row.low, row.mean, row.high) if row.told > row.failed else ()
