@@ -116,7 +116,9 @@ class DaskPool:
         self._wake.clear()
         keys, self._done = self._done, []
         futures = {key: self._futures[key] for key in keys}
-        results = [self._announced.pop(key, None) or await self._fetch(key, futures[key]) for key in keys]
+        results = [
+            self._announced.pop(key) if key in self._announced else await self._fetch(key, futures[key]) for key in keys
+        ]
         for key, future in futures.items():
             future.release()  # gives the worker's memory back, and forgets an error that would answer the next submit
             del self._futures[key]

@@ -7,6 +7,7 @@ search *is* the replay of its journal.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from swarm import __version__
 from swarm.archive import Archive, Source
+from swarm.durations import Durations
 from swarm.errors import JournalMismatch, SwarmError
 from swarm.job import Job
 from swarm.store import Event, Store
@@ -155,6 +157,8 @@ class Search:
         self._seq = 0
         self._pending: dict[int, _Pending] = {}
         self._queue: deque[Evaluation] = deque()
+        assert job.space is not None  # the job took the problem's own if it was given none
+        self._durations = Durations(job.space)
         self._flying: dict[str, Evaluation] = {}
         self._ends: Counter[tuple[str, Status]] = Counter()
         self._stop_reason: str | None = None
@@ -206,34 +210,44 @@ class Search:
             self._commit([self._event("job", {"version": __version__, "job": self.job.to_dict()})])
         try:
             while not self.finished():
-                self._fill()
+                waiting = self._fill()
                 on_change(self)
-                if not self.finished():
+                if not waiting:
+                    await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
+                elif not self.finished():
                     self._take(await pool.next())
             self._store.set_status(self.job.name, "finished")
         except BaseException:
             self._store.set_status(self.job.name, "stopped")
             raise
 
-    def _fill(self) -> None:
-        """Give every free slot something to do, and answer what needs no slot."""
-        batch: list[Evaluation] = []
+    def _fill(self) -> bool:
+        """Give every free slot something to do, and answer what needs no slot; whether only results can bring us on.
+
+        A method with generations is asked for all of one at once, since its order is ours to choose; any other is
+        asked late, when it knows most.
+        """
         events: list[Event] = []
-        while len(batch) < self._pool.free():
-            if self._queue:
-                batch.append(self._queue.popleft())
-            elif event := self._next_event():
-                self._apply(event)
-                events.append(event)
-                if len(events) >= _EVENTS_PER_COMMIT:
-                    self._commit(events)
-                    events = []
-            else:
+        free = self._pool.free()
+        while (self.optimizer.generational and free) or len(self._queue) < free:
+            event = self._next_event()
+            if event is None:
+                break
+            self._apply(event)
+            events.append(event)
+            if len(events) >= _EVENTS_PER_COMMIT:
                 break
         self._commit(events)
+        if events and self._durations.learned:
+            self._queue = deque(sorted(self._queue, key=self._expected_seconds, reverse=True))
+        batch = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
         if batch:
             self._flying.update((evaluation.key, evaluation) for evaluation in batch)
             self._pool.submit(batch)
+        return len(events) < _EVENTS_PER_COMMIT
+
+    def _expected_seconds(self, evaluation: Evaluation) -> float:
+        return self._durations.expected(evaluation.params, evaluation.budget)
 
     def _take(self, results: Iterable[Result]) -> None:
         """Journal what ended, then tell it; run again what is not to blame for its end."""
@@ -366,6 +380,7 @@ class Search:
         for evaluation, entry in zip(self.job.evaluations(trial, purpose), data["evaluations"], strict=True):
             if entry["result"] is not None:
                 self._pending[number].results[entry["key"]] = Result.from_dict(entry["result"])
+                self._learn(trial, self._pending[number].results[entry["key"]])
                 continue
             if entry["source"] == Source.TRAINED and entry["key"] == evaluation.key:
                 self._queue.append(evaluation)
@@ -384,7 +399,12 @@ class Search:
 
     def _answer(self, number: int, result: Result, when: float) -> None:
         self._pending[number].results[result.key] = result
+        self._learn(self._pending[number].trial, result)
         self._settle(number, when)
+
+    def _learn(self, trial: Trial, result: Result) -> None:
+        if result.status is Status.OK:
+            self._durations.learn(trial.params, trial.budget, result.seconds)
 
     def _settle(self, number: int, when: float) -> None:
         """Tell the optimizer, once the last evaluation of a trial is answered."""

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ def job_of(problem: Any, **changes: Any) -> Job:
 
 @asynccontextmanager
 async def pool_of(job: Job, slots: int, results: Path | None = None) -> AsyncIterator[tuple[Any, DaskPool]]:
-    async with embedded(make_slots(slots=slots)) as client:
-        async with pool_on(client, job, None if results is None else str(results)) as pool:
-            await pool.wait_for_slots(60)
-            while pool.slots < slots:
-                await pool.next()
-            yield client, pool
+    folder = None if results is None else str(results)
+    async with embedded(make_slots(slots=slots)) as client, pool_on(client, job, folder) as pool:
+        await pool.wait_for_slots(60)
+        while pool.slots < slots:
+            await pool.next()
+        yield client, pool
 
 
 async def ended(pool: DaskPool) -> Result:
@@ -57,7 +58,7 @@ def exclusive(folder: Path) -> Any:
 
         from distributed import get_worker
 
-        with open(folder / get_worker().name.replace("/", "_"), "w") as lock:
+        with (folder / get_worker().name).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             time.sleep(0.02)  # the training
         return float(params["x"])
@@ -80,7 +81,7 @@ async def test_trainings_never_share_a_slot_and_use_them_all(tmp_path: Path) -> 
     assert len(by_slot) == 3
     for intervals in by_slot.values():
         intervals.sort()
-        assert all(end <= start for (_, end), (start, _) in zip(intervals, intervals[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(intervals))
     store.close()
 
 

@@ -36,8 +36,8 @@ BASE = "FACTOR = 2\n\ndef inner(x):\n    return FACTOR * x\n\ndef train(params, 
 
 def test_comments_docstrings_and_layout_do_not_change_the_fingerprint(tmp_path: Path) -> None:
     other = (
-        "# a comment\nFACTOR = 2\n\n\n\ndef inner(x):\n    '''Says what it does.'''\n    return (FACTOR *\n        x)  # why\n"
-        "def train(params, ctx):\n    return inner(params['x'])\n\ndef unused():\n    pass\n"
+        "# a comment\nFACTOR = 2\n\n\n\ndef inner(x):\n    '''Says what it does.'''\n    return (FACTOR *\n        x)\n"
+        "# why\ndef train(params, ctx):\n    return inner(params['x'])\n\ndef unused():\n    pass\n"
     )
     assert written(tmp_path / "a", BASE).fingerprint == written(tmp_path / "b", other).fingerprint
 
@@ -58,7 +58,10 @@ def test_what_changes_the_training_changes_the_fingerprint(tmp_path: Path, other
 
 def test_the_fingerprint_is_the_same_in_another_process(tmp_path: Path) -> None:
     here = written(tmp_path, BASE).fingerprint
-    code = f"from swarm.problem import Problem; print(Problem.find('mine.py:train', {{}}, folder=__import__('pathlib').Path({str(tmp_path)!r})).fingerprint)"
+    code = (
+        "import pathlib; from swarm.problem import Problem;"
+        f"print(Problem.find('mine.py:train', {{}}, folder=pathlib.Path({str(tmp_path)!r})).fingerprint)"
+    )
     for seed in ("1", "2"):
         there = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
