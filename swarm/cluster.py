@@ -64,9 +64,10 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
     Args:
         slots: The slots to start; their worker processes end with this context.
     """
-    with dask.config.set(_SETTINGS):
-        from distributed import Client, Nanny, Scheduler, SpecCluster
+    # Imported first: its defaults must be there before ours, or leaving the context would take them away.
+    from distributed import Client, Nanny, Scheduler, SpecCluster
 
+    with dask.config.set(_SETTINGS):
         workers = {slot.name: {"cls": Nanny, "options": nanny_options(slot, "127.0.0.1")} for slot in slots}
         options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}"}
         cluster = SpecCluster(
