@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -140,6 +141,8 @@ def worker_command(
 
 def main() -> None:
     """Entry point: errors that are ours are one line on standard error, exit code 2; an interrupted run exits 130."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each generation as it ends
     try:
         app()
     except Interrupted as stop:

@@ -10,9 +10,7 @@ import pandas as pd
 from swarm.archive import Source
 from swarm.store import Event
 
-_COLUMNS = (
-    "trial generation member fold source status fitness seconds start end slot error".split()  # noqa: SIM905
-)
+_COLUMNS = "trial generation member fold source status fitness seconds start end slot error".split()
 
 
 def trials(events: Iterable[Event]) -> pd.DataFrame:

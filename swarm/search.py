@@ -150,6 +150,7 @@ class Search:
         self.tests: dict[int, Result] = {}
         self.errors: Counter[str] = Counter()
         self.asked = self.told = 0
+        self.generation = 0  # the latest that was asked for
         self.trained_seconds = 0.0
         self.end_reason: str | None = None
         self._store = store
@@ -163,7 +164,7 @@ class Search:
         self._ends: Counter[tuple[str, Status]] = Counter()
         self._stop_reason: str | None = None
         self._drained = False
-        self._last_trained = 0
+        self._last_trained = 0  # generation
         self._began = 0.0
         self._replay()
         self.replayed = self.told
@@ -270,10 +271,10 @@ class Search:
         """The result as it counts, or None if the evaluation is to run again."""
         if result.status in (Status.OK, Status.FAILED):
             return result
+        # A training in its worker's own thread takes the worker along when it crashes, which looks like a loss.
         blamed = result.status is Status.CRASHED or evaluation.isolation == "thread"
-        allowed = CRASHES_ALLOWED if blamed else LOSSES_ALLOWED
-        ends = 1 + sum(self._ends[result.key, status] for status in (Status.CRASHED, Status.LOST))
-        if ends <= allowed:
+        ends = 1 + self._ends[result.key, result.status]
+        if ends <= (CRASHES_ALLOWED if blamed else LOSSES_ALLOWED):
             return None
         return replace(result, status=Status.FAILED, error=f"{result.error} ({ends} times)")
 
@@ -314,14 +315,13 @@ class Search:
     def _stopping_rule(self) -> str | None:
         """The first stopping rule that has fired (METHODS X5), or None."""
         rules, best = self.job.stop, self.best
-        last = max(self.generations, default=0)
         if rules.target is not None and best and self.job.sign * (best.fitness - rules.target) <= 0:
             return "target reached"
         if rules.evaluations is not None and sum(self.counts[s] for s in Source) >= rules.evaluations:
             return "evaluations used up"
         if rules.seconds is not None and self.seconds >= rules.seconds:
             return "time used up"
-        if rules.idle_generations is not None and last - self._last_trained > rules.idle_generations:
+        if rules.idle_generations is not None and self.generation - self._last_trained > rules.idle_generations:
             return f"no training in {rules.idle_generations} generations"
         return None
 
@@ -389,6 +389,7 @@ class Search:
 
     def _note_asked(self, trial: Trial, evaluations: list[dict[str, Any]], when: float) -> None:
         self.asked += 1
+        self.generation = max(self.generation, trial.generation)
         row = self.generations.setdefault(trial.generation, Generation(trial.generation, start=when))
         row.asked += 1
         for evaluation in evaluations:

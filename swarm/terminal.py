@@ -60,7 +60,7 @@ class Progress:
         if dashboard and self._live is None:
             self._say(f"dashboard: {dashboard}")
         # Generations that an earlier run completed were reported then.
-        self._reported = max(search.generations, default=0) - 1 if search.replayed else -1
+        self._reported = search.generation - 1 if search.replayed else -1
 
     def _report_errors(self, search: Search) -> None:
         """Why trials fail, each reason once, as soon as it is known: people should not find out at the end."""
@@ -70,7 +70,7 @@ class Progress:
 
     def _report_generations(self, search: Search) -> None:
         """One line for each generation that is complete since the last call."""
-        for number in range(self._reported + 1, max(search.generations, default=-1) + 1):
+        for number in range(self._reported + 1, search.generation + 1 if search.asked else 0):
             row = search.generations[number]
             complete = number + 1 in search.generations or search.optimizer.done
             if not complete or row.told < row.asked:
@@ -94,7 +94,7 @@ class Progress:
         lines.add_row(
             Text(search.job.name, style="bold"),
             ProgressBar(total=planned, completed=search.told, width=40),
-            f"{search.told} of {planned or '?'} trials, generation {max(search.generations, default=0)}",
+            f"{search.told} of {planned or '?'} trials, generation {search.generation}",
         )
         lines.add_row(
             "",

@@ -60,7 +60,7 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The command in the background, in a process group of its own; killed at the end."""
     process = subprocess.Popen(
         [SWARM, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
     )  # fmt: skip
     with process:
         try:
