@@ -141,7 +141,10 @@ def main() -> None:
                     runs[name].append(measure(name, address, number, options.slots))
             for name, found in runs.items():
                 middle = {key: statistics.median(run[key] for run in found) for key in found[0]}
-                ratios = [run["per_second"] / base["per_second"] for run, base in zip(found, runs["as_completed"], strict=True)]
+                ratios = [
+                    run["per_second"] / base["per_second"]
+                    for run, base in zip(found, runs["as_completed"], strict=True)
+                ]
                 row = {"evaluations": number, "contender": name, **middle, "ratios": ratios, "runs": found}
                 rows.append(row)
                 table.add_row(

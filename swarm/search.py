@@ -27,6 +27,7 @@ CRASHES_ALLOWED = 1
 LOSSES_ALLOWED = 10
 _EVENTS_PER_COMMIT = 500
 _ERRORS_KEPT = 20
+_DURATIONS_READ = 500
 
 
 class Pool(Protocol):
@@ -160,6 +161,9 @@ class Search:
         self._queue: deque[Evaluation] = deque()
         assert job.space is not None  # the job took the problem's own if it was given none
         self._durations = Durations(job.space)
+        for params, budget, seconds in store.durations(job.code.fingerprint, _DURATIONS_READ):
+            if job.space.contains(params):  # another job may have searched elsewhere
+                self._durations.learn(params, budget, seconds)
         self._flying: dict[str, Evaluation] = {}
         self._ends: Counter[tuple[str, Status]] = Counter()
         self._stop_reason: str | None = None
@@ -261,7 +265,7 @@ class Search:
                 data = {"key": result.key, "status": result.status.value, "error": result.error}
                 events.append(self._event("again", data))
             else:
-                final.append(verdict)
+                final.append((evaluation, verdict))
                 events.append(self._event("result", replace(verdict, curve=()).to_dict()))
         self._commit(events, final)
         for event in events:
@@ -464,7 +468,7 @@ class Search:
     def _event(self, kind: str, data: dict[str, Any]) -> Event:
         return Event(kind, data, self._pool.time())
 
-    def _commit(self, events: list[Event], results: Iterable[Result] = ()) -> None:
+    def _commit(self, events: list[Event], results: Iterable[tuple[Evaluation, Result]] = ()) -> None:
         if events:
             self._store.append(self.job.name, self._seq, events, results)
             self._seq += len(events)

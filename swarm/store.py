@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from swarm.errors import JobConflict, JobNotFound, StoreTooNew, StoreUnavailable
-from swarm.trial import Result
+from swarm.trial import Evaluation, Result, Status, canonical
 
 SCHEMA = 1
 _BUSY_SECONDS = 5.0
@@ -52,6 +52,9 @@ _archive = sa.Table(
     "swarm_archive",
     _tables,
     sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("problem", sa.String(64), nullable=False, index=True),
+    sa.Column("params", sa.Text, nullable=False),
+    sa.Column("budget", sa.Double),
     sa.Column("job", sa.String(200), nullable=False),
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("result", sa.Text, nullable=False),
@@ -164,14 +167,17 @@ class Store:
 
     # --- journal and archive
 
-    def append(self, job: str, seq: int, events: Sequence[Event], results: Iterable[Result] = ()) -> None:
+    def append(
+        self, job: str, seq: int, events: Sequence[Event], results: Iterable[tuple[Evaluation, Result]] = ()
+    ) -> None:
         """Append events to a job's journal, and results to the archive, in one transaction.
 
         Args:
             job: Name of the job.
             seq: Number of the first event: how many the journal holds already.
             events: What happened.
-            results: Final results for the archive; where a key has one already, the first stays.
+            results: Final results for the archive with what they are results of; where a key has one already, the
+                first stays.
 
         Raises:
             JobConflict: The journal is longer than ``seq``: another process runs this job.
@@ -188,8 +194,16 @@ class Store:
             for i, e in enumerate(events)
         ]
         rows = [
-            {"key": r.key, "job": job, "created": r.end, "result": json.dumps(r.to_dict(), allow_nan=False)}
-            for r in results
+            {
+                "key": result.key,
+                "problem": evaluation.problem,
+                "params": canonical(evaluation.params),
+                "budget": evaluation.budget,
+                "job": job,
+                "created": result.end,
+                "result": json.dumps(result.to_dict(), allow_nan=False),
+            }
+            for evaluation, result in results
         ]
         with self._failing_clearly():
             try:
@@ -216,6 +230,14 @@ class Store:
         with self._failing_clearly(), self._engine.connect() as connection:
             text = connection.execute(_ONE_RESULT, {"wanted": key}).scalar_one_or_none()
         return None if text is None else Result.from_dict(json.loads(text))
+
+    def durations(self, problem: str, limit: int) -> list[tuple[dict[str, Any], float | None, float]]:
+        """Parameters, budget and seconds of the latest successful trainings of a problem, at most ``limit``."""
+        query = sa.select(_archive.c.params, _archive.c.budget, _archive.c.result)
+        query = query.where(_archive.c.problem == problem).order_by(_archive.c.created.desc()).limit(limit)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            rows = [(json.loads(p), budget, json.loads(r)) for p, budget, r in connection.execute(query)]
+        return [(params, budget, r["seconds"]) for params, budget, r in rows if r["status"] == Status.OK]
 
     # --- inside
 

@@ -76,6 +76,7 @@ class Evaluation:
 
     Attributes:
         key: Hex digest that names the work: archive key and Dask task key.
+        problem: Fingerprint of the problem.
         params: Hyper-parameters by name, decoded.
         seed: Seed of the training, below 2**31, derived from the key.
         budget: Train up to this budget; None is the problem's own.
@@ -88,6 +89,7 @@ class Evaluation:
     """
 
     key: str
+    problem: str
     params: Params
     seed: int
     budget: float | None = None
@@ -123,6 +125,7 @@ class Evaluation:
         seed = int(key[:8], 16) & 0x7FFFFFFF
         return cls(
             key=key,
+            problem=problem,
             params=dict(params),
             seed=seed,
             budget=budget,

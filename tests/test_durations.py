@@ -53,6 +53,25 @@ def test_twice_the_budget_is_expected_to_take_twice_as_long() -> None:
     assert durations.expected(params, 6.0) / durations.expected(params, 3.0) == pytest.approx(2.0, rel=0.05)
 
 
+def test_a_new_job_knows_the_durations_of_earlier_jobs_of_its_problem(open_store: Callable[..., Store]) -> None:
+    store = open_store()
+    job = Job(
+        name="a", problem=lambda params, ctx: 0.0, space=SPACE, optimizer=PSO(particles=32, generations=2), seed=1
+    )
+    enroll(job, store)
+    asyncio.run(Search(job, store).run(VirtualPool(16, lambda e: 0.5, lambda e: cost(e.params))))
+    other = job.model_copy(update={"name": "b", "seed": 2})
+    enroll(other, store)
+    search = Search(other, store)
+    pool = VirtualPool(4, lambda e: 0.5, lambda e: cost(e.params))
+    asyncio.run(search.run(pool))
+    first = [e.data for e in store.events("b") if e.kind == "result" and e.data["start"] == 0.0]
+    asked = [e.data for e in store.events("b") if e.kind == "asked" and e.data["generation"] == 0]
+    longest = sorted((cost(entry["params"]) for entry in asked), reverse=True)[:4]
+    assert len(first) == 4
+    assert sum(entry["seconds"] for entry in first) > 0.95 * sum(longest)
+
+
 def test_longest_first_shortens_a_run_and_changes_nothing_else(
     open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from swarm.errors import JobConflict, JobNotFound, StoreTooNew, StoreUnavailable
 from swarm.store import Event, Store
-from swarm.trial import Result, Status
+from swarm.trial import Evaluation, Result, Status
 
 OK = Result(
     key="k1",
@@ -20,7 +20,12 @@ OK = Result(
     seconds=2.5,
     end=7.0,
 )
-FAILED = Result(key="k2", status=Status.FAILED, error="ValueError: no")
+FAILED = Result(key="k2", status=Status.FAILED, error="ValueError: no", end=8.0)
+
+
+def of(result: Result, problem: str = "p") -> tuple[Evaluation, Result]:
+    """The result as the archive takes it, with its evaluation."""
+    return Evaluation(key=result.key, problem=problem, params={"x": 1}, seed=0, budget=3.0), result
 
 
 @pytest.fixture
@@ -80,25 +85,34 @@ def test_a_second_writer_of_one_journal_is_refused_and_writes_nothing(store: Sto
     other = Store(store_url)
     store.append("a", 0, [Event("asked", {"id": 0})])
     with pytest.raises(JobConflict, match="another process"):
-        other.append("a", 0, [Event("asked", {"id": 0}), Event("asked", {"id": 1})], [OK])
+        other.append("a", 0, [Event("asked", {"id": 0}), Event("asked", {"id": 1})], [of(OK)])
     assert len(list(store.events("a"))) == 1
     assert store.result("k1") is None
-    other.append("a", 1, [Event("asked", {"id": 1})], [OK])  # the corrected call works
+    other.append("a", 1, [Event("asked", {"id": 1})], [of(OK)])  # the corrected call works
     assert store.result("k1") == OK
     other.close()
 
 
 def test_results_answer_by_key_whichever_job_wrote_them(store: Store) -> None:
-    store.append("a", 0, [Event("result", {"key": "k1"}), Event("result", {"key": "k2"})], [OK, FAILED])
+    store.append("a", 0, [Event("result", {"key": "k1"}), Event("result", {"key": "k2"})], [of(OK), of(FAILED)])
     assert store.result("k1") == OK
     assert store.result("k2") == FAILED
     assert store.result("k3") is None
 
 
+def test_durations_are_those_of_the_problems_latest_successes(store: Store) -> None:
+    other = Result(key="k3", status=Status.OK, fitness=0.1, seconds=9.0, end=9.0)
+    newer = Result(key="k4", status=Status.OK, fitness=0.1, seconds=4.0, end=10.0)
+    store.append("a", 0, [Event("result", {})], [of(OK), of(FAILED), of(other, "q"), of(newer)])
+    assert store.durations("p", 10) == [({"x": 1}, 3.0, 4.0), ({"x": 1}, 3.0, 2.5)]
+    assert store.durations("p", 1) == [({"x": 1}, 3.0, 4.0)]
+    assert store.durations("nothing", 10) == []
+
+
 def test_the_first_result_of_a_key_sticks(store: Store) -> None:
-    store.append("a", 0, [Event("result", {"key": "k1"})], [OK])
+    store.append("a", 0, [Event("result", {"key": "k1"})], [of(OK)])
     later = Result(key="k1", status=Status.OK, fitness=0.1)
-    store.append("b", 0, [Event("result", {"key": "k1"})], [later])
+    store.append("b", 0, [Event("result", {"key": "k1"})], [of(later)])
     assert store.result("k1") == OK
 
 
