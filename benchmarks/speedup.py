@@ -95,7 +95,7 @@ def bounds(history: pd.DataFrame, slots: int) -> dict[str, float]:
     found = {"best": 0.0, "asked": 0.0}
     for _, rows in trained.groupby("generation"):
         seconds = list(rows["seconds"])
-        found["best"] += max(max(seconds), sum(seconds) / slots)
+        found["best"] += max(*seconds, sum(seconds) / slots)
         found["asked"] += in_order(seconds, slots)
     return found
 
@@ -148,8 +148,8 @@ def makespan(history: pd.DataFrame, slots: int) -> dict[str, float]:
     wall, total = max(history["end"]) - min(history["start"]), sum(history["seconds"])
     limit = bounds(history, slots)
     return {
-        "wall": wall, "total": total, "speedup": total / wall, "bound": limit["best"], "efficiency": limit["best"] / wall,
-        "as_asked": limit["asked"] / wall, "busy": total / (slots * wall),
+        "wall": wall, "total": total, "speedup": total / wall, "busy": total / (slots * wall),
+        "bound": limit["best"], "efficiency": limit["best"] / wall, "as_asked": limit["asked"] / wall,
     }  # fmt: skip
 
 

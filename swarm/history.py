@@ -10,7 +10,8 @@ import pandas as pd
 from swarm.archive import Source
 from swarm.store import Event
 
-_COLUMNS = "trial generation member fold source status fitness seconds start end slot error".split()
+_TRIAL = ("trial", "generation", "member", "fold", "source", "status", "fitness")
+_COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error")
 
 
 def trials(events: Iterable[Event]) -> pd.DataFrame:
