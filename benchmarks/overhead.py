@@ -43,9 +43,8 @@ def plain(x: float) -> float:
 
 def run_ours(address: str, number: int, slots: int, ends: list[float]) -> None:
     from swarm import Job, Random, Real, run
-    from swarm.cluster import quiet_dask
+    from swarm.store import Store
 
-    quiet_dask()
     job = Job(
         name="overhead", problem=nothing, space={"x": Real(0, 1)}, optimizer=Random(trials=number), isolation="thread"
     )
@@ -54,8 +53,11 @@ def run_ours(address: str, number: int, slots: int, ends: list[float]) -> None:
             job,
             scheduler=address,
             store=f"{folder}/swarm.db",
-            on_change=lambda search, _: ends.extend([time.perf_counter()] * (search.told - len(ends))),
+            progress=False,
         )
+        store = Store(f"{folder}/swarm.db")
+        ends.extend(event.time for event in store.events(job.name) if event.kind == "result")
+        store.close()
 
 
 def run_as_completed(address: str, number: int, slots: int, ends: list[float], pinned: bool = True) -> None:

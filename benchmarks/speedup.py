@@ -73,7 +73,7 @@ def stores() -> Iterator[str]:
 
 def measured(job: Job, slots: int, store: str) -> tuple[Run, pd.DataFrame]:
     """Run a job; the run and its history."""
-    found = run(job, slots=slots, store=store)
+    found = run(job, slots=slots, store=store, progress=False)
     return found, found.history
 
 

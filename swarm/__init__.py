@@ -16,7 +16,10 @@ _HOME = {
     "Choice": "swarm.space",
     "Space": "swarm.space",
     "PSO": "swarm.optimizers.pso",
+    "AsyncPSO": "swarm.optimizers.async_pso",
     "Random": "swarm.optimizers.random",
+    "Grid": "swarm.optimizers.grid",
+    "Staged": "swarm.optimizers.staged",
     "Job": "swarm.job",
     "run": "swarm.runner",
     "Trial": "swarm.trial",
@@ -28,8 +31,10 @@ _HOME = {
 }
 __all__ = [
     "PSO",
+    "AsyncPSO",
     "Choice",
     "Evaluation",
+    "Grid",
     "Infeasible",
     "Integer",
     "Job",
@@ -37,6 +42,7 @@ __all__ = [
     "Real",
     "Result",
     "Space",
+    "Staged",
     "Status",
     "SwarmError",
     "Trial",
@@ -47,8 +53,11 @@ __all__ = [
 if TYPE_CHECKING:
     from swarm.errors import Infeasible, SwarmError
     from swarm.job import Job
+    from swarm.optimizers.async_pso import AsyncPSO
+    from swarm.optimizers.grid import Grid
     from swarm.optimizers.pso import PSO
     from swarm.optimizers.random import Random
+    from swarm.optimizers.staged import Staged
     from swarm.runner import run
     from swarm.space import Choice, Integer, Real, Space
     from swarm.trial import Evaluation, Result, Status, Trial

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from swarm.errors import Interrupted, SwarmError
 from swarm.runner import STORE, Run, Where, free_name, resume, run
-
-if TYPE_CHECKING:
-    from swarm.terminal import Progress
+from swarm.terminal import console, generation_table, summary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU.",
 )
-_out = Console(width=None if sys.stdout.isatty() else 120)
+_out = console()
 _err = Console(stderr=True)
 
 StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
@@ -63,8 +60,7 @@ def run_command(
     job = Job.from_file(job_file, name=name, seed=seed, folds=folds)
     if again:
         job = Job.from_file(job_file, name=free_name(job.name, store), seed=seed, folds=folds)
-    with _progress() as show:
-        found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store, on_change=show)
+    found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store)
     _print_result(found)
 
 
@@ -78,8 +74,7 @@ def resume_command(
     scheduler: SchedulerOption = None,
 ) -> None:
     """Go on with a run that was stopped or killed."""
-    with _progress() as show:
-        found = resume(name, store=store, on_change=show, where=Where(scheduler, slots, gpus, threads))
+    found = resume(name, store=store, where=Where(scheduler, slots, gpus, threads))
     _print_result(found)
 
 
@@ -89,8 +84,6 @@ def show_command(
     store: StoreOption = STORE,
 ) -> None:
     """Show a run: the best, what each generation found and cost. Without a name, list the store's runs."""
-    from swarm.terminal import generation_table, summary
-
     if name is None:
         _list(store)
         return
@@ -133,7 +126,7 @@ def worker_command(
     from workers.slots import make_slots, serve
 
     offered = make_slots(gpus, slots, threads)
-    quiet_dask()
+    quiet_dask("critical")
     _out.print(f"{len(offered)} slots for {scheduler}: {', '.join(slot.name for slot in offered)}; stop with Ctrl-C")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(scheduler, offered, host=host))
@@ -141,8 +134,6 @@ def worker_command(
 
 def main() -> None:
     """Entry point: errors that are ours are one line on standard error, exit code 2; an interrupted run exits 130."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows each generation as it ends
     try:
         app()
     except Interrupted as stop:
@@ -153,17 +144,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def _progress() -> Progress:
-    from swarm.cluster import quiet_dask
-    from swarm.terminal import Progress
-
-    quiet_dask()
-    return Progress(_out)
-
-
 def _print_result(found: Run) -> None:
-    from swarm.terminal import summary
-
     _out.print(summary(found.search, found.status), soft_wrap=True)
     _out.print(f"more: swarm show {found.job.name} --store {found.store}", style="dim", soft_wrap=True)
 

@@ -34,7 +34,12 @@ _SETTINGS = {
 
 
 def quiet_dask(level: str = "error") -> None:
-    """Let Dask log from ``level`` on, here and in the workers that are started from here."""
+    """Let Dask log from ``level`` on, here and in the workers that are started from here.
+
+    Whoever has set ``DASK_LOGGING__DISTRIBUTED`` wants it otherwise, and gets it.
+    """
+    if "DASK_LOGGING__DISTRIBUTED" in os.environ:
+        return
     os.environ["DASK_LOGGING__DISTRIBUTED"] = level  # for the worker processes
     dask.config.set({"logging.distributed": level})  # for the import of distributed, which sets the levels
     for name in ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import keyword
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -187,13 +188,14 @@ class Job(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """What makes this job this job, as plain data; the problem as its name and fingerprint."""
         assert self.space is not None
-        return {
+        data = {
             "name": self.name,
             "problem": self._code.to_dict(),
             "space": self.space.to_dict(),
             "optimizer": {"name": type(self.optimizer).__name__, **dataclasses.asdict(self.optimizer)},
             **self.model_dump(exclude={"name", "problem", "options", "space", "optimizer"}, mode="json"),
         }
+        return dict(json.loads(json.dumps(data)))  # as a store gives it back: tuples are lists
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], code: bytes) -> Job:

@@ -113,7 +113,7 @@ def run(
     threads: int | None = None,
     scheduler: str | None = None,
     store: str = STORE,
-    on_change: Watcher | None = None,
+    progress: bool = True,
 ) -> Run:
     """Run a job to its end, or on from where it was stopped, and return what was found.
 
@@ -124,7 +124,7 @@ def run(
         threads: Threads of one training on a CPU; left out, one.
         scheduler: Address of a Dask scheduler whose workers train instead of this machine's.
         store: URL or file of the store, where the run can be found again.
-        on_change: Called with the search and the dashboard's address whenever something happened.
+        progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.
 
     Returns:
         The finished run: ``best``, ``counts``, ``history``.
@@ -137,10 +137,10 @@ def run(
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
     """
     where = Where(scheduler, slots, gpus, threads)
-    return _in_own_loop(lambda: _run(job, where, store, on_change or (lambda *_: None)))
+    return _watched(job, where, store, progress)
 
 
-def resume(name: str, *, store: str = STORE, on_change: Watcher | None = None, where: Where | None = None) -> Run:
+def resume(name: str, *, store: str = STORE, where: Where | None = None, progress: bool = True) -> Run:
     """Go on with a run of the store, from exactly where its journal ends.
 
     Raises:
@@ -149,7 +149,19 @@ def resume(name: str, *, store: str = STORE, on_change: Watcher | None = None, w
     with closing(Store(store, create=False)) as opened:
         stored = opened.job(name)
     job = Job.from_dict(stored.spec, stored.problem)
-    return _in_own_loop(lambda: _run(job, where or Where(), store, on_change or (lambda *_: None)))
+    return _watched(job, where or Where(), store, progress)
+
+
+def _watched(job: Job, where: Where, store: str, progress: bool) -> Run:
+    from swarm.cluster import quiet_dask
+
+    quiet_dask()
+    if not progress:
+        return _in_own_loop(lambda: _run(job, where, store, lambda *_: None))
+    from swarm.terminal import Progress, console
+
+    with Progress(console()) as show:
+        return _in_own_loop(lambda: _run(job, where, store, show))
 
 
 async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:

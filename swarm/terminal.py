@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +19,13 @@ from swarm.archive import Source
 from swarm.search import Search
 
 _REFRESH_SECONDS = 0.25
+
+
+def console() -> Console:
+    """The terminal, or a file or pipe that is wide enough for a table and flushed line by line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each generation as it ends
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 class Progress:

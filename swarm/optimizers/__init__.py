@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from swarm.optimizers.async_pso import AsyncPSO
 from swarm.optimizers.base import Optimizer
+from swarm.optimizers.grid import Grid
 from swarm.optimizers.pso import PSO
 from swarm.optimizers.random import Random
+from swarm.optimizers.staged import Staged
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"PSO": PSO, "Random": Random}
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "PSO": PSO,
+    "AsyncPSO": AsyncPSO,
+    "Random": Random,
+    "Grid": Grid,
+    "Staged": Staged,
+}
 
-__all__ = ["OPTIMIZERS", "PSO", "Optimizer", "Random"]
+__all__ = ["OPTIMIZERS", "PSO", "AsyncPSO", "Grid", "Optimizer", "Random", "Staged"]

@@ -1,4 +1,4 @@
-"""Parallel particle swarm optimisation, synchronous, with variants.
+"""Parallel particle swarm optimisation, synchronous, with variants; and what every swarm shares.
 
 Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particle Swarm Optimization: the
 swarm's initial state and equations 1 and 2, Algorithm 1 (serial, ``update="in_place"``) and the parallel
@@ -27,7 +27,102 @@ Update = Literal["sync", "in_place"]
 
 
 @dataclass(kw_only=True)
-class PSO(Optimizer):
+class Swarm(Optimizer):
+    """Particles in the unit cube: how they start, how they move and what they remember.
+
+    A turn of a particle is its first position (turn 0) or one move. Random numbers belong to a turn and a
+    particle. Which particle moves when is for the subclasses to say: :class:`PSO` and
+    :class:`~swarm.optimizers.async_pso.AsyncPSO`, which describe the options.
+    """
+
+    particles: int = 6
+    generations: int = 100
+    inertia: float = 0.5
+    cognitive: float = 0.5
+    social: float = 0.5
+    velocity: Velocity = "uniform"
+    bounds: Bounds = "clip"
+    max_velocity: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check_integer("particles", low=1)
+        self._check_integer("generations", low=0)
+        self._check_real("cognitive", 0)
+        self._check_real("social", 0)
+        self._check_one_of("velocity", *get_args(Velocity))
+        self._check_one_of("bounds", *get_args(Bounds))
+        if self.max_velocity is not None:
+            self._check_real("max_velocity", 0, above=True)
+        if self.bounds == "unbounded":
+            self._check_settles("unbounded particles fly away", "take bounds clip or reflect", limit=1 + 1e-9)
+
+    def _check_settles(self, trouble: str, remedy: str, limit: float) -> None:
+        """Refuse what relies on a swarm that settles if its second moments do not shrink in the end."""
+        radius = spectral_radii(self._inertia(self.generations), self.cognitive, self.social)[1]
+        if radius > limit:
+            raise InvalidOptimizer(
+                f"{type(self).__name__}: {trouble} (spectral radius {radius:.4f}): "
+                f"lower inertia, cognitive or social, or {remedy}"
+            )
+
+    @property
+    def planned(self) -> int | None:
+        """s·(G + 1) trials, at most."""
+        return self.particles * (self.generations + 1) if self._started else None
+
+    def _begin(self) -> None:
+        shape = self.particles, self._space.dimensions
+        self._x: Array = np.zeros(shape)  # positions, in the cube
+        self._v: Array = np.zeros(shape)  # velocities, per turn
+        self._loss: Array = np.full(self.particles, math.inf)  # of the positions
+        self._personal: Array = np.zeros(shape)  # best position of each particle, if its loss is finite
+        self._personal_loss: Array = np.full(self.particles, math.inf)
+        self._swarm: Array = np.zeros(shape[1])  # best position of all, if its loss is finite
+        self._swarm_loss = math.inf
+
+    def _inertia(self, turn: int) -> float:
+        """Inertia of a particle's turn."""
+        return self.inertia
+
+    def _place(self, i: int, turn: int) -> None:
+        """Give a particle the position of its turn: anywhere at first, and while there is no best to be drawn to."""
+        if turn == 0 or math.isinf(self._swarm_loss):
+            self._scatter(i, turn)
+        else:
+            self._move(i, turn)
+
+    def _scatter(self, i: int, turn: int) -> None:
+        rng, ends = self._rng(turn, i), self._space.ends
+        self._x[i] = rng.random(self._space.dimensions)  # ~ U(b_l, b_u)
+        width = ends[1] - ends[0]
+        if self.velocity == "uniform":
+            self._v[i] = rng.uniform(-width, width) / width  # ~ U(−(b_u − b_l), b_u − b_l), in cubes
+        elif self.velocity == "literal":
+            self._v[i] = rng.uniform(*ends) / width  # ~ U(b_l, b_u), in cubes
+
+    def _move(self, i: int, turn: int) -> None:
+        rng = self._rng(turn, i)
+        x, v, p = self._x[i], self._v[i], self._attractor(i)
+        rp, rg = rng.random(x.size), rng.random(x.size)  # ~ U(0, 1), per dimension
+        weights = self._inertia(turn), self.cognitive, self.social
+        x, v = move(x, v, p, self._swarm, rp, rg, *weights, limit=self.max_velocity or math.inf)
+        self._x[i], self._v[i] = confine(x, v, self.bounds)
+
+    def _attractor(self, i: int) -> Array:
+        """What φ_p pulls particle i to: its own best, or where it is (no pull) while it has none."""
+        attractors: Array = self._personal if self._personal_loss[i] < math.inf else self._x
+        return np.asarray(attractors[i])
+
+    def _credit(self, i: int) -> None:
+        """Make the particle's position its own best and the swarm's if it is strictly better."""
+        if self._loss[i] < self._personal_loss[i]:
+            self._personal[i], self._personal_loss[i] = self._x[i], self._loss[i]
+        if self._loss[i] < self._swarm_loss:
+            self._swarm, self._swarm_loss = self._x[i].copy(), float(self._loss[i])
+
+
+@dataclass(kw_only=True)
+class PSO(Swarm):
     """A swarm of particles in the unit cube, each drawn to its own best position and to that of the swarm.
 
     A generation moves every particle once and evaluates it; its trials may all run at the same time, and
@@ -65,41 +160,18 @@ class PSO(Optimizer):
             to.
     """
 
-    particles: int = 6
-    generations: int = 100
-    inertia: float = 0.5
-    cognitive: float = 0.5
-    social: float = 0.5
-    velocity: Velocity = "uniform"
-    bounds: Bounds = "clip"
-    max_velocity: float | None = None
     local: Local = "personal"
     update: Update = "sync"
     stop_velocity: float | None = None
 
     def __post_init__(self) -> None:
-        self._check_integer("particles", low=1)
-        self._check_integer("generations", low=0)
         self._check_real("inertia", 0, 1)
-        self._check_real("cognitive", 0)
-        self._check_real("social", 0)
-        self._check_one_of("velocity", *get_args(Velocity))
-        self._check_one_of("bounds", *get_args(Bounds))
+        super().__post_init__()
         self._check_one_of("local", *get_args(Local))
         self._check_one_of("update", *get_args(Update))
-        for option in ("max_velocity", "stop_velocity"):
-            if getattr(self, option) is not None:
-                self._check_real(option, 0, above=True)
-        self._check_stability()
-
-    def _check_stability(self) -> None:
-        """Refuse what relies on a swarm that settles if its second moments do not shrink."""
-        radius = spectral_radii(self.inertia, self.cognitive, self.social)[1]
-        remedy = f"(spectral radius {radius:.4f}): lower inertia, cognitive or social, or"
-        if self.stop_velocity is not None and radius >= 1 - 1e-9:
-            raise InvalidOptimizer(f"PSO: the swarm may never slow to stop_velocity {remedy} leave that out")
-        if self.bounds == "unbounded" and radius > 1 + 1e-9:
-            raise InvalidOptimizer(f"PSO: unbounded particles fly away {remedy} take bounds clip or reflect")
+        if self.stop_velocity is not None:
+            self._check_real("stop_velocity", 0, above=True)
+            self._check_settles("the swarm may never slow to stop_velocity", "leave that out", limit=1 - 1e-9)
 
     @classmethod
     def report(cls) -> PSO:
@@ -114,20 +186,8 @@ class PSO(Optimizer):
         """True: a generation is asked after the one before is told."""
         return True
 
-    @property
-    def planned(self) -> int | None:
-        """s·(G + 1) trials, fewer if ``stop_velocity`` is reached."""
-        return self.particles * (self.generations + 1) if self._started else None
-
     def _begin(self) -> None:
-        shape = self.particles, self._space.dimensions
-        self._x: Array = np.zeros(shape)  # positions, in the cube
-        self._v: Array = np.zeros(shape)  # velocities, per generation
-        self._loss: Array = np.full(self.particles, math.inf)  # of the positions
-        self._personal: Array = np.zeros(shape)  # best position of each particle, if its loss is finite
-        self._personal_loss: Array = np.full(self.particles, math.inf)
-        self._swarm: Array = np.zeros(shape[1])  # best position of all, if its loss is finite
-        self._swarm_loss = math.inf
+        super()._begin()
         self._iteration: Array | None = None  # best position of the last generation that has one
         self._generation = self._next = self._told = 0  # the next particle to move; told of this generation
         self._settled = False
@@ -139,10 +199,7 @@ class PSO(Optimizer):
         i = self._next
         if i == self.particles or (self.update == "in_place" and self._told < i):
             return None
-        if self._generation == 0 or math.isinf(self._swarm_loss):
-            self._scatter(i)
-        else:
-            self._move(i)
+        self._place(i, turn=self._generation)
         self._next += 1
         return self._trial(self._space.decode(self._x[i]), generation=self._generation, member=i)
 
@@ -154,33 +211,10 @@ class PSO(Optimizer):
         if self._told == self.particles:
             self._end_generation()
 
-    def _scatter(self, i: int) -> None:
-        """Put a particle anywhere: at first, and while there is no best to be drawn to."""
-        rng, ends = self._rng(self._generation, i), self._space.ends
-        self._x[i] = rng.random(self._space.dimensions)  # ~ U(b_l, b_u)
-        width = ends[1] - ends[0]
-        if self.velocity == "uniform":
-            self._v[i] = rng.uniform(-width, width) / width  # ~ U(−(b_u − b_l), b_u − b_l), in cubes
-        elif self.velocity == "literal":
-            self._v[i] = rng.uniform(*ends) / width  # ~ U(b_l, b_u), in cubes
-
-    def _move(self, i: int) -> None:
-        rng = self._rng(self._generation, i)
-        x, v = self._x[i], self._v[i]
-        local = self._personal[i] if self._personal_loss[i] < math.inf else x  # at x: no pull
+    def _attractor(self, i: int) -> Array:
         if self.local == "iteration" and self._iteration is not None:
-            local = self._iteration
-        rp, rg = rng.random(x.size), rng.random(x.size)  # ~ U(0, 1), per dimension
-        weights = self.inertia, self.cognitive, self.social
-        x, v = move(x, v, local, self._swarm, rp, rg, *weights, limit=self.max_velocity or math.inf)
-        self._x[i], self._v[i] = confine(x, v, self.bounds)
-
-    def _credit(self, i: int) -> None:
-        """Make the particle's position its own best and the swarm's if it is strictly better."""
-        if self._loss[i] < self._personal_loss[i]:
-            self._personal[i], self._personal_loss[i] = self._x[i], self._loss[i]
-        if self._loss[i] < self._swarm_loss:
-            self._swarm, self._swarm_loss = self._x[i].copy(), float(self._loss[i])
+            return self._iteration
+        return super()._attractor(i)
 
     def _end_generation(self) -> None:
         if self.update == "sync":

@@ -14,8 +14,14 @@ from swarm.optimizers import OPTIMIZERS
 from swarm.space import Choice, Integer, Real, Space
 
 OPTIONS = {
+    "AsyncPSO": {"particles": 4, "generations": 6},
+    "BOHB": {"min_budget": 1, "max_budget": 9, "iterations": 5},
+    "Grid": {"points": 3, "shuffle": True},
+    "Hyperband": {"min_budget": 1, "max_budget": 9, "iterations": 5},
     "PSO": {"particles": 4, "generations": 6},
     "Random": {"trials": 30},
+    "Staged": {"stages": [[1, 15], [3, 10], [9, 5]], "patience": 6},
+    "TPE": {"trials": 40},
 }
 SPACES = {
     "mixed": Space({"n": Integer(1, 40), "lr": Real(1e-4, 1, log=True), "act": Choice("a", "b", "c"), "batch": 32}),

@@ -1,0 +1,97 @@
+"""Grid search: every configuration of a grid, once.
+
+Source: the grid search of the LeNet-5 report, which tries all configurations of a finite space and keeps the best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, cast
+
+from swarm.errors import InvalidOptimizer
+from swarm.optimizers.base import Optimizer
+from swarm.optimizers.random import permuted
+from swarm.space import Choice, Domain, Integer, Real
+from swarm.trial import Trial, Value
+
+
+@dataclass(kw_only=True)
+class Grid(Optimizer):
+    """Tries every configuration of a grid, the last parameter varying fastest.
+
+    All options of a choice are on the grid, and all whole numbers unless ``points`` thins them out. The grid is
+    never listed: configuration number i is worked out when it is asked for, however many there are.
+
+    Attributes:
+        points: Number of values of every real parameter, at least 2: evenly spaced, in the logarithm if that is
+            searched, both ends included; values that ``digits`` rounds to the same count once. Or such numbers by
+            name, where integer parameters may be thinned out, too. There is no default, because the cost is the
+            product over all parameters.
+        shuffle: Visit the grid in a random order, so that a search that stops early has seen a fair sample of it.
+
+    Raises:
+        InvalidOptimizer: An option is out of its range; at ``start``: a real parameter has no points, or one that
+            is unknown or cannot have so many has some.
+    """
+
+    points: int | dict[str, int] | None = None
+    shuffle: bool = False
+
+    def __post_init__(self) -> None:
+        given: Any = self.points.values() if isinstance(self.points, dict) else [self.points]
+        for points in given if self.points is not None else ():
+            if not isinstance(points, Integral) or isinstance(points, bool) or points < 2:
+                raise InvalidOptimizer(f"Grid: points must be an integer of at least 2, not {points!r}")
+        if not isinstance(self.shuffle, bool):
+            raise InvalidOptimizer(f"Grid: shuffle must be true or false, not {self.shuffle!r}")
+
+    @property
+    def planned(self) -> int | None:
+        """Number of configurations on the grid."""
+        return self._total if self._started else None
+
+    def _begin(self) -> None:
+        domains = self._space.domains
+        for name in self.points if isinstance(self.points, dict) else ():
+            if name not in domains:
+                raise InvalidOptimizer(f"Grid: there is no {name!r} to give points to: there are {', '.join(domains)}")
+        self._axes = {name: self._axis(name, domain) for name, domain in domains.items()}
+        self._total = math.prod(map(len, self._axes.values()))
+
+    def _axis(self, name: str, domain: Domain | Value) -> Sequence[Value]:
+        """The values of a parameter on the grid, in order."""
+        points = self._points_of(name, domain)
+        if isinstance(domain, Real) and points is None:
+            raise InvalidOptimizer(f"Grid: {name} is real: give its number of values, such as points: {{{name}: 5}}")
+        if isinstance(domain, (Integer, Real)) and points is not None:
+            return tuple(dict.fromkeys(domain.decode(j / (points - 1)) for j in range(points)))
+        if isinstance(domain, Integer):
+            return range(domain.low, domain.high + 1)
+        return domain.options if isinstance(domain, Choice) else (cast(Value, domain),)
+
+    def _points_of(self, name: str, domain: Domain | Value) -> int | None:
+        """How many evenly spaced values of a parameter are on the grid; None is all that there are."""
+        if not isinstance(self.points, dict):
+            return self.points if isinstance(domain, Real) else None
+        points = self.points.get(name)
+        if isinstance(domain, Real) or points is None:
+            return points
+        most = domain.size if isinstance(domain, Integer) else 0
+        if points > most:
+            raise InvalidOptimizer(f"Grid: {name} is {domain}: {points} points are too many, take fewer or none")
+        return points
+
+    def _exhausted(self) -> bool:
+        return self._asked >= self._total
+
+    def _ask(self) -> Trial:
+        i = self._asked
+        index = permuted(i, self._total, key=f"{self._seed},{self._fold or 0}") if self.shuffle else i
+        values: list[Value] = []
+        for axis in reversed(self._axes.values()):  # mixed radix, the least significant digit first
+            index, digit = divmod(index, len(axis))
+            values.append(axis[digit])
+        return self._trial(dict(zip(self._axes, reversed(values), strict=True)), member=i)

@@ -1,0 +1,182 @@
+"""Staged random search: ever longer trainings in an ever smaller box round the best.
+
+Source: NHOP, Neural network Hyper-parameter OPtimization with distributed TensorFlow: the stage loop round the
+optimizer (outer) loop. How much smaller the box becomes the paper leaves open; here its widths are halved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from swarm.errors import InvalidOptimizer
+from swarm.optimizers.base import Optimizer
+from swarm.space import Choice, Domain, Integer, Real
+from swarm.trial import Params, Trial, Value
+
+
+@dataclass(kw_only=True)
+class Staged(Optimizer):
+    """Random search in stages, each with a larger budget and in a smaller box round the best of the one before.
+
+    Within a stage any number of trials may be open. The next stage begins as soon as the best of this one is known:
+    when all of its trials are told, or when it has ended early, because for ``patience`` trials the best has not
+    improved by more than ``opt_tolerance``. That is judged in the order of the trials, not of their results, so that
+    the boxes are the same for any number of slots; trials asked beyond the one that ended a stage can be the best of
+    the search, but do not move the box.
+
+    Losses at different budgets do not compare: a box is put round the best of the latest stage in which a trial has
+    succeeded, and the stage's first trial is that best again, with the new budget: without noise, a stage ends no
+    worse than the one before. :attr:`best` is the lowest loss of all. ``Trial.generation`` is the stage,
+    ``Trial.budget`` its budget, ``Trial.member`` the number of the trial in its stage.
+
+    When to end one training early (the paper's ``train_tolerance``) is for the training to say.
+
+    Attributes:
+        stages: Budget (epochs) and number of trials of each stage, as pairs of integers of at least 1.
+        shrink: Factor of the box's widths from stage to stage, above 0 up to 1 (1 moves the box only). An integer
+            parameter keeps the next whole number on either side of the best; every box lies within the space.
+        keep: Chance that a trial of a later stage takes the best's option of a choice instead of a random one.
+        freeze: Stage, 2 or later, from which on every trial takes the best's options; None is never.
+        opt_tolerance: What counts as an improvement is more than this.
+        patience: Trials without improvement after which a stage ends, at least 1; None never ends it early. They
+            count from the first success.
+
+    Raises:
+        InvalidOptimizer: An option is out of its range.
+    """
+
+    stages: Sequence[Sequence[int]] = ((1000, 1000), (5000, 750), (10000, 500))
+    shrink: float = 0.5
+    keep: float = 0.5
+    freeze: int | None = 3
+    opt_tolerance: float = 1e-5
+    patience: int | None = 20
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stages, (list, tuple)) or not self.stages or not all(map(_is_stage, self.stages)):
+            raise InvalidOptimizer(
+                "Staged: stages must be pairs of a budget and a number of trials, integers of at least 1, "
+                f"such as [[10, 30], [40, 10]], not {self.stages!r}"
+            )
+        self.stages = [list(stage) for stage in self.stages]  # what JSON makes of pairs: written and read are equal
+        self._check_real("shrink", 0, 1, above=True)
+        self._check_real("keep", 0, 1)
+        self._check_real("opt_tolerance", 0)
+        for option, low in (("freeze", 2), ("patience", 1)):
+            if getattr(self, option) is not None:
+                self._check_integer(option, low)
+
+    @property
+    def planned(self) -> int | None:
+        """Number of trials of all stages, fewer if some end early."""
+        return sum(trials for _, trials in self.stages) if self._started else None
+
+    def _begin(self) -> None:
+        self._box = dict(self._space.domains)
+        self._centre: Params | None = None  # the best of the latest stage that has one
+        self._stage = 0
+        self._begin_stage()
+
+    def _begin_stage(self) -> None:
+        self._next = self._judged = 0  # trials of the stage that were asked; that were judged, in order
+        self._early: dict[int, tuple[Params, float]] = {}  # results that have overtaken the one to be judged next
+        self._leader: Params | None = None  # the stage's best, and its loss
+        self._lowest = math.inf
+        self._improved = math.inf  # loss of the latest trial that counted as an improvement
+        self._idle = 0  # trials judged since then
+
+    def _exhausted(self) -> bool:
+        return self._stage == len(self.stages)
+
+    def _ask(self) -> Trial | None:
+        budget, trials = self.stages[self._stage]
+        if self._next == trials:
+            return None
+        params = self._sample(self._rng(self._stage, self._next))
+        trial = self._trial(params, generation=self._stage, member=self._next, budget=budget)
+        self._next += 1
+        return trial
+
+    def _sample(self, rng: np.random.Generator) -> dict[str, Value]:
+        """A random configuration in the box; the first of a later stage is its centre."""
+        if self._next == 0 and self._centre is not None:
+            return dict(self._centre)
+        params: dict[str, Value] = {}
+        for name, domain in self._box.items():
+            if not isinstance(domain, Domain):
+                params[name] = domain
+            elif isinstance(domain, Choice) and self._centre is not None and rng.random() < self.keep:
+                params[name] = self._centre[name]
+            else:
+                params[name] = domain.sample(rng)
+        return params
+
+    def _tell(self, trial: Trial, loss: float) -> None:
+        if trial.generation != self._stage:
+            return  # its stage has ended early
+        self._early[trial.member] = trial.params, loss
+        while self._judged in self._early:
+            self._judge(*self._early.pop(self._judged))
+            if self._judged == self.stages[self._stage][1] or self._idle == self.patience:
+                self._end_stage()
+                return
+
+    def _judge(self, params: Params, loss: float) -> None:
+        """Take in the stage's next result, in the order of its trials."""
+        self._judged += 1
+        if loss < self._lowest:
+            self._leader, self._lowest = params, loss
+        if loss < self._improved - self.opt_tolerance:
+            self._improved, self._idle = loss, 0
+        elif self._improved < math.inf:
+            self._idle += 1
+
+    def _end_stage(self) -> None:
+        self._stage += 1
+        self._centre = self._leader or self._centre
+        if self._centre is not None:
+            self._box = {name: self._narrowed(name, self._centre[name]) for name in self._box}
+        self._begin_stage()
+
+    def _narrowed(self, name: str, best: Value) -> Domain | Value:
+        """What a parameter may be in the stage that begins."""
+        domain, whole = self._box[name], self._space.domains[name]
+        if isinstance(domain, (Integer, Real)) and isinstance(whole, (Integer, Real)):
+            return narrowed(domain, whole, best, self.shrink)
+        frozen = self.freeze is not None and self._stage + 1 >= self.freeze  # stage 0 is the first
+        return best if frozen and isinstance(domain, Choice) else domain
+
+
+def narrowed(domain: Integer | Real, whole: Integer | Real, best: Any, shrink: float) -> Domain | Value:
+    """A numeric domain made smaller round the best value, and clipped to the whole one.
+
+    Args:
+        domain: The domain as it is now; its width (of the logarithms if logarithmic) is what shrinks.
+        whole: The domain of the search space, which the new one stays in.
+        best: Middle of the new domain, a value of the whole one.
+        shrink: Factor of the width.
+
+    Returns:
+        The new domain; or the best value, if rounding to significant digits leaves no other.
+    """
+    half = shrink * (domain.ends[1] - domain.ends[0]) / 2
+    if isinstance(whole, Integer):
+        half = max(1.0, half)  # a step to either side
+        return Integer(max(whole.low, math.ceil(best - half)), min(whole.high, math.floor(best + half)))
+    u, du = whole.encode(best), half / (whole.ends[1] - whole.ends[0])
+    low, high = float(whole.decode(u - du)), float(whole.decode(u + du))  # clipped, and rounded as all values are
+    return Real(low, high, log=whole.log, digits=whole.digits) if low < high else best
+
+
+def _is_stage(stage: Any) -> bool:
+    return (
+        isinstance(stage, (list, tuple))
+        and len(stage) == 2
+        and all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1 for n in stage)
+    )
