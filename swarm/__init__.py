@@ -20,6 +20,9 @@ _HOME = {
     "Random": "swarm.optimizers.random",
     "Grid": "swarm.optimizers.grid",
     "Staged": "swarm.optimizers.staged",
+    "TPE": "swarm.optimizers.tpe",
+    "Hyperband": "swarm.optimizers.hyperband",
+    "BOHB": "swarm.optimizers.bohb",
     "Job": "swarm.job",
     "run": "swarm.runner",
     "Trial": "swarm.trial",
@@ -30,11 +33,14 @@ _HOME = {
     "Infeasible": "swarm.errors",
 }
 __all__ = [
+    "BOHB",
     "PSO",
+    "TPE",
     "AsyncPSO",
     "Choice",
     "Evaluation",
     "Grid",
+    "Hyperband",
     "Infeasible",
     "Integer",
     "Job",
@@ -54,10 +60,13 @@ if TYPE_CHECKING:
     from swarm.errors import Infeasible, SwarmError
     from swarm.job import Job
     from swarm.optimizers.async_pso import AsyncPSO
+    from swarm.optimizers.bohb import BOHB
     from swarm.optimizers.grid import Grid
+    from swarm.optimizers.hyperband import Hyperband
     from swarm.optimizers.pso import PSO
     from swarm.optimizers.random import Random
     from swarm.optimizers.staged import Staged
+    from swarm.optimizers.tpe import TPE
     from swarm.runner import run
     from swarm.space import Choice, Integer, Real, Space
     from swarm.trial import Evaluation, Result, Status, Trial

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from swarm.optimizers.async_pso import AsyncPSO
 from swarm.optimizers.base import Optimizer
+from swarm.optimizers.bohb import BOHB
 from swarm.optimizers.grid import Grid
+from swarm.optimizers.hyperband import Hyperband
 from swarm.optimizers.pso import PSO
 from swarm.optimizers.random import Random
 from swarm.optimizers.staged import Staged
+from swarm.optimizers.tpe import TPE
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "PSO": PSO,
@@ -15,6 +18,9 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "Random": Random,
     "Grid": Grid,
     "Staged": Staged,
+    "TPE": TPE,
+    "Hyperband": Hyperband,
+    "BOHB": BOHB,
 }
 
-__all__ = ["OPTIMIZERS", "PSO", "AsyncPSO", "Grid", "Optimizer", "Random", "Staged"]
+__all__ = ["BOHB", "OPTIMIZERS", "PSO", "TPE", "AsyncPSO", "Grid", "Hyperband", "Optimizer", "Random", "Staged"]

@@ -112,7 +112,7 @@ class Optimizer(ABC):
             )
         value = math.inf if loss is None or not math.isfinite(loss) else float(loss)
         del self._open[trial.id]
-        if value < math.inf and (self._best is None or (value, trial.id) < (self._best[1], self._best[0].id)):
+        if value < math.inf and (self._best is None or rank(trial, value) < rank(*self._best)):
             self._best = trial, value
         self._tell(trial, value)
 
@@ -123,7 +123,7 @@ class Optimizer(ABC):
 
     @property
     def best(self) -> tuple[Trial, float] | None:
-        """The trial of the lowest loss (of these the lowest id) and its loss; None while none succeeded."""
+        """The best trial and its loss, as :func:`rank` sorts them; None while none succeeded or not started."""
         return self._best if self._started else None
 
     @property
@@ -212,3 +212,12 @@ class Optimizer(ABC):
 
     def _named(self, option: str) -> str:
         return f"{type(self).__name__}: {option}"
+
+
+def rank(trial: Trial, loss: float) -> tuple[float, float, int]:
+    """What sorts trials from the best to the worst: largest budget first, then lowest loss, then lowest id.
+
+    Losses at different budgets do not compare: half-trained, a network that will be good may look bad, and one
+    that was trained on a little may have been lucky.
+    """
+    return -(trial.budget or 0.0), loss, trial.id

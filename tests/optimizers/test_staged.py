@@ -134,7 +134,7 @@ def test_the_box_is_put_round_the_best_of_the_latest_stage_since_budgets_do_not_
     assert near_1 <= near_0 + 0.25
     low = narrowed(narrowed(Real(0, 1), Real(0, 1), near_0, 0.5), Real(0, 1), near_1, 0.5).low
     assert low <= min(trial.params["x"] for trial in third) > near_0
-    assert optimizer.best[0].budget == 1
+    assert optimizer.best[0].budget == 3
 
 
 def test_the_box_stays_round_an_earlier_best_if_a_whole_stage_fails():

@@ -1,0 +1,45 @@
+"""BOHB: Hyperband whose configurations come from the model of TPE.
+
+Source: Falkner, Klein and Hutter, BOHB: Robust and Efficient Hyperparameter Optimization at Scale, ICML 2018, and its
+implementation HpBandSter, which the LeNet-5 report ran.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.optimizers.hyperband import Hyperband
+from swarm.optimizers.tpe import Guided, Model
+from swarm.trial import Params, Trial
+
+
+@dataclass(kw_only=True)
+class BOHB(Guided, Hyperband):
+    """Hyperband that starts its configurations where a model of those told expects good ones.
+
+    The model is that of the largest budget which has enough results, whatever the budget that a configuration starts
+    on. Since it knows what has been told when a configuration is asked for, a run depends on the sequence of calls.
+
+    The report's run is ``BOHB(min_budget=10, max_budget=40, iterations=20)``: budgets of 13.33 and 40 epochs, 50
+    configurations and 60 trials that cost 1600 epochs if each starts anew (1590 in whole epochs), and 1467 if not.
+
+
+    Raises:
+        InvalidOptimizer: An option is out of its range; :class:`~swarm.optimizers.hyperband.Hyperband` describes those
+            of the schedule and :class:`~swarm.optimizers.tpe.Guided` those of the model.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_model()
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._model = Model(self._space, self)
+
+    def _configuration(self, iteration: int, member: int) -> Params:
+        return self._model.propose(self._rng(iteration, member))
+
+    def _tell(self, trial: Trial, loss: float) -> None:
+        super()._tell(trial, loss)
+        self._model.tell(trial, loss)

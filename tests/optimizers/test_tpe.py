@@ -1,0 +1,229 @@
+"""TPE: its densities against their formulas, what it proposes, and what it costs."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from swarm.errors import InvalidOptimizer
+from swarm.optimizers.density import Density, Observations, truncated_normal
+from swarm.optimizers.random import Random
+from swarm.optimizers.tpe import TPE, Model
+from swarm.space import Choice, Integer, Real, Space
+from swarm.trial import Trial
+
+MIXED = Space({"x": Real(0, 1), "n": Integer(1, 9), "act": Choice("relu", "tanh", "elu", "selu"), "batch": 32})
+
+
+def cube(d):
+    return Space({f"x{i}": Real(0, 1) for i in range(d)})
+
+
+def sphere(params):
+    return sum((x - 0.3) ** 2 for x in params.values())
+
+
+def run(optimizer, loss):
+    """Run to the end, one trial at a time: the results (params, loss)."""
+    results = []
+    while not optimizer.done:
+        trial = optimizer.ask()
+        results.append((trial.params, loss(trial.params)))
+        optimizer.tell(trial, results[-1][1])
+    return results
+
+
+def late(optimizer, d, seed, loss=sphere):
+    """Mean loss of the last 30 proposals."""
+    return np.mean([value for _, value in run(optimizer.start(cube(d), seed=seed), loss)[-30:]])
+
+
+# --- the densities
+
+
+def test_bandwidths_follow_the_normal_reference_rule_with_a_floor():
+    points = np.array([[0.1, 0.5], [0.3, 0.5], [0.8, 0.5]])
+    density = Density.fit(points, np.zeros(2, dtype=int), least=1e-3)
+    assert density.bandwidths == pytest.approx([1.06 * np.std([0.1, 0.3, 0.8]) * 3 ** (-1 / 6), 1e-3])
+
+
+def test_the_density_of_numbers_is_a_mean_of_normal_kernels():
+    points, h = np.array([[0.2, 0.7], [0.6, 0.1]]), np.array([0.1, 0.3])
+    x = np.array([[0.25, 0.5], [0.9, 0.9]])
+    kernels = np.exp(-0.5 * ((x[:, None] - points) / h) ** 2) / (h * math.sqrt(2 * math.pi))
+    assert np.exp(Density(points, h, np.zeros(2, dtype=int)).log(x)) == pytest.approx(kernels.prod(axis=2).mean(axis=1))
+
+
+def test_the_density_of_a_choice_sums_to_one_and_is_flat_at_most():
+    options = np.array([4])
+    every = np.arange(4.0)[:, None]
+    for points in ([[0], [0], [1]], [[0], [3], [0], [3], [3]], [[2], [2]]):
+        density = np.exp(Density.fit(np.array(points, dtype=float), options, least=1e-3).log(every))
+        assert density.sum() == pytest.approx(1)
+        assert density[int(points[0][0])] >= density.min() > 0
+
+
+def test_the_logarithm_of_a_density_stays_finite_where_the_density_does_not():
+    density = Density(np.full((2, 200), 0.5), np.full(200, 1e-3), np.zeros(200, dtype=int))
+    logs = density.log(np.array([np.full(200, 0.5), np.ones(200)]))
+    assert logs[0] > 1000 and -np.inf < logs[1] < -1e7
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("sd", [1e-3, 0.1, 1.5, 10])
+def test_a_truncated_normal_has_its_mean_and_stays_inside(mean, sd):
+    x = truncated_normal(np.random.default_rng(1), np.full(20_000, mean), sd)
+    assert ((x >= 0) & (x <= 1)).all()
+    grid = (np.arange(100_000) + 0.5) / 100_000
+    weights = np.exp(-0.5 * ((grid - mean) / sd) ** 2)
+    assert x.mean() == pytest.approx((grid * weights).sum() / weights.sum(), abs=5 * x.std() / math.sqrt(x.size))
+
+
+def test_candidates_keep_an_option_but_for_their_bandwidth_and_widen_numbers():
+    density = Density(np.array([[0.5, 1.0]]), np.array([0.01, 0.4]), np.array([0, 5]))
+    x = density.draw(np.random.default_rng(2), 20_000, widen=3)
+    assert x[:, 0].std() == pytest.approx(0.03, rel=0.05)
+    assert np.bincount(x[:, 1].astype(int)) / len(x) == pytest.approx([0.08, 0.68, 0.08, 0.08, 0.08], abs=0.015)
+
+
+# --- what counts as good
+
+
+def split(losses, **options):
+    observations = Observations(1, **{"good": 0.15, "least": 2, "limit": 100, **options})
+    for i, loss in enumerate(losses):
+        observations.add(np.array([i / 1000]), loss)
+    found = observations.split()
+    return found and tuple(sorted(np.rint(points[:, 0] * 1000).astype(int).tolist()) for points in found)
+
+
+def test_the_lowest_losses_are_good_and_at_least_so_many_are_needed():
+    assert split([3, 1, 2]) is None
+    assert split([3, 1, 2, 4]) == ([1, 2], [0, 3])
+    assert split(range(40)) == ([*range(6)], [*range(6, 40)])
+
+
+def test_a_failure_is_bad_even_if_there_are_too_few_good_ones():
+    assert split([math.inf] * 10) is None
+    assert split([math.inf, 1, *[math.inf] * 8]) is None
+    assert split([math.inf, 1, 2, *[math.inf] * 97]) == ([1, 2], [0, *range(3, 100)])
+
+
+def test_the_best_ever_and_the_latest_are_kept():
+    good, bad = split([5, 1, 2, 9, 8, 7, 6, 3, 10, 11], good=0.3, limit=6)
+    assert good == [1, 2]
+    assert bad == [6, 7, 8, 9]
+
+
+# --- what it proposes
+
+
+@pytest.mark.parametrize(("d", "mean", "random_mean"), [(2, 0.031, 0.2467), (4, 0.055, 0.4933)])
+def test_proposals_on_a_sphere_draw_near_its_centre(d, mean, random_mean):
+    found = [late(TPE(trials=60, random_fraction=0), d, seed) for seed in range(40)]
+    random = [late(Random(trials=60), d, seed) for seed in range(40)]
+    assert np.mean(random) == pytest.approx(random_mean, rel=0.1)  # d · (1/12 + 0.2²)
+    assert np.mean(found) == pytest.approx(mean, rel=0.4)  # of 100 seeds
+    assert max(found[:10]) < min(random[:10])
+    assert np.mean(np.array(found) < np.min(random)) >= 0.9
+
+
+def test_in_a_mixed_space_the_best_option_and_number_are_preferred():
+    def loss(params):
+        return (params["x"] - 0.7) ** 2 + 0.01 * (params["n"] - 3) ** 2 + (params["act"] != "elu")
+
+    shares = []
+    for seed in range(10):
+        tail = [params for params, _ in run(TPE(trials=80, random_fraction=0).start(MIXED, seed=seed), loss)[-30:]]
+        assert all(params["batch"] == 32 for params in tail)
+        shares.append(np.mean([params["act"] == "elu" and abs(params["n"] - 3) <= 2 for params in tail]))
+    assert np.mean(shares) > 0.7  # 0.14 of random ones
+
+
+def test_where_trials_fail_few_are_proposed():
+    failed = [
+        np.mean([value is None for _, value in run(TPE(trials=80).start(cube(2), seed=seed), failing_half)[-30:]])
+        for seed in range(10)
+    ]
+    assert np.mean(failed) < 0.3  # of the third that is random half fails
+
+
+def failing_half(params):
+    return None if params["x0"] > 0.5 else (params["x0"] - 0.5) ** 2 + params["x1"]
+
+
+def test_random_proposals_do_not_depend_on_what_is_told():
+    one, other = (
+        run(TPE(trials=40, random_fraction=1).start(MIXED, seed=2), loss)
+        for loss in (lambda p: p["x"], lambda p: -p["x"])
+    )
+    assert [params for params, _ in one] == [params for params, _ in other]
+
+
+def test_it_never_waits():
+    optimizer = TPE(trials=50).start(MIXED)
+    trials = [optimizer.ask() for _ in range(50)]
+    assert [trial.member for trial in trials] == list(range(50))
+    assert {(trial.generation, trial.budget, trial.parent) for trial in trials} == {(0, None, None)}
+    assert optimizer.ask() is None and not optimizer.done and optimizer.planned == 50
+
+
+# --- what it costs
+
+
+def tell(model, number, loss):
+    rng = np.random.default_rng(number)
+    model.tell(Trial(id=number, params=cube(2).sample(rng)), loss)
+
+
+def test_what_a_proposal_looks_at_does_not_grow_with_the_history():
+    model = Model(cube(2), TPE(trials=1, random_fraction=0))
+    sizes = []
+    for number in range(3000):
+        tell(model, number, 1 + number % 7)
+        sizes.append(len(model))
+    assert sizes[:1000] == list(range(1, 1001)) and set(sizes[1000:]) == {1000}
+
+
+def test_a_model_of_a_thousand_still_knows_the_first_good_ones():
+    model, space = Model(cube(2), TPE(trials=1, random_fraction=0)), cube(2)
+    for number in range(2000):
+        params = {"x0": 0.8, "x1": 0.2} if number < 150 else space.sample(np.random.default_rng(number))
+        model.tell(Trial(id=number, params=params), float(number >= 150))
+    proposed = [space.encode(model.propose(np.random.default_rng(seed))) for seed in range(20)]
+    assert np.abs(np.array(proposed) - [0.8, 0.2]).max() < 0.02
+
+
+def test_memory_does_not_grow_with_the_trials():
+    optimizer = TPE(trials=10**6, random_fraction=1).start(cube(2))
+
+    def go(trials):
+        for _ in range(trials):
+            trial = optimizer.ask()
+            optimizer.tell(trial, sphere(trial.params))
+
+    go(1100)
+    tracemalloc.start()
+    try:
+        go(1000)
+        assert tracemalloc.get_traced_memory()[0] < 60_000  # bytes: the arrays of 1000 observations, once
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"trials": 0}, "trials must be an integer of at least 1, not 0"),
+        ({"random_fraction": 1.1}, "random_fraction must be a number from 0 up to 1, not 1.1"),
+        ({"good_fraction": 1}, "good_fraction must be a number above 0 up to 0.99, not 1"),
+        ({"candidates": 0}, "candidates must be an integer of at least 1, not 0"),
+        ({"min_points": 0}, "min_points must be an integer of at least 1, not 0"),
+        ({"bandwidth_factor": 0}, "bandwidth_factor must be a number above 0 up to 10, not 0"),
+        ({"min_bandwidth": 0}, "min_bandwidth must be a number above 0 up to 1, not 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, text):
+    with pytest.raises(InvalidOptimizer, match=f"TPE: {text}"):
+        TPE(**{"trials": 3, **options})
