@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ import dask
 
 from swarm.errors import SchedulerUnreachable
 from swarm.job import Job
+from workers.checkpoint import CheckpointStore
 from workers.evaluate import evaluate
-from workers.process import cancel
+from workers.process import cancel, prune
 from workers.slots import Slot, gpus, make_slots, nanny_options
 
 if TYPE_CHECKING:
@@ -103,13 +104,35 @@ async def connected(address: str) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def pool_on(client: Client, job: Job, results: str | None) -> AsyncIterator[DaskPool]:
-    """The pool that runs a job's trainings on the client's cluster."""
+async def pool_on(
+    client: Client, job: Job, results: str | None, checkpoints: str | None = None
+) -> AsyncIterator[DaskPool]:
+    """The pool that runs a job's trainings on the client's cluster.
+
+    Args:
+        client: An asynchronous client.
+        job: Whose trainings.
+        results: Folder that all workers see, for finished evaluations; None commits none.
+        checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
+    """
     from swarm.pool import DaskPool
 
-    pool = DaskPool(client, evaluate, job.code.pickle, results=results, stop=_end_trainings)
+    pool = DaskPool(
+        client,
+        evaluate,
+        job.code.pickle,
+        results=results,
+        checkpoints=checkpoints,
+        stop=_end_trainings,
+        prune=prune,
+    )
     async with pool:
         yield pool
+
+
+def forgetting(checkpoints: str | None) -> Callable[[list[str]], None]:
+    """What deletes the checkpoints of evaluations, by key; nothing where none are kept."""
+    return (lambda _: None) if checkpoints is None else CheckpointStore(checkpoints).delete
 
 
 def _end_trainings(keys: list[str]) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import keyword
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -48,6 +49,22 @@ class Stop(BaseModel):
     evaluations: int | None = Field(None, ge=1)
     seconds: float | None = Field(None, gt=0)
     idle_generations: int | None = Field(None, ge=1)
+
+
+class Prune(BaseModel):
+    """When to end a training early: :class:`~swarm.pruning.MedianRule` on what trainings report.
+
+    Attributes:
+        metric: The reported number to judge by, in the job's direction; it becomes the fitness of a pruned training.
+        after: Reports (epochs) that every training may make before it is judged.
+        trainings: Trainings that must have ended by themselves before any is judged.
+    """
+
+    model_config = _STRICT
+
+    metric: str = "val_accuracy"
+    after: int = Field(1, ge=0)
+    trainings: int = Field(5, ge=1)
 
 
 def _space(value: Any) -> Any:
@@ -97,8 +114,12 @@ class Job(BaseModel):
         fold_mode: ``swarm`` runs one search per fold (the paper's protocol), ``mean`` takes the mean over folds.
         repeats: Trainings per position and fold, at different seeds; the fitness is their mean.
         archive: Answer positions that were already trained without training.
+        checkpoints: Where trainings that others continue keep their checkpoints: a URL or folder that every worker
+            sees, or true for a folder beside the store. None is true if the problem can continue from one.
         test: Score the best on the unseen test set at the end; None does so if the problem can.
         stop: When to stop early.
+        prune: When to end a single training early, by comparison with others; None trains all to their end. Leave
+            it off for PSO: a particle that was judged too early misleads the swarm.
     """
 
     model_config = ConfigDict(**_STRICT, protected_namespaces=())
@@ -116,8 +137,10 @@ class Job(BaseModel):
     fold_mode: Literal["swarm", "mean"] = "swarm"
     repeats: int = Field(1, ge=1)
     archive: bool = True
+    checkpoints: bool | str | None = None
     test: bool | None = None
     stop: Stop = Stop()
+    prune: Prune | None = None
 
     _code: Problem = PrivateAttr()
 
@@ -137,7 +160,10 @@ class Job(BaseModel):
             raise InvalidJob(f"problem {code.name} has no test(params, ctx), so there is no test score; leave test out")
         if self.isolation == "thread" and self.time_limit is not None:
             raise InvalidJob("a training in a thread cannot be stopped; a time_limit needs isolation: process")
+        if self.isolation == "thread" and self.prune is not None:
+            raise InvalidJob("a training in a thread cannot be stopped; prune needs isolation: process")
         object.__setattr__(self, "space", space)
+        object.__setattr__(self, "checkpoints", code.resumable if self.checkpoints is None else self.checkpoints)
         object.__setattr__(self, "test", code.testable if self.test is None else self.test)
         self._code = code
         self.start()  # an optimizer that refuses the space does so now
@@ -162,11 +188,21 @@ class Job(BaseModel):
             return Folds(inner=self.optimizer, folds=self.folds).start(self.space, seed=self.seed)
         return self.optimizer.start(self.space, seed=self.seed)
 
-    def evaluations(self, trial: Trial, purpose: Purpose = "fitness") -> list[Evaluation]:
-        """The evaluations of a trial: one per fold and repeat. A test score is one training per fold of the trial."""
+    def evaluations(
+        self, trial: Trial, purpose: Purpose = "fitness", parents: Sequence[str] | None = None
+    ) -> list[Evaluation]:
+        """The evaluations of a trial: one per fold and repeat. A test score is one training per fold of the trial.
+
+        Args:
+            trial: What to train.
+            purpose: ``fitness``, or ``test`` for the score on the unseen test set.
+            parents: Keys of the evaluations of the trial that this one continues, in the order of this list.
+        """
         own = self.folds > 1 and self.fold_mode == "swarm"
         folds = [trial.fold or 0] if own or purpose == "test" else range(self.folds)
         repeats = 1 if purpose == "test" else self.repeats
+        places = [(fold, repeat) for fold in folds for repeat in range(repeats)]
+        continued = parents if parents and self.checkpoints and purpose == "fitness" else [None] * len(places)
         return [
             Evaluation.of(
                 self._code.fingerprint,
@@ -175,12 +211,12 @@ class Job(BaseModel):
                 fold=fold,
                 repeat=repeat,
                 purpose=purpose,
+                parent=parent,
                 salt="" if self.archive else f"{self.name}/{trial.id}",
                 isolation=self.isolation,
                 time_limit=self.time_limit,
             )
-            for fold in folds
-            for repeat in range(repeats)
+            for (fold, repeat), parent in zip(places, continued, strict=True)
         ]
 
     # --- in and out
@@ -258,7 +294,9 @@ def _first(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     complaint = error.errors()[0]
     where = ".".join(str(part) for part in complaint["loc"] if not keyword.iskeyword(str(part)))
     if complaint["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = Stop.model_fields if where.startswith("stop.") else model.model_fields if model else {}
+        parts: dict[str, type[BaseModel]] = {"stop": Stop, "prune": Prune}
+        part = parts.get(where.split(".")[0]) if "." in where else model
+        known = part.model_fields if part else {}
         return f"unknown key {where!r}{_guess(where.split('.')[-1], known)}; known are {', '.join(known)}"
     if complaint["type"] == "missing":
         return f"{where!r} is missing"

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, wait
@@ -29,27 +29,36 @@ class DaskPool:
 
     Args:
         client: An asynchronous client.
-        task: What a worker runs: ``task(problem, evaluation, results, topic) -> Result``; it announces the result
-            on the Dask event topic, too.
+        task: What a worker runs: ``task(problem, evaluation, results, topic, checkpoints=…) -> Result``; it announces
+            the result on the Dask event topic, too.
         problem: The pickled problem.
         results: Folder, seen by every worker, where finished evaluations are committed; None commits nothing.
+        checkpoints: Where trainings that others may continue keep their checkpoints, a URL or folder that every worker
+            sees; None keeps none.
         stop: What a worker runs to end trainings by key: ``stop(keys)``.
+        prune: What a worker runs to end a hopeless training: ``prune(key, metric)``.
     """
 
     def __init__(
         self,
         client: Client,
-        task: Callable[[bytes, Evaluation, str | None, str | None], Result],
+        task: Callable[..., Result],
         problem: bytes,
         *,
         results: str | None = None,
+        checkpoints: str | None = None,
         stop: Callable[[list[str]], None] | None = None,
+        prune: Callable[[str, str], None] | None = None,
     ) -> None:
         self._client = client
         self._task = task
         self._problem = problem
         self._results = results
+        self._checkpoints = checkpoints
         self._stop = stop
+        self._prune = prune
+        self._on_report: Callable[[str, Mapping[str, float]], None] = lambda *_: None
+        self._places: dict[str, str] = {}  # worker address by evaluation key, as the reports say it
         self._slots: dict[str, int] = {}  # by worker address
         self._futures: dict[str, Future] = {}
         self._watchers: set[asyncio.Task[None]] = set()
@@ -64,7 +73,7 @@ class DaskPool:
         self._client.scheduler_comm.interval = _SEND_INTERVAL
         await self._count_slots()
         self._client.subscribe_topic("all", self._on_event)
-        self._client.subscribe_topic(self._topic, self._on_result)
+        self._client.subscribe_topic(self._topic, self._on_announcement)
         self._watch(self._keep_counting())
         return self
 
@@ -106,6 +115,7 @@ class DaskPool:
                 resources={RESOURCE: 1},
                 retries=0,
                 pure=False,
+                **self._continued(evaluation),
             )
             self._futures[evaluation.key] = future
             self._watch(self._await_end(evaluation.key, future))
@@ -122,7 +132,18 @@ class DaskPool:
         for key, future in futures.items():
             future.release()  # gives the worker's memory back, and forgets an error that would answer the next submit
             del self._futures[key]
+            self._places.pop(key, None)
         return results
+
+    def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
+        """Call ``on_report(key, metrics)`` with what trainings report on the way."""
+        self._on_report = on_report
+
+    def prune(self, key: str, metric: str) -> None:
+        """End the training of ``key``, on the worker from which it reported."""
+        if self._prune is not None and key in self._places:
+            workers = [self._places[key]]
+            self._watch(self._client.run(self._prune, key, metric, workers=workers, on_error="ignore"))
 
     async def cancel(self) -> None:
         """End the trainings in flight, on the workers too."""
@@ -155,6 +176,12 @@ class DaskPool:
 
     # --- inside
 
+    def _continued(self, evaluation: Evaluation) -> dict[str, str]:
+        """Where checkpoints are, for a slice of training: a whole one needs none."""
+        if self._checkpoints is None or evaluation.budget is None:
+            return {}
+        return {"checkpoints": self._checkpoints}
+
     def _watch(self, work: Any) -> None:
         watcher = asyncio.ensure_future(work)
         self._watchers.add(watcher)
@@ -185,9 +212,15 @@ class DaskPool:
         status = Status.FAILED if reason.startswith("it could not be run") else Status.LOST
         return Result(key=key, status=status, error=reason)
 
-    def _on_result(self, event: tuple[float, Any]) -> None:
+    def _on_announcement(self, event: tuple[float, Any]) -> None:
         """Workers announce results on the line on which Dask then reports the task's end, so they come first."""
-        result = Result.from_dict(event[1]["result"])
+        message = event[1]
+        if "report" in message:
+            report = message["report"]
+            self._places[report["key"]] = message["worker"]
+            self._on_report(report["key"], report["metrics"])
+            return
+        result = Result.from_dict(message["result"])
         if result.key in self._futures:
             self._announced[result.key] = result
 

@@ -42,6 +42,7 @@ class Problem:
         fingerprint: Hex digest, part of every evaluation key.
         pickle: The problem, by cloudpickle.
         testable: Whether it can score a configuration on an unseen test set.
+        resumable: Whether a training can continue from another one's checkpoint.
         space: The search space that it suggests, as plain data.
     """
 
@@ -49,6 +50,7 @@ class Problem:
     fingerprint: str
     pickle: bytes
     testable: bool
+    resumable: bool = False
     space: Mapping[str, Any] | None = None
 
     @classmethod
@@ -75,6 +77,7 @@ class Problem:
             fingerprint=digest.hexdigest()[:16],
             pickle=_pickled(problem, modules),
             testable=callable(getattr(problem, "test", None)),
+            resumable=bool(getattr(problem, "resumable", False)),
             space=getattr(problem, "space", None),
         )
 
@@ -110,12 +113,17 @@ class Problem:
 
     def to_dict(self) -> dict[str, Any]:
         """What a job's specification says of it."""
-        return {"name": self.name, "fingerprint": self.fingerprint, "testable": self.testable}
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "testable": self.testable,
+            "resumable": self.resumable,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], code: bytes) -> Problem:
         """The problem of a stored job; it is not unpickled."""
-        return cls(data["name"], data["fingerprint"], code, data["testable"])
+        return cls(data["name"], data["fingerprint"], code, data["testable"], data["resumable"])
 
 
 def _made(maker: Any, options: Mapping[str, Any]) -> Any:

@@ -175,13 +175,14 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
 
 
 async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
-    from swarm.cluster import connected, dashboard_of, embedded, local_slots, pool_on
+    from swarm.cluster import connected, dashboard_of, embedded, forgetting, local_slots, pool_on
 
     async with AsyncExitStack() as stack:
         slots = [] if where.scheduler else local_slots(where.slots, where.gpus, where.threads)
         if where.scheduler:  # before the store: a scheduler that is not there must leave nothing behind
             client = await stack.enter_async_context(connected(where.scheduler))
-            pool = await stack.enter_async_context(pool_on(client, job, None))
+            shared = job.checkpoints if isinstance(job.checkpoints, str) else None
+            pool = await stack.enter_async_context(pool_on(client, job, None, shared))
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
         opened = stack.enter_context(closing(Store(store)))
         enroll(job, opened)
@@ -189,11 +190,21 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
         if not search.finished():
             if not where.scheduler:
                 client = await stack.enter_async_context(embedded(slots))
-                folder = opened.folder if job.isolation == "process" else None
-                pool = await stack.enter_async_context(pool_on(client, job, None if folder is None else str(folder)))
+                results, shared = _folders(job, opened)
+                pool = await stack.enter_async_context(pool_on(client, job, results, shared))
             link = dashboard_of(client)
-            await search.run(pool, lambda changed: on_change(changed, link))
+            await search.run(pool, lambda changed: on_change(changed, link), forgetting(shared))
         return Run(search, store, "finished")
+
+
+def _folders(job: Job, store: Store) -> tuple[str | None, str | None]:
+    """Where this machine's workers commit results, and where they keep checkpoints; None where they do not."""
+    folder = store.folder if job.isolation == "process" else None
+    if isinstance(job.checkpoints, str):
+        checkpoints: str | None = job.checkpoints
+    else:
+        checkpoints = str(folder / "checkpoints") if folder is not None and job.checkpoints else None
+    return (None if folder is None else str(folder / "results")), checkpoints
 
 
 def enroll(job: Job, store: Store) -> None:

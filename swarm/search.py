@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from swarm.archive import Archive, Source
 from swarm.durations import Durations
 from swarm.errors import JournalMismatch, SwarmError
 from swarm.job import Job
+from swarm.pruning import MedianRule
 from swarm.store import Event, Store
 from swarm.trial import Evaluation, Purpose, Result, Status, Trial
 
@@ -28,6 +29,7 @@ LOSSES_ALLOWED = 10
 _EVENTS_PER_COMMIT = 500
 _ERRORS_KEPT = 20
 _DURATIONS_READ = 500
+_LINEAGE_SLACK = 16
 
 
 class Pool(Protocol):
@@ -54,6 +56,14 @@ class Pool(Protocol):
         """Seconds since the epoch, on the pool's own clock."""
         ...
 
+    def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
+        """Call ``on_report(key, metrics)`` with what trainings report on the way."""
+        ...
+
+    def prune(self, key: str, metric: str) -> None:
+        """End the training of ``key`` soon; its fitness is the last value that it reported of ``metric``."""
+        ...
+
 
 class _NoPool:
     """Stands for the pool of a search that is only looked at."""
@@ -71,6 +81,12 @@ class _NoPool:
 
     async def next(self) -> list[Result]:
         raise RuntimeError("this search has no pool; run it")
+
+    def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
+        pass
+
+    def prune(self, key: str, metric: str) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -158,6 +174,9 @@ class Search:
         self._pool: Pool = _NoPool()
         self._seq = 0
         self._pending: dict[int, _Pending] = {}
+        self._lineage: dict[int, list[str]] = {}  # evaluation keys of the trials that others may continue
+        self._lineage_kept = 0
+        self._forget: Callable[[list[str]], None] = lambda _: None
         self._queue: deque[Evaluation] = deque()
         assert job.space is not None  # the job took the problem's own if it was given none
         self._durations = Durations(job.space)
@@ -169,6 +188,9 @@ class Search:
         self._stop_reason: str | None = None
         self._drained = False
         self._last_trained = 0  # generation
+        self._rule = None
+        if job.prune is not None:
+            self._rule = MedianRule(job.prune.metric, job.sign, job.prune.after, job.prune.trainings)
         self._began = 0.0
         self._replay()
         self.replayed = self.told
@@ -202,14 +224,21 @@ class Search:
 
     # --- the loop
 
-    async def run(self, pool: Pool, on_change: Callable[[Search], None] = lambda _: None) -> None:
+    async def run(
+        self,
+        pool: Pool,
+        on_change: Callable[[Search], None] = lambda _: None,
+        forget: Callable[[list[str]], None] = lambda _: None,
+    ) -> None:
         """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
 
         Args:
             pool: Where evaluations run.
             on_change: Called after every step with this search, for progress.
+            forget: Called with the keys of evaluations whose checkpoints nobody will continue from any more.
         """
-        self._pool, self._began = pool, pool.time()
+        self._pool, self._began, self._forget = pool, pool.time(), forget
+        pool.watch(self._on_report)
         self._store.set_status(self.job.name, "running")
         if self._seq == 0:
             self._commit([self._event("job", {"version": __version__, "job": self.job.to_dict()})])
@@ -265,7 +294,8 @@ class Search:
                 data = {"key": result.key, "status": result.status.value, "error": result.error}
                 events.append(self._event("again", data))
             else:
-                final.append((evaluation, verdict))
+                if verdict.status is not Status.PRUNED:  # that says more about the others than about this one
+                    final.append((evaluation, verdict))
                 events.append(self._event("result", replace(verdict, curve=()).to_dict()))
         self._commit(events, final)
         for event in events:
@@ -273,7 +303,7 @@ class Search:
 
     def _verdict(self, evaluation: Evaluation, result: Result) -> Result | None:
         """The result as it counts, or None if the evaluation is to run again."""
-        if result.status in (Status.OK, Status.FAILED):
+        if result.status in (Status.OK, Status.PRUNED, Status.FAILED):
             return result
         # A training in its worker's own thread takes the worker along when it crashes, which looks like a loss.
         blamed = result.status is Status.CRASHED or evaluation.isolation == "thread"
@@ -281,6 +311,11 @@ class Search:
         if ends <= (CRASHES_ALLOWED if blamed else LOSSES_ALLOWED):
             return None
         return replace(result, status=Status.FAILED, error=f"{result.error} ({ends} times)")
+
+    def _on_report(self, key: str, metrics: Mapping[str, float]) -> None:
+        """A training has reported: end it if it is hopeless."""
+        if self._rule is not None and key in self._flying and self._rule.hopeless(key, metrics):
+            self._pool.prune(key, self.job.prune.metric if self.job.prune else "")
 
     # --- deciding what happens next
 
@@ -338,7 +373,7 @@ class Search:
     def _asked(self, trial: Trial, purpose: Purpose) -> Event:
         """The event that a trial is asked for, with the source of each of its evaluations."""
         evaluations = []
-        for evaluation in self.job.evaluations(trial, purpose):
+        for evaluation in self._evaluations(trial, purpose):
             source, result = self.archive.look_up(evaluation.key)
             answer = None if result is None else replace(result, curve=()).to_dict()
             evaluations.append({"key": evaluation.key, "source": source.value, "result": answer})
@@ -364,6 +399,10 @@ class Search:
             result = Result.from_dict(data)
             self.archive.remember(result)
             self.trained_seconds += result.seconds
+            if result.status is Status.PRUNED:
+                self.counts["pruned"] += 1
+            if self._rule is not None:
+                self._rule.ended(result.key, well=result.status is Status.OK)
             for number in self.archive.arrived(result.key):
                 self._answer(number, result, event.time)
         elif event.kind == "again":
@@ -381,7 +420,8 @@ class Search:
         self._pending[number] = _Pending(trial, keys, purpose)
         if purpose == "fitness":
             self._note_asked(trial, data["evaluations"], event.time)
-        for evaluation, entry in zip(self.job.evaluations(trial, purpose), data["evaluations"], strict=True):
+            self._note_lineage(trial, keys)
+        for evaluation, entry in zip(self._evaluations(trial, purpose), data["evaluations"], strict=True):
             if entry["result"] is not None:
                 self._pending[number].results[entry["key"]] = Result.from_dict(entry["result"])
                 self._learn(trial, self._pending[number].results[entry["key"]])
@@ -401,6 +441,24 @@ class Search:
             self.counts[evaluation["source"]] += 1
             if evaluation["source"] == Source.TRAINED:
                 self._last_trained = max(self._last_trained, trial.generation)
+
+    def _evaluations(self, trial: Trial, purpose: Purpose) -> list[Evaluation]:
+        parents = None if trial.parent is None else self._lineage.get(trial.parent)
+        return self.job.evaluations(trial, purpose, parents)
+
+    def _note_lineage(self, trial: Trial, keys: list[str]) -> None:
+        """Remember whose checkpoints may be continued; let go of the others, now and then, all at once."""
+        if trial.budget is None or not self.job.checkpoints:
+            return
+        self._lineage[trial.id] = keys
+        if len(self._lineage) <= 2 * self._lineage_kept + _LINEAGE_SLACK:
+            return
+        best = [best.id for best, _ in self.optimizer.finalists()]
+        parents = {pending.trial.parent for pending in self._pending.values()}
+        kept = {*self.optimizer.parents(), *parents, *self._pending, *best}
+        self._forget([key for number, keys in self._lineage.items() if number not in kept for key in keys])
+        self._lineage = {number: keys for number, keys in self._lineage.items() if number in kept}
+        self._lineage_kept = len(self._lineage)
 
     def _answer(self, number: int, result: Result, when: float) -> None:
         self._pending[number].results[result.key] = result

@@ -23,12 +23,14 @@ Isolation = Literal["process", "thread"]
 class Status(StrEnum):
     """How an evaluation ended.
 
-    ``OK`` and ``FAILED`` are final. ``CRASHED`` (the training's process died) and ``LOST`` (its worker went away)
+    ``OK`` and ``FAILED`` are final, and so is ``PRUNED``: a rule found the training hopeless and ended it, and its
+    fitness is the last that it reported. ``CRASHED`` (the training's process died) and ``LOST`` (its worker went away)
     are for the search to decide: it runs the evaluation again, or turns it into ``FAILED``. ``CANCELLED`` was
     asked for.
     """
 
     OK = "ok"
+    PRUNED = "pruned"
     FAILED = "failed"
     CRASHED = "crashed"
     LOST = "lost"
@@ -140,12 +142,12 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How an evaluation ended: ``status`` is OK if and only if there is a finite fitness.
+    """How an evaluation ended: ``status`` is OK or PRUNED if and only if there is a finite fitness.
 
     Attributes:
         key: Key of the evaluation.
         status: How it ended.
-        fitness: What the training returned, in the problem's own direction; None unless OK.
+        fitness: What the training returned, in the problem's own direction; None unless OK or PRUNED.
         metrics: Other numbers that the training returned, finite.
         curve: What the training reported on the way, a mapping per report, in order.
         seconds: Wall-clock seconds of the training.
@@ -170,9 +172,9 @@ class Result:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        if self.status is Status.OK:
+        if self.status in (Status.OK, Status.PRUNED):
             if self.fitness is None or not math.isfinite(self.fitness):
-                raise ValueError(f"a result that is OK needs a finite fitness, not {self.fitness!r}")
+                raise ValueError(f"a result that is {self.status} needs a finite fitness, not {self.fitness!r}")
         elif self.fitness is not None:
             raise ValueError(f"a result that is {self.status} has no fitness, got {self.fitness!r}")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from swarm.trial import Evaluation, Result, Status
 
@@ -73,6 +73,12 @@ class VirtualPool:
             slot = heapq.heappop(self._idle)
             end = self.now + self._seconds(evaluation)
             heapq.heappush(self._running, (end, next(self._order), slot, self.now, evaluation))
+
+    def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
+        """Simulated trainings report nothing."""
+
+    def prune(self, key: str, metric: str) -> None:
+        """Nobody asks for it, since nothing is reported."""
 
     async def next(self) -> list[Result]:
         """Advance the clock to the next end or change; what ended then.

@@ -206,22 +206,47 @@ def test_a_locked_and_a_newer_store_are_one_line_and_exit_code_2(folder: Path) -
     assert "upgrade" in done.stderr
 
 
-def test_a_run_on_a_scheduler_with_workers_started_by_hand(folder: Path, undisturbed: pd.DataFrame) -> None:
-    file = folder / "scheduler.json"
-    scheduler = [
-        str(Path(sys.executable).with_name("dask")), "scheduler", "--host", "127.0.0.1", "--port", "0",
-        "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file),
-    ]  # fmt: skip
-    with subprocess.Popen(scheduler, cwd=folder, stderr=subprocess.PIPE, text=True) as dask:
+@contextlib.contextmanager
+def scheduler(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A plain Dask scheduler and its address; killed at the end."""
+    dask = str(Path(sys.executable).with_name("dask"))
+    command = [dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--dashboard-address", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         try:
-            assert dask.stderr is not None
-            address = next(line.split()[-1] for line in dask.stderr if "Scheduler at:" in line)
-            done = swarm(folder, "run", "job.yaml", "--scheduler", address, code=2)
-            assert "no worker with a GPU slot" in done.stderr
-            assert not list(folder.glob("*.db*"))
-            with started(folder, "worker", address, "--slots", "2", "--host", "127.0.0.1") as worker:
-                read_until(worker, "2 slots")
-                done = swarm(folder, "run", "job.yaml", "--scheduler", address)
-            pd.testing.assert_frame_equal(exported(folder)[TRAJECTORY], undisturbed[TRAJECTORY])
+            assert process.stderr is not None
+            address = next(line.split()[-1] for line in process.stderr if "Scheduler at:" in line)
+            # From here on somebody has to read what it says, or a full pipe stops it.
+            with subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL):
+                try:
+                    yield process, address
+                finally:
+                    process.kill()
         finally:
-            dask.kill()
+            process.kill()
+
+
+def test_a_run_on_a_scheduler_with_workers_started_by_hand(folder: Path, undisturbed: pd.DataFrame) -> None:
+    with scheduler(folder) as (_, address):
+        done = swarm(folder, "run", "job.yaml", "--scheduler", address, code=2)
+        assert "no worker with a GPU slot" in done.stderr
+        assert not list(folder.glob("*.db*"))
+        with started(folder, "worker", address, "--slots", "2", "--host", "127.0.0.1") as worker:
+            read_until(worker, "2 slots")
+            swarm(folder, "run", "job.yaml", "--scheduler", address)
+        pd.testing.assert_frame_equal(exported(folder)[TRAJECTORY], undisturbed[TRAJECTORY])
+
+
+@pytest.mark.slow
+def test_a_scheduler_killed_and_started_again_costs_no_result(folder: Path, undisturbed: pd.DataFrame) -> None:
+    write(folder, body="time.sleep(0.2)  # long enough to be in flight when the scheduler dies")
+    with scheduler(folder) as (process, address):
+        port = int(address.rsplit(":", 1)[1])
+        with started(folder, "worker", address, "--slots", "2", "--host", "127.0.0.1") as worker:
+            read_until(worker, "2 slots")
+            with started(folder, "run", "job.yaml", "--scheduler", address) as run:
+                read_until(run, "generation 2:")
+                process.kill()
+                process.wait()
+                with scheduler(folder, port):
+                    read_until(run, "finished: done")
+    pd.testing.assert_frame_equal(exported(folder)[TRAJECTORY], undisturbed[TRAJECTORY])

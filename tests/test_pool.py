@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from swarm import Integer, Job, Random
+from swarm import Grid, Integer, Job, Random
 from swarm.cluster import connected, embedded, pool_on, quiet_dask
 from swarm.errors import NoSlots, SchedulerUnreachable
 from swarm.pool import DaskPool
@@ -178,3 +178,31 @@ async def test_slots_are_counted_anew_when_workers_join_and_leave() -> None:
         while pool.slots > 1:
             await pool.next()
         assert pool.free() == 1
+
+
+@pytest.mark.slow
+async def test_hopeless_trainings_are_ended_early_and_their_slots_are_free_at_once(tmp_path: Path) -> None:
+    def train(params: Any, ctx: Any) -> float:
+        accuracy = 1.0 - params["x"] / 10
+        for epoch in range(3):
+            ctx.report(epoch=epoch, accuracy=accuracy)
+        if params["x"] > 3:
+            time.sleep(100)  # many more epochs, if nobody stops them
+        return float(accuracy)
+
+    rule = {"metric": "accuracy", "after": 1, "trainings": 3}
+    job = job_of(train, isolation="process", prune=rule, space={"x": Integer(0, 7)}, optimizer=Grid())
+    store = Store(str(tmp_path / "swarm.db"))
+    enroll(job, store)
+    search = Search(job, store)
+    async with pool_of(job, 2) as (_, pool):
+        await search.run(pool)
+    results = [event.data for event in store.events("job") if event.kind == "result"]
+    pruned = [result for result in results if result["status"] == Status.PRUNED]
+    assert sorted(result["fitness"] for result in pruned) == pytest.approx([0.3, 0.4, 0.5, 0.6])
+    assert all(result["seconds"] < 5 for result in pruned)
+    assert search.counts["pruned"] == 4
+    assert search.best is not None
+    assert search.best.params == {"x": 0}
+    assert store.result(pruned[0]["key"]) is None  # no answer for other jobs
+    store.close()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Evaluation, Params, Purpose
+from workers.checkpoint import Checkpoint, Progress
+
+if TYPE_CHECKING:
+    from workers.checkpoint import NamedArrays
 
 Report = Callable[[Mapping[str, float]], None]
 
@@ -46,6 +50,7 @@ class Context:
         fold: Cross-validation fold, 0 … 9.
         repeat: Number of the repetition.
         purpose: ``fitness`` or ``test``.
+        parent: Key of the evaluation whose training it continues, or None.
     """
 
     params: Params = field(default_factory=dict)
@@ -54,11 +59,13 @@ class Context:
     fold: int = 0
     repeat: int = 0
     purpose: Purpose = "fitness"
+    parent: str | None = None
     _send: Report = field(default=_ignore, repr=False, compare=False)
+    _progress: Progress | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, evaluation: Evaluation, send: Report = _ignore) -> Context:
-        """The context of ``evaluation``, whose reports go to ``send``."""
+    def of(cls, evaluation: Evaluation, send: Report = _ignore, progress: Progress | None = None) -> Context:
+        """The context of ``evaluation``, whose reports go to ``send`` and whose checkpoints to ``progress``."""
         return cls(
             params=evaluation.params,
             budget=evaluation.budget,
@@ -66,7 +73,9 @@ class Context:
             fold=evaluation.fold,
             repeat=evaluation.repeat,
             purpose=evaluation.purpose,
+            parent=evaluation.parent,
             _send=send,
+            _progress=progress,
         )
 
     def report(self, **metrics: float) -> None:
@@ -75,6 +84,41 @@ class Context:
         What is not a finite number is left out. Cheap enough to be called once per epoch, not once per batch.
         """
         self._send(numbers(metrics))
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether there is anywhere to save to; where not, :meth:`save` does nothing."""
+        return self._progress is not None
+
+    def restore(self) -> Checkpoint | None:
+        """What to continue from; None is to start from scratch.
+
+        It is what an interrupted attempt at this very evaluation saved last, else the checkpoint of the parent.
+        Ask once, before training. A parent's checkpoint that is no longer there is None, too.
+
+        Raises:
+            CheckpointCorrupt: The parent's checkpoint is damaged; let it pass, and the evaluation fails with it.
+            OSError: The storage cannot be read.
+        """
+        return None if self._progress is None else self._progress.restore()
+
+    def save(self, arrays: NamedArrays, **meta: Any) -> None:
+        """Saves the state of the training, e.g. ``ctx.save({"weights": w, "momentum": m}, epoch=3)``.
+
+        Each save replaces the one before; the last becomes this evaluation's checkpoint when the training has
+        returned. Saving on the way is of use where repeating the training so far would cost more.
+
+        Args:
+            arrays: NumPy arrays by name, of numbers or texts.
+            meta: Anything else, JSON-ready.
+
+        Raises:
+            ValueError: An array of objects, or a number in ``meta`` that is not finite.
+            TypeError: ``meta`` is not JSON-ready.
+            OSError: The storage does not take it.
+        """
+        if self._progress is not None:
+            self._progress.save(arrays, meta)
 
 
 class Curve:

@@ -8,24 +8,33 @@ import socket
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from swarm.trial import Evaluation, Result, Status
 from workers import process
+from workers.checkpoint import CheckpointStore
 from workers.context import Curve, Report
 from workers.problem import Problem, attempt, explain, failed, load, prepare
 from workers.results import commit, committed
 
 LOADED_LIMIT = 4
 
-Run = Callable[[bytes, Evaluation, Report], Result]
+Announce = Callable[[Mapping[str, Any]], None]
+Run = Callable[[bytes, Evaluation, Report, str | None], Result]
 
 _loaded: OrderedDict[str, Problem] = OrderedDict()
 _loading = threading.Lock()
 
 
-def evaluate(problem: bytes, evaluation: Evaluation, results: str | None = None, topic: str | None = None) -> Result:
+def evaluate(
+    problem: bytes,
+    evaluation: Evaluation,
+    results: str | None = None,
+    topic: str | None = None,
+    checkpoints: str | None = None,
+) -> Result:
     """Trains once and says how it went. It may safely be run again, and whatever happens it does not raise.
 
     Args:
@@ -34,50 +43,75 @@ def evaluate(problem: bytes, evaluation: Evaluation, results: str | None = None,
             time limit; one in this thread cannot be, and counts as failed if it took longer.
         results: Directory of committed results that all workers share, or None. An evaluation in a child
             process that has one there is not trained again, and commits its own before it returns.
-        topic: Dask event topic on which the result is announced, too: it is with the master as soon as the news
-            that the task has finished, which saves the round trip of fetching it.
+        topic: Dask event topic on which what the training reports is announced as it comes, and the result, too:
+            it is with the master as soon as the news that the task has finished, which saves fetching it.
+        checkpoints: URL of the checkpoints that all workers share, or None to keep none. The training may then
+            continue its parent's, and leave one of its own under its key; a committed result that speaks of a
+            checkpoint which is no longer there is trained again.
 
     Returns:
-        The result: OK, FAILED by the training's own fault, CRASHED if its process died, or CANCELLED.
+        The result: OK, FAILED by the training's own fault, PRUNED if it was hopeless, CRASHED if its process died,
+        or CANCELLED.
     """
-    result = _evaluated(problem, evaluation, results)
-    if topic is not None:
-        _announce(topic, result)
+    announce = _announcer(topic)
+    result = _evaluated(problem, evaluation, results, checkpoints, announce)
+    announce({"result": result.to_dict()})
     return result
 
 
-def _evaluated(problem: bytes, evaluation: Evaluation, results: str | None) -> Result:
+def _evaluated(
+    problem: bytes, evaluation: Evaluation, results: str | None, checkpoints: str | None, announce: Announce
+) -> Result:
     if evaluation.isolation == "thread":
-        return _answer(_in_thread, problem, evaluation)
-    if results is not None and (known := committed(results, evaluation.key)):
+        return _answer(_in_thread, problem, evaluation, checkpoints, announce)
+    if results is not None and (known := committed(results, evaluation.key)) and _complete(known, checkpoints):
         return known
-    result = _answer(process.run, problem, evaluation)
+    result = _answer(process.run, problem, evaluation, checkpoints, announce)
     if results is not None:
         commit(results, result)
     return result
 
 
-def _announce(topic: str, result: Result) -> None:
+def _complete(result: Result, checkpoints: str | None) -> bool:
+    """Whether the checkpoint that the result speaks of can be continued from."""
+    if checkpoints is None or "checkpoint_bytes" not in result.metrics:
+        return True
+    try:
+        return CheckpointStore(checkpoints).exists(result.key)
+    except Exception:  # training again says why
+        return False
+
+
+def _announcer(topic: str | None) -> Announce:
+    """What tells the master something at once, without waiting for an answer."""
+    if topic is None:
+        return lambda _: None
     from distributed import get_worker
 
-    get_worker().log_event(topic, {"result": result.to_dict()})
+    worker = get_worker()
+    return lambda message: worker.log_event(topic, message)
 
 
-def _answer(run: Run, problem: bytes, evaluation: Evaluation) -> Result:
+def _answer(run: Run, problem: bytes, evaluation: Evaluation, checkpoints: str | None, announce: Announce) -> Result:
     curve = Curve()
+
+    def report(metrics: Mapping[str, float]) -> None:
+        curve.append(metrics)
+        announce({"report": {"key": evaluation.key, "metrics": dict(metrics)}})
+
     try:
-        result = run(problem, evaluation, curve.append)
+        result = run(problem, evaluation, report, checkpoints)
     except Exception as error:  # this machine's fault (no process, no memory), so the search may try again
         result = Result(key=evaluation.key, status=Status.CRASHED, error=explain(error))
     return replace(result, curve=curve.points(), slot=_slot())
 
 
-def _in_thread(problem: bytes, evaluation: Evaluation, report: Report) -> Result:
+def _in_thread(problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str | None) -> Result:
     try:
         loaded = _load_once(problem)
     except BaseException as error:
         return failed(evaluation, error)
-    return attempt(loaded, evaluation, report)
+    return attempt(loaded, evaluation, report, checkpoints)
 
 
 def _load_once(data: bytes) -> Problem:

@@ -36,7 +36,7 @@ from typing import Any, NoReturn
 from swarm.trial import Evaluation
 from workers.problem import Problem, attempt, explain, failed, load, prepare
 
-LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy")
+LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy", "fsspec")
 """Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""
 
 _SETTINGS = ("CUDA_", "KERAS_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
@@ -191,7 +191,8 @@ class ForkServer:
             lifeline.close()
 
     def _train(self, channel: Connection) -> None:
-        evaluation = Evaluation(**hear(channel)[0])
+        fields, checkpoints = hear(channel)
+        evaluation = Evaluation(**fields)
         modules, settings = set(sys.modules), _settings()
         try:
             problem = self.problem
@@ -202,7 +203,7 @@ class ForkServer:
             say(channel, "result", failed(evaluation, error).to_dict())
             return
         say(channel, "started", time.time())
-        result = attempt(problem, evaluation, lambda metrics: say(channel, "report", dict(metrics)))
+        result = attempt(problem, evaluation, lambda metrics: say(channel, "report", dict(metrics)), checkpoints)
         if _settings() == settings:  # else the modules were perhaps imported with other settings than the server's
             names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
             os.write(self._learn, "".join(f"{name}\n" for name in names).encode())

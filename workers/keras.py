@@ -7,21 +7,29 @@ them.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from swarm.errors import Infeasible
 from swarm.trial import Params
+from workers.checkpoint import Checkpoint
 from workers.context import Context
 from workers.data import Arrays, fold_split, load
 
 if TYPE_CHECKING:
     import keras
 
+    from workers.checkpoint import NamedArrays
+
 Build = Callable[[Params, tuple[int, ...], int], "keras.Model"]
 
 EVALUATION_BATCH = 1000
 STEPS_PER_EXECUTION = 10  # at 1, whole epochs take twice as long now and then
+SAVE_SECONDS = 60.0  # an interrupted training loses no more than this, and an epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,11 @@ class KerasProblem:
 
     The protocol is that of parallel PSO for deep networks: of the training images, fold ``ctx.fold`` is the
     validation part V and the rest the training part T; the test images are left to :meth:`test`.
+
+    Where checkpoints are kept, it saves the network that it scored together with the state of Adam, and goes on
+    from its parent's up to the budget, which counts the parent's epochs. It then also takes the parent's seed:
+    if the hyper-parameters are the same, the outcome is that of one training without interruption. If they
+    are not, the network must still have the same shape.
 
     Attributes:
         build: Makes the uncompiled network from (params, image shape, number of classes).
@@ -66,10 +79,12 @@ class KerasProblem:
         """Trains on T.
 
         Returns:
-            ``fitness`` (accuracy on V, 0 … 1), ``val_loss``, ``epochs`` trained, number of ``parameters``.
+            ``fitness`` (accuracy on V, 0 … 1), ``val_loss``, ``epochs`` trained (those before the checkpoint
+            included), number of ``parameters``.
 
         Raises:
-            Infeasible: The network cannot be built for this image size.
+            Infeasible: The network cannot be built for this image size, or the parent's has another shape.
+            CheckpointCorrupt: The parent's checkpoint is damaged.
         """
         return self._train(params, ctx)[1]
 
@@ -81,7 +96,7 @@ class KerasProblem:
             that on V.
 
         Raises:
-            Infeasible: The network cannot be built for this image size.
+            Infeasible, CheckpointCorrupt: As for the training.
         """
         model, scores = self._train(params, ctx)
         arrays = self._arrays()
@@ -91,8 +106,30 @@ class KerasProblem:
     def _train(self, params: Params, ctx: Context) -> tuple[keras.Model, dict[str, float]]:
         import keras
 
-        keras.utils.set_random_seed(ctx.seed)
+        checkpoint = ctx.restore()
+        seed = ctx.seed if checkpoint is None else int(checkpoint.meta["seed"])
+        keras.utils.set_random_seed(seed)
         arrays = self._arrays()
+        model = self._compiled(params, arrays)
+        train, valid = fold_split(arrays.y_train, ctx.fold, self.splits)
+        x_valid, y_valid = arrays.scaled(arrays.x_train[valid]), arrays.y_train[valid]
+        training = _Training(model, ctx, seed, self.patience, len(train))
+        if checkpoint is not None:
+            training.restore(checkpoint)
+        training.fit(
+            arrays.scaled(arrays.x_train[train]),
+            arrays.y_train[train],
+            batch_size=int(params.get("batch_size", self.batch_size)),
+            epochs=self.epochs if ctx.budget is None else max(1, math.floor(ctx.budget)),
+            validation_data=(x_valid, y_valid),
+        )
+        loss, accuracy = _evaluate(model, x_valid, y_valid)
+        parameters = model.count_params()
+        return model, {"fitness": accuracy, "val_loss": loss, "epochs": training.epoch, "parameters": parameters}
+
+    def _compiled(self, params: Params, arrays: Arrays) -> keras.Model:
+        import keras
+
         model = self.build(params, arrays.shape, arrays.classes)
         model.compile(
             optimizer=keras.optimizers.Adam(float(params.get("learning_rate", self.learning_rate))),
@@ -101,37 +138,148 @@ class KerasProblem:
             steps_per_execution=STEPS_PER_EXECUTION,
             jit_compile=False,  # halves the speed of convolutions on a CPU
         )
-        train, valid = fold_split(arrays.y_train, ctx.fold, self.splits)
-        x_valid, y_valid = arrays.scaled(arrays.x_train[valid]), arrays.y_train[valid]
-        history = model.fit(
-            arrays.scaled(arrays.x_train[train]),
-            arrays.y_train[train],
-            validation_data=(x_valid, y_valid),
-            batch_size=int(params.get("batch_size", self.batch_size)),
-            validation_batch_size=EVALUATION_BATCH,
-            epochs=self.epochs if ctx.budget is None else max(1, math.floor(ctx.budget)),
-            callbacks=self._callbacks(ctx),
-            verbose=0,
-        )
-        loss, accuracy = _evaluate(model, x_valid, y_valid)
-        epochs, parameters = len(history.epoch), model.count_params()
-        return model, {"fitness": accuracy, "val_loss": loss, "epochs": epochs, "parameters": parameters}
-
-    def _callbacks(self, ctx: Context) -> list[keras.callbacks.Callback]:
-        import keras
-
-        report = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: ctx.report(epoch=epoch + 1, **(logs or {}))
-        )
-        if self.patience is None:
-            return [report]
-        return [
-            report,
-            keras.callbacks.EarlyStopping("val_loss", patience=self.patience, restore_best_weights=True),
-        ]
+        return model
 
     def _arrays(self) -> Arrays:
         return load(self.data, self.train)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Where a training stands after an epoch."""
+
+    epoch: int
+    arrays: NamedArrays
+
+
+class _Training:
+    """A training of epochs that depend on nothing but the state before them, the seed and their number.
+
+    That is what lets it be interrupted. With patience, the state that counts, and is saved, is that of the
+    best epoch so far. A training that continues from there repeats the epochs after it, finds them no better
+    again, and so stops just where it would have stopped.
+
+    Args:
+        model: Compiled.
+        ctx: Takes the learning curve and the checkpoints.
+        seed: Of the order of the images and of the dropout.
+        patience: Epochs to go on without a better loss, or None.
+        images: Number of training images.
+    """
+
+    def __init__(self, model: keras.Model, ctx: Context, seed: int, patience: int | None, images: int) -> None:
+        import tensorflow as tf
+
+        self.epoch = 0
+        self._model = model
+        self._ctx = ctx
+        self._seed = seed
+        self._patience = patience
+        self._best: _State | None = None
+        self._lowest = math.inf
+        self._saved = time.monotonic()
+        self._noise = [state for state in model.variables if not any(state is weight for weight in model.weights)]
+        with tf.device("CPU"):
+            self._order = tf.Variable(np.arange(images))
+        model.optimizer.build(model.trainable_variables)  # else its state could not be restored
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Takes the state of a checkpoint, but keeps the learning rate, which may be another now.
+
+        Raises:
+            Infeasible: The network has another shape.
+        """
+        learning_rate = np.array(self._model.optimizer.learning_rate)
+        self._assign(checkpoint.arrays)
+        self._model.optimizer.learning_rate = learning_rate
+        self.epoch = int(checkpoint.meta["epoch"])
+        if self._patience is not None and checkpoint.meta["val_loss"] is not None:
+            self._lowest, self._best = checkpoint.meta["val_loss"], self._state()
+
+    def fit(
+        self, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], *, batch_size: int, epochs: int, validation_data: Any
+    ) -> None:
+        """Trains up to so many epochs in all, and leaves the model in the state that counts; that is saved."""
+        import keras
+
+        self._model.fit(
+            self._batches(x, y, batch_size),
+            validation_data=validation_data,
+            validation_batch_size=EVALUATION_BATCH,
+            shuffle=False,  # they come in our order
+            initial_epoch=self.epoch,
+            epochs=epochs,
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=self._begin, on_epoch_end=self._end)],
+            verbose=0,
+        )
+        if self._best is not None:
+            self._assign(self._best.arrays)
+        self._save()
+
+    def _batches(self, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], size: int) -> Any:
+        """The batches of an epoch, in the order that stands in a variable when it begins."""
+        import tensorflow as tf
+
+        with tf.device("CPU"):
+            images, labels, order = tf.constant(x), tf.constant(y), self._order
+        starts = tf.data.Dataset.range(0, len(y), size)
+
+        def batch(start: Any) -> tuple[Any, Any]:
+            chosen = order[start : start + size]
+            return tf.gather(images, chosen), tf.gather(labels, chosen)
+
+        return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def _begin(self, epoch: int, _: Any = None) -> None:
+        rng = np.random.default_rng((self._seed, epoch))
+        self._order.assign(rng.permutation(self._order.shape[0]))
+        for state in self._noise:
+            state.assign(rng.integers(2**31, size=state.shape))
+
+    def _end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        self.epoch = epoch + 1
+        self._ctx.report(epoch=self.epoch, **logs)
+        if self._patience is not None:
+            self._watch(logs["val_loss"], self._patience)
+        if self._ctx.wants_checkpoint and time.monotonic() - self._saved > SAVE_SECONDS:
+            self._save()
+
+    def _watch(self, loss: float, patience: int) -> None:
+        if loss < self._lowest:
+            self._lowest, self._best = loss, self._state()
+        elif self.epoch - (self._best.epoch if self._best else 0) >= patience:
+            self._model.stop_training = True
+
+    def _save(self) -> None:
+        if not self._ctx.wants_checkpoint:
+            return
+        state = self._best or self._state()
+        lowest = self._lowest if self._best else None
+        self._ctx.save(state.arrays, epoch=state.epoch, seed=self._seed, val_loss=lowest)
+        self._saved = time.monotonic()
+
+    def _state(self) -> _State:
+        return _State(self.epoch, {name: np.array(variable) for name, variable in self._variables().items()})
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """The weights, and the optimizer's state if it is wanted, by number: Keras' names vary from time to time."""
+        groups = {"weight": self._model.weights}
+        if self._ctx.wants_checkpoint:
+            groups["optimizer"] = self._model.optimizer.variables
+        return {f"{group}-{i}": variable for group, members in groups.items() for i, variable in enumerate(members)}
+
+    def _assign(self, arrays: NamedArrays) -> None:
+        variables = self._variables()
+        here = {name: tuple(variable.shape) for name, variable in variables.items()}
+        there = {name: array.shape for name, array in arrays.items()}
+        if here != there:
+            name = next(name for name in here | there if here.get(name) != there.get(name))
+            raise Infeasible(
+                f"the checkpoint is of another network: {name} is {there.get(name, 'absent')} there and "
+                f"{here.get(name, 'absent')} here; search only what keeps the network's shape"
+            )
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
 
 
 def _evaluate(model: keras.Model, x: Any, y: Any) -> tuple[float, float]:

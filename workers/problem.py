@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import cloudpickle
 
-from swarm.errors import Infeasible, InvalidProblem
+from swarm.errors import InvalidProblem, SwarmError
 from swarm.trial import Evaluation, Params, Result, Status
+from workers.checkpoint import CheckpointStore, Progress
 from workers.context import Context, Report, number, numbers
 
 TRACEBACK_LIMIT = 4000
@@ -84,10 +85,10 @@ def score(returned: Any) -> tuple[float, dict[str, float]]:
 def explain(error: BaseException) -> str:
     """One line that names the error, with the (end of the) traceback below it.
 
-    :class:`Infeasible` and :class:`InvalidProblem` speak for themselves and come without a traceback.
+    A :class:`SwarmError` speaks for itself and comes without a traceback.
     """
     reason = f"{type(error).__name__}: {error}".split("\n", 1)[0][:REASON_LIMIT]
-    if isinstance(error, Infeasible | InvalidProblem):
+    if isinstance(error, SwarmError):
         return reason
     return f"{reason}\n{''.join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]}"
 
@@ -98,13 +99,14 @@ def failed(evaluation: Evaluation, error: BaseException) -> Result:
     return Result(key=evaluation.key, status=Status.FAILED, error=explain(error), start=now, end=now)
 
 
-def attempt(problem: Problem, evaluation: Evaluation, report: Report) -> Result:
+def attempt(problem: Problem, evaluation: Evaluation, report: Report, checkpoints: str | None = None) -> Result:
     """Trains, and turns whatever happens into a result.
 
     Args:
         problem: Loaded and prepared.
         evaluation: What to train. Its time limit is checked afterwards; stopping in time is up to the caller.
         report: Takes what the training reports on the way.
+        checkpoints: URL of the checkpoints, or None. What the training saved is committed if it succeeds.
 
     Raises:
         SystemExit: The training called ``sys.exit`` and has a process of its own, which shall end.
@@ -115,12 +117,14 @@ def attempt(problem: Problem, evaluation: Evaluation, report: Report) -> Result:
     error: str | None = None
     try:
         train = _entry(problem, evaluation)
-        fitness, metrics = score(train(evaluation.params, Context.of(evaluation, report)))
+        progress = None if checkpoints is None else _progress(checkpoints, evaluation)
+        fitness, metrics = score(train(evaluation.params, Context.of(evaluation, report, progress)))
+        metrics |= {} if progress is None else progress.commit()
     except BaseException as caught:
         if isinstance(caught, SystemExit) and evaluation.isolation == "process":
             raise
         below = caught.__traceback__ and caught.__traceback__.tb_next  # the user's own frames
-        error = explain(caught.with_traceback(below))
+        fitness, metrics, error = None, {}, explain(caught.with_traceback(below))
     seconds = time.perf_counter() - clock
     if evaluation.time_limit is not None and seconds > evaluation.time_limit:
         fitness, metrics, error = None, {}, exceeded(evaluation.time_limit)
@@ -139,6 +143,10 @@ def attempt(problem: Problem, evaluation: Evaluation, report: Report) -> Result:
 def exceeded(seconds: float) -> str:
     """Says that the time limit was exceeded."""
     return f"exceeded its time limit of {seconds:g} s"
+
+
+def _progress(checkpoints: str, evaluation: Evaluation) -> Progress:
+    return Progress(CheckpointStore(checkpoints), evaluation.key, evaluation.parent)
 
 
 def _entry(problem: Problem, evaluation: Evaluation) -> Callable[[Params, Context], Any]:

@@ -66,9 +66,13 @@ class _ServerDiedError(Exception):
 class _Training:
     """A running training, seen from the worker."""
 
-    def __init__(self, evaluation: Evaluation, channel: Connection, lifeline: Connection, pid: int) -> None:
+    def __init__(
+        self, evaluation: Evaluation, checkpoints: str | None, channel: Connection, lifeline: Connection, pid: int
+    ) -> None:
         self.evaluation = evaluation
         self.cancelled = False
+        self.judged_by: str | None = None  # the metric by which it was found hopeless
+        self._reported: dict[str, float] = {}  # the last value of each metric
         self._channel = channel
         self._lifeline = lifeline
         self._pid = pid
@@ -77,7 +81,7 @@ class _Training:
         self._deadline = self._clock + LOAD_SECONDS
         self._result: Result | None = None
         with contextlib.suppress(OSError):  # it is dead already: attend() sees that
-            say(channel, asdict(evaluation))
+            say(channel, asdict(evaluation), checkpoints)
 
     def __enter__(self) -> None:
         pass
@@ -115,6 +119,7 @@ class _Training:
             self._start, self._clock = content, time.perf_counter()
             self._deadline = self._clock + (self.evaluation.time_limit or math.inf)
         elif kind == "report":
+            self._reported.update(content)
             report(content)
         else:
             self._result = Result.from_dict(content)
@@ -131,7 +136,11 @@ class _Training:
     def _conclude(self, returncode: int, late: bool) -> Result:
         if self._result is not None:
             return self._result
-        if self.cancelled:
+        fitness = None
+        if self.judged_by is not None and self.judged_by in self._reported:
+            status, error = Status.PRUNED, f"ended early: {self.judged_by} was hopeless"
+            fitness = self._reported[self.judged_by]
+        elif self.cancelled:
             status, error = Status.CANCELLED, "cancelled"
         elif late and self._start is None:
             status, error = Status.FAILED, _SLOW
@@ -143,6 +152,7 @@ class _Training:
         return Result(
             key=self.evaluation.key,
             status=status,
+            fitness=fitness,
             error=error,
             start=self._start or now,
             end=now,
@@ -162,7 +172,7 @@ class _Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Connection | None = None
 
-    def start(self, evaluation: Evaluation) -> _Training:
+    def start(self, evaluation: Evaluation, checkpoints: str | None) -> _Training:
         """Forks a training.
 
         Raises:
@@ -179,7 +189,7 @@ class _Server:
                         raise
                     continue  # it had died before, which is no fault of this training
                 if answer == "pid":
-                    return _Training(evaluation, channel, lifeline, number)
+                    return _Training(evaluation, checkpoints, channel, lifeline, number)
                 self._step_down(number)
 
     def close(self) -> None:
@@ -252,20 +262,21 @@ class _Server:
         )
 
 
-def run(problem: bytes, evaluation: Evaluation, report: Report) -> Result:
+def run(problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str | None = None) -> Result:
     """Trains in a child process.
 
     Args:
         problem: The pickled problem.
         evaluation: What to train.
         report: Takes what the training reports on the way, in the calling thread.
+        checkpoints: URL of the checkpoints, or None.
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for.
     """
     with _borrowed(problem) as server:
         try:
-            training = server.start(evaluation)
+            training = server.start(evaluation, checkpoints)
         except (_LoadFailedError, _ServerDiedError) as error:
             status = Status.FAILED if isinstance(error, _LoadFailedError) else Status.CRASHED
             now = time.time()
@@ -286,6 +297,15 @@ def cancel(key: str | None = None) -> int:
         training.cancelled = True
         training.kill()
     return len(chosen)
+
+
+def prune(key: str, metric: str) -> None:
+    """Ends the running training of evaluation ``key`` as PRUNED; its last report of ``metric`` is its fitness."""
+    with _lock:
+        chosen = [training for training in _trainings if training.evaluation.key == key]
+    for training in chosen:
+        training.judged_by = metric
+        training.kill()
 
 
 def close() -> None:

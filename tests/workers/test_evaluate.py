@@ -15,6 +15,7 @@ import pytest
 
 from swarm.errors import Infeasible
 from swarm.trial import Evaluation, Status
+from workers.checkpoint import CheckpointStore
 from workers.evaluate import evaluate
 from workers.results import path_of
 
@@ -51,6 +52,21 @@ def counted(params, ctx):
     return 1.0
 
 
+def adds_up(params, ctx):
+    """Adds params["x"] once per epoch to what it continues from, and dies in the epoch params["dies"]."""
+    restored = ctx.restore()
+    epoch, total = (restored.meta["epoch"], restored.arrays["total"]) if restored else (0, np.zeros(1))
+    first = epoch
+    while epoch < ctx.budget:
+        epoch, total = epoch + 1, total + params["x"]
+        ctx.save({"total": total}, epoch=epoch)
+        if epoch == params.get("dies") and first == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if params.get("raises"):
+        raise ValueError("no such layer")
+    return {"fitness": total[0], "first": first, "wanted": ctx.wants_checkpoint}
+
+
 class Scored:
     def __call__(self, params, ctx):
         return 1.0
@@ -67,8 +83,9 @@ class BadData:
         raise FileNotFoundError("no mnist.npz")
 
 
-def run(problem, params, results=None, **options):
-    return evaluate(cloudpickle.dumps(problem), Evaluation.of("p", params, **options), results)
+def run(problem, params, results=None, checkpoints=None, **options):
+    evaluation = Evaluation.of("p", params, **options)
+    return evaluate(cloudpickle.dumps(problem), evaluation, results, checkpoints=checkpoints)
 
 
 @ISOLATIONS
@@ -217,6 +234,74 @@ def test_a_directory_that_cannot_be_written_loses_no_result(tmp_path, caplog):
         result = run(sphere, {"x": 1}, str(tmp_path / "file"))
     assert result.status is Status.OK
     assert "not committed" in caplog.text
+
+
+@ISOLATIONS
+def test_a_training_continues_from_its_parent_and_leaves_a_checkpoint_itself(tmp_path, isolation):
+    url = str(tmp_path / "checkpoints")
+    parent = run(adds_up, {"x": 1}, budget=2, checkpoints=url, isolation=isolation)
+    child = run(adds_up, {"x": 10}, budget=5, parent=parent.key, checkpoints=url, isolation=isolation)
+    assert (parent.fitness, child.fitness, child.metrics["first"]) == (2, 32, 2)
+    assert CheckpointStore(url).keys() == {parent.key, child.key}
+    assert CheckpointStore(url).load(child.key).meta == {"epoch": 5}
+    assert child.metrics["checkpoint_bytes"] > 0
+    assert 0 < child.metrics["checkpoint_seconds"] < child.seconds
+
+
+@ISOLATIONS
+def test_without_a_url_nothing_is_saved_and_all_starts_from_scratch(isolation):
+    result = run(adds_up, {"x": 1}, budget=2, parent="ab", isolation=isolation)
+    assert (result.fitness, result.metrics) == (2, {"first": 0, "wanted": 0})
+
+
+@ISOLATIONS
+def test_without_its_parents_checkpoint_a_training_starts_from_scratch(tmp_path, isolation):
+    result = run(adds_up, {"x": 1}, budget=3, parent="ab", checkpoints=str(tmp_path), isolation=isolation)
+    assert (result.fitness, result.metrics["first"]) == (3, 0)
+
+
+@ISOLATIONS
+def test_a_damaged_checkpoint_of_its_parent_fails_a_training_with_one_line(tmp_path, isolation):
+    (tmp_path / "ab.npz").write_bytes(b"damaged")
+    result = run(adds_up, {"x": 1}, budget=3, parent="ab", checkpoints=str(tmp_path), isolation=isolation)
+    assert result.status is Status.FAILED
+    assert result.error.startswith("CheckpointCorrupt: checkpoint ")
+    assert "\n" not in result.error
+
+
+def test_a_training_that_was_killed_goes_on_from_its_own_save(tmp_path):
+    options = {"budget": 5, "checkpoints": str(tmp_path)}
+    crashed = run(adds_up, {"x": 1, "dies": 3}, **options)
+    assert crashed.status is Status.CRASHED
+    assert CheckpointStore(str(tmp_path)).keys() == set()
+    resumed = run(adds_up, {"x": 1, "dies": 3}, **options)
+    assert (resumed.fitness, resumed.metrics["first"]) == (5, 3)
+    assert CheckpointStore(str(tmp_path)).load(resumed.key).meta == {"epoch": 5}
+
+
+@ISOLATIONS
+def test_a_training_that_fails_leaves_no_checkpoint(tmp_path, isolation):
+    result = run(adds_up, {"x": 1, "raises": True}, budget=1, checkpoints=str(tmp_path), isolation=isolation)
+    assert result.status is Status.FAILED
+    assert CheckpointStore(str(tmp_path)).keys() == set()
+
+
+@ISOLATIONS
+def test_a_url_of_no_known_protocol_fails_with_the_reason(isolation):
+    result = run(sphere, {"x": 1}, checkpoints="nowhere://folder", isolation=isolation)
+    assert result.status is Status.FAILED
+    assert "nowhere" in result.error
+
+
+def test_a_committed_result_whose_checkpoint_is_gone_is_trained_again(tmp_path):
+    results, url = str(tmp_path / "results"), str(tmp_path / "checkpoints")
+    first = run(adds_up, {"x": 1}, results, budget=2, checkpoints=url)
+    assert run(adds_up, {"x": 1}, results, budget=2, checkpoints=url) == first
+    CheckpointStore(url).delete([first.key])
+    assert run(adds_up, {"x": 1}, results, budget=2) == first, "who keeps no checkpoints needs none"
+    again = run(adds_up, {"x": 1}, results, budget=2, checkpoints=url)
+    assert again.start > first.end
+    assert CheckpointStore(url).keys() == {first.key}
 
 
 @pytest.mark.slow

@@ -3,16 +3,19 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
+import numpy as np
 import pytest
 
 from swarm.errors import Infeasible
 from swarm.trial import Evaluation, Status
+from workers.checkpoint import CheckpointStore
 from workers.evaluate import evaluate
 from workers.models import PROBLEMS, digits_cnn, lenet4
 
@@ -22,8 +25,11 @@ PROBLEM = digits_cnn.problem(train=500, epochs=3)
 pytestmark = pytest.mark.slow
 
 
-def run(params, problem=PROBLEM, **options):
-    return evaluate(cloudpickle.dumps(problem), Evaluation.of("p", params, **options))
+def run(params, problem=PROBLEM, checkpoints=None, seed=None, **options):
+    evaluation = Evaluation.of("p", params, **options)
+    if seed is not None:
+        evaluation = replace(evaluation, seed=seed)
+    return evaluate(cloudpickle.dumps(problem), evaluation, checkpoints=checkpoints)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +77,120 @@ def test_a_training_stops_when_the_loss_rises_and_keeps_the_best_weights():
     losses = [point["val_loss"] for point in stopped.curve]
     assert stopped.metrics["epochs"] == len(losses) < 60
     assert stopped.metrics["val_loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def noisy(params, shape, classes):
+    """The digits' network with a dropout, whose state must not be lost either."""
+    import keras
+
+    model = digits_cnn.build(params, shape, classes)
+    outputs = keras.layers.Dropout(0.2)(model.layers[-2].output)
+    return keras.Model(model.inputs, keras.layers.Dense(classes, activation="softmax")(outputs))
+
+
+NOISY = replace(PROBLEM, build=noisy, batch_size=50)
+RISING = {**GOOD, "learning_rate": 0.05, "batch_size": 16}  # its best epoch is not its last
+
+
+def state(url, key):
+    return CheckpointStore(url).load(key)
+
+
+def assert_same(one, other):
+    assert one.meta == other.meta
+    assert one.arrays.keys() == other.arrays.keys()
+    for name, array in one.arrays.items():
+        np.testing.assert_array_equal(array, other.arrays[name], err_msg=name)
+
+
+def test_two_and_three_epochs_are_five_epochs_to_the_last_bit(tmp_path):
+    url = str(tmp_path)
+    two = run(GOOD, NOISY, url, budget=2)
+    three = run(GOOD, NOISY, url, budget=5, parent=two.key)
+    five = run(GOOD, NOISY, url, budget=5, seed=state(url, two.key).meta["seed"])
+    assert_same(state(url, three.key), state(url, five.key))
+    assert (three.fitness, three.metrics["val_loss"]) == (five.fitness, five.metrics["val_loss"])
+    assert three.metrics["epochs"] == 5
+    assert two.curve + three.curve == five.curve
+
+
+def test_stopping_early_is_the_same_with_an_interruption(tmp_path):
+    url, problem = str(tmp_path), replace(PROBLEM, patience=2)
+    whole = run(RISING, problem, url, budget=60)
+    seed, stopped = state(url, whole.key).meta["seed"], whole.metrics["epochs"]
+    assert state(url, whole.key).meta["epoch"] == stopped - 2, "what is saved is the best epoch"
+    half = run(RISING, problem, url, budget=stopped - 1, seed=seed)
+    rest = run(RISING, problem, url, budget=60, parent=half.key)
+    assert_same(state(url, rest.key), state(url, whole.key))
+    assert rest.fitness == whole.fitness
+    assert rest.metrics["epochs"] == stopped
+    assert [point["epoch"] for point in rest.curve] == [stopped - 1, stopped]
+
+
+def test_keeping_checkpoints_does_not_change_the_training(good, tmp_path):
+    kept = run(GOOD, checkpoints=str(tmp_path))
+    assert (kept.fitness, kept.curve) == (good.fitness, good.curve)
+    assert kept.metrics["checkpoint_bytes"] > 3 * 4 * kept.metrics["parameters"], "weights and two moments each"
+
+
+def test_a_budget_that_the_parent_has_reached_trains_no_more(good, tmp_path):
+    parent = run(GOOD, checkpoints=str(tmp_path))
+    child = run(GOOD, checkpoints=str(tmp_path), budget=2, parent=parent.key)
+    assert (child.fitness, child.metrics["epochs"], child.curve) == (good.fitness, 3, ())
+
+
+def test_the_learning_rate_is_the_childs_own(tmp_path):
+    url = str(tmp_path)
+    parent = run(GOOD, checkpoints=url, budget=1)
+    frozen = run({**GOOD, "learning_rate": 1e-30}, checkpoints=url, budget=2, parent=parent.key)
+    before, after = state(url, parent.key).arrays, state(url, frozen.key).arrays
+    weights = [name for name in before if name.startswith("weight")]
+    assert weights
+    for name in weights:
+        np.testing.assert_array_equal(before[name], after[name])
+    assert any((before[name] != after[name]).any() for name in before if name not in weights)
+
+
+def test_a_child_of_another_shape_is_infeasible(tmp_path):
+    parent = run(GOOD, checkpoints=str(tmp_path), budget=1)
+    child = run({**GOOD, "units": 16}, checkpoints=str(tmp_path), budget=2, parent=parent.key)
+    assert child.status is Status.FAILED
+    assert child.error == (
+        "Infeasible: the checkpoint is of another network: weight-2 is (128, 32) there and (128, 16) here; "
+        "search only what keeps the network's shape"
+    )
+
+
+def dies_once(params, ctx):
+    """Saves after each epoch, and dies after the second."""
+    from workers import keras
+
+    keras.SAVE_SECONDS = 0.0
+
+    def report(metrics):
+        with Path(params["log"]).open("a") as log:
+            log.write(f"{metrics['epoch']:g} ")
+        if Path(params["log"]).read_text() == "1 2 3 ":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return NOISY(GOOD, replace(ctx, _send=report))
+
+
+dies_once.preload = PROBLEM.preload
+
+
+def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
+    url, log = str(tmp_path / "checkpoints"), tmp_path / "log"
+    options = {"budget": 5, "checkpoints": url, "seed": 7}
+    crashed = run({"log": str(log)}, dies_once, **options)
+    assert crashed.status is Status.CRASHED
+    resumed = run({"log": str(log)}, dies_once, **options)
+    assert log.read_text() == "1 2 3 3 4 5 ", "it died in the third epoch, before that was saved"
+    other = tmp_path / "other"
+    other.write_text("never dies ")
+    whole = run({"log": str(other)}, dies_once, **options)
+    assert other.read_text() == "never dies 1 2 3 4 5 "
+    assert_same(state(url, resumed.key), state(url, whole.key))
 
 
 @pytest.mark.skipif(

@@ -1,0 +1,58 @@
+"""Which trainings are hopeless: rules that end a training early, fed with what trainings report on the way.
+
+Source: the median stopping rule of Golovin et al., Google Vizier: A Service for Black-Box Optimization, KDD 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+
+
+class MedianRule:
+    """A training is hopeless if its best report so far is worse than the median of the others' means so far.
+
+    Reports are counted: the n-th report of a training is compared with the mean of the first n of each training that
+    has ended well. Only sums are kept, one list of numbers per ended training.
+
+    Args:
+        metric: Name of the reported metric.
+        sign: 1 if a smaller value is better, −1 if a larger one is.
+        after: Number of reports that every training may make before it is judged.
+        trainings: Number of trainings that must have ended well before any is judged.
+        kept: Number of ended trainings to compare with, the latest.
+    """
+
+    def __init__(self, metric: str, sign: int, after: int = 1, trainings: int = 5, kept: int = 200) -> None:
+        self._metric = metric
+        self._sign = sign
+        self._after = after
+        self._trainings = trainings
+        self._kept = kept
+        self._running: dict[str, list[float]] = {}
+        self._ended: dict[str, list[float]] = {}  # means of the first 1, 2, … reports of each
+
+    def hopeless(self, key: str, report: Mapping[str, float]) -> bool:
+        """Take in a report of training ``key``; whether the training should be ended."""
+        if self._metric not in report:
+            return False
+        losses = self._running.setdefault(key, [])
+        losses.append(self._sign * report[self._metric])
+        number = len(losses)
+        others = [means[number - 1] for means in self._ended.values() if len(means) >= number]
+        if number <= self._after or len(others) < self._trainings:
+            return False
+        return min(losses) > median(others)
+
+    def ended(self, key: str, well: bool) -> None:
+        """Training ``key`` has ended; only those that ended well by themselves set the standard."""
+        losses = self._running.pop(key, [])
+        if not well or not losses:
+            return
+        total, means = 0.0, []
+        for number, loss in enumerate(losses, start=1):
+            total += loss
+            means.append(total / number)
+        self._ended[key] = means
+        if len(self._ended) > self._kept:
+            del self._ended[next(iter(self._ended))]
