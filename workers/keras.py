@@ -10,11 +10,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from swarm.errors import Infeasible
+from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
 from workers.checkpoint import Checkpoint
 from workers.context import Context
@@ -34,7 +34,7 @@ SAVE_SECONDS = 60.0  # an interrupted training loses no more than this, and an e
 
 @dataclass(frozen=True, kw_only=True)
 class KerasProblem:
-    """Finds the hyper-parameters of an image classifier: Adam, cross-entropy, fitness = accuracy on V.
+    """Finds the hyper-parameters of an image classifier: Adam, cross-entropy, fitness = accuracy (or loss) on V.
 
     The protocol is that of parallel PSO for deep networks: of the training images, fold ``ctx.fold`` is the
     validation part V and the rest the training part T; the test images are left to :meth:`test`.
@@ -55,6 +55,8 @@ class KerasProblem:
             all epochs and takes the last.
         train: Use so many of the training images; None is all.
         splits: Number of folds.
+        score: What the fitness is on V: ``accuracy``, or ``loss`` (in a job with ``direction: minimize``), which
+            tells short trainings apart where accuracies on few images are all but equal.
         space: The search space as plain data.
     """
 
@@ -67,9 +69,15 @@ class KerasProblem:
     patience: int | None = 5
     train: int | None = None
     splits: int = 10
+    score: Literal["accuracy", "loss"] = "accuracy"
     space: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     preload: ClassVar[tuple[str, ...]] = ("tensorflow", "keras", "sklearn.model_selection")
+    resumable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.score not in ("accuracy", "loss"):
+            raise InvalidProblem(f"score is accuracy or loss, not {self.score!r}")
 
     def prepare(self) -> None:
         """Loads the data, so that the trainings that are forked from this process share it."""
@@ -79,7 +87,7 @@ class KerasProblem:
         """Trains on T.
 
         Returns:
-            ``fitness`` (accuracy on V, 0 … 1), ``val_loss``, ``epochs`` trained (those before the checkpoint
+            ``fitness``, ``val_accuracy`` (0 … 1), ``val_loss``, ``epochs`` trained (those before the checkpoint
             included), number of ``parameters``.
 
         Raises:
@@ -92,8 +100,7 @@ class KerasProblem:
         """Trains in the same way and scores on the test images.
 
         Returns:
-            What the training returns, but ``fitness`` is the accuracy on the test images and ``val_accuracy``
-            that on V.
+            What the training returns, but ``fitness`` is the accuracy on the test images.
 
         Raises:
             Infeasible, CheckpointCorrupt: As for the training.
@@ -101,7 +108,7 @@ class KerasProblem:
         model, scores = self._train(params, ctx)
         arrays = self._arrays()
         loss, accuracy = _evaluate(model, arrays.scaled(arrays.x_test), arrays.y_test)
-        return {**scores, "val_accuracy": scores["fitness"], "fitness": accuracy, "test_loss": loss}
+        return {**scores, "fitness": accuracy, "test_loss": loss}
 
     def _train(self, params: Params, ctx: Context) -> tuple[keras.Model, dict[str, float]]:
         import keras
@@ -124,8 +131,13 @@ class KerasProblem:
             validation_data=(x_valid, y_valid),
         )
         loss, accuracy = _evaluate(model, x_valid, y_valid)
-        parameters = model.count_params()
-        return model, {"fitness": accuracy, "val_loss": loss, "epochs": training.epoch, "parameters": parameters}
+        return model, {
+            "fitness": accuracy if self.score == "accuracy" else loss,
+            "val_accuracy": accuracy,
+            "val_loss": loss,
+            "epochs": training.epoch,
+            "parameters": model.count_params(),
+        }
 
     def _compiled(self, params: Params, arrays: Arrays) -> keras.Model:
         import keras
