@@ -1,6 +1,6 @@
 """Train a grid of small digits networks, so that searches can be compared on real trainings that take no time.
 
-    python benchmarks/digits_table.py [--configurations 540] [--epochs 3] [--slots 2]
+    python benchmarks/digits_table.py [--configurations 540] [--epochs 3] [--slots 2] [--store FILE]
 
 Every configuration of a grid over the space of the digits CNN is trained once, on one fold and at one seed, through
 dask-swarm itself; the validation loss and accuracy after the first and after the last epoch are written to
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--configurations", type=int, default=540, help="at most so many")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--store", help="keep the journal in this file, and go on from what it holds")
     options = parser.parse_args()
     quiet_dask("critical")
     space = Space.parse(SPACE)
@@ -134,8 +135,9 @@ def main() -> None:
         job = Job(
             name="digits-table", problem=training(options.epochs), space=space, optimizer=Grid(points=points), seed=1
         )
-        run(job, slots=options.slots, store=f"{folder}/swarm.db")
-        with closing(Store(f"{folder}/swarm.db")) as store:
+        where = options.store or f"{folder}/swarm.db"
+        run(job, slots=options.slots, store=where)
+        with closing(Store(where)) as store:
             rows = list(table_rows(store.events(job.name), space.names))
     accuracies = [row[-1] for row in rows if row[-1] is not None]
     if len(accuracies) < len(rows):

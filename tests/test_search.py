@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from swarm import PSO, Choice, Integer, Job, Random, Real
+from swarm import PSO, Choice, Hyperband, Integer, Job, Random, Real
 from swarm.errors import JournalMismatch
 from swarm.runner import enroll
 from swarm.search import Search
@@ -329,3 +329,57 @@ def test_looking_at_a_run_changes_nothing(open_store: OpenStore) -> None:
     Search(make_job(), store)
     assert list(store.events("job")) == []
     assert store.job("job").status == "new"
+
+
+def test_promoted_trials_continue_their_parents_and_old_checkpoints_are_let_go(open_store: OpenStore) -> None:
+    job = make_job(optimizer=Hyperband(min_budget=1, max_budget=9, iterations=12), checkpoints=True)
+    store = open_store()
+    enroll(job, store)
+    saved: dict[str, Evaluation] = {}
+    forgotten: set[str] = set()
+
+    def train(evaluation: Evaluation) -> float:
+        if evaluation.parent is not None:
+            parent = saved[evaluation.parent]  # it was trained before …
+            assert evaluation.parent not in forgotten  # … and is still there
+            assert parent.params == evaluation.params
+            assert (parent.budget or 0) < (evaluation.budget or 0)
+        saved[evaluation.key] = evaluation
+        return bowl(evaluation.params)
+
+    found = Search(job, store)
+    asyncio.run(found.run(make_pool(5, train=train), forget=forgotten.update))
+    continued = [evaluation for evaluation in saved.values() if evaluation.parent]
+    assert len(continued) > 10
+    assert len(saved) - len(forgotten) < 2 * 16 + 10  # what is kept does not grow with the search
+    assert found.best is not None
+    best = job.evaluations(found.best.trial)
+    assert not {evaluation.key for evaluation in best} & forgotten
+
+
+def test_without_checkpoints_a_promoted_configuration_is_one_evaluation_whatever_came_before(
+    open_store: OpenStore,
+) -> None:
+    job = make_job(optimizer=Hyperband(min_budget=1, max_budget=9, iterations=6))
+    parents: list[str | None] = []
+
+    def train(evaluation: Evaluation) -> float:
+        parents.append(evaluation.parent)
+        return bowl(evaluation.params)
+
+    search(job, open_store(), make_pool(train=train))
+    assert set(parents) == {None}
+
+
+def test_a_search_in_slices_cut_in_the_middle_goes_on_with_the_same_lineage(open_store: OpenStore) -> None:
+    job = make_job(optimizer=Hyperband(min_budget=1, max_budget=9, iterations=6), checkpoints=True)
+    whole = open_store("whole")
+    expected = search(job, whole, make_pool(1))
+    events = list(whole.events("job"))
+    for cut in range(5, len(events), 11):
+        store = open_store(f"cut-{cut}")
+        enroll(job, store)
+        store.append("job", 0, events[:cut])
+        found = search(job, store, make_pool(1))
+        assert trajectory(store) == trajectory(whole)
+        assert found.best == expected.best
