@@ -101,13 +101,10 @@ def test_no_module_is_named_by_nothing(name: str) -> None:
     assert not [module for module in modules("swarm") + modules("workers") if module.split(".")[-1] == name]
 
 
-def test_importing_the_package_takes_little_time_and_no_heavy_library() -> None:
+def test_importing_the_package_and_its_types_loads_no_library() -> None:
     code = (
-        "import sys, time; t = time.perf_counter(); from swarm import Infeasible, Trial; s = time.perf_counter() - t;"
-        "print(s, *(m for m in ('numpy', 'distributed', 'tensorflow', 'pydantic', 'sqlalchemy', 'pandas')"
-        " if m in sys.modules))"
+        "import sys; before = {m.split('.')[0] for m in sys.modules}; from swarm import Infeasible, Trial;"
+        "print(*{m.split('.')[0] for m in sys.modules} - before)"
     )
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
-    words = [run.stdout.split() for run in runs]
-    assert [word[1:] for word in words] == [[]] * 3
-    assert min(float(word[0]) for word in words) < 0.060
+    run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert set(run.stdout.split()) <= STDLIB | {"swarm"}
