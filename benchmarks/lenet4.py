@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2)
     options = parser.parse_args()
     quiet_dask("critical")
-    job = Job.from_file(JOB, optimizer=PSO(particles=6, generations=options.generations), test=False)
+    job = Job.from_file(JOB, optimizer=PSO(particles=6, generations=options.generations, defaults=True), test=False)
     assert job.space is not None
     original = job.space.defaults()
     assert original is not None

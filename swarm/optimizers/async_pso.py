@@ -47,6 +47,7 @@ class AsyncPSO(Swarm):
         velocity: Initial velocity: ``uniform``, ``literal`` or ``zero``, as for PSO.
         bounds: Where a particle leaves the cube: ``clip``, ``reflect`` or ``unbounded``, as for PSO.
         max_velocity: Largest step per dimension, as a share of its range, or None.
+        defaults: Whether particle 0 starts at the defaults of the space.
 
     Raises:
         InvalidOptimizer: An option is out of its range, or unbounded particles would fly away.

@@ -43,6 +43,7 @@ class Swarm(Optimizer):
     velocity: Velocity = "uniform"
     bounds: Bounds = "clip"
     max_velocity: float | None = None
+    defaults: bool = False
 
     def __post_init__(self) -> None:
         self._check_integer("particles", low=1)
@@ -71,6 +72,10 @@ class Swarm(Optimizer):
         return self.particles * (self.generations + 1) if self._started else None
 
     def _begin(self) -> None:
+        if self.defaults and self._space.defaults() is None:
+            raise InvalidOptimizer(
+                f"{type(self).__name__}: defaults needs a default of every parameter; give those that are missing"
+            )
         shape = self.particles, self._space.dimensions
         self._x: Array = np.zeros(shape)  # positions, in the cube
         self._v: Array = np.zeros(shape)  # velocities, per turn
@@ -94,6 +99,9 @@ class Swarm(Optimizer):
     def _scatter(self, i: int, turn: int) -> None:
         rng, ends = self._rng(turn, i), self._space.ends
         self._x[i] = rng.random(self._space.dimensions)  # ~ U(b_l, b_u)
+        known = self._space.defaults() if self.defaults and turn == i == 0 else None
+        if known is not None:
+            self._x[i] = self._space.encode(known)
         width = ends[1] - ends[0]
         if self.velocity == "uniform":
             self._v[i] = rng.uniform(-width, width) / width  # ~ U(−(b_u − b_l), b_u − b_l), in cubes
@@ -150,6 +158,7 @@ class PSO(Swarm):
         bounds: Where a particle leaves the cube: ``clip`` puts it on the wall and stops that component,
             ``reflect`` lets it bounce, ``unbounded`` lets it go and clips what is trained.
         max_velocity: Largest step per dimension, as a share of its range, or None.
+        defaults: Whether particle 0 starts at the defaults of the space: a known network to be bettered.
         local: What φ_p pulls to: the ``personal`` best, or the best of the last ``iteration``.
         update: ``sync`` updates the bests after a generation; ``in_place`` after each particle, so that the
             next one already sees them: one trial at a time.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from swarm.errors import InvalidOptimizer
+from swarm.optimizers.async_pso import AsyncPSO
 from swarm.optimizers.pso import PSO, confine, move, spectral_radii
 from swarm.space import Choice, Integer, Real, Space
 from swarm.trial import canonical
@@ -387,3 +388,19 @@ def test_memory_does_not_grow_with_the_trials():
 def test_options_out_of_range_are_refused(options, text):
     with pytest.raises(InvalidOptimizer, match=f"^PSO: .*{text}"):
         PSO(**options)
+
+
+@pytest.mark.parametrize("kind", [PSO, AsyncPSO])
+def test_the_first_particle_starts_at_the_defaults_if_it_is_asked_to(kind):
+    space = Space({"x": Integer(1, 9, default=4), "y": Real(1e-4, 1.0, log=True, default=1e-2)})
+    plain, known = (kind(particles=3, defaults=defaults).start(space, seed=1) for defaults in (False, True))
+    first, *others = [(plain.ask(), known.ask()) for _ in range(3)]
+    assert first[1].params["x"] == 4
+    assert first[1].params["y"] == pytest.approx(1e-2)
+    assert first[0].params != first[1].params
+    assert all(one == other for one, other in others)  # the other particles are where they were
+
+
+def test_defaults_that_are_not_there_are_refused():
+    with pytest.raises(InvalidOptimizer, match="default of every parameter"):
+        PSO(defaults=True).start(Space({"x": Integer(1, 9)}), seed=1)
