@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=10)
     parser.add_argument("--slots", type=int, default=2)
     options = parser.parse_args()
-    quiet_dask("critical")
+    quiet_dask()
     job = Job.from_file(JOB, optimizer=PSO(particles=6, generations=options.generations, defaults=True), test=False)
     assert job.space is not None
     original = job.space.defaults()

@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller swarms and shorter sleeps")
     parser.add_argument("--only", choices=("sleep", "digits", "start"))
     options = parser.parse_args()
-    quiet_dask("critical")
+    quiet_dask()
     parts = {"sleep": sleep, "digits": digits, "start": start}
     for name, part in parts.items():
         if options.only in (None, name):

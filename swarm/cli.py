@@ -126,7 +126,7 @@ def worker_command(
     from workers.slots import make_slots, serve
 
     offered = make_slots(gpus, slots, threads)
-    quiet_dask("critical")
+    quiet_dask()
     _out.print(f"{len(offered)} slots for {scheduler}: {', '.join(slot.name for slot in offered)}; stop with Ctrl-C")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(scheduler, offered, host=host))

@@ -34,7 +34,7 @@ _SETTINGS = {
 }
 
 
-def quiet_dask(level: str = "error") -> None:
+def quiet_dask(level: str = "critical") -> None:
     """Let Dask log from ``level`` on, here and in the workers that are started from here.
 
     Whoever has set ``DASK_LOGGING__DISTRIBUTED`` wants it otherwise, and gets it.

@@ -24,7 +24,7 @@ from swarm.store import Store
 from swarm.trial import Result, Status, Trial
 from workers.slots import make_slots
 
-quiet_dask("critical")
+quiet_dask()
 
 
 def job_of(problem: Any, **changes: Any) -> Job:

@@ -13,7 +13,7 @@ from swarm.cluster import quiet_dask
 from swarm.errors import JobConflict, JobNotFound, NoSlots, StoreUnavailable
 from swarm.runner import Run, free_name, resume
 
-quiet_dask("critical")
+quiet_dask()
 
 
 def train(params: Any, ctx: Any) -> dict[str, float]:
