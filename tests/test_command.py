@@ -211,7 +211,8 @@ def scheduler(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[st
     """A plain Dask scheduler and its address; killed at the end."""
     dask = str(Path(sys.executable).with_name("dask"))
     command = [dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--dashboard-address", "127.0.0.1:0"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    env = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "info"}  # its address stands in its log
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:
             assert process.stderr is not None
             address = next(line.split()[-1] for line in process.stderr if "Scheduler at:" in line)
