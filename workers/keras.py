@@ -55,8 +55,7 @@ class KerasProblem:
             all epochs and takes the last.
         train: Use so many of the training images; None is all.
         splits: Number of folds.
-        score: What the fitness is on V: ``accuracy``, or ``loss`` (in a job with ``direction: minimize``), which
-            tells short trainings apart where accuracies on few images are all but equal.
+        score: What the fitness is on V: ``accuracy``, or ``loss`` (in a job with ``direction: minimize``).
         space: The search space as plain data.
     """
 
