@@ -133,6 +133,8 @@ class DaskPool:
             future.release()  # gives the worker's memory back, and forgets an error that would answer the next submit
             del self._futures[key]
             self._places.pop(key, None)
+        # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
+        await asyncio.sleep(0)
         return results
 
     def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:

@@ -118,6 +118,24 @@ async def test_a_killed_worker_is_a_lost_evaluation_and_its_slot_comes_back(tmp_
         assert (await ended(pool)).fitness == 3.0
 
 
+async def test_a_lost_evaluation_can_be_submitted_again_at_once(tmp_path: Path) -> None:
+    marker = tmp_path / "was-here"
+
+    def train(params: Any, ctx: Any) -> float:
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(params["x"])
+
+    job = job_of(train)
+    async with pool_of(job, 2) as (_, pool):  # the other slot is free, so nothing is waited for in between
+        evaluation = job.evaluations(Trial(id=0, params={"x": 3}))
+        pool.submit(evaluation)
+        assert (await ended(pool)).status is Status.LOST
+        pool.submit(evaluation)
+        assert (await ended(pool)).fitness == 3.0
+
+
 @pytest.mark.slow
 async def test_killing_the_worker_under_a_training_in_a_child_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
     log = tmp_path / "trainings"
