@@ -17,6 +17,9 @@ _HOME = {
     "Space": "swarm.space",
     "PSO": "swarm.optimizers.pso",
     "AsyncPSO": "swarm.optimizers.async_pso",
+    "GA": "swarm.optimizers.genetic",
+    "PBT": "swarm.optimizers.pbt",
+    "Demes": "swarm.optimizers.demes",
     "Random": "swarm.optimizers.random",
     "Grid": "swarm.optimizers.grid",
     "Staged": "swarm.optimizers.staged",
@@ -34,10 +37,13 @@ _HOME = {
 }
 __all__ = [
     "BOHB",
+    "GA",
+    "PBT",
     "PSO",
     "TPE",
     "AsyncPSO",
     "Choice",
+    "Demes",
     "Evaluation",
     "Grid",
     "Hyperband",
@@ -61,8 +67,11 @@ if TYPE_CHECKING:
     from swarm.job import Job
     from swarm.optimizers.async_pso import AsyncPSO
     from swarm.optimizers.bohb import BOHB
+    from swarm.optimizers.demes import Demes
+    from swarm.optimizers.genetic import GA
     from swarm.optimizers.grid import Grid
     from swarm.optimizers.hyperband import Hyperband
+    from swarm.optimizers.pbt import PBT
     from swarm.optimizers.pso import PSO
     from swarm.optimizers.random import Random
     from swarm.optimizers.staged import Staged

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from swarm.errors import Interrupted, SwarmError
 from swarm.runner import STORE, Run, Where, free_name, resume, run
-from swarm.terminal import console, generation_table, summary
+from swarm.terminal import console, frame_table, generation_table, summary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,6 +110,45 @@ def export_command(
     _out.print(f"wrote {csv}")
 
 
+@app.command("schedule")
+def schedule_command(
+    name: NameArgument,
+    store: StoreOption = STORE,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write it as CSV.", show_default=False)] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write it as JSON.", show_default=False)] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it as an HTML page.", show_default=False)] = None,
+) -> None:
+    """Show the hyper-parameters that PBT's winner was trained with, slice by slice."""
+    from swarm.schedule import plot as draw
+
+    table = Run.load(name, store).schedule
+    if csv is not None:
+        table.to_csv(csv, index=False)
+    if json is not None:
+        table.to_json(json, orient="records", indent=2)
+    if plot is not None:
+        draw(table, plot, title=f"Schedule of {name}")
+    _out.print(frame_table(table, title=f"Schedule of {name}"))
+
+
+@app.command("replay")
+def replay_command(
+    name: NameArgument,
+    store: StoreOption = STORE,
+    repeats: Annotated[int, typer.Option(help="Trainings at different seeds.")] = 1,
+    slots: SlotsOption = None,
+    gpus: GpusOption = None,
+    threads: ThreadsOption = None,
+    scheduler: SchedulerOption = None,
+) -> None:
+    """Train a network from the start by the schedule that a run has found."""
+    from swarm.schedule import replay
+
+    job = replay(Run.load(name, store), name=free_name(f"{name}-replay", store), repeats=repeats)
+    found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store)
+    _print_result(found)
+
+
 @app.command("worker")
 def worker_command(
     scheduler: Annotated[str, typer.Argument(metavar="tcp://HOST:PORT", help="The scheduler's address.")],
@@ -145,6 +184,8 @@ def main() -> None:
 
 
 def _print_result(found: Run) -> None:
+    if found.before is not None:
+        _print_result(found.before)
     _out.print(summary(found.search, found.status), soft_wrap=True)
     _out.print(f"more: swarm show {found.job.name} --store {found.store}", style="dim", soft_wrap=True)
 

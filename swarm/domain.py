@@ -121,6 +121,10 @@ class Integer(Domain):
     def __str__(self) -> str:
         return f"an integer from {self.low} to {self.high}"
 
+    def nearest(self, number: float) -> int:
+        """The value nearest to any number in the parameter's own units."""
+        return min(max(math.floor(number + 0.5), self.low), self.high)
+
     def _number(self, value: int) -> float:
         return float(value)
 
@@ -185,6 +189,12 @@ class Real(Domain):
     def __str__(self) -> str:
         return f"a number from {self.low!r} to {self.high!r}"
 
+    def nearest(self, number: float) -> float:
+        """The value nearest to any number in the parameter's own units."""
+        if self.digits is not None:
+            number = float(f"{number:.{self.digits - 1}e}")
+        return min(max(number, self.low), self.high)
+
     def _number(self, value: float) -> float:
         return math.log(value) if self.log else float(value)
 
@@ -194,10 +204,7 @@ class Real(Domain):
             return self.low  # exactly, whatever the exponential of the logarithm is rounded to
         if number >= high:
             return self.high
-        value = math.exp(number) if self.log else number
-        if self.digits is None:
-            return value
-        return min(max(float(f"{value:.{self.digits - 1}e}"), self.low), self.high)
+        return self.nearest(math.exp(number) if self.log else number)
 
     def _contains(self, value: Any) -> bool:
         return _is_number(value) and bool(self.low <= value <= self.high)

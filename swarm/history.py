@@ -10,14 +10,15 @@ import pandas as pd
 from swarm.archive import Source
 from swarm.store import Event
 
-_TRIAL = ("trial", "generation", "member", "fold", "source", "status", "fitness")
+_TRIAL = ("trial", "generation", "member", "fold", "budget", "parent", "source", "status", "fitness")
 _COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error")
 
 
 def trials(events: Iterable[Event]) -> pd.DataFrame:
     """One row per trial, in the order in which they were asked.
 
-    Columns: ``trial``, ``generation``, ``member``, ``fold``, ``source`` (``trained`` if any of its evaluations was
+    Columns: ``trial``, ``generation``, ``member``, ``fold``, ``budget``, ``parent`` (the trial that it continues),
+    ``source`` (``trained`` if any of its evaluations was
     trained for it, else ``in_flight`` or ``archive``), ``status`` (``running`` while there is no answer),
     ``fitness`` (the mean over its evaluations), ``seconds`` (training time spent for it, 0 if it was answered without
     training), ``start`` and ``end`` (seconds since the epoch), ``slot``, ``error``, and one column per hyper-parameter.
@@ -54,6 +55,8 @@ def _row(entry: dict[str, Any], results: dict[str, dict[str, Any]]) -> dict[str,
         "generation": entry["generation"],
         "member": entry["member"],
         "fold": entry["fold"],
+        "budget": entry["budget"],
+        "parent": entry["parent"],
         "source": next(s.value for s in (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE) if s in sources),
         "status": "ok" if succeeded else "failed" if complete else "running",
         "fitness": sum(fitness) / len(fitness) if succeeded else None,

@@ -26,9 +26,10 @@ from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer
 from swarm.optimizers import OPTIMIZERS
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
+from swarm.optimizers.replay import Replay
 from swarm.problem import Problem
 from swarm.space import Space
-from swarm.trial import Evaluation, Isolation, Purpose, Trial
+from swarm.trial import Evaluation, Isolation, Params, Purpose, Trial
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -80,20 +81,41 @@ def _optimizer(value: Any) -> Any:
         raise InvalidOptimizer(f"an optimizer is a name or {{name: PSO, particles: 6, …}}, not {value!r}")
     options = dict(options)
     name = options.pop("name")
-    if name not in OPTIMIZERS:
+    methods = OPTIMIZERS | {"Replay": Replay}  # which is no search, so the tests of the methods do not iterate it
+    if name not in methods:
         raise InvalidOptimizer(
             f"there is no optimizer {name!r}{_guess(name, OPTIMIZERS)}; there are {', '.join(OPTIMIZERS)}"
         )
-    known = [option.name for option in dataclasses.fields(OPTIMIZERS[name])]
+    known = [option.name for option in dataclasses.fields(methods[name])]
     for option in options:
         if option not in known:
             raise InvalidOptimizer(
                 f"optimizer {name} has no option {option!r}{_guess(option, known)}; it has {', '.join(known)}"
             )
+    for option, inner in options.items():
+        if isinstance(inner, dict) and "name" in inner:  # a method that composes over another
+            options[option] = _optimizer(inner)
     try:
-        return TypeAdapter(OPTIMIZERS[name]).validate_python(options)
+        return TypeAdapter(methods[name]).validate_python(options)
     except ValidationError as error:
         raise _own(error) or InvalidOptimizer(f"optimizer {name}: {_first(error)}") from None
+
+
+class Then(BaseModel):
+    """What follows when a search has ended: another search around what it found.
+
+    Attributes:
+        optimizer: The method that searches then, such as PBT.
+        search: Hyper-parameters that it searches; all others are fixed to what was found. What was found is the
+            default of these.
+        stop: When to stop it early.
+    """
+
+    model_config = _STRICT
+
+    optimizer: Annotated[Optimizer, BeforeValidator(_optimizer)]
+    search: list[str] = Field(min_length=1)
+    stop: Stop = Stop()
 
 
 class Job(BaseModel):
@@ -107,6 +129,9 @@ class Job(BaseModel):
         space: Hyper-parameters by name; left out, the problem's own.
         optimizer: The method that searches.
         direction: Whether a larger or a smaller fitness is better.
+        fitness: What the fitness is: a metric that the training returns (``seconds`` is its wall-clock time), or
+            weights of metrics, whose sum it is: ``{val_loss: 1, parameters: 1.0e-7}``. None is what the training
+            calls fitness.
         seed: Seed of the search. Trainings take theirs from their evaluation key.
         isolation: ``process`` trains in a fresh child process; ``thread`` is for functions of milliseconds.
         time_limit: Wall-clock limit of one training in seconds.
@@ -118,6 +143,7 @@ class Job(BaseModel):
             sees, or true for a folder beside the store. None is true if the problem can continue from one.
         test: Score the best on the unseen test set at the end; None does so if the problem can.
         stop: When to stop early.
+        then: A second search to run when this one has ended, around what it found.
         prune: When to end a single training early, by comparison with others; None trains all to their end. Leave
             it off for PSO: a particle that was judged too early misleads the swarm.
     """
@@ -130,6 +156,7 @@ class Job(BaseModel):
     space: Annotated[Space | None, BeforeValidator(_space)] = None
     optimizer: Annotated[Optimizer, BeforeValidator(_optimizer)]
     direction: Literal["maximize", "minimize"] = "maximize"
+    fitness: str | dict[str, float] | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     isolation: Isolation = "process"
     time_limit: float | None = Field(None, gt=0)
@@ -141,6 +168,7 @@ class Job(BaseModel):
     test: bool | None = None
     stop: Stop = Stop()
     prune: Prune | None = None
+    then: Then | None = None
 
     _code: Problem = PrivateAttr()
 
@@ -164,10 +192,30 @@ class Job(BaseModel):
             raise InvalidJob("a training in a thread cannot be stopped; prune needs isolation: process")
         object.__setattr__(self, "space", space)
         object.__setattr__(self, "checkpoints", code.resumable if self.checkpoints is None else self.checkpoints)
+        if self.optimizer.inherits:
+            self._check_heritable(code, space)
         object.__setattr__(self, "test", code.testable if self.test is None else self.test)
         self._code = code
         self.start()  # an optimizer that refuses the space does so now
+        if self.then is not None:
+            self.following(space.decode([0.5] * space.dimensions))  # and so does the one that follows
         return self
+
+    def _check_heritable(self, code: Problem, space: Space) -> None:
+        """Refuse a training that cannot be handed on from trial to trial."""
+        method = type(self.optimizer).__name__
+        if not self.checkpoints:
+            raise InvalidJob(
+                f"{method} hands trainings on through checkpoints, which problem {code.name} does not say it keeps: "
+                "call ctx.restore() and ctx.save() in it, and give checkpoints: true"
+            )
+        fixed = [name for name in space.names if code.changeable is not None and name not in code.changeable]
+        if fixed:
+            raise InvalidJob(
+                f"{method} changes hyper-parameters while a network trains, but {', '.join(fixed)} would change its "
+                f"shape, and the weights would not fit: fix what would in the space (another "
+                f"method may search them first); {', '.join(code.changeable or ())} can be searched"
+            )
 
     # --- what the search needs
 
@@ -196,13 +244,19 @@ class Job(BaseModel):
         Args:
             trial: What to train.
             purpose: ``fitness``, or ``test`` for the score on the unseen test set.
-            parents: Keys of the evaluations of the trial that this one continues, in the order of this list.
+            parents: Keys of the evaluations of the trial that this one continues, in the order of this list; those
+                of the trial itself to score what it has trained.
         """
+        handed_on = self.optimizer.inherits
         own = self.folds > 1 and self.fold_mode == "swarm"
         folds = [trial.fold or 0] if own or purpose == "test" else range(self.folds)
         repeats = 1 if purpose == "test" else self.repeats
         places = [(fold, repeat) for fold in folds for repeat in range(repeats)]
-        continued = parents if parents and self.checkpoints and purpose == "fitness" else [None] * len(places)
+        continued = list(parents) if parents and self.checkpoints else [None] * len(places)
+        merit = {self.fitness: 1.0} if isinstance(self.fitness, str) else self.fitness
+        salt = "" if self.archive else f"{self.name}/{trial.id}"
+        if handed_on and self.archive:
+            salt = self.name  # another job's answer would leave nothing to continue from
         return [
             Evaluation.of(
                 self._code.fingerprint,
@@ -212,12 +266,35 @@ class Job(BaseModel):
                 repeat=repeat,
                 purpose=purpose,
                 parent=parent,
-                salt="" if self.archive else f"{self.name}/{trial.id}",
+                salt=salt,
                 isolation=self.isolation,
                 time_limit=self.time_limit,
+                slice=handed_on,
+                merit=merit,
             )
-            for (fold, repeat), parent in zip(places, continued, strict=True)
+            for (fold, repeat), parent in zip(places, continued[: len(places)], strict=True)
         ]
+
+    def following(self, found: Params) -> Job:
+        """The search that follows when this one has found a configuration.
+
+        Raises:
+            InvalidOptimizer, InvalidJob: What follows does not fit.
+        """
+        assert self.then is not None and self.space is not None
+        unknown = [name for name in self.then.search if name not in self.space.names]
+        if unknown:
+            raise InvalidJob(
+                f"then.search: {unknown[0]} is not searched before; name some of {', '.join(self.space.names)}"
+            )
+        domains = {name: value for name, value in self.space.to_dict().items() if name in self.then.search}
+        space = Space.parse(
+            {name: {**domains[name], "default": value} if name in domains else value for name, value in found.items()}
+        )
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in ("then", "options")}
+        changed = {"name": f"{self.name}-then", "problem": self._code, "space": space, "checkpoints": None}
+        checkpoints = {"checkpoints": self.checkpoints} if isinstance(self.checkpoints, str) else {}
+        return Job(**{**fields, **changed, **checkpoints, "optimizer": self.then.optimizer, "stop": self.then.stop})
 
     # --- in and out
 
@@ -228,8 +305,11 @@ class Job(BaseModel):
             "name": self.name,
             "problem": self._code.to_dict(),
             "space": self.space.to_dict(),
-            "optimizer": {"name": type(self.optimizer).__name__, **dataclasses.asdict(self.optimizer)},
-            **self.model_dump(exclude={"name", "problem", "options", "space", "optimizer"}, mode="json"),
+            "optimizer": _plain(self.optimizer),
+            **self.model_dump(exclude={"name", "problem", "options", "space", "optimizer", "then"}, mode="json"),
+            "then": None
+            if self.then is None
+            else self.then.model_dump(mode="json", exclude={"optimizer"}) | {"optimizer": _plain(self.then.optimizer)},
         }
         return dict(json.loads(json.dumps(data)))  # as a store gives it back: tuples are lists
 
@@ -271,6 +351,13 @@ class Job(BaseModel):
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in _differ(self.to_dict(), other)]
+
+
+def _plain(optimizer: Optimizer) -> dict[str, Any]:
+    """An optimizer as :func:`_optimizer` reads it."""
+    options = {field.name: getattr(optimizer, field.name) for field in dataclasses.fields(optimizer)}
+    plain = {name: _plain(value) if isinstance(value, Optimizer) else value for name, value in options.items()}
+    return {"name": type(optimizer).__name__, **plain}
 
 
 def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any]]:

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from swarm.errors import Interrupted, JobConflict, JobNotFound
+from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound
 from swarm.job import Job
 from swarm.search import Best, Search
 from swarm.store import Store
@@ -33,11 +33,13 @@ class Run:
         search: Its search, replayed.
         store: Where its journal is.
         status: ``new``, ``running``, ``stopped`` or ``finished``.
+        before: The run that this one followed, if the job had a second search.
     """
 
     search: Search
     store: str
     status: str
+    before: Run | None = None
 
     @classmethod
     def load(cls, name: str, store: str = STORE) -> Run:
@@ -75,6 +77,13 @@ class Run:
     def end_reason(self) -> str | None:
         """Why it ended: ``done``, ``target reached``, …; None while it has not."""
         return self.search.end_reason
+
+    @property
+    def schedule(self) -> pd.DataFrame:
+        """Hyper-parameters per slice along the winner's parents; see :func:`swarm.schedule.schedule`."""
+        from swarm.schedule import schedule
+
+        return schedule(self)
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -127,7 +136,8 @@ def run(
         progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.
 
     Returns:
-        The finished run: ``best``, ``counts``, ``history``.
+        The finished run: ``best``, ``counts``, ``history``; of a job with a second search that one, with the first as
+        ``before``.
 
     Raises:
         JobConflict: The store has another job of this name, or another process is running it.
@@ -157,11 +167,15 @@ def _watched(job: Job, where: Where, store: str, progress: bool) -> Run:
 
     quiet_dask()
     if not progress:
-        return _in_own_loop(lambda: _run(job, where, store, lambda *_: None))
-    from swarm.terminal import Progress, console
+        found = _in_own_loop(lambda: _run(job, where, store, lambda *_: None))
+    else:
+        from swarm.terminal import Progress, console
 
-    with Progress(console()) as show:
-        return _in_own_loop(lambda: _run(job, where, store, show))
+        with Progress(console()) as show:
+            found = _in_own_loop(lambda: _run(job, where, store, show))
+    if job.then is None or found.best is None:
+        return found
+    return replace(_watched(job.following(found.best.params), where, store, progress), before=found)
 
 
 async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
@@ -185,12 +199,18 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
             pool = await stack.enter_async_context(pool_on(client, job, None, shared))
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
         opened = stack.enter_context(closing(Store(store)))
+        if not where.scheduler:
+            results, shared = _folders(job, opened)
+        if job.optimizer.inherits and shared is None:
+            raise InvalidJob(
+                f"job {job.name!r} hands trainings on, but there is no place for their checkpoints that all workers "
+                "see: give one, checkpoints: a folder or URL"
+            )
         enroll(job, opened)
         search = Search(job, opened)
         if not search.finished():
             if not where.scheduler:
                 client = await stack.enter_async_context(embedded(slots))
-                results, shared = _folders(job, opened)
                 pool = await stack.enter_async_context(pool_on(client, job, results, shared))
             link = dashboard_of(client)
             await search.run(pool, lambda changed: on_change(changed, link), forgetting(shared))
@@ -199,12 +219,11 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
 
 def _folders(job: Job, store: Store) -> tuple[str | None, str | None]:
     """Where this machine's workers commit results, and where they keep checkpoints; None where they do not."""
-    folder = store.folder if job.isolation == "process" else None
-    if isinstance(job.checkpoints, str):
-        checkpoints: str | None = job.checkpoints
-    else:
-        checkpoints = str(folder / "checkpoints") if folder is not None and job.checkpoints else None
-    return (None if folder is None else str(folder / "results")), checkpoints
+    folder = store.folder
+    results = None if folder is None or job.isolation == "thread" else str(folder / "results")
+    if isinstance(job.checkpoints, str) or folder is None or not job.checkpoints:
+        return results, job.checkpoints if isinstance(job.checkpoints, str) else None
+    return results, str(folder / "checkpoints")
 
 
 def enroll(job: Job, store: Store) -> None:

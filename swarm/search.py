@@ -176,7 +176,8 @@ class Search:
         self._pending: dict[int, _Pending] = {}
         self._lineage: dict[int, list[str]] = {}  # evaluation keys of the trials that others may continue
         self._lineage_kept = 0
-        self._forget: Callable[[list[str]], None] = lambda _: None
+        self._forgotten: list[str] = []  # keys of checkpoints to delete as soon as it runs
+        self._forget: Callable[[list[str]], None] = self._forgotten.extend
         self._queue: deque[Evaluation] = deque()
         assert job.space is not None  # the job took the problem's own if it was given none
         self._durations = Durations(job.space)
@@ -238,6 +239,8 @@ class Search:
             forget: Called with the keys of evaluations whose checkpoints nobody will continue from any more.
         """
         self._pool, self._began, self._forget = pool, pool.time(), forget
+        if self._forgotten:  # a run that was killed may not have come to delete them
+            forget(self._forgotten)
         pool.watch(self._on_report)
         self._store.set_status(self.job.name, "running")
         if self._seq == 0:
@@ -250,6 +253,7 @@ class Search:
                     await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
                 elif not self.finished():
                     self._take(await pool.next())
+            self._let_go()
             self._store.set_status(self.job.name, "finished")
         except BaseException:
             self._store.set_status(self.job.name, "stopped")
@@ -443,7 +447,10 @@ class Search:
                 self._last_trained = max(self._last_trained, trial.generation)
 
     def _evaluations(self, trial: Trial, purpose: Purpose) -> list[Evaluation]:
-        parents = None if trial.parent is None else self._lineage.get(trial.parent)
+        if purpose == "test":  # what was handed on to the winner cannot be trained again from the start
+            parents = self._lineage.get(trial.id) if self.optimizer.inherits else None
+        else:
+            parents = None if trial.parent is None else self._lineage.get(trial.parent)
         return self.job.evaluations(trial, purpose, parents)
 
     def _note_lineage(self, trial: Trial, keys: list[str]) -> None:
@@ -451,14 +458,23 @@ class Search:
         if trial.budget is None or not self.job.checkpoints:
             return
         self._lineage[trial.id] = keys
-        if len(self._lineage) <= 2 * self._lineage_kept + _LINEAGE_SLACK:
-            return
+        begun = self.optimizer.inherits and self.generations[trial.generation].asked == 1
+        if begun or len(self._lineage) > 2 * self._lineage_kept + _LINEAGE_SLACK:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Give up the checkpoints that nobody will continue from; at the end, all but those of the best."""
         best = [best.id for best, _ in self.optimizer.finalists()]
         parents = {pending.trial.parent for pending in self._pending.values()}
-        kept = {*self.optimizer.parents(), *parents, *self._pending, *best}
-        self._forget([key for number, keys in self._lineage.items() if number not in kept for key in keys])
-        self._lineage = {number: keys for number, keys in self._lineage.items() if number in kept}
-        self._lineage_kept = len(self._lineage)
+        coming = set() if self.finished() else self.optimizer.parents()
+        kept = {
+            number: keys
+            for number, keys in self._lineage.items()
+            if number in {*coming, *parents, *self._pending, *best}
+        }
+        used = {key for keys in kept.values() for key in keys}  # equal trials share a checkpoint
+        self._forget([key for keys in self._lineage.values() for key in keys if key not in used])
+        self._lineage, self._lineage_kept = kept, len(kept)
 
     def _answer(self, number: int, result: Result, when: float) -> None:
         self._pending[number].results[result.key] = result

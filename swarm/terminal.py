@@ -6,7 +6,7 @@ import io
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -17,6 +17,9 @@ from rich.text import Text
 
 from swarm.archive import Source
 from swarm.search import Search
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _REFRESH_SECONDS = 0.25
 
@@ -181,6 +184,16 @@ def generation_table(search: Search) -> Table:
             str(row.failed),
             f"{max(0.0, row.end - row.start):.1f}",
         )
+    return table
+
+
+def frame_table(frame: pd.DataFrame, title: str) -> Table:
+    """The rows of a data frame."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in frame.columns:
+        table.add_column(name, justify="right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:.5g}" if isinstance(value, float) else str(value) for value in row))
     return table
 
 

@@ -73,8 +73,8 @@ def canonical(params: Params) -> str:
 class Evaluation:
     """A trial on one fold and one repeat: the unit of work that one GPU slot runs.
 
-    Build it with :meth:`of`, which derives the key and the seed. ``isolation`` and ``time_limit`` say how it is
-    run, not what it is, and are no part of the key.
+    Build it with :meth:`of`, which derives the key and the seed. ``isolation``, ``time_limit`` and ``slice`` say how
+    it is run, not what it is, and are no part of the key.
 
     Attributes:
         key: Hex digest that names the work: archive key and Dask task key.
@@ -88,6 +88,9 @@ class Evaluation:
         parent: Key of the evaluation whose checkpoint the training starts from.
         isolation: ``process`` runs in a fresh child process of the worker, ``thread`` in the worker's own thread.
         time_limit: Wall-clock limit in seconds, or None.
+        slice: Whether it is a slice of a training that is handed on from trial to trial. It trains all of its budget,
+            and fails if the checkpoint of its parent is not there.
+        merit: Weights of the metrics whose sum is the fitness; None takes what the training calls its fitness.
     """
 
     key: str
@@ -101,6 +104,8 @@ class Evaluation:
     parent: str | None = None
     isolation: Isolation = "process"
     time_limit: float | None = None
+    slice: bool = False
+    merit: Mapping[str, float] | None = None
 
     @classmethod
     def of(
@@ -116,6 +121,8 @@ class Evaluation:
         salt: str = "",
         isolation: Isolation = "process",
         time_limit: float | None = None,
+        slice: bool = False,
+        merit: Mapping[str, float] | None = None,
     ) -> Evaluation:
         """The evaluation of ``params`` on the problem whose fingerprint is ``problem``.
 
@@ -123,6 +130,8 @@ class Evaluation:
         The seed comes from the key, so that an answer from the archive is what training again would give.
         """
         parts = [problem, canonical(params), budget, fold, repeat, purpose, parent, salt]
+        if merit is not None:
+            parts.append(canonical(merit))
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
         seed = int(key[:8], 16) & 0x7FFFFFFF
         return cls(
@@ -137,6 +146,8 @@ class Evaluation:
             parent=parent,
             isolation=isolation,
             time_limit=time_limit,
+            slice=slice,
+            merit=merit,
         )
 
 

@@ -191,12 +191,19 @@ class Progress:
         store: Where they are.
         key: Key of the evaluation.
         parent: Key of the evaluation to continue from, or None.
+        required: Whether it makes no sense without the parent's.
+        keep: Whether what it saves is kept.
     """
 
-    def __init__(self, store: CheckpointStore, key: str, parent: str | None) -> None:
+    def __init__(
+        self, store: CheckpointStore, key: str, parent: str | None, *, required: bool = False, keep: bool = True
+    ) -> None:
+        self.restored = False
         self._store = store
         self._key = key
         self._parent = parent
+        self._required = required
+        self._keep = keep
         self._bytes = 0
         self._seconds = 0.0
 
@@ -205,8 +212,10 @@ class Progress:
 
         Raises:
             CheckpointCorrupt: The parent's checkpoint is damaged. (A damaged save of its own is passed over.)
+            CheckpointMissing: The parent's checkpoint is not there, and required.
             OSError: The storage cannot be read.
         """
+        self.restored = True
         with self._timed():
             try:
                 return self._store.load(self._key, partial=True)
@@ -219,6 +228,8 @@ class Progress:
             try:
                 return self._store.load(self._parent)
             except CheckpointMissing as error:
+                if self._required:
+                    raise
                 logger.warning("training starts from scratch: %s", error)
                 return None
 
@@ -228,6 +239,8 @@ class Progress:
         Raises:
             ValueError, TypeError, OSError: As :meth:`CheckpointStore.save`.
         """
+        if not self._keep:
+            return
         with self._timed():
             self._bytes = self._store.save(self._key, arrays, meta, partial=True)
 

@@ -51,6 +51,8 @@ class Context:
         repeat: Number of the repetition.
         purpose: ``fitness`` or ``test``.
         parent: Key of the evaluation whose training it continues, or None.
+        slice: Whether another training may continue it with other hyper-parameters: it should train up to its budget
+            without early stopping, and save what it ends with.
     """
 
     params: Params = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Context:
     repeat: int = 0
     purpose: Purpose = "fitness"
     parent: str | None = None
+    slice: bool = False
     _send: Report = field(default=_ignore, repr=False, compare=False)
     _progress: Progress | None = field(default=None, repr=False, compare=False)
 
@@ -74,6 +77,7 @@ class Context:
             repeat=evaluation.repeat,
             purpose=evaluation.purpose,
             parent=evaluation.parent,
+            slice=evaluation.slice,
             _send=send,
             _progress=progress,
         )
@@ -94,10 +98,11 @@ class Context:
         """What to continue from; None is to start from scratch.
 
         It is what an interrupted attempt at this very evaluation saved last, else the checkpoint of the parent.
-        Ask once, before training. A parent's checkpoint that is no longer there is None, too.
+        Ask once, before training. A parent's checkpoint that is no longer there is None, too, unless this is a slice.
 
         Raises:
             CheckpointCorrupt: The parent's checkpoint is damaged; let it pass, and the evaluation fails with it.
+            CheckpointMissing: It is not there, and this is a slice; let it pass, too.
             OSError: The storage cannot be read.
         """
         return None if self._progress is None else self._progress.restore()

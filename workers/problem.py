@@ -9,6 +9,7 @@ plain function will do::
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -65,13 +66,19 @@ def prepare(problem: Problem) -> None:
         method()
 
 
-def score(returned: Any) -> tuple[float, dict[str, float]]:
+def score(returned: Any, merit: Mapping[str, float] | None = None) -> tuple[float, dict[str, float]]:
     """Fitness and other metrics out of what a problem returned.
+
+    Args:
+        returned: The fitness, or a mapping of metrics.
+        merit: Weights of the metrics whose sum is the fitness; None takes the metric ``fitness``.
 
     Raises:
         InvalidProblem: There is no finite fitness in it.
     """
     values = returned if isinstance(returned, Mapping) else {"fitness": returned}
+    if merit is not None:
+        values = {**values, "fitness": _weighted(numbers(values), merit)}
     if "fitness" not in values:
         names = ", ".join(map(str, values)) or "nothing"
         raise InvalidProblem(f'the training returned {names}, but no "fitness"')
@@ -80,6 +87,14 @@ def score(returned: Any) -> tuple[float, dict[str, float]]:
         shown = repr(values["fitness"])[:100]
         raise InvalidProblem(f"the training returned a fitness of {shown}, which is no finite number")
     return fitness, numbers({name: value for name, value in values.items() if name != "fitness"})
+
+
+def _weighted(values: Mapping[str, float], merit: Mapping[str, float]) -> float:
+    missing = [name for name in merit if name not in values]
+    if missing:
+        known = ", ".join(values) or "no finite number"
+        raise InvalidProblem(f"the fitness is made of {', '.join(missing)}, but the training returned {known}")
+    return math.fsum(weight * values[name] for name, weight in merit.items())
 
 
 def explain(error: BaseException) -> str:
@@ -118,8 +133,12 @@ def attempt(problem: Problem, evaluation: Evaluation, report: Report, checkpoint
     try:
         train = _entry(problem, evaluation)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation)
-        fitness, metrics = score(train(evaluation.params, Context.of(evaluation, report, progress)))
-        metrics |= {} if progress is None else progress.commit()
+        returned = train(evaluation.params, Context.of(evaluation, report, progress))
+        if isinstance(returned, Mapping):
+            returned = {"seconds": time.perf_counter() - clock, **returned}
+        merit = evaluation.merit if evaluation.purpose == "fitness" else None
+        fitness, metrics = score(returned, merit)
+        metrics |= _committed(progress, evaluation)
     except BaseException as caught:
         if isinstance(caught, SystemExit) and evaluation.isolation == "process":
             raise
@@ -146,7 +165,28 @@ def exceeded(seconds: float) -> str:
 
 
 def _progress(checkpoints: str, evaluation: Evaluation) -> Progress:
-    return Progress(CheckpointStore(checkpoints), evaluation.key, evaluation.parent)
+    return Progress(
+        CheckpointStore(checkpoints),
+        evaluation.key,
+        evaluation.parent,
+        required=evaluation.slice,
+        keep=evaluation.purpose == "fitness",
+    )
+
+
+def _committed(progress: Progress | None, evaluation: Evaluation) -> dict[str, float]:
+    """What keeping the checkpoint took.
+
+    Raises:
+        InvalidProblem: A slice was not handed on, or not taken over.
+    """
+    metrics = {} if progress is None else progress.commit()
+    if evaluation.slice and evaluation.purpose == "fitness":
+        if evaluation.parent is not None and (progress is None or not progress.restored):
+            raise InvalidProblem("the training did not take over its parent's: call ctx.restore() before it begins")
+        if "checkpoint_bytes" not in metrics:
+            raise InvalidProblem("the training left nothing to continue from: call ctx.save() before it returns")
+    return metrics
 
 
 def _entry(problem: Problem, evaluation: Evaluation) -> Callable[[Params, Context], Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from swarm.optimizers.async_pso import AsyncPSO
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.bohb import BOHB
+from swarm.optimizers.demes import Demes
+from swarm.optimizers.genetic import GA
 from swarm.optimizers.grid import Grid
 from swarm.optimizers.hyperband import Hyperband
+from swarm.optimizers.pbt import PBT
 from swarm.optimizers.pso import PSO
 from swarm.optimizers.random import Random
 from swarm.optimizers.staged import Staged
@@ -21,6 +24,23 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "TPE": TPE,
     "Hyperband": Hyperband,
     "BOHB": BOHB,
+    "GA": GA,
+    "PBT": PBT,
+    "Demes": Demes,
 }
 
-__all__ = ["BOHB", "OPTIMIZERS", "PSO", "TPE", "AsyncPSO", "Grid", "Hyperband", "Optimizer", "Random", "Staged"]
+__all__ = [
+    "BOHB",
+    "GA",
+    "OPTIMIZERS",
+    "PBT",
+    "PSO",
+    "TPE",
+    "AsyncPSO",
+    "Demes",
+    "Grid",
+    "Hyperband",
+    "Optimizer",
+    "Random",
+    "Staged",
+]

@@ -54,7 +54,9 @@ class Optimizer(ABC):
 
     _started = False
 
-    def start(self, space: Space, *, seed: int = 0, fold: int | None = None) -> Self:
+    def start(
+        self, space: Space, *, seed: int = 0, fold: int | None = None, first_id: int = 0, id_step: int = 1
+    ) -> Self:
         """A fresh copy of these options that searches ``space``.
 
         Args:
@@ -62,6 +64,8 @@ class Optimizer(ABC):
             seed: Root of all random numbers, 0 or more.
             fold: Cross-validation fold that the trials are for, and a root of the random numbers; None is
                 every fold.
+            first_id: Id of its first trial. Runs that search side by side share the numbers between them.
+            id_step: Difference between the ids of one trial and the next.
 
         Raises:
             InvalidOptimizer: The seed or fold is not 0 or more, or the options do not fit the space.
@@ -70,12 +74,12 @@ class Optimizer(ABC):
             if not isinstance(value, Integral) or value < 0:
                 raise InvalidOptimizer(f"{name} must be an integer of at least 0, not {value!r}")
         started = replace(self)
-        started._reset(space, int(seed), fold)
+        started._reset(space, int(seed), fold, (first_id, id_step))
         return started
 
-    def _reset(self, space: Space, seed: int, fold: int | None) -> None:
+    def _reset(self, space: Space, seed: int, fold: int | None, ids: tuple[int, int]) -> None:
         self._started = True
-        self._space, self._seed, self._fold = space, seed, fold
+        self._space, self._seed, self._fold, self._ids = space, seed, fold, ids
         self._asked = 0
         self._open: dict[int, Trial] = {}
         self._best: tuple[Trial, float] | None = None
@@ -139,6 +143,11 @@ class Optimizer(ABC):
         """
         return False
 
+    @property
+    def inherits(self) -> bool:
+        """Whether a trial with a parent makes no sense without the parent's checkpoint."""
+        return False
+
     def finalists(self) -> list[tuple[Trial, float]]:
         """The trials whose scores are the result, with their losses: the best, if any has succeeded."""
         return [] if self.best is None else [self.best]
@@ -172,13 +181,14 @@ class Optimizer(ABC):
         parent: int | None = None,
     ) -> Trial:
         """The trial with the next id."""
+        first, step = self._ids
         return Trial(
-            id=self._asked,
+            id=first + step * self._asked,
             params=params,
             generation=generation,
             member=member,
             fold=self._fold,
-            budget=budget,
+            budget=None if budget is None else float(budget),  # 1 and 1.0 would be two keys
             parent=parent,
         )
 

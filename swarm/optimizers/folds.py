@@ -7,7 +7,7 @@ another fold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
@@ -18,8 +18,8 @@ from swarm.trial import Trial
 class Folds(Optimizer):
     """As many independent runs of one optimizer as there are folds, asked in turn.
 
-    Trial number ``n`` of fold ``k`` has the id ``n · folds + k`` here, whatever the order in which the folds
-    are asked, and :attr:`Trial.fold` is ``k``.
+    Trial number ``n`` of fold ``k`` has the id ``n · folds + k``, whatever the order in which the folds are asked,
+    and :attr:`Trial.fold` is ``k``.
 
     Attributes:
         inner: Options of the optimizer that every fold runs.
@@ -47,13 +47,15 @@ class Folds(Optimizer):
         """Whether the inner optimizer's trials come in generations."""
         return self.inner.generational
 
+    @property
+    def inherits(self) -> bool:
+        """Whether the inner optimizer's trials need their parents' checkpoints."""
+        return self.inner.inherits
+
     def best_per_fold(self) -> list[tuple[Trial, float] | None]:
         """The best trial of each fold and its loss, by fold; None where none has succeeded."""
         self._check_started()
-        return [
-            None if run.best is None else (self._outward(run.best[0], fold), run.best[1])
-            for fold, run in enumerate(self._runs)
-        ]
+        return [run.best for run in self._runs]
 
     def finalists(self) -> list[tuple[Trial, float]]:
         """The best trial of each fold in which one has succeeded, and its loss."""
@@ -62,12 +64,15 @@ class Folds(Optimizer):
     def parents(self) -> set[int]:
         """Ids of the trials whose checkpoints a later trial of their fold may start from."""
         self._check_started()
-        return {self._id(trial, fold) for fold, run in enumerate(self._runs) for trial in run.parents()}
+        return {trial for run in self._runs for trial in run.parents()}
 
     def _begin(self) -> None:
         if self._fold is not None:
             raise InvalidOptimizer(f"Folds runs every fold itself: start it without fold={self._fold}")
-        self._runs = [self.inner.start(self._space, seed=self._seed, fold=fold) for fold in range(self.folds)]
+        k = self.folds
+        self._runs = [
+            self.inner.start(self._space, seed=self._seed, fold=fold, first_id=fold, id_step=k) for fold in range(k)
+        ]
         self._turn = 0  # fold that is asked next
 
     def _exhausted(self) -> bool:
@@ -77,17 +82,8 @@ class Folds(Optimizer):
         for _ in range(self.folds):
             fold, self._turn = self._turn, (self._turn + 1) % self.folds
             if (trial := self._runs[fold].ask()) is not None:
-                return self._outward(trial, fold)
+                return trial
         return None
 
     def _tell(self, trial: Trial, loss: float) -> None:
-        fold = trial.id % self.folds
-        parent = None if trial.parent is None else trial.parent // self.folds
-        self._runs[fold].tell(replace(trial, id=trial.id // self.folds, parent=parent), loss)
-
-    def _outward(self, trial: Trial, fold: int) -> Trial:
-        parent = None if trial.parent is None else self._id(trial.parent, fold)
-        return replace(trial, id=self._id(trial.id, fold), parent=parent)
-
-    def _id(self, local: int, fold: int) -> int:
-        return local * self.folds + fold
+        self._runs[trial.id % self.folds].tell(trial, loss)

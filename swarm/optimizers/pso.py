@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
+from swarm.optimizers.population import Individual, replace_worst
 from swarm.trial import Trial
 
 Array = NDArray[np.float64]
@@ -195,8 +196,27 @@ class PSO(Swarm):
         """True: a generation is asked after the one before is told."""
         return True
 
+    @property
+    def completed(self) -> int:
+        """Number of generations that have been told in full."""
+        return self._generation if self._started else 0
+
+    def members(self) -> list[Individual]:
+        """The last complete generation: every particle where it was then."""
+        self._check_started()
+        return list(self._members)
+
+    def immigrate(self, newcomer: Individual) -> None:
+        """Take in a position: the particle that is worst now moves there, before the swarm moves on."""
+        self._check_started()
+        i = replace_worst(self._members, newcomer)
+        self._x[i], self._loss[i] = self._space.encode(newcomer.trial.params), newcomer.loss
+        self._credit(i)
+
     def _begin(self) -> None:
         super()._begin()
+        self._flown: dict[int, Individual] = {}  # told of this generation, by particle
+        self._members: list[Individual] = []
         self._iteration: Array | None = None  # best position of the last generation that has one
         self._generation = self._next = self._told = 0  # the next particle to move; told of this generation
         self._settled = False
@@ -214,6 +234,7 @@ class PSO(Swarm):
 
     def _tell(self, trial: Trial, loss: float) -> None:
         self._loss[trial.member] = loss
+        self._flown[trial.member] = Individual(trial, loss, (trial.params,))
         self._told += 1
         if self.update == "in_place":
             self._credit(trial.member)
@@ -234,6 +255,7 @@ class PSO(Swarm):
             self._iteration = self._x[first].copy()
         if self.stop_velocity is not None and self._generation > 0 and self._swarm_loss < math.inf:
             self._settled = bool(np.linalg.norm(self._v, axis=1).max() < self.stop_velocity)
+        self._members, self._flown = [self._flown[i] for i in range(self.particles)], {}
         self._generation += 1
         self._next = self._told = 0
 

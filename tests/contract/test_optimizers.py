@@ -14,10 +14,14 @@ from swarm.optimizers import OPTIMIZERS
 from swarm.optimizers.base import rank
 from swarm.space import Choice, Integer, Real, Space
 
+GA = {"population": 5, "generations": 5, "mutation": 0.2}
+PBT = {"population": 4, "max_budget": 5, "mutation": 0.2}
 OPTIONS = {
     "AsyncPSO": {"particles": 4, "generations": 6},
     "BOHB": {"min_budget": 1, "max_budget": 9, "iterations": 5},
+    "GA": GA,
     "Grid": {"points": 3, "shuffle": True},
+    "PBT": PBT,
     "Hyperband": {"min_budget": 1, "max_budget": 9, "iterations": 5},
     "PSO": {"particles": 4, "generations": 6},
     "Random": {"trials": 30},
@@ -29,11 +33,27 @@ SPACES = {
     "finite": Space({"n": Integer(1, 12), "k": Integer(2, 6), "flag": Choice(False, True)}),
 }
 SLOTS = 5
+VARIANTS = {
+    **{name: (name, OPTIONS.get(name, {})) for name in OPTIMIZERS if name != "Demes"},
+    "GA, all options": ("GA", {**GA, "children": "overproduce", "elite": 2, "ploidy": 2, "recombination": "runlength"}),
+    "PBT, async": ("PBT", {**PBT, "update": "async"}),
+    "PBT, truncation": ("PBT", {**PBT, "scheme": "truncation"}),
+    "PBT, truncation, async": ("PBT", {**PBT, "scheme": "truncation", "update": "async"}),
+}
+DEMES = {
+    "GA": {"interval": 2},
+    "PBT": {"rate": 0.1, "torus": True, "rows": 3, "columns": 1},
+    "PSO": {"interval": 1, "rows": 1, "columns": 3},
+}
 
 
-@pytest.fixture(params=OPTIMIZERS)
+@pytest.fixture(params=[*VARIANTS, *(f"Demes of {name}" for name in DEMES)])
 def options(request):
-    return OPTIMIZERS[request.param](**OPTIONS.get(request.param, {}))
+    if request.param in VARIANTS:
+        name, options = VARIANTS[request.param]
+        return OPTIMIZERS[name](**options)
+    name = request.param.removeprefix("Demes of ")
+    return OPTIMIZERS["Demes"](of=OPTIMIZERS[name](**OPTIONS[name]), **DEMES[name])
 
 
 @pytest.fixture(params=SPACES)
@@ -89,7 +109,7 @@ def test_it_ends_and_tells_its_best_whatever_the_order_of_the_results(options, s
         calls = drive(optimizer, bowl(space), order=np.random.default_rng(seed))
         trials, results = asked(calls), told(calls)
         assert optimizer.done and optimizer.ask() is None
-        assert [trial.id for trial in trials] == list(range(len(trials)))
+        assert sorted(trial.id for trial in trials) == list(range(len(trials)))
         assert optimizer.planned is None or len(trials) <= optimizer.planned
         assert optimizer.best == min(results, key=lambda result: rank(*result))
         assert optimizer.finalists() == [optimizer.best]
@@ -107,7 +127,8 @@ def test_generations_do_not_depend_on_the_number_of_slots_or_the_order_of_the_re
     runs = []
     for slots, order in ((1, None), (3, None), (64, np.random.default_rng(1)), (64, np.random.default_rng(2))):
         optimizer = options.start(space, seed=5)
-        runs.append((asked(drive(optimizer, bowl(space), slots=slots, order=order)), optimizer.best))
+        trials = asked(drive(optimizer, bowl(space), slots=slots, order=order))
+        runs.append((sorted(trials, key=lambda trial: trial.id), optimizer.best))
     assert all(run == runs[0] for run in runs)
 
 

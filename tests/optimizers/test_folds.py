@@ -28,9 +28,11 @@ class Relay(Optimizer):
         return self._asked >= self.slices
 
     def _ask(self):
-        waiting = self._last is not None and self._last in self._open
-        parent, self._last = self._last, self._asked if not waiting else self._last
-        return None if waiting else self._trial({"n": 1, "r": 0.5}, budget=1.0, parent=parent)
+        if self._open:
+            return None
+        trial = self._trial({"n": 1, "r": 0.5}, budget=1.0, parent=self._last)
+        self._last = trial.id
+        return trial
 
     def parents(self):
         return set() if self._last is None else {self._last}

@@ -1,0 +1,92 @@
+"""The schedule that a population has found: the hyper-parameters of each slice along the winner's parents.
+
+Source: Recombination of Artificial Neural Networks, right panels of figures 9, 11 and 13.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from swarm.errors import InvalidJob
+from swarm.job import Job
+from swarm.optimizers.replay import Replay
+
+if TYPE_CHECKING:
+    from swarm.runner import Run
+
+
+def schedule(run: Run) -> pd.DataFrame:
+    """One row per slice of the winner's network, the first slice first.
+
+    Columns: ``trial``, ``generation``, ``member``, ``budget`` (trained up to), ``fitness``, and one column per
+    hyper-parameter. ``mean_…`` columns give the mean of every numeric one over the generation.
+
+    Raises:
+        InvalidJob: The run trained no slices, or none has succeeded.
+    """
+    if run.best is None or not run.job.optimizer.inherits:
+        raise InvalidJob(
+            f"run {run.job.name!r} has no schedule: only methods that hand trainings on, such as PBT, find one"
+            if run.best is not None
+            else f"run {run.job.name!r} has no best yet"
+        )
+    assert run.job.space is not None
+    history = run.history.set_index("trial", drop=False)
+    parents = {int(trial): parent for trial, parent in run.history[["trial", "parent"]].itertuples(index=False)}
+    line = [run.best.trial.id]
+    while pd.notna(parent := parents[line[-1]]):
+        line.append(int(parent))
+    names = list(run.job.space.names)
+    found = history.loc[line[::-1], ["trial", "generation", "member", "budget", "fitness", *names]]
+    means = history.groupby("generation")[names].mean(numeric_only=True).add_prefix("mean_")
+    return found.join(means, on="generation").reset_index(drop=True)
+
+
+def replay(run: Run, *, name: str, repeats: int = 1) -> Job:
+    """The job that trains one network by the schedule of a run, from the start.
+
+    Args:
+        run: A run of PBT, or another method that hands trainings on.
+        name: Name of the new job.
+        repeats: Trainings at different seeds; the fitness is their mean.
+
+    Raises:
+        InvalidJob: The run has no schedule.
+    """
+    assert run.job.space is not None
+    names = run.job.space.names
+    steps = [
+        {"budget": row["budget"], "params": {name: row[name] for name in names}}
+        for row in schedule(run)[["budget", *names]].to_dict("records")
+    ]
+    data = run.job.to_dict() | {"name": name, "repeats": repeats, "optimizer": Replay(steps=steps), "stop": {}}
+    return Job.from_dict(data, run.job.code.pickle)
+
+
+def plot(table: pd.DataFrame, file: Path, title: str) -> None:
+    """Draw a schedule as an HTML page: fitness and every numeric hyper-parameter over the budget.
+
+    The line is the winner's, the dashed one the mean of the population.
+    """
+    from bokeh.layouts import column
+    from bokeh.models import ColumnDataSource
+    from bokeh.plotting import figure, output_file, save
+
+    source, panels = ColumnDataSource(table), []
+    for name in ["fitness", *(name.removeprefix("mean_") for name in table.columns if name.startswith("mean_"))]:
+        wide = bool((table[name] > 0).all()) and table[name].max() > 10 * table[name].min()
+        panel = figure(
+            width=640, height=280, title=name, x_axis_label="budget", y_axis_type="log" if wide else "linear"
+        )
+        panel.line("budget", name, source=source, line_width=2, legend_label="winner")
+        panel.scatter("budget", name, source=source, size=6)
+        if name != "fitness":
+            panel.line(
+                "budget", f"mean_{name}", source=source, line_dash="dashed", color="gray", legend_label="mean of all"
+            )
+        panels.append(panel)
+    output_file(file, title=title, mode="inline")
+    save(column(*panels))
