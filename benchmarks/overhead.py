@@ -120,8 +120,10 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--numbers", type=int, nargs="*", default=[1000, 10_000, 30_000])
+    parser.add_argument("--only", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--contend", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    contenders = [name for name in CONTENDERS if name in {*options.only, "as_completed"}]  # the measure of all
     if options.contend:
         name, address, number, slots = options.contend
         print(json.dumps(contend(name, address, int(number), int(slots))))
@@ -137,9 +139,9 @@ def main() -> None:
         for number in numbers:
             # The long run is for growth; one look at each contender is enough there.
             times = repetitions if number <= 10_000 else 1
-            runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+            runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
             for _ in range(times):
-                for name in CONTENDERS:  # in turn, so that noise of the machine meets all
+                for name in contenders:  # in turn, so that noise of the machine meets all
                     runs[name].append(measure(name, address, number, options.slots))
             for name, found in runs.items():
                 middle = {key: statistics.median(run[key] for run in found) for key in found[0]}

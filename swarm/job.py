@@ -124,11 +124,13 @@ class Job(BaseModel):
     Attributes:
         name: Name of the run in the store; the same name with the same job resumes.
         problem: A function ``train(params, ctx) -> float | dict``, a problem object, the name of a built-in problem
-            (``lenet4``), or where to find one (``package.module:name``, ``train.py:train``).
+            (``lenet4``), or where to find one (``package.module:name``, ``train.py:train``). Or give ``command``: a
+            program that trains and prints ``FoM: 0.97`` (:class:`workers.command.CommandProblem`, whose other arguments
+            are ``options``).
         options: Arguments that make a problem of what ``problem`` names (built-in problems have some).
         space: Hyper-parameters by name; left out, the problem's own.
         optimizer: The method that searches.
-        direction: Whether a larger or a smaller fitness is better.
+        direction: Whether a larger or a smaller fitness is better; None is what the problem says, or ``maximize``.
         fitness: What the fitness is: a metric that the training returns (``seconds`` is its wall-clock time), or
             weights of metrics, whose sum it is: ``{val_loss: 1, parameters: 1.0e-7}``. None is what the training
             calls fitness.
@@ -155,7 +157,7 @@ class Job(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     space: Annotated[Space | None, BeforeValidator(_space)] = None
     optimizer: Annotated[Optimizer, BeforeValidator(_optimizer)]
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Literal["maximize", "minimize"] | None = None
     fitness: str | dict[str, float] | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     isolation: Isolation = "process"
@@ -174,7 +176,7 @@ class Job(BaseModel):
 
     def __init__(self, **data: Any) -> None:
         try:
-            super().__init__(**data)
+            super().__init__(**_with_program(data))
         except ValidationError as error:
             raise _own(error) or InvalidJob(_first(error, Job)) from None
 
@@ -190,6 +192,7 @@ class Job(BaseModel):
             raise InvalidJob("a training in a thread cannot be stopped; a time_limit needs isolation: process")
         if self.isolation == "thread" and self.prune is not None:
             raise InvalidJob("a training in a thread cannot be stopped; prune needs isolation: process")
+        object.__setattr__(self, "direction", self._direction(code))
         object.__setattr__(self, "space", space)
         object.__setattr__(self, "checkpoints", code.resumable if self.checkpoints is None else self.checkpoints)
         if self.optimizer.inherits:
@@ -200,6 +203,17 @@ class Job(BaseModel):
         if self.then is not None:
             self.following(space.decode([0.5] * space.dimensions))  # and so does the one that follows
         return self
+
+    def _direction(self, code: Problem) -> str:
+        """Which way is better, by the job or by the problem."""
+        if self.fitness is not None and self.direction is None:
+            raise InvalidJob("a fitness of its own needs a direction: say direction: minimize, or maximize")
+        if self.fitness is None and None not in (self.direction, code.direction) and self.direction != code.direction:
+            raise InvalidJob(
+                f"problem {code.name} says that its fitness is to {code.direction}, the job that it is to "
+                f"{self.direction}: leave direction out"
+            )
+        return self.direction or code.direction or "maximize"
 
     def _check_heritable(self, code: Problem, space: Space) -> None:
         """Refuse a training that cannot be handed on from trial to trial."""
@@ -341,7 +355,9 @@ class Job(BaseModel):
             raise InvalidJob(f"{path} holds no job: expected lines like 'name: digits', 'problem: lenet4'")
         data |= {name: value for name, value in changes.items() if value is not None}
         options = data.get("options")
-        if isinstance(data.get("problem"), str) and (options is None or isinstance(options, dict)):
+        if isinstance(data.get("command"), str):
+            data["options"] = {"cwd": str(path.parent.absolute()), **(options or {})}
+        elif isinstance(data.get("problem"), str) and (options is None or isinstance(options, dict)):
             data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
         try:
             return cls(**data)
@@ -351,6 +367,21 @@ class Job(BaseModel):
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in _differ(self.to_dict(), other)]
+
+
+def _with_program(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job, where ``command`` stands for the problem that runs it."""
+    if "command" not in data:
+        return data
+    data = dict(data)
+    command, options = data.pop("command"), data.pop("options", None) or {}
+    if data.get("problem") is not None:
+        raise InvalidJob("there are both problem and command: give one of them")
+    if not isinstance(command, str):
+        raise InvalidJob(f"command is the program with its arguments, as one text, not {command!r}")
+    if data.get("space") is not None:
+        options = {"space": Space.parse(data["space"]).to_dict(), **options}
+    return {**data, "problem": Problem.find("command", {"command": command, **options})}
 
 
 def _plain(optimizer: Optimizer) -> dict[str, Any]:

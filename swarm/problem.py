@@ -22,7 +22,7 @@ from swarm.errors import InvalidProblem
 
 _BUILT_IN = "workers.models"  # its PROBLEMS maps names to "module:function"
 # Attributes of a problem that do not change what a training gives.
-_NOT_IDENTITY = frozenset({"space", "name", "preload", "changeable"})
+_NOT_IDENTITY = frozenset({"space", "name", "preload", "changeable", "direction"})
 _LIBRARIES = tuple(
     str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
@@ -44,6 +44,7 @@ class Problem:
         testable: Whether it can score a configuration on an unseen test set.
         resumable: Whether a training can continue from another one's checkpoint.
         space: The search space that it suggests, as plain data.
+        direction: ``maximize`` or ``minimize`` if it says which way its fitness is better, or None.
         changeable: Names of the hyper-parameters that may change when a training is continued; None if it does not
             say.
     """
@@ -55,6 +56,7 @@ class Problem:
     resumable: bool = False
     space: Mapping[str, Any] | None = None
     changeable: tuple[str, ...] | None = None
+    direction: str | None = None
 
     @classmethod
     def of(cls, problem: Any, options: Mapping[str, Any] | None = None) -> Problem:
@@ -83,6 +85,7 @@ class Problem:
             resumable=bool(getattr(problem, "resumable", False)),
             space=getattr(problem, "space", None),
             changeable=getattr(problem, "changeable", None),
+            direction=getattr(problem, "direction", None),
         )
 
     @classmethod

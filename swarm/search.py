@@ -169,6 +169,7 @@ class Search:
         self.asked = self.told = 0
         self.generation = 0  # the latest that was asked for
         self.trained_seconds = 0.0
+        self.checkpoint_seconds = self.checkpoint_bytes = 0.0  # spent on keeping checkpoints, and written
         self.end_reason: str | None = None
         self._store = store
         self._pool: Pool = _NoPool()
@@ -176,8 +177,10 @@ class Search:
         self._pending: dict[int, _Pending] = {}
         self._lineage: dict[int, list[str]] = {}  # evaluation keys of the trials that others may continue
         self._lineage_kept = 0
-        self._forgotten: list[str] = []  # keys of checkpoints to delete as soon as it runs
-        self._forget: Callable[[list[str]], None] = self._forgotten.extend
+        self._unwritten: list[Event] = []  # applied, and to be journalled before anything is done about it
+        self._final: list[tuple[Evaluation, Result]] = []  # to be archived with them
+        self._forgotten: list[str] = []  # keys of checkpoints to delete once that is written
+        self._forget: Callable[[list[str]], None] = lambda _: None
         self._queue: deque[Evaluation] = deque()
         assert job.space is not None  # the job took the problem's own if it was given none
         self._durations = Durations(job.space)
@@ -239,12 +242,10 @@ class Search:
             forget: Called with the keys of evaluations whose checkpoints nobody will continue from any more.
         """
         self._pool, self._began, self._forget = pool, pool.time(), forget
-        if self._forgotten:  # a run that was killed may not have come to delete them
-            forget(self._forgotten)
         pool.watch(self._on_report)
         self._store.set_status(self.job.name, "running")
         if self._seq == 0:
-            self._commit([self._event("job", {"version": __version__, "job": self.job.to_dict()})])
+            self._unwritten.append(self._event("job", {"version": __version__, "job": self.job.to_dict()}))
         try:
             while not self.finished():
                 waiting = self._fill()
@@ -254,6 +255,7 @@ class Search:
                 elif not self.finished():
                     self._take(await pool.next())
             self._let_go()
+            self._write()
             self._store.set_status(self.job.name, "finished")
         except BaseException:
             self._store.set_status(self.job.name, "stopped")
@@ -265,44 +267,42 @@ class Search:
         A method with generations is asked for all of one at once, since its order is ours to choose; any other is
         asked late, when it knows most.
         """
-        events: list[Event] = []
-        free = self._pool.free()
+        asked, free = 0, self._pool.free()
         while (self.optimizer.generational and free) or len(self._queue) < free:
             event = self._next_event()
             if event is None:
                 break
             self._apply(event)
-            events.append(event)
-            if len(events) >= _EVENTS_PER_COMMIT:
+            self._unwritten.append(event)
+            asked += 1
+            if asked >= _EVENTS_PER_COMMIT:
                 break
-        self._commit(events)
-        if events and self._durations.learned:
+        self._write()
+        if asked and len(self._queue) > 1 and self._durations.learned:
             self._queue = deque(sorted(self._queue, key=self._expected_seconds, reverse=True))
         batch = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
         if batch:
             self._flying.update((evaluation.key, evaluation) for evaluation in batch)
             self._pool.submit(batch)
-        return len(events) < _EVENTS_PER_COMMIT
+        return asked < _EVENTS_PER_COMMIT
 
     def _expected_seconds(self, evaluation: Evaluation) -> float:
         return self._durations.expected(evaluation.params, evaluation.budget)
 
     def _take(self, results: Iterable[Result]) -> None:
-        """Journal what ended, then tell it; run again what is not to blame for its end."""
-        events, final = [], []
+        """Tell what ended; run again what is not to blame for its end. Written with what is asked for next."""
         for result in results:
             evaluation = self._flying.pop(result.key)
             verdict = self._verdict(evaluation, result)
             if verdict is None:
                 self._queue.appendleft(evaluation)
                 data = {"key": result.key, "status": result.status.value, "error": result.error}
-                events.append(self._event("again", data))
+                event = self._event("again", data)
             else:
                 if verdict.status is not Status.PRUNED:  # that says more about the others than about this one
-                    final.append((evaluation, verdict))
-                events.append(self._event("result", replace(verdict, curve=()).to_dict()))
-        self._commit(events, final)
-        for event in events:
+                    self._final.append((evaluation, verdict))
+                event = self._event("result", replace(verdict, curve=()).to_dict())
+            self._unwritten.append(event)
             self._apply(event)
 
     def _verdict(self, evaluation: Evaluation, result: Result) -> Result | None:
@@ -403,6 +403,8 @@ class Search:
             result = Result.from_dict(data)
             self.archive.remember(result)
             self.trained_seconds += result.seconds
+            self.checkpoint_seconds += result.metrics.get("checkpoint_seconds", 0.0)
+            self.checkpoint_bytes += result.metrics.get("checkpoint_bytes", 0.0)
             if result.status is Status.PRUNED:
                 self.counts["pruned"] += 1
             if self._rule is not None:
@@ -473,7 +475,7 @@ class Search:
             if number in {*coming, *parents, *self._pending, *best}
         }
         used = {key for keys in kept.values() for key in keys}  # equal trials share a checkpoint
-        self._forget([key for keys in self._lineage.values() for key in keys if key not in used])
+        self._forgotten += [key for keys in self._lineage.values() for key in keys if key not in used]
         self._lineage, self._lineage_kept = kept, len(kept)
 
     def _answer(self, number: int, result: Result, when: float) -> None:
@@ -542,10 +544,15 @@ class Search:
     def _event(self, kind: str, data: dict[str, Any]) -> Event:
         return Event(kind, data, self._pool.time())
 
-    def _commit(self, events: list[Event], results: Iterable[tuple[Evaluation, Result]] = ()) -> None:
-        if events:
-            self._store.append(self.job.name, self._seq, events, results)
-            self._seq += len(events)
+    def _write(self) -> None:
+        """Commit what has happened to the journal and the archive, in one transaction."""
+        if self._unwritten:
+            self._store.append(self.job.name, self._seq, self._unwritten, self._final)
+            self._seq += len(self._unwritten)
+            self._unwritten, self._final = [], []
+        if self._forgotten:
+            self._forget(self._forgotten)
+            self._forgotten = []
 
 
 def _merged(results: list[Result]) -> Result:

@@ -151,6 +151,9 @@ def summary(search: Search, status: str) -> RenderableType:
         f"({counts[Source.ARCHIVE]} from the archive, {counts[Source.IN_FLIGHT]} joined in flight), "
         f"{counts['failed']} trials failed; {duration(search.trained_seconds)} of training"
     )
+    if search.checkpoint_bytes:
+        share = search.checkpoint_seconds / max(search.trained_seconds, 1e-9)
+        parts.append(f"{search.checkpoint_bytes / 1e6:.1f} MB of checkpoints, {share:.1%} of the training time")
     for error, times in search.errors.most_common(3):
         parts.append(Text(f"failed {times} times: {error}", style="red"))
     parts.append(f"{status}" + (f": {search.end_reason}" if search.end_reason else ""))

@@ -18,6 +18,7 @@ RECORDS = {"swarm.durations", "swarm.pruning", "swarm.job", "swarm.archive", "sw
 BOTH_SIDES = {"swarm.cli", "swarm.cluster"}
 FORBIDDEN_IN_METHODS = {"os", "time", "threading", "logging", "random", "dask", "distributed", "asyncio", "pathlib"}
 KERAS = {"tensorflow", "keras"}
+KERAS_USERS = {"workers.keras", "workers.models", "workers.data", "workers.evaluate", "workers.time_to_accuracy"}
 
 
 def modules(package: str) -> list[str]:
@@ -92,7 +93,7 @@ def test_only_the_composition_roots_name_both_sides(module: str) -> None:
 @pytest.mark.parametrize("module", modules("workers") + modules("swarm"))
 def test_tensorflow_is_imported_only_inside_calls_of_the_modules_that_train(module: str) -> None:
     found = [(name, top) for name, top in imports(module) if name.split(".")[0] in KERAS]
-    assert not found or inside(module, {"workers.keras", "workers.models", "workers.data", "workers.evaluate"})
+    assert not found or inside(module, KERAS_USERS)
     assert not [name for name, top in found if top]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarm import PSO, Integer, Job, Random, Real
+from swarm import GA, PSO, Demes, Integer, Job, Random, Real
 from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer, InvalidProblem, InvalidSpace
 from swarm.trial import Trial
 
@@ -135,3 +135,60 @@ def test_bad_job_files_are_refused_with_the_files_name(text: str, says: str, tmp
 def test_a_job_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidJob, match="cannot read the job file"):
         Job.from_file(tmp_path / "none.yaml")
+
+
+# --- what the fitness is, programs, methods within methods
+
+
+def test_a_method_may_be_composed_over_another_and_is_read_back() -> None:
+    data = {"name": "Demes", "of": {"name": "GA", "population": 4}, "rows": 1, "columns": 3}
+    job = Job(name="demes", problem=train, space={"x": Integer(1, 9)}, optimizer=data)
+    assert job.optimizer == Demes(of=GA(population=4), rows=1, columns=3)
+    assert Job.from_dict(job.to_dict(), job.code.pickle).optimizer == job.optimizer
+    assert job.differences(job.to_dict()) == []
+    with pytest.raises(InvalidOptimizer, match="optimizer GA has no option 'size'"):
+        Job(
+            name="demes", problem=train, space={"x": Integer(1, 9)}, optimizer={**data, "of": {"name": "GA", "size": 4}}
+        )
+
+
+def test_another_fitness_is_another_evaluation() -> None:
+    def keys(**changes: Any) -> list[str]:
+        job = Job(name="j", problem=train, space={"x": Integer(1, 9)}, optimizer=Random(trials=1), **changes)
+        return [evaluation.key for evaluation in job.evaluations(Trial(id=0, params={"x": 3}))]
+
+    plain, metric, weighted = (
+        keys(),
+        keys(fitness="loss", direction="minimize"),
+        keys(fitness={"loss": 1.0}, direction="minimize"),
+    )
+    assert plain != metric == weighted
+    with pytest.raises(InvalidJob, match="needs a direction"):
+        keys(fitness="loss")
+
+
+def test_a_problem_may_say_which_way_is_better() -> None:
+    class Loss:
+        direction = "minimize"
+
+        def __call__(self, params: Any, ctx: Any) -> float:
+            return float(params["x"])
+
+    fields = {"name": "j", "problem": Loss(), "space": {"x": Integer(1, 9)}, "optimizer": Random(trials=1)}
+    assert Job(**fields).direction == "minimize" and Job(**fields).sign == 1
+    with pytest.raises(InvalidJob, match="to minimize, the job that it is to maximize: leave direction out"):
+        Job(**fields, direction="maximize")
+
+
+def test_a_command_is_a_problem(tmp_path: Path) -> None:
+    job = Job(name="j", command="echo FoM: {x}", space={"x": Integer(1, 9)}, optimizer=Random(trials=1))
+    assert job.code.name == "command" and not job.code.resumable
+    fields = {"name": "j", "space": {"x": Integer(1, 9)}, "optimizer": Random(trials=1)}
+    with pytest.raises(InvalidProblem, match="y"):
+        Job(**fields, command="echo FoM: {y}")
+    with pytest.raises(InvalidJob, match="both problem and command"):
+        Job(**fields, command="echo", problem=train)
+    (tmp_path / "job.yaml").write_text(
+        "name: j\ncommand: echo FoM {x}\nspace: {x: {integer: [1, 9]}}\noptimizer: {name: Random, trials: 1}\n"
+    )
+    assert Job.from_file(tmp_path / "job.yaml").code.name == "command"

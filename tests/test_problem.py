@@ -109,7 +109,7 @@ def test_options_of_a_built_in_problem_change_its_fingerprint_and_its_space_does
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("lenet", "no built-in problem 'lenet'.*lenet4"),
+        ("lenet9", "no built-in problem 'lenet9'.*lenet4"),
         ("nowhere:train", "cannot be imported: ModuleNotFoundError"),
         ("nowhere.py:train", "cannot be imported: FileNotFoundError"),
         ("json:nothing", "cannot be imported: AttributeError"),

@@ -82,7 +82,7 @@ class Context:
             _progress=progress,
         )
 
-    def report(self, **metrics: float) -> None:
+    def report(self, /, **metrics: float) -> None:
         """Adds a point to the learning curve, e.g. ``ctx.report(epoch=3, val_accuracy=0.97)``.
 
         What is not a finite number is left out. Cheap enough to be called once per epoch, not once per batch.

@@ -134,9 +134,9 @@ def attempt(problem: Problem, evaluation: Evaluation, report: Report, checkpoint
         train = _entry(problem, evaluation)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation)
         returned = train(evaluation.params, Context.of(evaluation, report, progress))
-        if isinstance(returned, Mapping):
-            returned = {"seconds": time.perf_counter() - clock, **returned}
         merit = evaluation.merit if evaluation.purpose == "fitness" else None
+        if merit is not None and isinstance(returned, Mapping):
+            returned = {"seconds": time.perf_counter() - clock, **returned}
         fitness, metrics = score(returned, merit)
         metrics |= _committed(progress, evaluation)
     except BaseException as caught:

@@ -58,3 +58,12 @@ def test_a_long_reason_is_cut():
 
 def test_an_infeasible_configuration_is_explained_without_a_traceback():
     assert explain(Infeasible("the pool is too large")) == "Infeasible: the pool is too large"
+
+
+def test_the_fitness_may_be_another_metric_or_a_weighted_sum():
+    returned = {"fitness": 0.9, "loss": 0.25, "parameters": 1000}
+    assert score(returned, {"loss": 1.0})[0] == 0.25
+    fitness, metrics = score(returned, {"loss": 1.0, "parameters": 1e-3})
+    assert fitness == 1.25 and metrics["parameters"] == 1000
+    with pytest.raises(InvalidProblem, match="the fitness is made of speed, but the training returned fitness, loss"):
+        score(returned, {"speed": 1.0})
