@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from swarm.pool import DaskPool
 
+_SEND_INTERVAL = 0.0002  # seconds
 _CONNECT_SECONDS = 10
 _DASHBOARD_PORT = 8787
 _SETTINGS = {
@@ -80,6 +81,8 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
             workers=workers, scheduler={"cls": Scheduler, "options": options}, asynchronous=True, name="swarm"
         )
         async with cluster, Client(cluster, asynchronous=True) as client:
+            # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
+            cluster.scheduler.client_comms[client.id].interval = _SEND_INTERVAL
             yield client
 
 

@@ -21,6 +21,7 @@ from swarm.trial import Evaluation, Result, Status
 
 RESOURCE = "GPU"
 _SEND_INTERVAL = 0.001
+_RELEASE_SECONDS = 0.02
 _log = logging.getLogger("swarm.pool")
 
 
@@ -130,12 +131,20 @@ class DaskPool:
             self._announced.pop(key) if key in self._announced else await self._fetch(key, futures[key]) for key in keys
         ]
         for key, future in futures.items():
-            future.release()  # gives the worker's memory back, and forgets an error that would answer the next submit
+            self._release(future)
             del self._futures[key]
             self._places.pop(key, None)
         # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
         await asyncio.sleep(0)
         return results
+
+    def _release(self, future: Future) -> None:
+        """Give the worker's memory back, and forget an error, which would answer the next submit of that key."""
+        if future.status == "finished":
+            # Not yet: what is sent to a worker keeps the next message to it, a training, waiting for 5 ms.
+            asyncio.get_running_loop().call_later(_RELEASE_SECONDS, future.release)
+        else:
+            future.release()
 
     def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
         """Call ``on_report(key, metrics)`` with what trainings report on the way."""

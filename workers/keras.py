@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from workers.checkpoint import NamedArrays
 
 Build = Callable[[Params, tuple[int, ...], int], "keras.Model"]
+Loss = Callable[[Any, Any], Any]
 
+CHANGEABLE = ("learning_rate", "batch_size", "weight_decay", "dropout")
+SCORES = ("accuracy", "loss", "perplexity")
 EVALUATION_BATCH = 1000
 STEPS_PER_EXECUTION = 10  # at 1, whole epochs take twice as long now and then
 SAVE_SECONDS = 60.0  # an interrupted training loses no more than this, and an epoch
@@ -34,15 +37,17 @@ SAVE_SECONDS = 60.0  # an interrupted training loses no more than this, and an e
 
 @dataclass(frozen=True, kw_only=True)
 class KerasProblem:
-    """Finds the hyper-parameters of an image classifier: Adam, cross-entropy, fitness = accuracy (or loss) on V.
+    """Finds the hyper-parameters of a classifier: Adam, cross-entropy, fitness = accuracy (or loss) on V.
 
     The protocol is that of parallel PSO for deep networks: of the training images, fold ``ctx.fold`` is the
     validation part V and the rest the training part T; the test images are left to :meth:`test`.
 
-    Where checkpoints are kept, it saves the network that it scored together with the state of Adam, and goes on
-    from its parent's up to the budget, which counts the parent's epochs. It then also takes the parent's seed:
+    Where checkpoints are kept, it saves the network that it scored together with the optimizer's state, and goes
+    on from its parent's up to the budget, which counts the parent's epochs. It then also takes the parent's seed:
     if the hyper-parameters are the same, the outcome is that of one training without interruption. If they
-    are not, the network must still have the same shape.
+    are not, the network must still have the same shape. It is built and traced anew with its own
+    hyper-parameters, and only weights and the optimizer's state come from the parent, so a rate that is a plain
+    number in the network (of a dropout, say) takes effect like the learning rate.
 
     Attributes:
         build: Makes the uncompiled network from (params, image shape, number of classes).
@@ -50,12 +55,19 @@ class KerasProblem:
         data: Name of a data set of :mod:`workers.data`.
         epochs: Train so long at most, unless the evaluation has a budget.
         batch_size: Images per step, unless there is a hyper-parameter of that name.
-        learning_rate: Of Adam, unless there is a hyper-parameter of that name.
+        optimizer: Name of an optimizer of Keras, unless there is a hyper-parameter of that name.
+        learning_rate: Of the optimizer, unless there is a hyper-parameter of that name.
+        weight_decay: λ in w ← w - η λ w, beside each step of the optimizer at learning rate η (decoupled:
+            Loshchilov and Hutter, ICLR 2019), for all weights; unless there is a hyper-parameter of that name.
+        loss: What the training lowers: a name that Keras knows, or a function of (labels, outputs).
         patience: Stop after so many epochs without a better loss on V, and take the best weights; None trains
-            all epochs and takes the last.
+            all epochs and takes the last, as a slice always does.
         train: Use so many of the training images; None is all.
         splits: Number of folds.
-        score: What the fitness is on V: ``accuracy``, or ``loss`` (in a job with ``direction: minimize``).
+        score: What the fitness is on V: ``accuracy``, or in a job with ``direction: minimize`` the ``loss`` or the
+            ``perplexity``, e to the loss.
+        changeable: Hyper-parameters that may be others than the parent's. The rest shapes the network, or what the
+            optimizer's state means.
         space: The search space as plain data.
     """
 
@@ -64,19 +76,23 @@ class KerasProblem:
     data: str = "digits"
     epochs: int = 100
     batch_size: int = 128
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    loss: str | Loss = "sparse_categorical_crossentropy"
     patience: int | None = 5
     train: int | None = None
     splits: int = 10
-    score: Literal["accuracy", "loss"] = "accuracy"
+    score: Literal["accuracy", "loss", "perplexity"] = "accuracy"
+    changeable: tuple[str, ...] = CHANGEABLE
     space: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     preload: ClassVar[tuple[str, ...]] = ("tensorflow", "keras", "sklearn.model_selection")
     resumable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.score not in ("accuracy", "loss"):
-            raise InvalidProblem(f"score is accuracy or loss, not {self.score!r}")
+        if self.score not in SCORES:
+            raise InvalidProblem(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
 
     def prepare(self) -> None:
         """Loads the data, so that the trainings that are forked from this process share it."""
@@ -119,7 +135,7 @@ class KerasProblem:
         model = self._compiled(params, arrays)
         train, valid = fold_split(arrays.y_train, ctx.fold, self.splits)
         x_valid, y_valid = arrays.scaled(arrays.x_train[valid]), arrays.y_train[valid]
-        training = _Training(model, ctx, seed, self.patience, len(train))
+        training = _Training(model, ctx, seed, None if ctx.slice else self.patience, len(train))
         if checkpoint is not None:
             training.restore(checkpoint)
         training.fit(
@@ -131,20 +147,30 @@ class KerasProblem:
         )
         loss, accuracy = _evaluate(model, x_valid, y_valid)
         return model, {
-            "fitness": accuracy if self.score == "accuracy" else loss,
+            "fitness": self._fitness(loss, accuracy),
             "val_accuracy": accuracy,
             "val_loss": loss,
             "epochs": training.epoch,
             "parameters": model.count_params(),
         }
 
+    def _fitness(self, loss: float, accuracy: float) -> float:
+        if self.score == "accuracy":
+            return accuracy
+        return loss if self.score == "loss" else math.exp(loss)
+
     def _compiled(self, params: Params, arrays: Arrays) -> keras.Model:
         import keras
 
+        settings = {
+            "learning_rate": float(params.get("learning_rate", self.learning_rate)),
+            "weight_decay": float(params.get("weight_decay", self.weight_decay)) or None,
+        }
+        name = params.get("optimizer", self.optimizer)
         model = self.build(params, arrays.shape, arrays.classes)
         model.compile(
-            optimizer=keras.optimizers.Adam(float(params.get("learning_rate", self.learning_rate))),
-            loss="sparse_categorical_crossentropy",
+            optimizer=keras.optimizers.get({"class_name": name, "config": settings}),
+            loss=self.loss,
             metrics=["accuracy"],
             steps_per_execution=STEPS_PER_EXECUTION,
             jit_compile=False,  # halves the speed of convolutions on a CPU

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from swarm.errors import InvalidProblem
-from workers.data import fold_split, load
+from workers.data import REPORT_TASKS, fold_split, load
 
 needs_mnist = pytest.mark.skipif(
     not Path(os.environ.get("SWARM_DATA", ""), "mnist.npz").is_file(),
@@ -79,6 +79,66 @@ def test_the_folds_are_shuffled_and_always_the_same():
     _, valid = fold_split(y, 3)
     assert not np.array_equal(valid, np.arange(450, 600))
     assert np.array_equal(valid, fold_split(y.copy(), 3)[1])
+
+
+# --- made-up data
+
+SYNTHETIC = ["synthetic-jets", "synthetic-reports", "synthetic-translation"]
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_made_up_data_are_always_the_same(name):
+    first = load(name)
+    load.cache_clear()
+    again = load(name)
+    for part in ("x_train", "y_train", "x_test", "y_test"):
+        assert np.array_equal(getattr(first, part), getattr(again, part))
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "y", "test", "classes"),
+    [
+        ("synthetic-jets", (4000, 24, 24, 3), (4000,), 1000, 2),
+        ("synthetic-reports", (1000, 400), (1000, 3), 250, 13),
+        ("synthetic-translation", (1553, 2, 6), (1553, 6), 1268, 24),
+    ],
+)
+def test_made_up_data_have_the_shapes_of_what_they_stand_in_for(name, x, y, test, classes):
+    data = load(name)
+    assert (data.x_train.shape, data.y_train.shape, data.shape, data.classes) == (x, y, x[1:], classes)
+    assert data.x_test.shape == (test, *x[1:]) and data.y_test.shape == (test, *y[1:])
+    assert (data.x_train.dtype, data.y_train.dtype) == (np.uint8, np.int64)
+
+
+@pytest.mark.parametrize("name", SYNTHETIC[1:])
+def test_where_examples_have_several_labels_the_first_is_in_all_folds_alike(name):
+    subset = load(name, 500)
+    first = subset.y_train[:, 0]
+    parts = [fold_split(subset.y_train, fold)[1] for fold in range(10)]
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(500))
+    for valid in parts:
+        assert np.ptp(np.bincount(first[valid], minlength=24) - np.bincount(first, minlength=24) / 10) <= 2
+
+
+def test_a_made_up_report_has_one_class_of_each_task_of_p3b1():
+    assert (load("synthetic-reports").y_train.max(axis=0) + 1).tolist() == list(REPORT_TASKS) == [13, 2, 4]
+
+
+def test_the_kinds_of_made_up_collisions_differ_in_jets_and_not_in_energy():
+    jets = load("synthetic-jets")
+    energy = [jets.x_train[jets.y_train == kind].sum(axis=(1, 2, 3), dtype=float).mean() for kind in (0, 1)]
+    cells = [(jets.x_train[jets.y_train == kind] > 0).sum(axis=(1, 2, 3)).mean() for kind in (0, 1)]
+    assert energy[1] == pytest.approx(energy[0], rel=0.1)
+    assert cells[1] > 1.5 * cells[0]
+
+
+def test_a_made_up_translation_takes_each_words_counterpart_in_reverse_order():
+    sentences = load("synthetic-translation")
+    source, so_far, target = sentences.x_train[:, 0], sentences.x_train[:, 1], sentences.y_train
+    pairs = set(zip(source.ravel().tolist(), target[:, ::-1].ravel().tolist(), strict=True))
+    assert len(pairs) == len({word for word, _ in pairs}) == len({word for _, word in pairs}) == 23
+    assert (so_far[:, 0] == 0).all() and np.array_equal(so_far[:, 1:], target[:, :-1])
+    assert np.array_equal(sentences.scaled(sentences.x_train), sentences.x_train.astype(np.float32))
 
 
 @pytest.mark.parametrize("fold", [-1, 10])
