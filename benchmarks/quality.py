@@ -44,7 +44,7 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import bootstrap, rankdata, wilcoxon
 
-from swarm.optimizers import BOHB, OPTIMIZERS, PSO, TPE, AsyncPSO, Grid, Hyperband, Optimizer, Random, Staged
+from swarm.optimizers import BOHB, GA, OPTIMIZERS, PSO, TPE, AsyncPSO, Grid, Hyperband, Optimizer, Random, Staged
 from swarm.trial import Evaluation
 from swarm.virtual import VirtualPool
 
@@ -52,7 +52,18 @@ CONSTRICTED = {"inertia": 0.7298, "cognitive": 1.49618, "social": 1.49618}  # Cl
 TICKS = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120)  # evaluations at which the curves are written down
 HARD = ("rosenbrock 5-D", "rastrigin 5-D", "digits")  # for the parts on slots
 QUICK = ("rosenbrock 2-D", "rastrigin 5-D", "digits")
-SHOWN = ("PSO", "PSO w=0.73", "AsyncPSO", "TPE", "BOHB", "Hyperband", "Staged", "Random", "Grid")  # in the pictures
+SHOWN = (
+    "PSO",
+    "PSO w=0.73",
+    "AsyncPSO",
+    "GA",
+    "TPE",
+    "BOHB",
+    "Hyperband",
+    "Staged",
+    "Random",
+    "Grid",
+)  # in the pictures
 PACKAGES = ("optuna", "cmaes", "pyswarms", "deap", "matplotlib", "scipy")
 STYLE = {"backend": "agg", "figure.constrained_layout.use": True, "font.size": 12}
 console = Console(width=170)
@@ -66,6 +77,8 @@ Curves = dict[str, dict[str, Array]]  # by function and method: best so far (see
 def ours(function: Function, evaluations: int) -> dict[str, Optimizer]:
     """Every method of the registry, with options for so many evaluations, and variants of the swarms."""
     turns = {"particles": PARTICLES, "generations": math.ceil(evaluations / PARTICLES) - 1}
+    # Its mutations of a tenth are for populations of a hundred: a small one needs many of them.
+    children = {"population": 10, "generations": math.ceil(evaluations / 10) - 1, "mutation": 0.5, "elite": 1}
     full = function.budgets[-1]
     stages = [[b, round(evaluations / len(function.budgets) * full / b)] for b in function.budgets]
     budgets = {"min_budget": function.budgets[0], "max_budget": full, "iterations": evaluations}
@@ -76,6 +89,7 @@ def ours(function: Function, evaluations: int) -> dict[str, Optimizer]:
         "AsyncPSO w=0.73": AsyncPSO(**turns, **CONSTRICTED),
         "AsyncPSO koh": AsyncPSO.koh(**turns),
         "AsyncPSO venter": AsyncPSO.venter(**turns),
+        "GA": GA(**children, initial="uniform", scale="rank"),
         "Random": Random(trials=evaluations),
         "Grid": Grid(points=grid_points(function.space, evaluations), shuffle=True),
         "Staged": Staged(stages=stages, patience=None),

@@ -33,7 +33,8 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
             results[event.data["key"]] = event.data
     for entry in asked:
         rows.append(_row(entry, results))
-    names = [name for name in (asked[0]["params"] if asked else {}) if name not in _COLUMNS]
+    found = dict.fromkeys(name for entry in asked for name in entry["params"])  # not all may have all
+    names = [name for name in found if name not in _COLUMNS]
     return pd.DataFrame(rows, columns=[*_COLUMNS, *names])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -260,6 +261,9 @@ def _class_parts(cls: type, seen: set[int], modules: set[str]) -> Iterator[str]:
 def _object_parts(value: Any, seen: set[int], modules: set[str]) -> Iterator[str]:
     yield "object"
     yield from _parts(type(value), seen, modules)
+    if isinstance(value, functools.partial):
+        yield from _parts([value.func, value.args, value.keywords], seen, modules)
+        return
     state = getattr(value, "__dict__", None)
     if state is not None and not hasattr(value, "__array__"):
         yield from _parts({k: v for k, v in state.items() if k not in _NOT_IDENTITY}, seen, modules)

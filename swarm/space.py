@@ -31,22 +31,27 @@ from swarm.trial import Params, Value
 __all__ = ["Choice", "Domain", "Integer", "Real", "Space"]
 
 Parameters = Mapping[str, Domain | Value] | Iterable[tuple[str, Domain | Value]]
+Conditions = Mapping[str, Mapping[str, Iterable[Value]]]
 
 
 class Space:
     """What is searched: a domain or a fixed value for every parameter, by name.
 
-    The order of the names is the order of the cube's dimensions.
+    The order of the names is the order of the cube's dimensions. A parameter with a condition belongs to a
+    configuration only if the condition holds; its dimension is there in any case::
+
+        Space({"optimizer": Choice("adam", "sgd"), "momentum": Real(0, 1)}, when={"momentum": {"optimizer": ["sgd"]}})
 
     Args:
         parameters: Names with their :class:`Domain` or fixed scalar, as a mapping or as pairs.
+        when: Conditions by name: values, of other parameters that stand before it, with which it is there.
 
     Raises:
-        InvalidSpace: A name is no identifier or there twice, a value is neither domain nor scalar, or every
-            parameter is fixed.
+        InvalidSpace: A name is no identifier or there twice, a value is neither domain nor scalar, every
+            parameter is fixed, or a condition can never hold.
     """
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, when: Conditions | None = None) -> None:
         self._domains: dict[str, Domain | Value] = {}
         for name, domain in _pairs(parameters):
             _check_name(name)
@@ -61,6 +66,7 @@ class Space:
         self._searched = [(name, d) for name, d in self._domains.items() if isinstance(d, Domain)]
         if not self._searched:
             raise InvalidSpace("there is nothing to search: give a parameter an Integer, Real or Choice")
+        self._when = {name: self._conditions(name, conditions) for name, conditions in (when or {}).items()}
 
     @classmethod
     def parse(cls, data: Space | Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Space:
@@ -76,17 +82,25 @@ class Space:
         """
         if isinstance(data, Space):
             return data
-        return cls([(name, _parse(name, value)) for name, value in _pairs(data)])
+        pairs = _pairs(data)
+        when = {name: value["when"] for name, value in pairs if isinstance(value, Mapping) and "when" in value}
+        for name, conditions in when.items():
+            if not isinstance(conditions, Mapping):
+                raise InvalidSpace(f"{name}: when is {conditions!r}: write {{other: [value, …]}}")
+        return cls([(name, _parse(name, value)) for name, value in pairs], when)
 
     def to_dict(self) -> dict[str, Any]:
         """The space as plain JSON-ready data; :meth:`parse` reads it back."""
-        return {name: v.to_dict() if isinstance(v, Domain) else v for name, v in self._domains.items()}
+        when = {name: {"when": {other: list(v) for other, v in each.items()}} for name, each in self._when.items()}
+        return {
+            name: v.to_dict() | when.get(name, {}) if isinstance(v, Domain) else v for name, v in self._domains.items()
+        }
 
     def __repr__(self) -> str:
-        return f"Space({self._domains!r})"
+        return f"Space({self._domains!r}{f', when={self._when!r}' if self._when else ''})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and list(self._domains.items()) == list(other._domains.items())
+        return isinstance(other, Space) and list(self.to_dict().items()) == list(other.to_dict().items())
 
     def __hash__(self) -> int:
         return hash(tuple(self._domains.items()))
@@ -113,7 +127,10 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """Number of different configurations, or None if a dimension is real."""
+        """Number of points of the cube that differ, or None if a dimension is real.
+
+        With conditions some of them are one and the same configuration, which is trained once.
+        """
         sizes = [domain.size for _, domain in self._searched]
         return None if None in sizes else math.prod(filter(None, sizes))
 
@@ -124,6 +141,7 @@ class Space:
             InvalidSpace: The configuration does not belong to the space.
         """
         self.check(params)
+        params = self.completed(params)
         return np.array([domain.encode(params[name]) for name, domain in self._searched])
 
     def decode(self, vector: ArrayLike) -> dict[str, Value]:
@@ -140,11 +158,13 @@ class Space:
             raise InvalidSpace(f"position has shape {position.shape}: give one of ({self.dimensions},)")
         if np.isnan(position).any():
             raise InvalidSpace(f"position {position.tolist()} holds NaN: give numbers")
-        return self._filled(d.decode(u) for (_, d), u in zip(self._searched, position.tolist(), strict=True))
+        return self.active(
+            self._filled(d.decode(u) for (_, d), u in zip(self._searched, position.tolist(), strict=True))
+        )
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """A random configuration: integers and options equally likely, reals uniform, or their logarithms."""
-        return self._filled(domain.sample(rng) for _, domain in self._searched)
+        return self.active(self._filled(domain.sample(rng) for _, domain in self._searched))
 
     def at(self, index: int) -> dict[str, Value]:
         """Configuration number ``index`` of a finite space; the last parameter varies fastest.
@@ -160,12 +180,33 @@ class Space:
         for _, domain in reversed(self._searched):  # mixed radix, the least significant digit first
             index, digit = divmod(index, domain.size or 1)  # no size is None here
             values.append(domain.at(digit))
-        return self._filled(reversed(values))
+        return self.active(self._filled(reversed(values)))
 
     def defaults(self) -> dict[str, Value] | None:
         """The configuration before any search, or None unless every searched parameter has a default."""
         values = [domain.default for _, domain in self._searched]
-        return None if None in values else self._filled(values)
+        return None if None in values else self.active(self._filled(values))
+
+    def active(self, params: Params) -> dict[str, Value]:
+        """What of a value for every parameter belongs to the configuration: without those whose conditions fail."""
+        if not self._when:
+            return dict(params)
+        found: dict[str, Value] = {}
+        for name, value in params.items():
+            if self._holds(name, found):
+                found[name] = value
+        return found
+
+    def completed(self, params: Params) -> dict[str, Value]:
+        """A value for every parameter: those of the configuration, and defaults or middles for what it is without."""
+        if not self._when:
+            return dict(params)
+        return {
+            name: params[name]
+            if name in params or not isinstance(domain, Domain)
+            else (domain.decode(0.5) if domain.default is None else domain.default)
+            for name, domain in self._domains.items()
+        }
 
     def contains(self, params: Params) -> bool:
         """Whether the configuration belongs to the space."""
@@ -187,11 +228,40 @@ class Space:
                 raise InvalidSpace(f"{name}: there is no such parameter; {_meant(name, self._domains)}")
         for name, domain in self._domains.items():
             wanted = domain if isinstance(domain, Domain) else f"fixed to {domain!r}"
+            if not self._holds(name, params):
+                if name in params:
+                    raise InvalidSpace(f"{name}: it does not go with {self._condition(name)}: leave it out")
+                continue
             if name not in params:
                 raise InvalidSpace(f"{name}: there is no value: give it, it is {wanted}")
             value = params[name]
             if not (domain.contains(value) if isinstance(domain, Domain) else is_same(value, domain)):
                 raise InvalidSpace(f"{name}: {value!r} is outside of the space: the parameter is {wanted}")
+
+    def _conditions(self, name: str, conditions: Mapping[str, Iterable[Value]]) -> dict[str, tuple[Value, ...]]:
+        if not isinstance(self._domains.get(name), Domain):
+            raise InvalidSpace(f"{name}: a condition is for a parameter that is searched, which this is not")
+        names = list(self._domains)
+        found = {}
+        for other, values in conditions.items():
+            if other not in names[: names.index(name)]:
+                raise InvalidSpace(
+                    f"{name}: its condition is on {other!r}, which does not stand before it: move it there"
+                )
+            domain, options = self._domains[other], values if isinstance(values, (list, tuple)) else [values]
+            for value in options:
+                if not (domain.contains(value) if isinstance(domain, Domain) else is_same(value, domain)):
+                    raise InvalidSpace(f"{name}: its condition wants {other} to be {value!r}, which it cannot be")
+            found[other] = tuple(plain(value) for value in options)
+        return found
+
+    def _holds(self, name: str, params: Params) -> bool:
+        """Whether a parameter belongs to a configuration."""
+        conditions = self._when.get(name, {})
+        return all(other in params and _is_among(params[other], values) for other, values in conditions.items())
+
+    def _condition(self, name: str) -> str:
+        return " and ".join(f"{other} other than {', '.join(map(repr, v))}" for other, v in self._when[name].items())
 
     def _filled(self, values: Iterable[Value]) -> dict[str, Value]:
         """All parameters in order: the searched ones from ``values``, and the fixed ones."""
@@ -199,10 +269,14 @@ class Space:
         return {name: next(found) if isinstance(v, Domain) else v for name, v in self._domains.items()}
 
 
+def _is_among(value: Value, values: Iterable[Value]) -> bool:
+    return any(is_same(value, one) for one in values)
+
+
 _KINDS: dict[str, tuple[type[Domain], set[str]]] = {
-    "integer": (Integer, {"default"}),
-    "real": (Real, {"log", "digits", "default"}),
-    "choice": (Choice, {"default"}),
+    "integer": (Integer, {"default", "when"}),
+    "real": (Real, {"log", "digits", "default", "when"}),
+    "choice": (Choice, {"default", "when"}),
 }
 _FORMS = {"integer": "[low, high]", "real": "[low, high]", "choice": "a list of options"}
 
@@ -214,14 +288,14 @@ def _parse(name: str, data: Any) -> Any:
     if not isinstance(data, Mapping):
         return data
     kinds = [kind for kind in _KINDS if kind in data]
-    known = {*_KINDS, "log", "digits", "default"} if not kinds else {*kinds, *_KINDS[kinds[0]][1]}
+    known = {*_KINDS, "log", "digits", "default", "when"} if not kinds else {*kinds, *_KINDS[kinds[0]][1]}
     for key in data:
         if key not in known:
             raise InvalidSpace(f"{name}: unknown key {key!r}; {_meant(str(key), known)}")
     if len(kinds) != 1:
         raise InvalidSpace(f"{name}: {len(kinds)} domains: give exactly one of integer, real and choice")
     kind = kinds[0]
-    values, options = data[kind], {key: value for key, value in data.items() if key != kind}
+    values, options = data[kind], {key: value for key, value in data.items() if key not in (kind, "when")}
     if not isinstance(values, (list, tuple)) or (kind != "choice" and len(values) != 2):
         raise InvalidSpace(f"{name}: {kind} is {values!r}: write {_FORMS[kind]}")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_built_in_problems_are_found_by_name_with_space_and_test() -> None:
 def test_options_of_a_built_in_problem_change_its_fingerprint_and_its_space_does_not() -> None:
     assert Problem.find("lenet4", {"epochs": 2}).fingerprint != Problem.find("lenet4", {"epochs": 3}).fingerprint
     assert Problem.find("lenet4", {"epochs": 2}).fingerprint == Problem.find("lenet4", {"epochs": 2}).fingerprint
+
+
+def test_what_a_partial_function_was_given_counts() -> None:
+    def train(params: Any, ctx: Any, epochs: int = 1, *, rate: float = 0.1) -> float:
+        return rate * epochs
+
+    problems = [partial(train, epochs=3), partial(train, epochs=3), partial(train, epochs=4), partial(train, rate=0.2)]
+    same, again, *others = (Problem.of(problem).fingerprint for problem in problems)
+    assert same == again and len({same, *others}) == 3
 
 
 @pytest.mark.parametrize(

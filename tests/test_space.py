@@ -321,3 +321,57 @@ def test_digits_survive_plain_data() -> None:
 def test_digits_that_are_none_are_refused(digits: object) -> None:
     with pytest.raises(InvalidSpace, match="digits"):
         Real(0.0, 1.0, digits=digits)  # type: ignore[arg-type]
+
+
+# --- conditions
+
+CONDITIONAL = {
+    "optimizer": {"choice": ["adam", "sgd", "rmsprop"]},
+    "momentum": {"real": [0, 1], "default": 0.9, "when": {"optimizer": ["sgd", "rmsprop"]}},
+    "nesterov": {"choice": [False, True], "when": {"optimizer": "sgd"}},
+    "batch": 32,
+}
+
+
+def test_a_parameter_whose_condition_fails_is_no_part_of_the_configuration() -> None:
+    space = Space.parse(CONDITIONAL)
+    assert space.decode([0.0, 0.5, 0.9]) == {"optimizer": "adam", "batch": 32}
+    assert space.decode([0.5, 0.5, 0.9]) == {"optimizer": "sgd", "momentum": 0.5, "nesterov": True, "batch": 32}
+    assert space.decode([0.9, 0.5, 0.9]) == {"optimizer": "rmsprop", "momentum": 0.5, "batch": 32}
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        params = space.sample(rng)
+        space.check(params)
+        assert space.decode(space.encode(params)) == params
+
+
+def test_conditions_are_written_and_read_back() -> None:
+    space = Space.parse(CONDITIONAL)
+    assert Space.parse(space.to_dict()) == space
+    assert space != Space.parse({**CONDITIONAL, "momentum": {"real": [0, 1], "default": 0.9}})
+    same = Space(
+        space.domains, when={"momentum": {"optimizer": ["sgd", "rmsprop"]}, "nesterov": {"optimizer": ["sgd"]}}
+    )
+    assert same == space
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    space = Space.parse(CONDITIONAL)
+    with pytest.raises(InvalidSpace, match="momentum: it does not go with optimizer other than 'sgd', 'rmsprop'"):
+        space.check({"optimizer": "adam", "momentum": 0.5, "batch": 32})
+    with pytest.raises(InvalidSpace, match="momentum: there is no value"):
+        space.check({"optimizer": "rmsprop", "batch": 32})
+
+
+@pytest.mark.parametrize(
+    ("when", "says"),
+    [
+        ({"optimizer": ["lion"]}, "wants optimizer to be 'lion', which it cannot be"),
+        ({"nesterov": [True]}, "on 'nesterov', which does not stand before it"),
+        ({"nothing": [1]}, "on 'nothing', which does not stand before it"),
+        ("sgd", "when is 'sgd': write"),
+    ],
+)
+def test_a_condition_that_can_never_hold_is_refused(when, says) -> None:
+    with pytest.raises(InvalidSpace, match=says):
+        Space.parse({**CONDITIONAL, "momentum": {"real": [0, 1], "when": when}})

@@ -64,8 +64,8 @@ class KerasProblem:
             all epochs and takes the last, as a slice always does.
         train: Use so many of the training images; None is all.
         splits: Number of folds.
-        score: What the fitness is on V: ``accuracy``, or in a job with ``direction: minimize`` the ``loss`` or the
-            ``perplexity``, e to the loss.
+        score: What the fitness is on V: ``accuracy``, or to be minimised the ``loss`` or the ``perplexity``, e to the
+            loss.
         changeable: Hyper-parameters that may be others than the parent's. The rest shapes the network, or what the
             optimizer's state means.
         space: The search space as plain data.
@@ -93,6 +93,11 @@ class KerasProblem:
     def __post_init__(self) -> None:
         if self.score not in SCORES:
             raise InvalidProblem(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
+
+    @property
+    def direction(self) -> str:
+        """Whether the fitness is to be maximised, or a loss to be minimised."""
+        return "maximize" if self.score == "accuracy" else "minimize"
 
     def prepare(self) -> None:
         """Loads the data, so that the trainings that are forked from this process share it."""

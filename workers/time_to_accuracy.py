@@ -74,7 +74,7 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeToAccuracy:
-    """Finds the hyper-parameters with which a network reaches its thresholds soonest; needs ``direction: minimize``.
+    """Finds the hyper-parameters with which a network reaches its thresholds soonest.
 
     A training is validated before the first mini-batch and after each ``every`` of them. The clock stands still
     meanwhile, and during the first ``warm_up`` mini-batches, in which the network is compiled. Seconds can be compared
@@ -105,6 +105,7 @@ class TimeToAccuracy:
     max_iterations: int = 20_000
     name: str = "time-to-accuracy"
 
+    direction: ClassVar[str] = "minimize"
     preload: ClassVar[tuple[str, ...]] = (*KerasProblem.preload, "sklearn.metrics")
 
     def __post_init__(self) -> None:

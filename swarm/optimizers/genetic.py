@@ -79,18 +79,18 @@ class Genetic(Optimizer):
                     self._space.check(params)
             except InvalidSpace as error:
                 raise InvalidOptimizer(f"{self._named('initial')}: {error}") from None
-            return known
+            return [self._space.completed(params) for params in known]
         default = self._space.defaults()
         if default is None and self.initial == "default":
             raise InvalidOptimizer(
                 f"{self._named('initial')} is default, but not every parameter has one; give those that are missing"
             )
-        return [] if default is None or self.initial == "uniform" else [default]
+        return [] if default is None or self.initial == "uniform" else [self._space.completed(default)]
 
     def _founder(self, rng: Rng, index: int, *, mutated: bool = False) -> Genome:
         """A member of generation 0: one of the known configurations, a mutant of one, or drawn at random."""
         if not self._ancestors:
-            return tuple(self._space.sample(rng) for _ in range(self.ploidy))
+            return tuple(self._space.completed(self._space.sample(rng)) for _ in range(self.ploidy))
         ancestor = self._ancestors[index % len(self._ancestors)]
         if index < len(self._ancestors) and not mutated:
             return (ancestor,) * self.ploidy
@@ -121,9 +121,12 @@ class Genetic(Optimizer):
         return mutated(self._space, params, rate, rng, **options)
 
     def _expressed(self, genome: Genome, rng: Rng) -> Params:
-        """The configuration that is trained: of two alleles the mean, or one of the two options at random."""
+        """The configuration that is trained: of two alleles the mean, or one of the two options at random.
+
+        Genes whose conditions fail are inherited, but not expressed.
+        """
         if self.ploidy == 1:
-            return genome[0]
+            return self._space.active(genome[0])
         params = dict(genome[0])
         for name in self._space.names:
             domain, alleles = self._space.domains[name], [chromosome[name] for chromosome in genome]
@@ -132,7 +135,7 @@ class Genetic(Optimizer):
                 params[name] = domain.nearest(sum(map(float, alleles)) / 2)
             else:
                 params[name] = alleles[coin]
-        return params
+        return self._space.active(params)
 
     # --- selecting
 

@@ -94,4 +94,5 @@ class Grid(Optimizer):
         for axis in reversed(self._axes.values()):  # mixed radix, the least significant digit first
             index, digit = divmod(index, len(axis))
             values.append(axis[digit])
-        return self._trial(dict(zip(self._axes, reversed(values), strict=True)), member=i)
+        params = dict(zip(self._axes, reversed(values), strict=True))
+        return self._trial(self._space.active(params), member=i)

@@ -111,11 +111,12 @@ class Staged(Optimizer):
         for name, domain in self._box.items():
             if not isinstance(domain, Domain):
                 params[name] = domain
-            elif isinstance(domain, Choice) and self._centre is not None and rng.random() < self.keep:
+            elif isinstance(domain, Choice) and name in (self._centre or {}) and rng.random() < self.keep:
+                assert self._centre is not None
                 params[name] = self._centre[name]
             else:
                 params[name] = domain.sample(rng)
-        return params
+        return self._space.active(params)
 
     def _tell(self, trial: Trial, loss: float) -> None:
         if trial.generation != self._stage:
@@ -141,7 +142,7 @@ class Staged(Optimizer):
         self._stage += 1
         self._centre = self._leader or self._centre
         if self._centre is not None:
-            self._box = {name: self._narrowed(name, self._centre[name]) for name in self._box}
+            self._box |= {name: self._narrowed(name, self._centre[name]) for name in self._box if name in self._centre}
         self._begin_stage()
 
     def _narrowed(self, name: str, best: Value) -> Domain | Value:

@@ -30,6 +30,10 @@ OPTIONS = {
 }
 SPACES = {
     "mixed": Space({"n": Integer(1, 40), "lr": Real(1e-4, 1, log=True), "act": Choice("a", "b", "c"), "batch": 32}),
+    "conditional": Space(
+        {"act": Choice("a", "b", "c"), "slope": Real(0.01, 1, log=True), "n": Integer(1, 8)},
+        when={"slope": {"act": ["a", "b"]}},
+    ),
     "finite": Space({"n": Integer(1, 12), "k": Integer(2, 6), "flag": Choice(False, True)}),
 }
 SLOTS = 5

@@ -12,7 +12,7 @@ THRESHOLD = 0.986
 
 
 def problem(**options: Any) -> TimeToAccuracy:
-    """The time that LeNet takes to its threshold, for a job with ``direction: minimize``.
+    """The time that LeNet takes to its threshold, to be minimised.
 
     Args:
         **options: Those of :class:`TimeToAccuracy`, such as ``thresholds``, ``measure`` and ``max_iterations``; the

@@ -50,8 +50,7 @@ def _embedded(words: Any, vocabulary: int, units: int, rate: float) -> Any:
 def problem(**options: Any) -> KerasProblem:
     """The network on made-up sentences: 60 epochs, batches of 64; ``options`` are those of :class:`KerasProblem`.
 
-    Its fitness is the share of right words. The paper's is ``score: perplexity``, in a job with
-    ``direction: minimize``.
+    Its fitness is the share of right words. The paper's is ``score: perplexity``, to be minimised.
     """
     defaults = {
         "build": build,
