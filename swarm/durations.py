@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.space import Space
+from swarm.space import Choice, Space
 from swarm.trial import Params
 
 _RIDGE = 1e-2
@@ -26,6 +26,7 @@ class Durations:
 
     def __init__(self, space: Space) -> None:
         self._space = space
+        self._numeric = [i for i, name in enumerate(space.names) if not isinstance(space.domains[name], Choice)]
         size = 2 * space.dimensions + 2
         self._gram: NDArray[np.float64] = _RIDGE * np.eye(size)
         self._gram[0, 0] = 1e-9  # the mean is not shrunk
@@ -42,9 +43,14 @@ class Durations:
         self.learned += 1
 
     def expected(self, params: Params, budget: float | None = None) -> float:
-        """Expected seconds of a training; 1 as long as nothing was learned."""
+        """Expected seconds of a training.
+
+        As long as nothing was learned, what has larger numbers is taken to take longer, as more filters, units or
+        layers do; where that is wrong, the order is as good as any other.
+        """
         if not self.learned:
-            return 1.0
+            sizes = self._space.encode(params)[self._numeric]
+            return math.exp(float(sizes.mean())) * (budget or 1.0) if len(sizes) else 1.0
         if self._weights is None:
             self._weights = np.asarray(np.linalg.solve(self._gram, self._moment), dtype=np.float64)
         log_seconds = float(np.dot(self._features(params, budget), self._weights))

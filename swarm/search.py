@@ -278,7 +278,7 @@ class Search:
             if asked >= _EVENTS_PER_COMMIT:
                 break
         self._write()
-        if asked and len(self._queue) > 1 and self._durations.learned:
+        if asked and len(self._queue) > 1:
             self._queue = deque(sorted(self._queue, key=self._expected_seconds, reverse=True))
         batch = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
         if batch:

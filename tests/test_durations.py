@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swarm import PSO, Integer, Job, Real
+from swarm import PSO, Choice, Integer, Job, Real
 from swarm.durations import Durations
 from swarm.runner import enroll
 from swarm.search import Search
@@ -27,10 +27,11 @@ def cost(params: Any) -> float:
     return 0.05 * params["filters"] ** 0.8 * params["units"] ** 0.3
 
 
-def test_nothing_learned_expects_the_same_of_all() -> None:
+def test_as_long_as_nothing_is_learned_what_is_larger_is_expected_to_take_longer() -> None:
     durations = Durations(SPACE)
-    rng = np.random.default_rng(0)
-    assert {durations.expected(SPACE.sample(rng)) for _ in range(5)} == {1.0}
+    small, large = {"filters": 2, "units": 16.0}, {"filters": 60, "units": 2000.0}
+    assert durations.expected(small) < durations.expected(large) < durations.expected(large, 3.0)
+    assert Durations(Space({"act": Choice("a", "b")})).expected({"act": "b"}) == 1.0
 
 
 def test_expectations_come_close_after_a_few_generations() -> None:
