@@ -75,7 +75,7 @@ def plot(table: pd.DataFrame, file: Path, title: str) -> None:
     from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure, output_file, save
 
-    source, panels = ColumnDataSource(table.to_dict("list")), []
+    source, panels = ColumnDataSource({name: table[name].to_numpy() for name in table.columns}), []
     for name in ["fitness", *(name.removeprefix("mean_") for name in table.columns if name.startswith("mean_"))]:
         wide = bool((table[name] > 0).all()) and table[name].max() > 10 * table[name].min()
         panel = figure(
