@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -106,7 +105,7 @@ def main() -> None:
                     )  # fmt: skip
     console.print(table)
     file = save("async-vs-sync", {"quick": options.quick, "rows": rows})
-    console.print(f"written to {file.relative_to(Path.cwd())}")
+    console.print(f"written to {file}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from cluster import RESULTS, machine
@@ -161,7 +160,7 @@ def main() -> None:
     Console(width=130).print(
         f"{len(rows)} configurations in {time.perf_counter() - began:.0f} s on {options.slots} slots; validation "
         f"accuracy {min(accuracies):.3f} to {max(accuracies):.3f}, median {statistics.median(accuracies):.3f}\n"
-        f"written to {FILE.relative_to(Path.cwd())}"
+        f"written to {FILE}"
     )
 
 

@@ -91,7 +91,7 @@ def main() -> None:
     console.print(f"search: {counts}, {seconds:.0f} s on {options.slots} slots")
     result = {"networks": rows, "counts": counts, "seconds": seconds, "slots": options.slots}
     file = save("lenet4", {**result, "history": history.drop(columns=["error"]).to_dict("records")})
-    console.print(f"written to {file.relative_to(Path.cwd())}")
+    console.print(f"written to {file}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from cluster import cluster, machine, save
@@ -160,7 +159,7 @@ def main() -> None:
                     f"{middle['peak_mib']:.0f}",
                 )
     console.print(table)
-    console.print(f"written to {save('overhead', {'slots': options.slots, 'rows': rows}).relative_to(Path.cwd())}")
+    console.print(f"written to {save('overhead', {'slots': options.slots, 'rows': rows})}")
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def main() -> None:
         "errors": errors, "slopes": slopes, "checkpoint_share": traffic, "seconds": time.perf_counter() - began,
         "schedules": [schedule.to_dict("records") for schedule in schedules],
     }  # fmt: skip
-    console.print(f"written to {save('pbt', result).relative_to(Path.cwd())}")
+    console.print(f"written to {save('pbt', result)}")
     _draw(schedules, errors)
 
 

@@ -389,7 +389,7 @@ def main() -> None:
         draw_curves(curves, SHOWN, file.with_name("quality-ours.png"))
         draw_curves(curves, (*SHOWN[:2], "TPE", "BOHB", *PEERS), file.with_name("quality-peers.png"))
         draw_swarms(runs, file.with_name("quality-swarms.png"))
-    console.print(f"written to {file.parent.relative_to(Path.cwd())}; {result['cpu_seconds']} s of one core")
+    console.print(f"written to {file.parent}; {result['cpu_seconds']} s of one core")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def main() -> None:
             f"{row['store_bytes']:.0f}",
         )  # fmt: skip
     console.print(table)
-    console.print(f"written to {save('scale', {'quick': options.quick, 'rows': rows}).relative_to(Path.cwd())}")
+    console.print(f"written to {save('scale', {'quick': options.quick, 'rows': rows})}")
 
 
 if __name__ == "__main__":

@@ -261,7 +261,7 @@ def main() -> None:
     for name, part in parts.items():
         if options.only in (None, name):
             file = save(f"speedup-{name}", {"quick": options.quick, "rows": part(options.quick)})
-            console.print(f"written to {file.relative_to(Path.cwd())}\n")
+            console.print(f"written to {file}\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cluster import save
@@ -107,7 +106,7 @@ def main() -> None:
     console.print(f"search: {counts}, {seconds:.0f} s on {options.slots} slots")
     result = {"options": vars(options), "networks": rows, "counts": counts, "seconds": seconds}
     file = save("time-to-accuracy", {**result, "history": history.drop(columns=["error"]).to_dict("records")})
-    console.print(f"written to {file.relative_to(Path.cwd())}")
+    console.print(f"written to {file}")
 
 
 if __name__ == "__main__":
