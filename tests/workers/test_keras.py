@@ -70,7 +70,7 @@ def test_the_budget_overrides_the_epochs():
 def test_the_test_set_is_scored_after_the_same_training(good):
     tested = run(GOOD, purpose="test")
     assert tested.status is Status.OK, tested.error
-    assert set(tested.metrics) == {"val_accuracy", "val_loss", "test_loss", "epochs", "parameters", "seconds"}
+    assert set(tested.metrics) == {"val_accuracy", "val_loss", "test_loss", "epochs", "parameters"}
     assert abs(tested.fitness - tested.metrics["val_accuracy"]) < 0.3
 
 
@@ -256,7 +256,7 @@ def test_lenet4_learns_mnist():
 def test_a_client_makes_and_pickles_problems_without_tensorflow():
     code = f"""
 import importlib, sys, cloudpickle
-for name in {list(PROBLEMS.values())}:
+for name in {[path for name, path in PROBLEMS.items() if name != "command"]}:
     module, function = name.split(":")
     problem = getattr(importlib.import_module(module), function)(epochs=1)
     assert cloudpickle.loads(cloudpickle.dumps(problem)) == problem
