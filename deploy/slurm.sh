@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=swarm
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --requeue
+#SBATCH --output=swarm-%A-%a.log
+#
+# The service on a Slurm cluster. From a checkout, where `swarm` is in the PATH:
+#
+#   sbatch --time=7-0 --mem=8G deploy/slurm.sh service
+#   sbatch --time=12:00:00 --array=1-8 --gpus-per-node=4 --cpus-per-task=16 --mem=0 deploy/slurm.sh workers
+#
+# The first is one job for scheduler and master. The second is one job for each of 8 nodes, which joins when its turn
+# comes and leaves when its time is over; its trainings then run again elsewhere. Both meet in a folder that all nodes
+# see, $SWARM_FOLDER, or shared/ where they are submitted. It holds certificates as well: other users of the cluster
+# reach these nodes, too. You submit as yourself:
+#
+#   export DASK_CONFIG=shared/certificates/$USER/tls.yaml
+#   swarm submit job.yaml --scheduler "$(deploy/slurm.sh address)"
+#
+# The store is SQLite in that folder, which only the master opens. SWARM_STORE names another, such as one in PostgreSQL.
+set -euo pipefail
+
+root=${SLURM_SUBMIT_DIR:-$PWD} # Slurm runs a copy of this file that lies elsewhere
+folder=${SWARM_FOLDER:-$root/shared}
+scheduler_file=$folder/scheduler.json
+certificates=$folder/certificates
+
+keep() { # COMMAND…: start it again whenever it ends
+    while :; do
+        "$@" || true
+        echo "$* has ended; it starts again in 5 s" >&2
+        sleep 5
+    done
+}
+
+as() { # OWNER COMMAND…: with that certificate
+    DASK_CONFIG=$certificates/$1/tls.yaml "${@:2}"
+}
+
+service() {
+    mkdir -p "$folder"
+    "$root/deploy/make-certificates" "$certificates" "$(id -un)"
+    rm -f "$scheduler_file" # of a job before this one
+    keep as scheduler swarm scheduler --host "$(hostname)" --port "${SWARM_PORT:-8786}" --dashboard 127.0.0.1:8787 \
+        --scheduler-file "$scheduler_file" &
+    wait_for_scheduler
+    keep as master swarm master --scheduler-file "$scheduler_file" --store "${SWARM_STORE:-sqlite:///$folder/swarm.db}" \
+        --results "$folder/results" --checkpoints "$folder/checkpoints" &
+    wait
+}
+
+workers() {
+    wait_for_scheduler
+    keep as worker swarm worker --scheduler-file "$scheduler_file" --gpus all
+}
+
+wait_for_scheduler() {
+    until [ -s "$scheduler_file" ]; do sleep 2; done
+}
+
+address() {
+    sed -n 's/.*"address": "\([^"]*\)".*/\1/p' "$scheduler_file"
+}
+
+case ${1:-} in
+    service | workers | address) "$1" ;;
+    *)
+        echo "usage: sbatch … deploy/slurm.sh service | workers; see the head of this file" >&2
+        exit 2
+        ;;
+esac
