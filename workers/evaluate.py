@@ -18,6 +18,7 @@ from workers.checkpoint import CheckpointStore
 from workers.context import Curve, Report
 from workers.problem import Problem, attempt, explain, failed, load, prepare
 from workers.results import commit, committed
+from workers.slots import restart
 
 LOADED_LIMIT = 4
 
@@ -51,7 +52,7 @@ def evaluate(
 
     Returns:
         The result: OK, FAILED by the training's own fault, PRUNED if it was hopeless, CRASHED if its process died,
-        or CANCELLED.
+        CANCELLED, or LOST if this slot's GPUs are not free, whereupon its worker starts anew.
     """
     announce = _announcer(topic)
     result = _evaluated(problem, evaluation, results, checkpoints, announce)
@@ -67,6 +68,8 @@ def _evaluated(
     if results is not None and (known := committed(results, evaluation.key)) and _complete(known, checkpoints):
         return known
     result = _answer(process.run, problem, evaluation, checkpoints, announce)
+    if result.status is Status.LOST:
+        restart()
     if results is not None:
         commit(results, result)
     return result
