@@ -27,6 +27,7 @@ _HOME = {
     "Hyperband": "swarm.optimizers.hyperband",
     "BOHB": "swarm.optimizers.bohb",
     "Job": "swarm.job",
+    "Client": "swarm.client",
     "run": "swarm.runner",
     "Trial": "swarm.trial",
     "Evaluation": "swarm.trial",
@@ -43,6 +44,7 @@ __all__ = [
     "TPE",
     "AsyncPSO",
     "Choice",
+    "Client",
     "Demes",
     "Evaluation",
     "Grid",
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from swarm.client import Client
     from swarm.errors import Infeasible, SwarmError
     from swarm.job import Job
     from swarm.optimizers.async_pso import AsyncPSO

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from swarm import cli_service
 from swarm.errors import Interrupted, SwarmError
 from swarm.runner import STORE, Run, Where, free_name, resume, run
 from swarm.terminal import console, frame_table, generation_table, summary
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU.",
 )
+app.add_typer(cli_service.app)
 _out = console()
 _err = Console(stderr=True)
 
@@ -32,6 +34,9 @@ ThreadsOption = Annotated[
 SchedulerOption = Annotated[
     str | None,
     typer.Option("--scheduler", help="Train on the workers of this Dask scheduler.", show_default=False),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Without TLS, listen where others can reach it and run code as you.")
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 
@@ -49,6 +54,9 @@ def run_command(
     folds: Annotated[
         int | None, typer.Option(help="Use this many of the ten cross-validation folds.", show_default=False)
     ] = None,
+    gpus_per_training: Annotated[
+        float | None, typer.Option(help="Another number of GPUs per training than the file's.", show_default=False)
+    ] = None,
     again: Annotated[
         bool,
         typer.Option("--again", help="If the name is taken, run as name-2, name-3, … (the archive still answers)."),
@@ -57,9 +65,10 @@ def run_command(
     """Run a job file; the same job under the same name goes on where it was stopped."""
     from swarm.job import Job
 
-    job = Job.from_file(job_file, name=name, seed=seed, folds=folds)
+    changes = {"seed": seed, "folds": folds, "gpus_per_training": gpus_per_training}
+    job = Job.from_file(job_file, name=name, **changes)
     if again:
-        job = Job.from_file(job_file, name=free_name(job.name, store), seed=seed, folds=folds)
+        job = Job.from_file(job_file, name=free_name(job.name, store), **changes)
     found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store)
     _print_result(found)
 
@@ -151,24 +160,53 @@ def replay_command(
 
 @app.command("worker")
 def worker_command(
-    scheduler: Annotated[str, typer.Argument(metavar="tcp://HOST:PORT", help="The scheduler's address.")],
+    scheduler: Annotated[
+        str | None,
+        typer.Argument(metavar="tcp://HOST:PORT", help="The scheduler; left out, DASK_SCHEDULER_ADDRESS."),
+    ] = None,
+    scheduler_file: Annotated[
+        Path | None,
+        typer.Option(help="File to which the scheduler writes its address, at each start.", show_default=False),
+    ] = None,
     gpus: GpusOption = None,
     slots: SlotsOption = None,
     threads: ThreadsOption = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default=False)] = None,
+    gpus_per_training: Annotated[
+        float, typer.Option(help="GPUs of a slot; 0.5 is two slots per GPU, which share its memory.")
+    ] = 1,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on; left out, the way to the scheduler.", show_default=False),
+    ] = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Offer this machine's GPUs to a scheduler, one worker process each, until Ctrl-C."""
     import asyncio
     import contextlib
+    import os
+    from dataclasses import replace
 
-    from swarm.cluster import quiet_dask
+    from swarm.cluster import quiet_dask, scheduler_address
+    from swarm.config import settings
+    from workers.exposure import listening_host
+    from workers.gpu import claimed
     from workers.slots import make_slots, serve
 
-    offered = make_slots(gpus, slots, threads)
+    chosen = settings()
+    address = scheduler_address(scheduler, scheduler_file, chosen.scheduler_address)
+    insecure = insecure or chosen.insecure
+    with contextlib.suppress(OSError):  # not known yet: it is looked up again at each dial
+        listening_host(address(), host, insecure)
+    offered = make_slots(gpus, slots, threads, gpus_per_training)
+    if not offered[0].gpus:  # two such workers on one machine are not the same slots
+        offered = [replace(slot, name=f"{slot.name}-{os.getpid()}") for slot in offered]
     quiet_dask()
-    _out.print(f"{len(offered)} slots for {scheduler}: {', '.join(slot.name for slot in offered)}; stop with Ctrl-C")
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(scheduler, offered, host=host))
+    with claimed(gpu for slot in offered for gpu in slot.gpus), contextlib.suppress(KeyboardInterrupt):
+        names, whose = ", ".join(slot.name for slot in offered), scheduler or scheduler_file or address()
+        _out.print(f"{len(offered)} slots for {whose}: {names}; stop with Ctrl-C", soft_wrap=True)
+        if gpus_per_training < 1 and offered[0].gpus:
+            _out.print("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
+        asyncio.run(serve(address, offered, host=host, insecure=insecure))
 
 
 def main() -> None:

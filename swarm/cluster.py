@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    wait_random_exponential,
+)
 
-from swarm.errors import SchedulerUnreachable
+from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
 from swarm.job import Job
+from swarm.store import Store
+from swarm.trial import resource
 from workers.checkpoint import CheckpointStore
+from workers.environment import unmet
 from workers.evaluate import evaluate
+from workers.exposure import check_exposed
+from workers.gpu import claimed, gpus
 from workers.process import cancel, prune
-from workers.slots import Slot, gpus, make_slots, nanny_options
+from workers.slots import Slot, address_of, make_slots, nanny_options
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from swarm.pool import DaskPool
+    from swarm.master import Places
+    from swarm.pool import DaskPool, Slots
 
 _SEND_INTERVAL = 0.0002  # seconds
 _CONNECT_SECONDS = 10
 _DASHBOARD_PORT = 8787
-_SETTINGS = {
+_STANDBY_SECONDS = 1.0
+_LONGEST_PAUSE = 10.0
+SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # the master decides what runs again
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.profile.enabled": False,  # samples the stack a hundred times a second
+    "distributed.scheduler.worker-ttl": "1 minute",  # a worker that hangs is restarted then
     "distributed.admin.tick.limit": "1h",
 }
 
@@ -48,20 +67,27 @@ def quiet_dask(level: str = "critical") -> None:
         logging.getLogger(name).setLevel(level.upper())
 
 
-def local_slots(slots: int | None = None, gpu_list: str | None = None, threads: int | None = None) -> list[Slot]:
+def local_slots(
+    slots: int | None = None,
+    gpu_list: str | None = None,
+    threads: int | None = None,
+    *,
+    gpus_per_training: float = 1,
+) -> list[Slot]:
     """The slots of this machine: those asked for, else one per GPU, else one per CPU core.
 
     Args:
         slots: Number of slots on CPUs.
         gpu_list: GPUs to use: ``all`` or ``0,1``.
         threads: Threads of one training on a CPU.
+        gpus_per_training: GPUs of a slot, or one over the number of slots that share a GPU.
 
     Raises:
-        InvalidInput: A GPU that is not there, or both GPUs and a number of slots.
+        InvalidInput: A GPU that is not there, too few of them, or both GPUs and a number of slots.
     """
     if slots is None and gpu_list is None and not gpus():
         slots = len(os.sched_getaffinity(0))
-    return make_slots(gpu_list, slots, threads)
+    return make_slots(gpu_list, slots, threads, gpus_per_training)
 
 
 @asynccontextmanager
@@ -74,7 +100,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
     # Imported first: its defaults must be there before ours, or leaving the context would take them away.
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
-    with dask.config.set(_SETTINGS):
+    with dask.config.set(SETTINGS), claimed(gpu for slot in slots for gpu in slot.gpus):
         workers = {slot.name: {"cls": Nanny, "options": nanny_options(slot, "127.0.0.1")} for slot in slots}
         options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}"}
         cluster = SpecCluster(
@@ -106,11 +132,24 @@ async def connected(address: str) -> AsyncIterator[Client]:
         yield client
 
 
+def slots_of(client: Client, *, topic: str | None = None, outlive: bool = False) -> Slots:
+    """All slots of the client's cluster.
+
+    Args:
+        client: An asynchronous client.
+        topic: Dask event topic on which results are announced; left out, one of this client's own.
+        outlive: Trainings go on when this process dies, for another one to join.
+    """
+    from swarm.pool import Slots
+
+    return Slots(client, evaluate, topic=topic, stop=_end_trainings, prune=prune, outlive=outlive)
+
+
 @asynccontextmanager
 async def pool_on(
     client: Client, job: Job, results: str | None, checkpoints: str | None = None
 ) -> AsyncIterator[DaskPool]:
-    """The pool that runs a job's trainings on the client's cluster.
+    """The pool that runs a job's trainings on the client's cluster, which it has for itself.
 
     Args:
         client: An asynchronous client.
@@ -120,17 +159,164 @@ async def pool_on(
     """
     from swarm.pool import DaskPool
 
-    pool = DaskPool(
-        client,
-        evaluate,
-        job.code.pickle,
-        results=results,
-        checkpoints=checkpoints,
-        stop=_end_trainings,
-        prune=prune,
-    )
-    async with pool:
+    async with (
+        slots_of(client) as slots,
+        DaskPool(
+            slots,
+            job.code.pickle,
+            results=results,
+            checkpoints=checkpoints,
+            resource=resource(job.gpus_per_training),
+        ) as pool,
+    ):
         yield pool
+
+
+async def serve_scheduler(
+    host: str,
+    port: int,
+    *,
+    dashboard: str,
+    scheduler_file: Path | None = None,
+    insecure: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Be the scheduler, until cancelled.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes any.
+        dashboard: Address of the dashboard.
+        scheduler_file: File to write the address to.
+        insecure: Serve others than this machine even without TLS.
+        say: Told the addresses.
+
+    Raises:
+        InvalidInput: Others could reach it without TLS.
+        SchedulerUnreachable: The port is taken, or the address is not ours.
+    """
+    from distributed import Scheduler, Security
+
+    import swarm.scheduler  # its settings must be there before a scheduler is made
+
+    tls = Security().get_listen_args("scheduler").get("ssl_context") is not None
+    check_exposed(host, insecure, tls=tls)
+    scheduler = Scheduler(
+        host=host,
+        port=port,
+        protocol="tls" if tls else "tcp",
+        dashboard_address=dashboard,
+        scheduler_file=None if scheduler_file is None else str(scheduler_file),
+        preload=[swarm.scheduler.__name__],
+    )
+    try:
+        await scheduler
+    except OSError as error:
+        raise SchedulerUnreachable(f"cannot listen on {host}:{port} ({error}); take another --port") from None
+    async with scheduler:
+        say(f"scheduler at {scheduler.address}, dashboard at http://{dashboard}/status")
+        await scheduler.finished()
+
+
+def scheduler_address(address: str | None, file: Path | None, configured: str | None) -> Callable[[], str]:
+    """What gives the scheduler's address: as it was said, or what a scheduler file says at that moment.
+
+    Raises:
+        InvalidInput: Both or none was given.
+    """
+    if address is not None and file is not None:
+        raise InvalidInput("give the scheduler's address or --scheduler-file, not both")
+    if file is not None:
+        return lambda: address_of(file)
+    address = address or configured
+    if address is None:
+        raise InvalidInput("give the scheduler's address, tcp://HOST:8786, --scheduler-file, or DASK_SCHEDULER_ADDRESS")
+    return lambda: address
+
+
+async def serve_jobs(
+    scheduler: Callable[[], str],
+    store: str,
+    *,
+    places: Places,
+    lease_seconds: float,
+    admins: Iterable[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Be the master of the jobs in a store, until cancelled: wait for the lease, dial, serve, and dial again.
+
+    Args:
+        scheduler: Gives the scheduler's address, anew for each dial.
+        store: URL of the store.
+        places: Where trainings leave what others need.
+        lease_seconds: A standby takes over when the master has been silent for so long.
+        admins: Who may steer everybody's jobs.
+        say: Told what happens.
+
+    Raises:
+        NoService: The scheduler was started without our plugin.
+    """
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+    attempts = AsyncRetrying(
+        retry=retry_if_exception_type((ClusterError, LeaseLost, StoreUnavailable, OSError))
+        & retry_if_not_exception_type(NoService),
+        wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
+        before_sleep=lambda state: say(f"{_reason(state)}; trying again"),
+    )
+    while True:
+        async for attempt in attempts:
+            with attempt:
+                opened = Store(store)
+                try:
+                    await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), say)
+                finally:
+                    with contextlib.suppress(StoreUnavailable):
+                        opened.give_up_lease()
+                    opened.close()
+
+
+async def _hold_office(
+    scheduler: Callable[[], str],
+    store: Store,
+    holder: str,
+    places: Places,
+    lease_seconds: float,
+    admins: tuple[str, ...],
+    say: Callable[[str], None],
+) -> None:
+    """One term of office."""
+    from swarm.master import Master
+    from swarm.scheduler import RESULTS
+
+    if not store.lease(holder, lease_seconds):
+        say("another master is at work; standing by")
+        while not store.lease(holder, lease_seconds):
+            await asyncio.sleep(_STANDBY_SECONDS)
+    async with connected(scheduler()) as client, slots_of(client, topic=RESULTS, outlive=True) as slots:
+        say(f"serving {client.scheduler.address}, {slots.total()} slots, store {store.url}")
+
+        async def unfit(requirements: Iterable[str]) -> str | None:
+            found = await client.run(unmet, list(requirements), on_error="ignore")
+            return next(
+                (f"{complaints[0]} (worker {worker})" for worker, complaints in found.items() if complaints), None
+            )
+
+        await Master(
+            client,
+            slots,
+            store,
+            holder=holder,
+            places=places,
+            forgetting=forgetting,
+            unfit=unfit,
+            lease_seconds=lease_seconds,
+            admins=admins,
+        ).run()
+
+
+def _reason(state: RetryCallState) -> str:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def forgetting(checkpoints: str | None) -> Callable[[list[str]], None]:

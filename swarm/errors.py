@@ -10,13 +10,17 @@
     │   └── InvalidProblem        … the problem: it cannot be imported or pickled
     ├── JobConflict               take another name, or submit the job that the name stands for
     ├── JobNotFound               list the jobs of the store and take one of those
+    ├── NotAllowed                ask the owner of the job, or an administrator
     ├── StoreError
     │   ├── StoreUnavailable      locked, read-only or away: mend it and try again
-    │   └── StoreTooNew           written by a later version: upgrade this package
+    │   ├── StoreTooNew           written by a later version: upgrade this package
+    │   └── LeaseLost             another master writes this store now: leave it to that one
     ├── JournalMismatch           the journal does not follow from the job: run with the version that wrote it
     ├── ClusterError
     │   ├── SchedulerUnreachable  check the address, start the scheduler
-    │   └── NoSlots               start workers that offer GPU slots
+    │   ├── NoSlots               start workers that offer GPU slots
+    │   ├── NoService             that scheduler knows nothing of jobs: start it with swarm scheduler
+    │   └── NoMaster              no master is connected to the scheduler: start one, or wait
     ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
     └── Interrupted               the run was stopped on request; resume it
 """
@@ -56,6 +60,10 @@ class JobNotFound(SwarmError):
     """The store has no job of that name."""
 
 
+class NotAllowed(SwarmError):
+    """The job is somebody else's."""
+
+
 class StoreError(SwarmError):
     """The store cannot be used."""
 
@@ -66,6 +74,10 @@ class StoreUnavailable(StoreError):
 
 class StoreTooNew(StoreError):
     """The store was written by a later version of this package."""
+
+
+class LeaseLost(StoreError):
+    """Another master has taken over the store."""
 
 
 class JournalMismatch(SwarmError):
@@ -82,6 +94,14 @@ class SchedulerUnreachable(ClusterError):
 
 class NoSlots(ClusterError):
     """The scheduler has no worker that offers a GPU slot."""
+
+
+class NoService(ClusterError):
+    """The scheduler has no service for jobs."""
+
+
+class NoMaster(ClusterError):
+    """No master is connected to the scheduler, or it does not answer."""
 
 
 class Infeasible(SwarmError):

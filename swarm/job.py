@@ -6,12 +6,15 @@ import dataclasses
 import difflib
 import json
 import keyword
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import packaging.requirements
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,7 +32,7 @@ from swarm.optimizers.folds import Folds
 from swarm.optimizers.replay import Replay
 from swarm.problem import Problem
 from swarm.space import Space
-from swarm.trial import Evaluation, Isolation, Params, Purpose, Trial
+from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Trial, resource
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -41,6 +44,7 @@ class Stop(BaseModel):
         target: Stop once the best fitness is at least this good.
         evaluations: Stop after this many evaluations, however they were answered.
         seconds: Stop asking after this much wall-clock time of one run.
+        gpu_hours: Stop asking once trainings have taken so many hours, times the GPUs of each.
         idle_generations: Stop after this many generations in a row that trained nothing new.
     """
 
@@ -49,6 +53,7 @@ class Stop(BaseModel):
     target: float | None = None
     evaluations: int | None = Field(None, ge=1)
     seconds: float | None = Field(None, gt=0)
+    gpu_hours: float | None = Field(None, gt=0)
     idle_generations: int | None = Field(None, ge=1)
 
 
@@ -101,6 +106,59 @@ def _optimizer(value: Any) -> Any:
         raise _own(error) or InvalidOptimizer(f"optimizer {name}: {_first(error)}") from None
 
 
+def _fitness(value: Any) -> Any:
+    """What the fitness is; a list is one of criteria."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, dict) and value:
+        return value
+    if not isinstance(value, list | tuple) or len(value) < 2:
+        raise InvalidJob(
+            "fitness is a metric, weights of metrics, or a list of two or more like {metric: val_accuracy, direction: "
+            f"maximize, tolerance: 0.01}}, not {value!r}"
+        )
+    criteria = tuple(_criterion(each) for each in value)
+    names = [each.metric for each in criteria]
+    for i, criterion in enumerate(criteria):
+        if criterion.metric in names[:i]:
+            raise InvalidJob(f"fitness: {criterion.metric} is named twice, and the second time decides nothing")
+        if criterion.tolerance is None and i < len(criteria) - 1:
+            raise InvalidJob(f"fitness: {criterion.metric} needs a tolerance, else what follows it decides nothing")
+        if criterion.tolerance is not None and not 0 < criterion.tolerance < math.inf:
+            raise InvalidJob(f"fitness: the tolerance of {criterion.metric} is above 0, not {criterion.tolerance!r}")
+    return criteria
+
+
+def _criterion(value: Any) -> Criterion:
+    known = [each.name for each in dataclasses.fields(Criterion)]
+    for name in value if isinstance(value, dict) else ():
+        if name not in known:
+            raise InvalidJob(f"fitness: unknown key {name!r}{_guess(name, known)}; known are {', '.join(known)}")
+    try:
+        criterion: Criterion = TypeAdapter(Criterion).validate_python(value)
+    except ValidationError as error:
+        raise InvalidJob(f"fitness: {_first(error)} in {value!r}") from None
+    return criterion
+
+
+def _requirement(text: str) -> str:
+    try:
+        packaging.requirements.Requirement(text)
+    except packaging.requirements.InvalidRequirement as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidJob(f"requirement {text!r} is not like keras>=3.10: {reason}") from None
+    return text
+
+
+Requirement = Annotated[str, AfterValidator(_requirement)]
+"""What a worker must have installed, as in a requirements file: ``keras>=3.10``, ``python==3.11.*``."""
+
+
+def _gpus_per_training(value: float) -> float:
+    resource(value)  # refuses what is no class of slots
+    return value
+
+
 class Then(BaseModel):
     """What follows when a search has ended: another search around what it found.
 
@@ -132,11 +190,18 @@ class Job(BaseModel):
         optimizer: The method that searches.
         direction: Whether a larger or a smaller fitness is better; None is what the problem says, or ``maximize``.
         fitness: What the fitness is: a metric that the training returns (``seconds`` is its wall-clock time), or
-            weights of metrics, whose sum it is: ``{val_loss: 1, parameters: 1.0e-7}``. None is what the training
-            calls fitness.
+            weights of metrics, whose sum it is: ``{val_loss: 1, parameters: 1.0e-7}``; or a list of metrics, the most
+            important one first: ``[{metric: val_accuracy, direction: maximize, tolerance: 0.01}, {metric: parameters,
+            direction: minimize}]``. In a list the first decides, unless two trainings round to the same multiple of
+            its tolerance, then the second, and so on; the last needs no tolerance. The fitness then stays within one
+            tolerance of the first metric (so a ``target`` is one of it) and has its direction; ``direction`` is left
+            out. Its mean over folds or repeats keeps that order only for what differs by more than the tolerance. None
+            is what the training calls fitness.
         seed: Seed of the search. Trainings take theirs from their evaluation key.
         isolation: ``process`` trains in a fresh child process; ``thread`` is for functions of milliseconds.
         time_limit: Wall-clock limit of one training in seconds.
+        gpus_per_training: GPUs of the slots that train it, or one over the number of slots that share a GPU; it runs on
+            workers that offer such slots.
         folds: How many of the ten cross-validation folds to use.
         fold_mode: ``swarm`` runs one search per fold (the paper's protocol), ``mean`` takes the mean over folds.
         repeats: Trainings per position and fold, at different seeds; the fitness is their mean.
@@ -144,6 +209,8 @@ class Job(BaseModel):
         checkpoints: Where trainings that others continue keep their checkpoints: a URL or folder that every worker
             sees, or true for a folder beside the store. None is true if the problem can continue from one.
         test: Score the best on the unseen test set at the end; None does so if the problem can.
+        requirements: What the workers must have installed, as in a requirements file; checked before the first training
+            of a job that is submitted to a service.
         stop: When to stop early.
         then: A second search to run when this one has ended, around what it found.
         prune: When to end a single training early, by comparison with others; None trains all to their end. Leave
@@ -157,17 +224,19 @@ class Job(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     space: Annotated[Space | None, BeforeValidator(_space)] = None
     optimizer: Annotated[Optimizer, BeforeValidator(_optimizer)]
-    direction: Literal["maximize", "minimize"] | None = None
-    fitness: str | dict[str, float] | None = None
+    direction: Direction | None = None
+    fitness: Annotated[str | dict[str, float] | tuple[Criterion, ...] | None, BeforeValidator(_fitness)] = None
     seed: int = Field(0, ge=0, lt=2**63)
     isolation: Isolation = "process"
     time_limit: float | None = Field(None, gt=0)
+    gpus_per_training: Annotated[float, AfterValidator(_gpus_per_training)] = 1
     folds: int = Field(1, ge=1, le=10)
     fold_mode: Literal["swarm", "mean"] = "swarm"
     repeats: int = Field(1, ge=1)
     archive: bool = True
     checkpoints: bool | str | None = None
     test: bool | None = None
+    requirements: list[Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
     then: Then | None = None
@@ -206,6 +275,14 @@ class Job(BaseModel):
 
     def _direction(self, code: Problem) -> str:
         """Which way is better, by the job or by the problem."""
+        if isinstance(self.fitness, tuple):
+            first = self.fitness[0]
+            if self.direction not in (None, first.direction):
+                raise InvalidJob(
+                    f"the fitness has the direction of its first metric: {first.metric} is to {first.direction}, the "
+                    f"job says {self.direction}: leave direction out"
+                )
+            return first.direction
         if self.fitness is not None and self.direction is None:
             raise InvalidJob("a fitness of its own needs a direction: say direction: minimize, or maximize")
         if self.fitness is None and None not in (self.direction, code.direction) and self.direction != code.direction:
@@ -251,7 +328,11 @@ class Job(BaseModel):
         return self.optimizer.start(self.space, seed=self.seed)
 
     def evaluations(
-        self, trial: Trial, purpose: Purpose = "fitness", parents: Sequence[str] | None = None
+        self,
+        trial: Trial,
+        purpose: Purpose = "fitness",
+        parents: Sequence[str] | None = None,
+        donors: Sequence[Sequence[str]] = (),
     ) -> list[Evaluation]:
         """The evaluations of a trial: one per fold and repeat. A test score is one training per fold of the trial.
 
@@ -260,6 +341,7 @@ class Job(BaseModel):
             purpose: ``fitness``, or ``test`` for the score on the unseen test set.
             parents: Keys of the evaluations of the trial that this one continues, in the order of this list; those
                 of the trial itself to score what it has trained.
+            donors: The same of each further trial that it takes networks from.
         """
         handed_on = self.optimizer.inherits
         own = self.folds > 1 and self.fold_mode == "swarm"
@@ -280,13 +362,14 @@ class Job(BaseModel):
                 repeat=repeat,
                 purpose=purpose,
                 parent=parent,
+                donors=[keys[place] for keys in donors],
                 salt=salt,
                 isolation=self.isolation,
                 time_limit=self.time_limit,
                 slice=handed_on,
                 merit=merit,
             )
-            for (fold, repeat), parent in zip(places, continued[: len(places)], strict=True)
+            for place, ((fold, repeat), parent) in enumerate(zip(places, continued[: len(places)], strict=True))
         ]
 
     def following(self, found: Params) -> Job:
@@ -366,7 +449,11 @@ class Job(BaseModel):
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
-        return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in _differ(self.to_dict(), other)]
+        fields, mine = type(self).model_fields, self.to_dict()
+        for name in mine.keys() - other.keys():  # what an earlier version did not know was as it is by default
+            other = {**other, name: fields[name].get_default(call_default_factory=True)}
+        rows = _differ({**mine, "requirements": other["requirements"]}, other)  # which say where, not what
+        return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
 
 
 def _with_program(data: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 The master queues, never Dask: at most one evaluation per slot is in flight, so that a dying worker takes no other
 evaluation along and the next one can always be chosen late. The master retries, never Dask: a lost worker is a result
 here, and the search decides.
+
+:class:`Slots` are all slots of a cluster; each search has a :class:`DaskPool` of its own on them.
 """
 
 from __future__ import annotations
@@ -11,71 +13,82 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker, fire_and_forget, wait
 
 from swarm.errors import NoSlots
-from swarm.trial import Evaluation, Result, Status
+from swarm.sharing import Share, allot
+from swarm.trial import Evaluation, Result, Status, resource
 
-RESOURCE = "GPU"
+GPU = resource()  # the usual class of slots; the names of the others begin with it
 _SEND_INTERVAL = 0.001
 _RELEASE_SECONDS = 0.02
+FINAL = (Status.OK, Status.FAILED, Status.PRUNED)  # such an evaluation is not submitted again
 _log = logging.getLogger("swarm.pool")
 
+OnReport = Callable[[str, Mapping[str, float]], None]
 
-class DaskPool:
-    """The GPU slots of a Dask cluster.
+
+@dataclass(eq=False)
+class _Flight:
+    """An evaluation that Dask has: usually one pool waits for it; two, if two jobs came to the same position."""
+
+    future: Future
+    resource: str
+    pools: list[DaskPool] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+    place: str | None = None  # worker address, as the reports say it
+
+
+class Slots:
+    """All GPU slots of a Dask cluster, divided between the pools on them.
 
     Args:
         client: An asynchronous client.
         task: What a worker runs: ``task(problem, evaluation, results, topic, checkpoints=…) -> Result``; it announces
             the result on the Dask event topic, too.
-        problem: The pickled problem.
-        results: Folder, seen by every worker, where finished evaluations are committed; None commits nothing.
-        checkpoints: Where trainings that others may continue keep their checkpoints, a URL or folder that every worker
-            sees; None keeps none.
+        topic: Dask event topic of the announcements; left out, one of this client's own.
         stop: What a worker runs to end trainings by key: ``stop(keys)``.
         prune: What a worker runs to end a hopeless training: ``prune(key, metric)``.
+        outlive: Trainings go on when this process dies, for another one to join.
     """
 
     def __init__(
         self,
         client: Client,
         task: Callable[..., Result],
-        problem: bytes,
         *,
-        results: str | None = None,
-        checkpoints: str | None = None,
+        topic: str | None = None,
         stop: Callable[[list[str]], None] | None = None,
         prune: Callable[[str, str], None] | None = None,
+        outlive: bool = False,
     ) -> None:
-        self._client = client
+        self.client = client
+        self.topic = topic or f"swarm-results-{client.id}"
         self._task = task
-        self._problem = problem
-        self._results = results
-        self._checkpoints = checkpoints
         self._stop = stop
         self._prune = prune
-        self._on_report: Callable[[str, Mapping[str, float]], None] = lambda *_: None
-        self._places: dict[str, str] = {}  # worker address by evaluation key, as the reports say it
-        self._slots: dict[str, int] = {}  # by worker address
-        self._futures: dict[str, Future] = {}
+        self.outlive = outlive
+        self._workers: dict[str, Mapping[str, int]] = {}  # slots by resource, by worker address
+        self._flights: dict[str, _Flight] = {}
+        self._pools: list[DaskPool] = []
+        self._allowed: dict[DaskPool, int] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
-        self._done: list[str] = []
         self._announced: dict[str, Result] = {}
-        self._topic = f"swarm-results-{client.id}"
-        self._wake = asyncio.Event()
+        self._known: dict[str, Result] = {}
         self._stale = asyncio.Event()
+        self._dividing = False
 
-    async def __aenter__(self) -> DaskPool:
+    async def __aenter__(self) -> Slots:
         # Dask's client holds messages back for 10 ms, longer than all the rest of a round trip takes together.
-        self._client.scheduler_comm.interval = _SEND_INTERVAL
-        await self._count_slots()
-        self._client.subscribe_topic("all", self._on_event)
-        self._client.subscribe_topic(self._topic, self._on_announcement)
-        self._watch(self._keep_counting())
+        self.client.scheduler_comm.interval = _SEND_INTERVAL
+        await self._count()
+        self.client.subscribe_topic("all", self._on_event)
+        self.client.subscribe_topic(self.topic, self._on_announcement)
+        self.watch(self._keep_counting())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -83,126 +96,178 @@ class DaskPool:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         # A client that is closing may have dropped the topic by itself.
-        for topic in ("all", self._topic):
+        for topic in ("all", self.topic):
             with contextlib.suppress(ValueError, KeyError):
-                self._client.unsubscribe_topic(topic)
-        await self.cancel()
+                self.client.unsubscribe_topic(topic)
 
-    # --- the protocol of a pool
+    # --- what is there
+
+    def total(self, resource: str = GPU) -> int:
+        """Number of slots of this class, over all workers."""
+        return sum(slots.get(resource, 0) for slots in self._workers.values())
+
+    def used(self, resource: str = GPU) -> int:
+        """Number of slots of this class that something runs on."""
+        return sum(flight.resource == resource for flight in self._flights.values())
 
     @property
-    def slots(self) -> int:
-        """Number of slots now, over all workers that offer the resource ``GPU``."""
-        return sum(self._slots.values())
+    def running(self) -> set[str]:
+        """Keys of the evaluations in flight, and of those that ended before anybody here asked."""
+        return self._flights.keys() | self._known.keys()
 
-    def free(self) -> int:
-        """Number of slots that nothing runs on."""
-        return self.slots - len(self._futures)
+    # --- for the pools
 
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
+    def join(self, pool: DaskPool) -> None:
+        """A pool begins to take part; it has no credit for the time before."""
+        others = [other.share.turn for other in self._pools if other.share.wants or other.share.used]
+        pool.share.seconds = max(pool.share.seconds, min(others, default=0.0) * pool.share.weight)
+        self._pools.append(pool)
+        self.divide()
 
-    def submit(self, evaluations: Sequence[Evaluation]) -> None:
-        """Send evaluations to the workers; Dask's task key is the evaluation's key."""
-        for evaluation in evaluations:
-            future = self._client.submit(
+    def leave(self, pool: DaskPool) -> None:
+        """A pool takes part no more."""
+        if pool in self._pools:
+            self._pools.remove(pool)
+        self.divide()
+
+    def allowed(self, pool: DaskPool) -> int:
+        """How many more slots the pool may take now."""
+        if self._allowed is None:
+            self._allowed = self._divided()
+        return self._allowed.get(pool, 0)
+
+    def divide(self) -> None:
+        """Divide the free slots anew, since something has changed, and wake those who may take some."""
+        self._allowed = None
+        if not self._dividing:
+            self._dividing = True
+            asyncio.get_running_loop().call_soon(self._wake_entitled)
+
+    def submit(self, pool: DaskPool, evaluation: Evaluation, *args: Any, **options: Any) -> None:
+        """Send an evaluation to a worker for a pool, unless it is in flight already; Dask's key is the evaluation's."""
+        if (known := self._known.pop(evaluation.key, None)) is not None:
+            pool.deliver(known)
+            return
+        flight = self._flights.get(evaluation.key)
+        if flight is None:
+            future = self.client.submit(
                 self._task,
-                self._problem,
+                pool.problem,
                 evaluation,
-                self._results,
-                self._topic,
-                key=_dask_key(evaluation),
-                resources={RESOURCE: 1},
+                *args,
+                key=dask_key(evaluation),
+                resources={pool.resource: 1},
                 retries=0,
                 pure=False,
-                **self._continued(evaluation),
+                **options,
             )
-            self._futures[evaluation.key] = future
-            self._watch(self._await_end(evaluation.key, future))
+            flight = self._take_off(evaluation.key, future, pool.resource)
+        if not flight.pools:
+            pool.share.used += 1  # the first one pays
+            self._allowed = None
+        flight.pools.append(pool)
 
-    async def next(self) -> list[Result]:
-        """Wait until an evaluation ended or the slots changed; what ended, perhaps nothing."""
-        await self._wake.wait()
-        self._wake.clear()
-        keys, self._done = self._done, []
-        futures = {key: self._futures[key] for key in keys}
-        results = [
-            self._announced.pop(key) if key in self._announced else await self._fetch(key, futures[key]) for key in keys
-        ]
-        for key, future in futures.items():
-            self._release(future)
-            del self._futures[key]
-            self._places.pop(key, None)
-        # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
-        await asyncio.sleep(0)
-        return results
+    def follow(self, running: Mapping[str, str], results: Iterable[Result] = ()) -> None:
+        """Take over from another process.
 
-    def _release(self, future: Future) -> None:
-        """Give the worker's memory back, and forget an error, which would answer the next submit of that key."""
-        if future.status == "finished":
-            # Not yet: what is sent to a worker keeps the next message to it, a training, waiting for 5 ms.
-            asyncio.get_running_loop().call_later(_RELEASE_SECONDS, future.release)
-        else:
-            future.release()
+        Args:
+            running: Dask keys of the trainings that it has left running, each with the class of its slot.
+            results: Those that have ended since; they are the answer when somebody submits them.
+        """
+        for key, taken in running.items():
+            self._take_off(key.partition("-")[2], Future(key, self.client), taken)
+        self._known = {result.key: result for result in results}
+        self.divide()
 
-    def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
-        """Call ``on_report(key, metrics)`` with what trainings report on the way."""
-        self._on_report = on_report
+    async def drop(self, pool: DaskPool | None) -> None:
+        """End the trainings that nobody but this pool waits for; with None, those that nobody waits for."""
+        doomed = []
+        for key, flight in list(self._flights.items()):
+            if pool is not None and pool in flight.pools:
+                self._settle(flight)
+                flight.pools.remove(pool)
+                if flight.pools:
+                    flight.pools[0].share.used += 1
+            if not flight.pools:
+                doomed.append(key)
+        if not doomed:
+            return
+        futures = [self._flights.pop(key).future for key in doomed]
+        await self.client.cancel(futures, asynchronous=True, force=True)
+        if self._stop is not None:
+            await self.client.run(self._stop, doomed, on_error="ignore")
+        self.divide()
 
     def prune(self, key: str, metric: str) -> None:
         """End the training of ``key``, on the worker from which it reported."""
-        if self._prune is not None and key in self._places:
-            workers = [self._places[key]]
-            self._watch(self._client.run(self._prune, key, metric, workers=workers, on_error="ignore"))
+        flight = self._flights.get(key)
+        if self._prune is not None and flight is not None and flight.place is not None:
+            self.watch(self.client.run(self._prune, key, metric, workers=[flight.place], on_error="ignore"))
 
-    async def cancel(self) -> None:
-        """End the trainings in flight, on the workers too."""
-        if not self._futures:
-            return
-        keys = list(self._futures)
-        futures = list(self._futures.values())
-        self._futures.clear()
-        await self._client.cancel(futures, asynchronous=True, force=True)
-        if self._stop is not None:
-            await self._client.run(self._stop, keys, on_error="ignore")
-
-    async def wait_for_slots(self, seconds: float) -> None:
-        """Wait until there is a slot.
-
-        Raises:
-            NoSlots: No worker offered one in time.
-        """
-        deadline = time.monotonic() + seconds
-        while not self.slots:
-            try:
-                await asyncio.wait_for(self._wake.wait(), max(0.0, deadline - time.monotonic()))
-                self._wake.clear()
-            except TimeoutError:
-                address = self._client.scheduler.address
-                raise NoSlots(
-                    f"the scheduler at {address} has no worker with a GPU slot; "
-                    f"start some: swarm worker {address} --gpus all (or --slots 4 without GPUs)"
-                ) from None
-
-    # --- inside
-
-    def _continued(self, evaluation: Evaluation) -> dict[str, str]:
-        """Where checkpoints are, for a slice of training: a whole one needs none."""
-        if self._checkpoints is None or evaluation.budget is None:
-            return {}
-        return {"checkpoints": self._checkpoints}
-
-    def _watch(self, work: Any) -> None:
+    def watch(self, work: Any) -> None:
+        """Let this work go on in the background until these slots are closed."""
         watcher = asyncio.ensure_future(work)
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
-    async def _await_end(self, key: str, future: Future) -> None:
+    # --- inside
+
+    def _divided(self) -> dict[DaskPool, int]:
+        allowed: dict[DaskPool, int] = {}
+        for wanted in {pool.resource for pool in self._pools}:
+            pools = {pool.share: pool for pool in self._pools if pool.resource == wanted}
+            total = self.total(wanted)
+            given = allot(pools, total, max(0, total - self.used(wanted)))
+            allowed.update({pools[share]: count for share, count in given.items()})
+        return allowed
+
+    def _wake_entitled(self) -> None:
+        self._dividing = False
+        for pool in self._pools:
+            if self.allowed(pool) and pool.share.wants:
+                pool.wake()
+
+    def _take_off(self, key: str, future: Future, resource: str) -> _Flight:
+        if self.outlive:
+            fire_and_forget(future)
+        flight = self._flights[key] = _Flight(future, resource)
+        self.watch(self._await_end(key, flight))
+        return flight
+
+    async def _await_end(self, key: str, flight: _Flight) -> None:
         with contextlib.suppress(Exception):  # how it ended is read from the future
-            await wait([future])
-        self._done.append(key)
-        self._wake.set()
+            await wait([flight.future])
+        if self._flights.get(key) is not flight:  # dropped
+            return
+        result = self._announced.pop(key, None)
+        if result is None:
+            result = await self._fetch(key, flight.future)
+        self._release(flight.future, result)
+        # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
+        await asyncio.sleep(0)
+        if self._flights.get(key) is not flight:
+            return
+        del self._flights[key]
+        self._settle(flight)
+        for pool in flight.pools:
+            pool.deliver(result)
+        self.divide()
+
+    def _settle(self, flight: _Flight) -> None:
+        """Charge the slot seconds to the pool that pays."""
+        if flight.pools:
+            now = time.monotonic()
+            flight.pools[0].share.used -= 1
+            flight.pools[0].share.seconds += now - flight.since
+            flight.since = now
+
+    def _release(self, future: Future, result: Result) -> None:
+        """Give the worker's memory back, and forget an answer that is not to answer the next submit of that key."""
+        if future.status == "finished" and result.status in FINAL:
+            # Not yet: what is sent to a worker keeps the next message to it, a training, waiting for 5 ms.
+            asyncio.get_running_loop().call_later(_RELEASE_SECONDS, future.release)
+        else:
+            future.release()
 
     async def _fetch(self, key: str, future: Future) -> Result:
         """The result of a future that ended without announcing one: it is in a worker's memory, or it is lost."""
@@ -213,7 +278,7 @@ class DaskPool:
         # Our task never raises, so its worker, or the scheduler, went away.
         error = await future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
-            self._slots.pop(error.last_worker.address, None)
+            self._workers.pop(error.last_worker.address, None)
             reason = f"its worker {error.last_worker.name} went away"
         elif error is None:
             reason = "the scheduler forgot it"
@@ -228,11 +293,14 @@ class DaskPool:
         message = event[1]
         if "report" in message:
             report = message["report"]
-            self._places[report["key"]] = message["worker"]
-            self._on_report(report["key"], report["metrics"])
+            flight = self._flights.get(report["key"])
+            if flight is not None:
+                flight.place = message["worker"]
+                for pool in flight.pools:
+                    pool.on_report(report["key"], report["metrics"])
             return
         result = Result.from_dict(message["result"])
-        if result.key in self._futures:
+        if result.key in self._flights:
             self._announced[result.key] = result
 
     def _on_event(self, event: tuple[float, Any]) -> None:
@@ -245,16 +313,160 @@ class DaskPool:
             await self._stale.wait()
             self._stale.clear()
             with contextlib.suppress(OSError):  # the client is reconnecting; the workers will announce themselves
-                await self._count_slots()
-            self._wake.set()
+                await self._count()
+            for pool in self._pools:
+                pool.wake()
+            self.divide()
 
-    async def _count_slots(self) -> None:
-        found = await self._client.scheduler.identity(n_workers=-1)
-        self._slots = {
-            address: min(int(worker["resources"].get(RESOURCE, 0)), worker["nthreads"])
+    async def _count(self) -> None:
+        found = await self.client.scheduler.identity(n_workers=-1)
+        self._workers = {
+            address: {
+                name: min(int(amount), worker["nthreads"])
+                for name, amount in worker["resources"].items()
+                if name.startswith(GPU)
+            }
             for address, worker in found["workers"].items()
         }
+        self._allowed = None
 
 
-def _dask_key(evaluation: Evaluation) -> str:
+class DaskPool:
+    """The slots of a cluster as one search sees them.
+
+    Args:
+        slots: The slots.
+        problem: The pickled problem.
+        results: Folder, seen by every worker, where finished evaluations are committed; None commits nothing.
+        checkpoints: Where trainings that others may continue keep their checkpoints, a URL or folder that every worker
+            sees; None keeps none.
+        resource: Class of the slots to use.
+        share: The job's claim, where others use the slots as well.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        problem: bytes,
+        *,
+        results: str | None = None,
+        checkpoints: str | None = None,
+        resource: str = GPU,
+        share: Share | None = None,
+    ) -> None:
+        self.problem = problem
+        self.resource = resource
+        self.share = share or Share()
+        self.on_report: OnReport = lambda *_: None
+        self.taken: list[str] = []  # keys of the results that the search has; whoever minds empties it
+        self._slots = slots
+        self._results = results
+        self._checkpoints = checkpoints
+        self._ended: list[Result] = []
+        self._woken = asyncio.Event()
+
+    async def __aenter__(self) -> DaskPool:
+        self._slots.join(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._slots.outlive:
+            await self.cancel()
+        self._slots.leave(self)
+
+    # --- the protocol of a pool
+
+    @property
+    def slots(self) -> int:
+        """Number of slots now, over all workers that offer the resource, whoever uses them."""
+        return self._slots.total(self.resource)
+
+    def free(self) -> int:
+        """Number of slots that this search may take now."""
+        return self._slots.allowed(self)
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def submit(self, evaluations: Sequence[Evaluation]) -> None:
+        """Send evaluations to the workers."""
+        for evaluation in evaluations:
+            self._slots.submit(self, evaluation, self._results, self._slots.topic, **self._continued(evaluation))
+
+    def running(self, keys: Collection[str]) -> set[str]:
+        """Those of the evaluations that are in flight already, whoever submitted them: to join them takes no slot."""
+        return self._slots.running.intersection(keys)
+
+    async def next(self) -> list[Result]:
+        """Wait until an evaluation ended or the slots changed; what ended, perhaps nothing."""
+        if self.share.hungry and self.free():  # the search has left slots that it was offered
+            self.share.hungry = False
+            self._slots.divide()
+        await self._woken.wait()
+        self._woken.clear()
+        self.share.hungry = True
+        ended, self._ended = self._ended, []
+        self.taken += [result.key for result in ended]
+        return ended
+
+    def watch(self, on_report: OnReport) -> None:
+        """Call ``on_report(key, metrics)`` with what trainings report on the way."""
+        self.on_report = on_report
+
+    def prune(self, key: str, metric: str) -> None:
+        """End the training of ``key``, on the worker from which it reported."""
+        self._slots.prune(key, metric)
+
+    # --- for whoever runs the search
+
+    async def cancel(self) -> None:
+        """End the trainings in flight, on the workers too."""
+        await self._slots.drop(self)
+
+    async def wait_for_slots(self, seconds: float) -> None:
+        """Wait until there is a slot.
+
+        Raises:
+            NoSlots: No worker offered one in time.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.slots:
+            try:
+                await asyncio.wait_for(self._woken.wait(), max(0.0, deadline - time.monotonic()))
+                self._woken.clear()
+            except TimeoutError:
+                address = self._slots.client.scheduler.address
+                gpus = self.resource.partition("-")[2]
+                option = f" --gpus-per-training {gpus}" if gpus else ""
+                raise NoSlots(
+                    f"the scheduler at {address} has no worker with a {self.resource} slot; "
+                    f"start some: swarm worker {address} --gpus all{option} (or --slots 4{option} without GPUs)"
+                ) from None
+
+    def deliver(self, result: Result) -> None:
+        """An evaluation of this search has ended."""
+        self._ended.append(result)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something has changed for this search."""
+        self.share.hungry = True
+        self._woken.set()
+
+    def pause(self, paused: bool = True) -> None:
+        """Take no more slots, or take some again; what runs goes on."""
+        self.share.paused = paused
+        self._slots.divide()
+        self.wake()
+
+    def _continued(self, evaluation: Evaluation) -> dict[str, str]:
+        """Where checkpoints are, for a slice of training: a whole one needs none."""
+        if self._checkpoints is None or evaluation.budget is None:
+            return {}
+        return {"checkpoints": self._checkpoints}
+
+
+def dask_key(evaluation: Evaluation) -> str:
+    """Dask's name of an evaluation."""
     return f"{'train' if evaluation.purpose == 'fitness' else 'test'}-{evaluation.key}"

@@ -189,10 +189,10 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
 
 
 async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
-    from swarm.cluster import connected, dashboard_of, embedded, forgetting, local_slots, pool_on
+    from swarm.cluster import connected, dashboard_of, embedded, forgetting, pool_on
 
     async with AsyncExitStack() as stack:
-        slots = [] if where.scheduler else local_slots(where.slots, where.gpus, where.threads)
+        slots = [] if where.scheduler else _local_slots(where, job)
         if where.scheduler:  # before the store: a scheduler that is not there must leave nothing behind
             client = await stack.enter_async_context(connected(where.scheduler))
             shared = job.checkpoints if isinstance(job.checkpoints, str) else None
@@ -215,6 +215,12 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
             link = dashboard_of(client)
             await search.run(pool, lambda changed: on_change(changed, link), forgetting(shared))
         return Run(search, store, "finished")
+
+
+def _local_slots(where: Where, job: Job) -> list[Any]:
+    from swarm.cluster import local_slots
+
+    return local_slots(where.slots, where.gpus, where.threads, gpus_per_training=job.gpus_per_training)
 
 
 def _folders(job: Job, store: Store) -> tuple[str | None, str | None]:

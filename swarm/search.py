@@ -8,16 +8,19 @@ search *is* the replay of its journal.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from swarm import __version__
 from swarm.archive import Archive, Source
 from swarm.durations import Durations
-from swarm.errors import JournalMismatch, SwarmError
+from swarm.errors import JournalMismatch, StoreUnavailable, SwarmError
 from swarm.job import Job
 from swarm.pruning import MedianRule
 from swarm.store import Event, Store
@@ -30,6 +33,9 @@ _EVENTS_PER_COMMIT = 500
 _ERRORS_KEPT = 20
 _DURATIONS_READ = 500
 _LINEAGE_SLACK = 16
+_LONGEST_PAUSE = 10.0  # seconds between attempts to reach the store
+
+T = TypeVar("T")
 
 
 class Pool(Protocol):
@@ -44,8 +50,12 @@ class Pool(Protocol):
         """Number of slots that nothing runs on."""
         ...
 
+    def running(self, keys: Collection[str]) -> set[str]:
+        """Those of these evaluations that run already, for another search or since before; to submit them joins."""
+        ...
+
     def submit(self, evaluations: Sequence[Evaluation]) -> None:
-        """Run these evaluations, at most :meth:`free` of them."""
+        """Run these evaluations, at most :meth:`free` of them besides those that run already."""
         ...
 
     async def next(self) -> list[Result]:
@@ -75,6 +85,9 @@ class _NoPool:
 
     def time(self) -> float:
         return 0.0
+
+    def running(self, keys: Collection[str]) -> set[str]:
+        return set()
 
     def submit(self, evaluations: Sequence[Evaluation]) -> None:
         raise RuntimeError("this search has no pool; run it")
@@ -191,6 +204,10 @@ class Search:
         self._ends: Counter[tuple[str, Status]] = Counter()
         self._stop_reason: str | None = None
         self._drained = False
+        self._in_hand: Trial | None = None  # asked for, but not yet known to the journal
+        self._patience = 0.0
+        self._on_change: Callable[[Search], None] = lambda _: None
+        self.trouble: str | None = None
         self._last_trained = 0  # generation
         self._rule = None
         if job.prune is not None:
@@ -222,6 +239,11 @@ class Search:
         """Wall-clock seconds of this process's part of the search."""
         return self._pool.time() - self._began
 
+    @property
+    def outstanding(self) -> set[str]:
+        """Keys of the evaluations that are to be answered by training."""
+        return {evaluation.key for evaluation in self._queue} | set(self._flying)
+
     def finished(self) -> bool:
         """Whether the search is done: every trial told, and the best scored on the test set if that was asked."""
         return self.end_reason is not None
@@ -233,6 +255,7 @@ class Search:
         pool: Pool,
         on_change: Callable[[Search], None] = lambda _: None,
         forget: Callable[[list[str]], None] = lambda _: None,
+        patience: float = 0.0,
     ) -> None:
         """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
 
@@ -240,33 +263,73 @@ class Search:
             pool: Where evaluations run.
             on_change: Called after every step with this search, for progress.
             forget: Called with the keys of evaluations whose checkpoints nobody will continue from any more.
+            patience: Seconds to wait for a store that is away; meanwhile nothing new is started, and :attr:`trouble`
+                says why.
+
+        Raises:
+            StoreUnavailable: The store was away for longer.
         """
         self._pool, self._began, self._forget = pool, pool.time(), forget
+        self._patience, self._on_change = patience, on_change
         pool.watch(self._on_report)
-        self._store.set_status(self.job.name, "running")
+        await self._with_store(lambda: self._store.set_status(self.job.name, "running"))
         if self._seq == 0:
             self._unwritten.append(self._event("job", {"version": __version__, "job": self.job.to_dict()}))
+        self._rejoin()
         try:
             while not self.finished():
-                waiting = self._fill()
+                waiting = await self._fill()
                 on_change(self)
                 if not waiting:
                     await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
                 elif not self.finished():
                     self._take(await pool.next())
             self._let_go()
-            self._write()
-            self._store.set_status(self.job.name, "finished")
+            await self._with_store(self._write)
+            await self._with_store(lambda: self._store.set_status(self.job.name, "finished"))
         except BaseException:
-            self._store.set_status(self.job.name, "stopped")
+            with contextlib.suppress(StoreUnavailable):
+                self._store.set_status(self.job.name, "stopped")
             raise
 
-    def _fill(self) -> bool:
+    async def _with_store(self, work: Callable[[], T]) -> T:
+        """Do what needs the store; while that is away, try again for as long as there is patience."""
+        try:
+            return work()
+        except StoreUnavailable as error:
+            if not self._patience:
+                raise
+            self.trouble = str(error)
+            self._on_change(self)
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
+            stop=stop_after_delay(self._patience),
+            reraise=True,
+        )
+        async for attempt in attempts:
+            with attempt:
+                done = work()
+        self.trouble = None
+        return done
+
+    async def _fill(self) -> bool:
         """Give every free slot something to do, and answer what needs no slot; whether only results can bring us on.
 
         A method with generations is asked for all of one at once, since its order is ours to choose; any other is
         asked late, when it knows most.
         """
+        asked = await self._with_store(self._ask)
+        await self._with_store(self._write)
+        if asked:
+            self._rejoin()
+        if asked and len(self._queue) > 1:
+            self._queue = deque(sorted(self._queue, key=self._expected_seconds, reverse=True))
+        self._submit([self._queue.popleft() for _ in range(min(self._pool.free(), len(self._queue)))])
+        return asked < _EVENTS_PER_COMMIT
+
+    def _ask(self) -> int:
+        """Ask for what the free slots can take; how much was asked."""
         asked, free = 0, self._pool.free()
         while (self.optimizer.generational and free) or len(self._queue) < free:
             event = self._next_event()
@@ -277,14 +340,19 @@ class Search:
             asked += 1
             if asked >= _EVENTS_PER_COMMIT:
                 break
-        self._write()
-        if asked and len(self._queue) > 1:
-            self._queue = deque(sorted(self._queue, key=self._expected_seconds, reverse=True))
-        batch = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
-        if batch:
-            self._flying.update((evaluation.key, evaluation) for evaluation in batch)
-            self._pool.submit(batch)
-        return asked < _EVENTS_PER_COMMIT
+        return asked
+
+    def _rejoin(self) -> None:
+        """Join what runs already: another search may train the same, or another master may have started it."""
+        running = self._pool.running([evaluation.key for evaluation in self._queue])
+        if running:
+            self._submit([evaluation for evaluation in self._queue if evaluation.key in running])
+            self._queue = deque(evaluation for evaluation in self._queue if evaluation.key not in running)
+
+    def _submit(self, evaluations: list[Evaluation]) -> None:
+        if evaluations:
+            self._flying.update((evaluation.key, evaluation) for evaluation in evaluations)
+            self._pool.submit(evaluations)
 
     def _expected_seconds(self, evaluation: Evaluation) -> float:
         return self._durations.expected(evaluation.params, evaluation.budget)
@@ -325,9 +393,11 @@ class Search:
 
     def _next_event(self) -> Event | None:
         """The next thing to do that needs a journal entry, or None if only results can bring us on."""
-        trial = None if self._drained else self._next_trial()
-        if trial is not None:
-            return self._asked(trial, "fitness")
+        self._in_hand = self._in_hand or (None if self._drained else self._next_trial())
+        if self._in_hand is not None:
+            event = self._asked(self._in_hand, "fitness")
+            self._in_hand = None
+            return event
         if self._pending:
             return None
         if not (self._drained or self.optimizer.done):
@@ -364,6 +434,8 @@ class Search:
             return "evaluations used up"
         if rules.seconds is not None and self.seconds >= rules.seconds:
             return "time used up"
+        if rules.gpu_hours is not None and self.trained_seconds * self.job.gpus_per_training >= 3600 * rules.gpu_hours:
+            return "GPU hours used up"
         if rules.idle_generations is not None and self.generation - self._last_trained > rules.idle_generations:
             return f"no training in {rules.idle_generations} generations"
         return None
@@ -389,6 +461,7 @@ class Search:
             "fold": trial.fold,
             "budget": trial.budget,
             "parent": trial.parent,
+            "donors": list(trial.donors),
             "evaluations": evaluations,
         }
         return self._event("asked" if purpose == "fitness" else "test", data)
@@ -453,7 +526,8 @@ class Search:
             parents = self._lineage.get(trial.id) if self.optimizer.inherits else None
         else:
             parents = None if trial.parent is None else self._lineage.get(trial.parent)
-        return self.job.evaluations(trial, purpose, parents)
+        donors = [] if purpose == "test" else [self._lineage[donor] for donor in trial.donors]
+        return self.job.evaluations(trial, purpose, parents, donors)
 
     def _note_lineage(self, trial: Trial, keys: list[str]) -> None:
         """Remember whose checkpoints may be continued; let go of the others, now and then, all at once."""
@@ -467,7 +541,7 @@ class Search:
     def _let_go(self) -> None:
         """Give up the checkpoints that nobody will continue from; at the end, all but those of the best."""
         best = [best.id for best, _ in self.optimizer.finalists()]
-        parents = {pending.trial.parent for pending in self._pending.values()}
+        parents = {one for pending in self._pending.values() for one in (pending.trial.parent, *pending.trial.donors)}
         coming = set() if self.finished() else self.optimizer.parents()
         kept = {
             number: keys

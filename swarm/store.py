@@ -10,17 +10,17 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from swarm.errors import JobConflict, JobNotFound, StoreTooNew, StoreUnavailable
+from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
 from swarm.trial import Evaluation, Result, Status, canonical
 
-SCHEMA = 1
+SCHEMA = 2
 _BUSY_SECONDS = 5.0
 
 _tables = sa.MetaData()
@@ -59,6 +59,51 @@ _archive = sa.Table(
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("result", sa.Text, nullable=False),
 )
+_submissions = sa.Table(  # since schema 2
+    "swarm_submissions",
+    _tables,
+    sa.Column("job", sa.String(200), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False),
+    sa.Column("priority", sa.Double, nullable=False),
+    sa.Column("most", sa.Integer),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("environment", sa.Text, nullable=False),
+    sa.Column("summary", sa.Text),
+)
+_lease = sa.Table(  # since schema 2
+    "swarm_lease",
+    _tables,
+    sa.Column("name", sa.String(20), primary_key=True),
+    sa.Column("holder", sa.String(200), nullable=False),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("expires", sa.Double, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What the service knows of a job besides the job itself.
+
+    Attributes:
+        job: Name of the job.
+        owner: Who submitted it.
+        priority: Its share of the slots is in proportion to its priority.
+        most: It never uses more slots than this; None is no limit.
+        state: ``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
+        reason: Why it failed.
+        environment: What must be installed on the workers.
+        summary: What it found, once it has ended.
+    """
+
+    job: str
+    owner: str
+    priority: float = 1.0
+    most: int | None = None
+    state: str = "active"
+    reason: str | None = None
+    environment: tuple[str, ...] = ()
+    summary: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +143,7 @@ class Store:
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self.url = store_url(url)
+        self._token: int | None = None  # of the lease, if this process must hold it to write
         if not create and self.folder is not None and not self._file().exists():
             raise StoreUnavailable(f"there is no store at {self._file()}; name one with --store")
         self._engine = _engine(self.url)
@@ -111,10 +157,15 @@ class Store:
     @property
     def folder(self) -> Path | None:
         """Folder beside an SQLite store for what is too large for it (``swarm.db.artifacts``); None elsewhere."""
-        url = make_url(self.url)
-        if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return self.folder_of(self.url)
+
+    @staticmethod
+    def folder_of(url: str) -> Path | None:
+        """The :attr:`folder` of the store at this URL, without opening it."""
+        parts = make_url(store_url(url))
+        if parts.get_backend_name() != "sqlite" or not parts.database or parts.database == ":memory:":
             return None
-        return Path(url.database + ".artifacts").absolute()
+        return Path(parts.database + ".artifacts").absolute()
 
     def close(self) -> None:
         """Close the connections; the store can be opened again."""
@@ -128,19 +179,7 @@ class Store:
         Raises:
             JobConflict: The name is taken.
         """
-        row = {
-            "name": name,
-            "spec": json.dumps(spec),
-            "problem": problem,
-            "created": time.time(),
-            "status": "new",
-        }
-        with self._failing_clearly():
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(_jobs.insert(), row)
-            except sa.exc.IntegrityError:
-                raise JobConflict(f"the store already has a job {name!r}; take another name") from None
+        self._insert_job(name, spec, problem, None)
 
     def job(self, name: str) -> StoredJob:
         """The job of that name.
@@ -162,8 +201,66 @@ class Store:
 
     def set_status(self, name: str, status: str) -> None:
         """Note whether the job is running, stopped or finished."""
-        with self._failing_clearly(), self._engine.begin() as connection:
+        with self._failing_clearly(), self._writing() as connection:
             connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=status))
+
+    # --- the service
+
+    def submit(self, submission: Submission, spec: dict[str, Any], problem: bytes) -> None:
+        """Write a new job together with its submission.
+
+        Raises:
+            JobConflict: The name is taken.
+        """
+        self._insert_job(submission.job, spec, problem, submission)
+
+    def submissions(self) -> list[Submission]:
+        """All submissions, oldest first."""
+        query = sa.select(_submissions).join(_jobs, _jobs.c.name == _submissions.c.job).order_by(_jobs.c.created)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return [_submission(row) for row in connection.execute(query)]
+
+    def set_submission(self, submission: Submission) -> None:
+        """Replace a submission."""
+        row = _submission_row(submission)
+        with self._failing_clearly(), self._writing() as connection:
+            connection.execute(_submissions.delete().where(_submissions.c.job == submission.job))
+            connection.execute(_submissions.insert(), row)
+
+    def lease(self, holder: str, seconds: float) -> bool:
+        """Take or renew the lease that only one master has; whether we have it now.
+
+        From the first time on, every write of this store is refused when another holder has taken the lease since:
+        the token, which each new holder increments, is compared in the transaction that writes.
+
+        Args:
+            holder: Name of this process; a lease of its own is renewed.
+            seconds: How long it is ours, by the clock of the database.
+        """
+        with self._failing_clearly(), self._engine.begin() as connection:
+            # The first statement writes, so that two who try at once do so one after the other.
+            values = {"holder": "", "token": 0, "expires": 0.0}
+            connection.execute(self._insert_once(_lease), {"name": "master", **values})
+            connection.execute(_lease.update().values(name="master"))
+            row, now = connection.execute(sa.select(_lease)).one(), self._now(connection)
+            ours = row.holder == holder and row.token == (self._token or row.token)
+            if not ours and row.expires > now:
+                return False
+            token = row.token if ours else row.token + 1
+            connection.execute(_lease.update().values(holder=holder, token=token, expires=now + seconds))
+        self._token = token
+        return True
+
+    @property
+    def term(self) -> int:
+        """Number of the lease that this process has or had; 0 if it never had one."""
+        return self._token or 0
+
+    def give_up_lease(self) -> None:
+        """Let another master take over at once."""
+        if self._token is not None:
+            with self._failing_clearly(), self._engine.begin() as connection:
+                connection.execute(_lease.update().where(_lease.c.token == self._token).values(expires=0.0))
 
     # --- journal and archive
 
@@ -207,20 +304,20 @@ class Store:
         ]
         with self._failing_clearly():
             try:
-                with self._engine.begin() as connection:
+                with self._writing() as connection:
                     if lines:
                         connection.execute(_journal.insert(), lines)
                     if rows:
-                        connection.execute(self._insert_new, rows)
+                        connection.execute(self._insert_once(_archive), rows)
             except sa.exc.IntegrityError:
                 raise JobConflict(
                     f"job {job!r} is being run by another process; wait for it, or stop it and resume"
                 ) from None
 
-    def events(self, job: str) -> Iterator[Event]:
-        """The job's journal in order, read in pieces."""
+    def events(self, job: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
+        """The job's journal in order, read in pieces; on request from event ``after`` on, at most ``limit`` of them."""
         query = sa.select(_journal.c.kind, _journal.c.data, _journal.c.time)
-        query = query.where(_journal.c.job == job).order_by(_journal.c.seq)
+        query = query.where(_journal.c.job == job, _journal.c.seq >= after).order_by(_journal.c.seq).limit(limit)
         with self._failing_clearly(), self._engine.connect() as connection:
             for kind, data, when in connection.execution_options(yield_per=1000).execute(query):
                 yield Event(kind, json.loads(data), when)
@@ -252,24 +349,53 @@ class Store:
             raise StoreTooNew(
                 f"the store {self.url} has schema {version}, this version knows {SCHEMA}; upgrade dask-swarm"
             )
-        if version is None:
-            if not create:
-                raise StoreUnavailable(f"{self.url} holds no dask-swarm store; name another with --store")
+        if version is None and not create:
+            raise StoreUnavailable(f"{self.url} holds no dask-swarm store; name another with --store")
+        if version is None or int(version) < SCHEMA:
             with self._engine.begin() as connection:
-                _tables.create_all(connection)
-                if connection.execute(sa.select(_meta.c.value)).first() is None:
-                    connection.execute(_meta.insert(), {"name": "schema", "value": str(SCHEMA)})
+                _tables.create_all(connection)  # what is new since an earlier schema are tables
+                connection.execute(self._insert_once(_meta), {"name": "schema", "value": str(SCHEMA)})
+                connection.execute(_meta.update().where(_meta.c.name == "schema").values(value=str(SCHEMA)))
 
-    @property
-    def _insert_new(self) -> sa.Insert:
-        """An insert into the archive that leaves a row alone that is there already."""
+    def _insert_job(self, name: str, spec: dict[str, Any], problem: bytes, submission: Submission | None) -> None:
+        row = {"name": name, "spec": json.dumps(spec), "problem": problem, "created": time.time(), "status": "new"}
+        with self._failing_clearly():
+            try:
+                with self._writing() as connection:
+                    connection.execute(_jobs.insert(), row)
+                    if submission is not None:
+                        connection.execute(_submissions.insert(), _submission_row(submission))
+            except sa.exc.IntegrityError:
+                raise JobConflict(f"the store already has a job {name!r}; take another name") from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction, which is rolled back if another master has taken over."""
+        with self._engine.begin() as connection:
+            yield connection
+            if self._token is not None:
+                lease = sa.select(_lease.c.token, _lease.c.holder)
+                if self._engine.dialect.name == "postgresql":
+                    lease = lease.with_for_update(read=True)  # nobody takes it before this is committed
+                token, holder = connection.execute(lease).one()
+                if token != self._token:
+                    raise LeaseLost(f"another master ({holder}) has taken over the store {self.url}")
+
+    def _now(self, connection: sa.Connection) -> float:
+        """Seconds since the epoch by the database's clock, which all masters share."""
+        if self._engine.dialect.name == "postgresql":
+            return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+        return time.time()  # SQLite is in this process, and its file on this machine
+
+    def _insert_once(self, table: sa.Table) -> sa.Insert:
+        """An insert that leaves a row alone that is there already."""
         if self._engine.dialect.name == "postgresql":
             from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-            return pg_insert(_archive).on_conflict_do_nothing()
+            return pg_insert(table).on_conflict_do_nothing()
         from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-        return sqlite_insert(_archive).on_conflict_do_nothing()
+        return sqlite_insert(table).on_conflict_do_nothing()
 
     @contextmanager
     def _failing_clearly(self) -> Iterator[None]:
@@ -328,6 +454,16 @@ def _remedy(cause: str) -> str:
     if "not a database" in cause:
         return "; name another file with --store"
     return ""
+
+
+def _submission_row(submission: Submission) -> dict[str, Any]:
+    texts = {"environment": json.dumps(submission.environment), "summary": json.dumps(submission.summary)}
+    return {**asdict(submission), **texts}
+
+
+def _submission(row: Any) -> Submission:
+    texts = {"environment": tuple(json.loads(row.environment)), "summary": json.loads(row.summary)}
+    return Submission(**{**row._mapping, **texts})
 
 
 def _stored_job(row: Any) -> StoredJob:

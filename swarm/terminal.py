@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -20,6 +20,8 @@ from swarm.search import Search
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from swarm.client import JobState
 
 _REFRESH_SECONDS = 0.25
 
@@ -125,6 +127,91 @@ class Progress:
             return "time left unknown yet"
         remaining = search.optimizer.planned - search.told
         return f"about {duration(search.seconds / done * remaining)} left at most"
+
+
+class JobProgress:
+    """Shows a job of the service: a live block in a terminal, a line per generation elsewhere.
+
+    Use it as a context manager, and call it with each new state.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._said: tuple[Any, ...] = ()
+
+    def __enter__(self) -> JobProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, state: JobState) -> None:
+        """Show where the job is."""
+        if self._live is not None:
+            self._live.update(job_block(state))
+        elif (state.state, state.generation, state.trouble) != self._said:
+            self._said = state.state, state.generation, state.trouble
+            self._console.print(_job_line(state), highlight=False, soft_wrap=True, markup=False)
+
+
+def _job_line(state: JobState) -> str:
+    parts = [
+        f"{state.name}: {state.state}, generation {state.generation}",
+        f"{state.told} of {state.planned or '?'} trials",
+    ]
+    parts += [f"best {state.best['fitness']:.5g}"] if state.best else []
+    parts += [text for text in (state.trouble, state.reason) if text]
+    return "; ".join(parts)
+
+
+def job_block(state: JobState) -> RenderableType:
+    """Where a job of the service stands."""
+    saved = state.counts.get(Source.ARCHIVE, 0) + state.counts.get(Source.IN_FLIGHT, 0)
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row(
+        Text(state.name, style="bold"),
+        ProgressBar(total=state.planned, completed=state.told, width=40),
+        f"{state.told} of {state.planned or '?'} trials, generation {state.generation}",
+    )
+    lines.add_row(
+        "",
+        f"{state.state}, {state.running} running, {state.counts.get(Source.TRAINED, 0)} trained, {saved} saved",
+        f"{duration(state.trained_seconds)} of training",
+    )
+    if state.best is not None:
+        best = Text(f"best {state.best['fitness']:.5g}", style="bold green")
+        lines.add_row("", best, params_line(state.best["params"]))
+    for fold, fitness in sorted(state.tests.items()):
+        score = "failed" if fitness is None else f"{fitness:.5g}"
+        lines.add_row("", Text(f"on the unseen test set{f', fold {fold}' if len(state.tests) > 1 else ''}"), score)
+    for text in (state.trouble, state.reason):
+        if text:
+            lines.add_row("", Text(text, style="red"))
+    return lines
+
+
+def job_table(states: Iterable[JobState]) -> Table:
+    """The jobs of a service, a row each."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("job", "owner", "state", "priority", "running", "trials", "best", "method", "problem"):
+        table.add_column(name, justify="right" if name in ("priority", "running", "trials", "best") else "left")
+    for state in states:
+        table.add_row(
+            state.name,
+            state.owner,
+            state.state,
+            f"{state.priority:g}",
+            str(state.running),
+            f"{state.told}/{state.planned or '?'}",
+            f"{state.best['fitness']:.5g}" if state.best else "-",
+            state.optimizer,
+            state.problem,
+        )
+    return table
 
 
 def summary(search: Search, status: str) -> RenderableType:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
@@ -18,6 +18,7 @@ Value = bool | int | float | str
 Params = Mapping[str, Value]
 Purpose = Literal["fitness", "test"]
 Isolation = Literal["process", "thread"]
+Direction = Literal["maximize", "minimize"]
 
 
 class Status(StrEnum):
@@ -49,6 +50,7 @@ class Trial:
         fold: Cross-validation fold, or None for every fold that the job uses.
         budget: Train up to this budget (epochs unless the problem says otherwise); None is the problem's own.
         parent: Trial whose checkpoint the training starts from, or None.
+        donors: Further trials whose checkpoints it starts from, if what it trains is made of several networks.
     """
 
     id: int
@@ -58,6 +60,28 @@ class Trial:
     fold: int | None = None
     budget: float | None = None
     parent: int | None = None
+    donors: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "donors", tuple(self.donors))  # a journal has lists
+
+
+def resource(gpus_per_training: float = 1) -> str:
+    """Name of the Dask resource of which a slot offers one: ``GPU``, or ``GPU-2``, ``GPU-0.5`` for the other classes.
+
+    Args:
+        gpus_per_training: GPUs of a slot; below 1, one over the number of slots that share a GPU.
+
+    Raises:
+        ValueError: It is neither a whole number nor one over a whole number.
+    """
+    if gpus_per_training >= 1 and math.isfinite(gpus_per_training) and gpus_per_training == round(gpus_per_training):
+        return "GPU" if gpus_per_training == 1 else f"GPU-{gpus_per_training:.0f}"
+    if 0 < gpus_per_training < 1:
+        share = 1 / max(2, round(1 / gpus_per_training))
+        if abs(gpus_per_training - share) < share / 50:  # 0.33 is a third
+            return f"GPU-{share:.3g}"
+    raise ValueError(f"GPUs per training can be 1, 2, 3, … or 1/2, 1/3, … (0.5, 0.33, …), not {gpus_per_training:g}")
 
 
 def canonical(params: Params) -> str:
@@ -67,6 +91,24 @@ def canonical(params: Params) -> str:
         ValueError: A value is inf or NaN, which JSON does not know.
     """
     return json.dumps(dict(params), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """One metric of a fitness that is a list of them: it decides, unless two trainings are alike in it.
+
+    Attributes:
+        metric: Name of a metric that the training returns.
+        direction: Whether a larger or a smaller one is better.
+        tolerance: Trainings whose metrics round to the same multiple of it are alike; None of the last criterion.
+    """
+
+    metric: str
+    direction: Direction
+    tolerance: float | None = None
+
+
+Merit = Mapping[str, float] | Sequence[Criterion]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +128,13 @@ class Evaluation:
         repeat: Number of the repetition (another repeat, another seed).
         purpose: ``fitness`` trains and validates; ``test`` trains and scores on the unseen test set.
         parent: Key of the evaluation whose checkpoint the training starts from.
+        donors: Keys of further evaluations whose checkpoints it starts from.
         isolation: ``process`` runs in a fresh child process of the worker, ``thread`` in the worker's own thread.
         time_limit: Wall-clock limit in seconds, or None.
         slice: Whether it is a slice of a training that is handed on from trial to trial. It trains all of its budget,
             and fails if the checkpoint of its parent is not there.
-        merit: Weights of the metrics whose sum is the fitness; None takes what the training calls its fitness.
+        merit: Weights of the metrics whose sum is the fitness, or criteria, the first of which decides; None takes
+            what the training calls its fitness.
     """
 
     key: str
@@ -105,7 +149,8 @@ class Evaluation:
     isolation: Isolation = "process"
     time_limit: float | None = None
     slice: bool = False
-    merit: Mapping[str, float] | None = None
+    merit: Merit | None = None
+    donors: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -122,16 +167,21 @@ class Evaluation:
         isolation: Isolation = "process",
         time_limit: float | None = None,
         slice: bool = False,
-        merit: Mapping[str, float] | None = None,
+        merit: Merit | None = None,
+        donors: Sequence[str] = (),
     ) -> Evaluation:
         """The evaluation of ``params`` on the problem whose fingerprint is ``problem``.
 
         ``salt`` sets evaluations apart that would otherwise be one and the same (a job that uses no archive).
         The seed comes from the key, so that an answer from the archive is what training again would give.
         """
-        parts = [problem, canonical(params), budget, fold, repeat, purpose, parent, salt]
-        if merit is not None:
+        parts: list[Any] = [problem, canonical(params), budget, fold, repeat, purpose, parent, salt]
+        if isinstance(merit, Mapping):
             parts.append(canonical(merit))
+        elif merit is not None:
+            parts.append([[each.metric, each.direction, each.tolerance] for each in merit])
+        if donors:
+            parts.append({"donors": list(donors)})
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
         seed = int(key[:8], 16) & 0x7FFFFFFF
         return cls(
@@ -148,6 +198,7 @@ class Evaluation:
             time_limit=time_limit,
             slice=slice,
             merit=merit,
+            donors=tuple(donors),
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from swarm.trial import Evaluation, Result, Status
 
@@ -63,6 +63,10 @@ class VirtualPool:
     def time(self) -> float:
         """The virtual time in seconds; it begins at 0."""
         return self.now
+
+    def running(self, keys: Collection[str]) -> set[str]:
+        """None: what was simulated before is gone."""
+        return set()
 
     def submit(self, evaluations: Sequence[Evaluation]) -> None:
         """Start evaluations now; they end when their virtual seconds are over."""

@@ -137,6 +137,25 @@ async def test_a_lost_evaluation_can_be_submitted_again_at_once(tmp_path: Path) 
 
 
 @pytest.mark.slow
+async def test_a_crashed_evaluation_that_is_submitted_again_at_once_is_trained_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def train(params: Any, ctx: Any) -> float:
+        with log.open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0.0
+
+    job = job_of(train, isolation="process")
+    async with pool_of(job, 1) as (_, pool):
+        evaluation = job.evaluations(Trial(id=0, params={"x": 3}))
+        for times in (1, 2, 3):
+            pool.submit(evaluation)
+            assert (await ended(pool)).status is Status.CRASHED
+            assert log.read_text() == times * "x"
+
+
+@pytest.mark.slow
 async def test_killing_the_worker_under_a_training_in_a_child_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
     log = tmp_path / "trainings"
     log.mkdir()

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from services import Service, wait_until
 
 from swarm import PSO, Job
 from swarm.optimizers import OPTIMIZERS
@@ -58,8 +59,13 @@ def usage(*command: str) -> str:
 SWARM = sorted({text for text in code(README) + code(CONTRIBUTING) if text.startswith("swarm ")})
 
 
+COMMANDS = re.findall(r"^  ([a-z]+)  ", usage().split("Commands:")[1], re.MULTILINE)
+
+
 def test_the_examples_in_the_readme_are_those_in_the_folder() -> None:
-    assert blocks(README, "python") == [(EXAMPLES / "digits_mlp.py").read_text(encoding="utf-8")]
+    names = ("digits_mlp.py", "submit.py", "attach.py")
+    files = [(EXAMPLES / name).read_text(encoding="utf-8") for name in names]
+    assert blocks(README, "python") == [re.sub(r'^""".*"""\n\n', "", text) for text in files]
     assert blocks(README, "yaml") == [(EXAMPLES / "digits.yaml").read_text(encoding="utf-8")]
 
 
@@ -90,8 +96,34 @@ def test_branin_finds_the_known_minimum(tmp_path: Path) -> None:
     assert float(result.split()[0]) == pytest.approx(0.397887, abs=1e-3)
 
 
+@pytest.mark.slow
+def test_the_service_is_started_left_and_found_again_as_shown(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with Service(tmp_path) as service:
+        block = next(block for block in blocks(README, "sh") if "swarm scheduler" in block)
+        scheduler, worker, master = (line.split("#")[0].split()[1:] for line in block.splitlines())
+        at = service.address
+        service.start("scheduler", *scheduler, "--port", at.rpartition(":")[2], "--dashboard", "127.0.0.1:0")
+        service.start("workers", *(word.replace("tcp://127.0.0.1:8786", at) for word in worker))
+        service.start("master", *(word.replace("tcp://127.0.0.1:8786", at) for word in master))
+        wait_until(lambda: service.client.hello()["master"])
+        for name, cwd in (("submit.py", tmp_path), ("attach.py", elsewhere)):
+            text = (EXAMPLES / name).read_text(encoding="utf-8").replace("tcp://127.0.0.1:8786", at)
+            (cwd / name).write_text(text.replace("generations=20", "generations=3"), encoding="utf-8")
+            printed = call(sys.executable, name, cwd=cwd)
+            assert "valley" in printed
+        assert "{'x': " in printed
+        assert (tmp_path / "swarm.db").exists()
+
+
 def test_every_script_among_the_examples_is_run_by_a_test_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"branin.py", "digits_mlp.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "branin.py",
+        "digits_mlp.py",
+        "submit.py",
+        "attach.py",
+    }
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
@@ -115,9 +147,8 @@ def test_every_command_and_option_that_is_shown_exists(command: str) -> None:
 
 
 def test_every_command_method_and_problem_is_named_in_the_readme() -> None:
-    commands = re.findall(r"^  ([a-z]+)  ", usage().split("Commands:")[1], re.MULTILINE)
-    assert commands
-    for command in commands:
+    assert "run" in COMMANDS
+    for command in COMMANDS:
         assert any(shown.split()[1] == command for shown in SWARM), command
     for name in (*OPTIMIZERS, *PROBLEMS):
         assert f"`{name}`" in README, name
@@ -125,7 +156,7 @@ def test_every_command_method_and_problem_is_named_in_the_readme() -> None:
 
 @pytest.mark.parametrize("option", sorted({text.split()[0] for text in code(README) if text.startswith("--")}))
 def test_every_option_that_is_named_alone_exists(option: str) -> None:
-    assert option in re.findall(r"--[a-z-]+", usage("run"))
+    assert any(option in re.findall(r"--[a-z-]+", usage(command)) for command in COMMANDS)
 
 
 def test_every_target_of_make_that_is_named_exists() -> None:

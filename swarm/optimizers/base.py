@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Self
@@ -179,6 +180,7 @@ class Optimizer(ABC):
         member: int = 0,
         budget: float | None = None,
         parent: int | None = None,
+        donors: Sequence[int] = (),
     ) -> Trial:
         """The trial with the next id."""
         first, step = self._ids
@@ -190,6 +192,7 @@ class Optimizer(ABC):
             fold=self._fold,
             budget=None if budget is None else float(budget),  # 1 and 1.0 would be two keys
             parent=parent,
+            donors=tuple(donors),
         )
 
     def _rng(self, generation: int, index: int) -> np.random.Generator:

@@ -37,6 +37,13 @@ class PBT(Genetic):
     It needs a problem that keeps checkpoints, and a space of hyper-parameters that may change from slice to slice:
     learning rates, weight decay, dropout, but nothing that changes the shape of the network.
 
+    A slice should take ten times as long as handing a network on, which is lost time: a checkpoint is written and read
+    (0.03 s for the 3 MB of ResNet-20), and a Keras network built and traced. Slices that follow each other on a slot
+    share the network if they differ in learning rate, weight decay, dropout and batch size alone; then all of that
+    takes 0.01 s of CPU for a small network and 0.3 s for ResNet-20 (``benchmarks/slices.py``), so that a slice may be
+    as short as an epoch of a second or two. If they differ in something else, or other jobs train on the slot in
+    between, it takes 1.4 s and 7.5 s: let a slice be a minute then, if it can be.
+
     Attributes:
         population: Number of networks.
         max_budget: Budget of the last generation, such as epochs: ``max_budget / slice`` generations in all.
@@ -49,6 +56,9 @@ class PBT(Genetic):
         update: ``sync`` selects after each generation. ``async`` lets a network go on as soon as its own slice is
             trained, with parents among the latest of all, so that no slot waits.
         truncation: Share of the population that copies, and that is copied, for that scheme.
+        weight_parents: Number of parents that give weights, at most. More than 1 is for an ensemble
+            (:class:`workers.ensemble.Ensemble`): its members then come from several parents, each drawn like the
+            third and trained as long; not for ``asexual`` and ``truncation``.
         crossover: Probability that a locus is exchanged between the two parents' chromosomes.
         mutation: Probability that a locus mutates; not for ``truncation``.
         initial: As for GA.
@@ -71,6 +81,7 @@ class PBT(Genetic):
     scheme: Scheme = "three_parents"
     update: Update = "sync"
     truncation: float = 0.2
+    weight_parents: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,6 +90,12 @@ class PBT(Genetic):
         self._check_one_of("scheme", *get_args(Scheme))
         self._check_one_of("update", *get_args(Update))
         self._check_real("truncation", 0, 0.5, above=True)
+        self._check_integer("weight_parents", low=1)
+        if self.weight_parents > 1 and self.scheme in ("asexual", "truncation"):
+            raise InvalidOptimizer(
+                f"{self._named('weight_parents')} is {self.weight_parents}, but with scheme {self.scheme} a child has "
+                "one parent: take three_parents, two_parents or decoupled"
+            )
         if self.slice > self.max_budget:
             raise InvalidOptimizer(
                 f"{self._named('slice')} {self.slice!r} is more than max_budget {self.max_budget!r}: lower it"
@@ -149,16 +166,18 @@ class PBT(Genetic):
         generation, index = divmod(self._asked, self.population)
         member = self._idle.popleft()
         rng = self._rng(generation, index if self.update == "async" else member)
-        genome, source = self._child(member, generation, rng)
+        genome, sources = self._child(member, generation, rng)
         budget = self.slice * (generation + 1 if self.update == "sync" else 1)
-        if source is not None:
-            budget = round((source.trial.budget or 0.0) + self.slice, _DECIMALS)
+        if sources:
+            budget = round((sources[0].trial.budget or 0.0) + self.slice, _DECIMALS)
+        parents = [source.trial.id for source in sources]
         trial = self._trial(
             self._expressed(genome, rng),
             generation=generation,
             member=member,
             budget=min(budget, self.max_budget),
-            parent=None if source is None else source.trial.id,
+            parent=parents[0] if parents else None,
+            donors=parents[1:],
         )
         self._genomes[trial.id] = genome
         return trial
@@ -178,17 +197,22 @@ class PBT(Genetic):
 
     # --- children
 
-    def _child(self, member: int, generation: int, rng: Rng) -> tuple[Genome, Individual | None]:
-        """What a network is to be next: its genome, and whose weights it goes on from."""
+    def _child(self, member: int, generation: int, rng: Rng) -> tuple[Genome, list[Individual]]:
+        """What a network is to be next: its genome, and whose weights it goes on from, if anybody's."""
         adults = [adult for adult in self._adults.values() if adult.trial.budget != self.max_budget]
         if generation == 0 or not any(math.isfinite(adult.loss) for adult in adults):
-            return self._founder(rng, member, mutated=generation > 0), None
+            return self._founder(rng, member, mutated=generation > 0), []
         if self.scheme == "truncation":
-            return self._truncated(self._adults.get(member), adults, rng)
+            genome, source = self._truncated(self._adults.get(member), adults, rng)
+            return genome, [source]
         if self._pairs is None or self.update == "async":
             site = self._rng(generation, _SELECTION) if self.update == "sync" else rng
             self._pairs = self._mating(adults, site)
-        return self._recombined(self._pairs, rng)
+        genome, source = self._recombined(self._pairs, rng)
+        others = [self._pairs.one(rng) for _ in range(self.weight_parents - 1)]
+        equals = {other.trial.id: other for other in others if other.trial.budget == source.trial.budget}
+        equals.pop(source.trial.id, None)
+        return genome, [source, *equals.values()]
 
     def _recombined(self, pairs: Mating, rng: Rng) -> tuple[Genome, Individual]:
         if self.scheme in ("asexual", "decoupled"):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from swarm.errors import JobConflict, JobNotFound, StoreTooNew, StoreUnavailable
-from swarm.store import Event, Store
+from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
+from swarm.store import Event, Store, Submission
 from swarm.trial import Evaluation, Result, Status
 
 OK = Result(
@@ -137,3 +137,75 @@ def test_an_empty_database_is_no_store_unless_it_may_be_made_one(store_url: str)
         Store(store_url, create=False)
     Store(store_url).close()
     Store(store_url, create=False).close()
+
+
+def test_a_page_of_a_journal_can_be_read(store: Store) -> None:
+    store.append("a", 0, [Event("asked", {"id": i}) for i in range(10)])
+    assert [event.data["id"] for event in store.events("a", after=4, limit=3)] == [4, 5, 6]
+
+
+def test_a_submission_is_read_back_and_replaced(store: Store) -> None:
+    first = Submission("a", "ada", 2.0, 3, environment=("python==3.11.*",))
+    store.submit(first, {"seed": 1}, b"code")
+    assert store.submissions() == [first]
+    assert store.job("a").problem == b"code"
+    ended = Submission("a", "ada", 2.0, None, state="failed", reason="no", summary={"told": 3})
+    store.set_submission(ended)
+    assert store.submissions() == [ended]
+    with pytest.raises(JobConflict):
+        store.submit(first, {}, b"")
+
+
+def test_one_master_at_a_time_holds_the_lease(store: Store, store_url: str) -> None:
+    other = Store(store_url)
+    assert store.lease("one", 60)
+    assert not other.lease("two", 60)
+    assert store.lease("one", 0)  # renewed, and already over
+    assert other.lease("two", 60)
+    assert not store.lease("one", 60)
+    assert other.term == store.term + 1
+    other.close()
+
+
+def test_a_master_that_lost_the_lease_can_write_nothing(store: Store, store_url: str) -> None:
+    other = Store(store_url)
+    assert store.lease("one", 0)
+    store.submit(Submission("a", "ada"), {}, b"")
+    store.append("a", 0, [Event("asked", {})])  # the lease is over, but nobody has taken it
+    assert other.lease("two", 60)
+    for write in (
+        lambda: store.append("a", 1, [Event("asked", {})], [of(OK)]),
+        lambda: store.set_submission(Submission("a", "ada", 9.0)),
+        lambda: store.set_status("a", "running"),
+        lambda: store.add_job("b", {}, b""),
+    ):
+        with pytest.raises(LeaseLost, match="another master"):
+            write()
+    assert len(list(other.events("a"))) == 1
+    assert other.result("k1") is None
+    assert other.submissions() == [Submission("a", "ada")]
+    other.append("a", 1, [Event("asked", {})])
+    other.close()
+
+
+def test_a_master_that_leaves_in_order_can_be_followed_at_once(store: Store, store_url: str) -> None:
+    other = Store(store_url)
+    assert store.lease("one", 60)
+    store.give_up_lease()
+    assert other.lease("two", 60)
+    other.close()
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date(store: Store, store_url: str) -> None:
+    store.add_job("a", {}, b"")
+    engine = sa.create_engine(store.url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE swarm_submissions"))
+        connection.execute(sa.text("DROP TABLE swarm_lease"))
+        connection.execute(sa.text("UPDATE swarm_meta SET value = '1'"))
+    engine.dispose()
+    again = Store(store_url)
+    assert [job.name for job in again.jobs()] == ["a"]
+    assert again.submissions() == []
+    assert again.lease("one", 1)
+    again.close()

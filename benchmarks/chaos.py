@@ -1,0 +1,182 @@
+"""Kill whatever can be killed, every few seconds, and see whether the answer is the same and nothing was lost.
+
+A scheduler, two masters (one stands by) and three machines with workers, all real processes on this machine; two jobs
+of sleeping trainings in child processes that log each beginning and end. Every few seconds one is chosen at random and
+killed with SIGKILL (a master now and then is stopped with SIGSTOP instead, and goes on later); it is started again as
+systemd or Kubernetes would. The same jobs then run undisturbed.
+
+    python benchmarks/chaos.py                 # three minutes of kills, 8 slots
+    python benchmarks/chaos.py --seconds 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+from cluster import save
+from rich.console import Console
+from rich.table import Table
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # the processes are those of the tests
+from services import Service, is_worker, kill, logging_training, trainings, wait_until
+
+from swarm import PSO, Integer, Job, Random
+from swarm.client import JobHandle, JobState
+from swarm.errors import SwarmError
+from swarm.virtual import VirtualPool
+
+MACHINES = {"workers-1": 3, "workers-2": 3, "workers-3": 2}
+MASTERS = ("master-1", "master-2")
+WEIGHTS = {"worker": 6, "machine": 2, "master": 3, "stopped master": 1, "scheduler": 1}
+console = Console(width=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=180, help="how long to kill")
+    parser.add_argument("--every", type=float, default=5, help="mean seconds between two kills")
+    parser.add_argument("--training", type=float, default=2, help="seconds of a training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="keep logs and store here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        kills, rows, wall = disturbed(folder, options)
+    expected = {name: undisturbed(job_of(name, Path(), 0.0)) for name in ("pso", "random")}
+    show(kills, rows, expected, wall)
+    result = {"kills": kills, "jobs": rows, "undisturbed": expected, "wall_seconds": wall, "seed": options.seed}
+    console.print(f"written to {save('chaos', result)}")
+
+
+def job_of(name: str, folder: Path, seconds: float) -> Job:
+    method = PSO(particles=16, generations=30) if name == "pso" else Random(trials=300)
+    space = {"x": Integer(0, 4095), "y": Integer(0, 4095)}
+    return Job(name=name, problem=logging_training(folder, seconds), space=space, optimizer=method, seed=3)
+
+
+def undisturbed(job: Job) -> dict[str, Any]:
+    """What the search finds without a fault, on the virtual clock."""
+    import asyncio
+
+    from swarm.search import Search
+    from swarm.store import Store
+
+    def fitness(evaluation: Any) -> float:
+        return -sum((float(value) - 30.0) ** 2 for value in evaluation.params.values())
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(f"{folder}/swarm.db")
+        store.add_job(job.name, job.to_dict(), b"")
+        search = Search(job, store)
+        asyncio.run(search.run(VirtualPool(8, fitness)))
+        store.close()
+    assert search.best is not None
+    return {"best": search.best.params, "fitness": search.best.fitness, "trained": search.counts["trained"]}
+
+
+def disturbed(folder: Path, options: argparse.Namespace) -> tuple[Counter[str], dict[str, dict[str, Any]], float]:
+    """Run both jobs while things die."""
+    rng = random.Random(options.seed)
+    kills: Counter[str] = Counter()
+    with Service(folder) as service:
+        service.scheduler()
+        for name, slots in MACHINES.items():
+            service.workers(slots, name)
+        for name in MASTERS:
+            service.master(name)
+        wait_until(lambda: service.client.hello()["master"])
+        began = time.monotonic()
+        handles = []
+        for name in ("pso", "random"):
+            (folder / name).mkdir()
+            handles.append(service.client.submit(job_of(name, folder / name, options.training)))
+        while time.monotonic() - began < options.seconds:
+            time.sleep(rng.uniform(0.5, 1.5) * options.every)  # the faults' own rhythm, nothing is waited for
+            if wait_until(service.client.hello) and all(ended(handle) for handle in handles):
+                break
+            kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+            console.print(f"{time.monotonic() - began:5.0f} s  {kind} {strike(service, kind, rng)}", highlight=False)
+            kills[kind] += 1
+        states: list[JobState] = [handle.wait(timeout=900) for handle in handles]
+        wall = time.monotonic() - began
+    rows = {state.name: row_of(state, folder / state.name) for state in states}
+    return kills, rows, wall
+
+
+def ended(handle: JobHandle) -> bool:
+    try:
+        return bool(handle.state().ended)
+    except SwarmError:  # nobody is there to say
+        return False
+
+
+def strike(service: Service, kind: str, rng: random.Random) -> str:
+    """Kill one of this kind, and start it again."""
+    if kind == "worker":
+        name = rng.choice(list(MACHINES))
+        found = [child for child in psutil.Process(service.processes[name].pid).children() if is_worker(child)]
+        if found:
+            kill(rng.choice(found))
+        return f"on {name}"
+    if kind == "machine":
+        name = rng.choice(list(MACHINES))
+        service.kill(name)
+        service.workers(MACHINES[name], name)
+        return name
+    if kind == "scheduler":
+        service.kill("scheduler")
+        service.scheduler()
+        return ""
+    name = rng.choice(MASTERS)
+    if kind == "master":
+        service.kill(name)
+        service.master(name)
+        return name
+    service.kill(name, signal.SIGSTOP)
+    time.sleep(6)  # longer than its lease
+    service.kill(name, signal.SIGCONT)
+    return name
+
+
+def row_of(state: JobState, folder: Path) -> dict[str, Any]:
+    begun, ended = trainings(folder, "begun"), trainings(folder, "ended")
+    assert state.best is not None
+    return {
+        "state": state.state,
+        "told": state.told,
+        "trained": state.counts["trained"],
+        "failed": state.counts["failed"],
+        "positions": len(ended),
+        "begun": sum(begun.values()),
+        "interrupted": sum(begun.values()) - sum(ended.values()),
+        "trained_twice": sum(ended.values()) - len(ended),
+        "best": state.best["params"],
+        "fitness": state.best["fitness"],
+    }
+
+
+def show(kills: Counter[str], rows: dict[str, Any], expected: dict[str, Any], wall: float) -> None:
+    killed = ", ".join(f"{count} × {kind}" for kind, count in kills.items())
+    table = Table(title=f"{sum(kills.values())} kills in {wall:.0f} s ({killed}); 8 emulated slots on 2 cores")
+    for column in ("job", "end", "told", "counted", "finished", "interrupted", "finished twice", "best", "undisturbed"):
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        table.add_row(
+            name, row["state"], str(row["told"]), str(row["trained"]), str(row["positions"]), str(row["interrupted"]),
+            str(row["trained_twice"]), f"{row['best']}", f"{expected[name]['best']}",
+        )  # fmt: skip
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,461 @@
+"""The master: hosts the searches of all jobs that were submitted, on the slots of one Dask cluster.
+
+Its only state is the store. It may be killed at any moment: trainings go on, and the next master replays the journals,
+joins what runs, and takes what has ended meanwhile from the scheduler. Only one master holds the store's lease; others
+wait for it to expire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from distributed import Client
+
+from swarm.errors import (
+    ClusterError,
+    InvalidInput,
+    JobConflict,
+    JobNotFound,
+    LeaseLost,
+    NoService,
+    NotAllowed,
+    StoreUnavailable,
+    SwarmError,
+)
+from swarm.job import Job
+from swarm.pool import DaskPool, Slots
+from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
+from swarm.scheduler import PROTOCOL, REQUESTS, SETTLED
+from swarm.search import Search
+from swarm.sharing import Share
+from swarm.store import Store, StoredJob, Submission
+from swarm.trial import Result, resource
+
+_BEAT_SECONDS = 1.0
+_ANSWER_SECONDS = 10.0
+_PUBLISH_SECONDS = 0.2
+_log = logging.getLogger("swarm.master")
+
+Unfit = Callable[[Iterable[str]], Awaitable[str | None]]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where trainings leave what others need.
+
+    Attributes:
+        results: Folder that all workers see, for finished evaluations; None commits none.
+        checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
+    """
+
+    results: str | None = None
+    checkpoints: str | None = None
+
+
+@dataclass(eq=False)
+class _Hosted:
+    """A job that is being searched."""
+
+    submission: Submission
+    job: Job
+    search: Search
+    share: Share
+    pool: DaskPool | None = None
+    work: asyncio.Task[None] | None = None
+    changed: bool = True
+
+
+class Master:
+    """One term of office of a master: from taking over to losing the scheduler or the lease.
+
+    Args:
+        client: An asynchronous client of the cluster.
+        slots: Its slots, entered.
+        store: Where everything is; this process holds its lease.
+        holder: Name under which it holds the lease.
+        places: Where trainings leave what others need.
+        forgetting: Gives what deletes checkpoints by key, from where they are.
+        unfit: Says why the workers cannot run a job with such requirements, or None.
+        lease_seconds: A standby takes over when this master has been silent for so long.
+        admins: Who may steer everybody's jobs.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        slots: Slots,
+        store: Store,
+        *,
+        holder: str,
+        places: Places,
+        forgetting: Callable[[str | None], Callable[[list[str]], None]],
+        unfit: Unfit,
+        lease_seconds: float = 10.0,
+        admins: Iterable[str] = (),
+    ) -> None:
+        self._client = client
+        self._slots = slots
+        self._store = store
+        self._holder = holder
+        self._places = places
+        self._forgetting = forgetting
+        self._unfit = unfit
+        self._lease_seconds = lease_seconds
+        self._admins = frozenset(admins)
+        self._hosted: dict[str, _Hosted] = {}
+        self._ended: dict[str, dict[str, Any]] = {}  # last states of the jobs that are not hosted
+        self._unpublished: list[str] = []
+        self._settled: list[str] = []
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            NoService: The scheduler was started without our plugin.
+            ClusterError, OSError: The scheduler is gone, or obeys another master.
+            LeaseLost: Another master has taken over the store.
+        """
+        await self._take_office()
+        self._client.subscribe_topic(REQUESTS, self._on_request)
+        chores = [asyncio.ensure_future(chore) for chore in (self._keep_office(), self._keep_publishing())]
+        try:
+            await asyncio.wait([self._over, *chores], return_when=asyncio.FIRST_COMPLETED)
+            for ended in (self._over, *chores):
+                if ended.done():
+                    ended.result()
+        finally:
+            works = [hosted.work for hosted in self._hosted.values() if hosted.work is not None]
+            for task in (*chores, *works):
+                task.cancel()
+            await asyncio.gather(*chores, *works, return_exceptions=True)
+            with contextlib.suppress(ValueError, KeyError):
+                self._client.unsubscribe_topic(REQUESTS)
+
+    # --- taking over
+
+    async def _take_office(self) -> None:
+        hello = await self._client.scheduler.swarm_hello()
+        if hello is None:
+            address = self._client.scheduler.address
+            raise NoService(f"the scheduler at {address} has no service for jobs; start it with: swarm scheduler")
+        if hello["protocol"] != PROTOCOL:
+            raise NoService(f"the scheduler has dask-swarm {hello['version']}, which this one cannot talk to; upgrade")
+        submissions = {submission.job: submission for submission in self._store.submissions()}
+        for job in self._store.jobs():
+            submission = submissions.get(job.name)
+            if submission is None:  # a run of this machine's own
+                continue
+            if submission.state in ("active", "paused"):
+                self._host(job, submission)
+            else:
+                self._ended[job.name] = _ended_state(job, submission)
+        found = await self._client.scheduler.swarm_attach(master=self._client.id, term=self._store.term)
+        wanted = {key for hosted in self._hosted.values() for key in hosted.search.outstanding}
+        running = {key: taken for key, taken in found["running"].items() if key.partition("-")[2] in wanted}
+        results = [Result.from_dict(result) for result in found["results"] if result["key"] in wanted]
+        self._slots.follow(running, results)
+        _log.info(
+            "%d jobs, %d trainings run on, %d have ended meanwhile", len(self._hosted), len(running), len(results)
+        )
+        await self._client.scheduler.swarm_publish(states=_by_name(self._ended.values()), reset=True)
+        for hosted in self._hosted.values():
+            self._start(hosted)
+
+    def _host(self, stored: StoredJob, submission: Submission) -> _Hosted | None:
+        """Replay a job's journal."""
+        try:
+            job = Job.from_dict(stored.spec, stored.problem)
+            search = Search(job, self._store)
+        except StoreUnavailable:
+            raise
+        except SwarmError as error:
+            self._end(stored, replace(submission, state="failed", reason=str(error)))
+            return None
+        share = Share(submission.priority, submission.most, paused=submission.state == "paused")
+        hosted = self._hosted[job.name] = _Hosted(submission, job, search, share)
+        return hosted
+
+    def _start(self, hosted: _Hosted) -> None:
+        hosted.work = asyncio.ensure_future(self._search(hosted))
+
+    # --- one job
+
+    async def _search(self, hosted: _Hosted) -> None:
+        """Search to the end, and note how it ended."""
+        job, submission = hosted.job, hosted.submission
+        state, reason = "finished", None
+        try:
+            await self._run_search(hosted)
+        except (LeaseLost, OSError) as error:
+            self._leave(error)
+            return
+        except JobConflict as error:  # another master writes its journal, or a `swarm run` of the same name
+            self._leave(LeaseLost(str(error)))
+            return
+        except SwarmError as error:
+            state, reason = "failed", str(error)
+        except Exception as error:
+            _log.exception("job %s", job.name)
+            state, reason = "failed", f"{type(error).__name__}: {error}; report this as a bug"
+        try:
+            ended = replace(hosted.submission, state=state, reason=reason, summary=_state(hosted))
+            if state == "finished" and job.then is not None and hosted.search.best is not None:
+                self._add(job.following(hosted.search.best.params), replace(submission, job=f"{job.name}-then"))
+            self._end(self._store.job(job.name), ended)
+        except (LeaseLost, StoreUnavailable) as error:
+            self._leave(error)
+
+    async def _run_search(self, hosted: _Hosted) -> None:
+        job = hosted.job
+        checkpoints = job.checkpoints if isinstance(job.checkpoints, str) else None
+        if job.checkpoints and checkpoints is None:
+            checkpoints = self._places.checkpoints
+        if job.optimizer.inherits and checkpoints is None:
+            raise InvalidInput(
+                f"job {job.name!r} hands trainings on, but there is no place for their checkpoints that all workers "
+                "see: give one, checkpoints: a folder or URL in the job, or start the master with --checkpoints"
+            )
+        hosted.pool = DaskPool(
+            self._slots,
+            job.code.pickle,
+            results=self._places.results,
+            checkpoints=checkpoints,
+            resource=resource(job.gpus_per_training),
+            share=hosted.share,
+        )
+        async with hosted.pool as pool:
+            while not pool.slots:
+                hosted.search.trouble = f"waits for a worker that offers a {pool.resource} slot"
+                hosted.changed = True
+                await pool.next()
+            hosted.search.trouble = None
+            reason = await self._unfit([*hosted.submission.environment, *job.requirements])
+            if reason is not None:
+                raise InvalidInput(f"the workers cannot run it: {reason}")
+            await hosted.search.run(
+                pool, lambda _: self._on_change(hosted), self._forgetting(checkpoints), patience=math.inf
+            )
+
+    def _on_change(self, hosted: _Hosted) -> None:
+        hosted.changed = True
+        if hosted.pool is not None and hosted.search.trouble is None:  # all that it took is written
+            self._settled += hosted.pool.taken
+            hosted.pool.taken = []
+
+    def _end(self, stored: StoredJob, submission: Submission) -> None:
+        self._store.set_submission(submission)
+        self._hosted.pop(submission.job, None)
+        self._ended[submission.job] = _ended_state(stored, submission)
+        self._unpublished.append(submission.job)
+
+    def _leave(self, error: BaseException) -> None:
+        """This term of office is over."""
+        if not self._over.done():
+            self._over.set_exception(error)
+
+    # --- staying in office, and telling the scheduler
+
+    async def _keep_office(self) -> None:
+        while True:
+            if not self._store.lease(self._holder, self._lease_seconds):
+                raise LeaseLost("another master holds the lease")
+            in_office = await asyncio.wait_for(
+                self._client.scheduler.swarm_beat(master=self._client.id), _ANSWER_SECONDS
+            )
+            if not in_office:
+                raise ClusterError("the scheduler was restarted, or obeys another master")
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    async def _keep_publishing(self) -> None:
+        while True:
+            changed = [hosted for hosted in self._hosted.values() if hosted.changed]
+            states = [_state(hosted) for hosted in changed] + [self._ended[name] for name in self._unpublished]
+            for hosted in changed:
+                hosted.changed = False
+            self._unpublished = []
+            if states:
+                await self._client.scheduler.swarm_publish(states=_by_name(states))
+            if self._settled:
+                settled, self._settled = self._settled, []
+                await self._client.log_event(SETTLED, settled)
+            await asyncio.sleep(_PUBLISH_SECONDS)
+
+    # --- requests
+
+    def _on_request(self, event: tuple[float, Any]) -> None:
+        self._slots.watch(self._answer(event[1]["number"]))
+
+    async def _answer(self, number: int) -> None:
+        with contextlib.suppress(OSError):  # whoever asked will ask again
+            request = await self._client.scheduler.swarm_take(number=number)
+            if request is None:
+                return
+            try:
+                done = await self._do(**request)
+                if isinstance(done, dict) and "state" in done:  # whoever asked may look at once
+                    await self._client.scheduler.swarm_publish(states=_by_name([done]))
+                answer: dict[str, Any] = {"ok": json.dumps(done)}
+            except SwarmError as error:
+                _log.info("refused %s of %s: %s", request["method"], request["user"], error)
+                answer = {"error": [type(error).__name__, str(error)]}
+            except Exception as error:
+                _log.exception("request %s", request["method"])
+                answer = {"error": ["SwarmError", f"the master failed at it: {type(error).__name__}; see its log"]}
+            await self._client.scheduler.swarm_reply(number=number, answer=answer)
+
+    async def _do(self, method: str, data: str, blob: bytes, user: str) -> Any:
+        request = parse(method, data, blob)
+        if isinstance(request, Submit):
+            return self._submit(request, user)
+        if isinstance(request, Steer):
+            return await self._steer(request, user)
+        if isinstance(request, Events):
+            events = self._store.events(request.name, request.after, PAGE)
+            return [[event.kind, event.data, event.time] for event in events]
+        assert isinstance(request, Describe)
+        return self._store.job(request.name).spec
+
+    def _submit(self, request: Submit, user: str) -> dict[str, Any]:
+        job = Job.from_dict(request.spec, request.problem)
+        submission = Submission(
+            job.name, user, request.priority, request.most, environment=tuple(sorted({*request.environment}))
+        )
+        return self._add(job, submission)
+
+    def _add(self, job: Job, submission: Submission) -> dict[str, Any]:
+        """Take a job in; the same job again is what it was, and goes on if it was cancelled or has failed."""
+        try:
+            stored = self._store.job(job.name)
+        except JobNotFound:
+            self._store.submit(submission, job.to_dict(), job.code.pickle)
+            return self._take_in(self._store.job(job.name), submission)
+        differences = job.differences(stored.spec)
+        if differences:
+            raise JobConflict(
+                f"there is another job named {job.name!r}: {'; '.join(differences)}. Take another name, or submit the "
+                "same job to go on with it"
+            )
+        if job.name in self._hosted:
+            return _state(self._hosted[job.name])
+        if job.name not in self._ended:
+            raise JobConflict(f"the store has a run named {job.name!r} that was not submitted; take another name")
+        if self._ended[job.name]["state"] == "finished":
+            return self._ended[job.name]
+        self._check_owner(self._ended[job.name]["owner"], job.name, submission.owner)
+        self._store.set_submission(submission)
+        return self._take_in(stored, submission)
+
+    def _take_in(self, stored: StoredJob, submission: Submission) -> dict[str, Any]:
+        self._ended.pop(submission.job, None)
+        hosted = self._host(stored, submission)
+        if hosted is None:
+            return self._ended[submission.job]
+        self._start(hosted)
+        _log.info("job %s of %s", submission.job, submission.owner)
+        return _state(hosted)
+
+    async def _steer(self, request: Steer, user: str) -> dict[str, Any]:
+        hosted = self._hosted.get(request.name)
+        if hosted is None:
+            if request.name not in self._ended:
+                raise JobNotFound(f"there is no job {request.name!r}; list them with: swarm jobs")
+            state = self._ended[request.name]
+            raise InvalidInput(f"job {request.name!r} is {state['state']} already")
+        self._check_owner(hosted.submission.owner, request.name, user)
+        if request.method == "cancel":
+            return await self._cancel(hosted)
+        submission = hosted.submission
+        if request.method == "share":
+            priority = submission.priority if request.priority is None else request.priority
+            most = submission.most if request.most is None else request.most or None
+            submission = replace(submission, priority=priority, most=most)
+        else:
+            submission = replace(submission, state="paused" if request.method == "pause" else "active")
+        self._store.set_submission(submission)
+        hosted.submission, hosted.changed = submission, True
+        hosted.share.weight, hosted.share.most = submission.priority, submission.most
+        hosted.share.paused = submission.state == "paused"
+        if hosted.pool is not None:
+            hosted.pool.wake()
+        self._slots.divide()
+        return _state(hosted)
+
+    async def _cancel(self, hosted: _Hosted) -> dict[str, Any]:
+        submission = replace(hosted.submission, state="cancelled", summary=_state(hosted))
+        self._store.set_submission(submission)
+        assert hosted.work is not None
+        hosted.work.cancel()
+        await asyncio.gather(hosted.work, return_exceptions=True)
+        if hosted.pool is not None:
+            await hosted.pool.cancel()
+        self._end(self._store.job(submission.job), submission)
+        return self._ended[submission.job]
+
+    def _check_owner(self, owner: str, name: str, user: str) -> None:
+        if user != owner and user not in self._admins:
+            raise NotAllowed(f"job {name!r} belongs to {owner!r}, and you are {user!r}: ask them, or an administrator")
+
+
+def _by_name(states: Iterable[dict[str, Any]]) -> dict[str, str]:
+    return {state["name"]: json.dumps(state) for state in states}
+
+
+def _state(hosted: _Hosted) -> dict[str, Any]:
+    """Where a job stands, as plain data."""
+    search, job, submission = hosted.search, hosted.job, hosted.submission
+    best = search.best
+    return {
+        **_submitted(submission),
+        "problem": job.code.name,
+        "optimizer": type(job.optimizer).__name__,
+        "direction": job.direction,
+        "generation": search.generation,
+        "told": search.told,
+        "planned": search.optimizer.planned,
+        "running": search.running,
+        "counts": dict(search.counts),
+        "trained_seconds": search.trained_seconds,
+        "best": None if best is None else {"trial": best.trial.id, "params": best.params, "fitness": best.fitness},
+        "tests": {str(fold): test.fitness for fold, test in search.tests.items()},
+        "errors": dict(search.errors.most_common(3)),
+        "trouble": search.trouble,
+        "end_reason": search.end_reason,
+    }
+
+
+def _ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
+    """The last state of a job that is not hosted any more."""
+    nothing = {
+        "problem": stored.spec["problem"]["name"],
+        "optimizer": stored.spec["optimizer"]["name"],
+        "direction": stored.spec["direction"],
+        "generation": 0,
+        "told": 0,
+        "planned": None,
+        "counts": {},
+        "trained_seconds": 0.0,
+        "best": None,
+        "tests": {},
+        "errors": {},
+        "end_reason": None,
+    }
+    return {**nothing, **(submission.summary or {}), **_submitted(submission), "running": 0, "trouble": None}
+
+
+def _submitted(submission: Submission) -> dict[str, Any]:
+    return {
+        "name": submission.job,
+        "owner": submission.owner,
+        "priority": submission.priority,
+        "most": submission.most,
+        "state": submission.state,
+        "reason": submission.reason,
+    }

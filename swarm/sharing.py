@@ -1,0 +1,104 @@
+"""How the slots of a cluster are divided between the jobs that run on it: by weight, at once, and over time.
+
+Whole slots follow the weights at every moment; what is left of a slot goes round, so that the slot seconds of the
+jobs follow their weights in the long run (stride scheduling: Waldspurger and Weihl, 1995). A job that wants less than
+its share leaves the rest to the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class Share:
+    """One job's claim to slots.
+
+    Attributes:
+        weight: Its share is in proportion to this.
+        most: It never has more slots than this; None is no limit.
+        paused: It gets no slots now.
+        hungry: It would take more slots than it has.
+        used: Slots that it has.
+        seconds: Slot seconds that it has had.
+    """
+
+    weight: float = 1.0
+    most: int | None = None
+    paused: bool = False
+    hungry: bool = True
+    used: int = 0
+    seconds: float = 0.0
+
+    @property
+    def turn(self) -> float:
+        """Slot seconds by weight: whose are fewest, has the next turn."""
+        return self.seconds / self.weight
+
+    @property
+    def wants(self) -> bool:
+        """Whether a free slot would be of use to it."""
+        return self.hungry and not self.paused and (self.most is None or self.used < self.most)
+
+
+def entitlements(shares: Collection[Share], slots: int) -> dict[Share, float]:
+    """The slots, whole and in part, that each job should have: by weight, but no more than it wants.
+
+    Args:
+        shares: The jobs.
+        slots: Number of slots to divide, busy ones included.
+    """
+    entitled = dict.fromkeys(shares, 0.0)
+    limits = {share: _limit(share) for share in shares if share.wants or share.used}
+    left = float(slots)
+    while limits and left > 0:
+        total = sum(share.weight for share in limits)
+        content = [share for share, limit in limits.items() if limit <= left * share.weight / total]
+        if not content:
+            entitled.update({share: left * share.weight / total for share in limits})
+            break
+        for share in content:
+            entitled[share] = limits.pop(share)
+        left = slots - sum(entitled.values())
+    return entitled
+
+
+def allot(shares: Collection[Share], slots: int, free: int) -> dict[Share, int]:
+    """How many of the free slots each job may take now.
+
+    Args:
+        shares: The jobs.
+        slots: Number of all slots.
+        free: Number of free ones among them.
+    """
+    given = dict.fromkeys(shares, 0)
+    wanting = [share for share in shares if share.wants]
+    if len(wanting) == 1:  # the usual case, at every training's end
+        only = wanting[0]
+        given[only] = min(free, free if only.most is None else only.most - only.used)
+        return given
+    entitled = entitlements(shares, slots) if wanting else {}
+    for _ in range(free):
+        wanting = [share for share in wanting if share.most is None or share.used + given[share] < share.most]
+        if not wanting:
+            break
+        first = min(wanting, key=lambda share: _rank(share, share.used + given[share], entitled[share]))
+        given[first] += 1
+    return given
+
+
+def _rank(share: Share, used: int, entitled: float) -> tuple[int, float, float]:
+    """Who comes first: jobs that lack a whole slot, then those that lack a part of one, then the others."""
+    if used + 1 <= entitled + 1e-9:
+        return 0, used / share.weight, share.turn
+    if used < entitled:
+        return 1, share.turn, used / share.weight
+    return 2, used / share.weight, share.turn
+
+
+def _limit(share: Share) -> float:
+    if not share.wants:
+        return share.used
+    return math.inf if share.most is None else share.most

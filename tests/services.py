@@ -1,0 +1,160 @@
+"""The service as real processes, to be used, killed and started again by tests and by the chaos benchmark."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from swarm.client import Client
+from swarm.errors import SwarmError
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Service:
+    """Scheduler, workers and masters on this machine, each a process of its own.
+
+    Args:
+        folder: Where the store, the logs and the files of trainings are.
+        store: URL of the store; left out, an SQLite file in the folder.
+        env: Further environment of all processes.
+    """
+
+    def __init__(self, folder: Path, store: str | None = None, env: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.store = store or f"sqlite:///{folder}/swarm.db"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._env = {"DASK_SWARM__LEASE_SECONDS": "3", "DASK_CONFIG": str(folder / "dask"), **(env or {})}
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.processes):
+            self.kill(name)
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start ``swarm …`` under a name."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-c", "from swarm.cli import main; main()", *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._env},
+                start_new_session=True,
+                cwd=self.folder,
+            )
+
+    def scheduler(self) -> None:
+        self.start("scheduler", "scheduler", "--port", str(self.port), "--dashboard", "127.0.0.1:0")
+
+    def workers(self, slots: int, name: str = "workers") -> None:
+        self.start(name, "worker", self.address, "--slots", str(slots))
+
+    def master(self, name: str = "master") -> None:
+        self.start(name, "master", self.address, "--store", self.store)
+
+    def started(self, slots: int = 2) -> Service:
+        """Start one of each, and wait until they can be used."""
+        self.scheduler()
+        self.workers(slots)
+        self.master()
+        wait_until(lambda: self.client.hello()["master"])
+        return self
+
+    @property
+    def client(self) -> Client:
+        return Client(self.address)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a process; after SIGKILL, what it has started is ended, too."""
+        process = self.processes[name]
+        if number is not signal.SIGKILL:
+            process.send_signal(number)
+            return
+        children = [] if process.poll() is not None else psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        del self.processes[name]
+        if name.startswith("workers"):  # a machine that is switched off
+            for child in children:
+                kill(child)
+
+    def worker_processes(self) -> list[psutil.Process]:
+        """The Dask worker processes, one per slot."""
+        found = []
+        for name, process in self.processes.items():
+            if name.startswith("workers"):
+                found += [child for child in psutil.Process(process.pid).children() if is_worker(child)]
+        return found
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for something that other processes do; what the condition gave."""
+    deadline = time.monotonic() + seconds
+    last: Exception | None = None
+    while time.monotonic() < deadline:
+        try:
+            found = condition()
+        except SwarmError as error:
+            last, found = error, None
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"it has not come to pass in {seconds} s; last: {last!r}")
+
+
+def logging_training(folder: Path, seconds: float) -> Any:
+    """A training that sleeps, and leaves a line when it begins and one when it has ended."""
+
+    def train(params: Any, ctx: Any) -> float:
+        import time
+        from pathlib import Path
+
+        position = "-".join(str(value) for value in params.values())
+        with Path(folder, "begun").open("a") as log:
+            log.write(f"{position}\n")
+        time.sleep(seconds)
+        with Path(folder, "ended").open("a") as log:
+            log.write(f"{position}\n")
+        return -sum((float(value) - 30.0) ** 2 for value in params.values())
+
+    return train
+
+
+def trainings(folder: Path, name: str) -> Counter[str]:
+    """How often each position was begun, or ended."""
+    path = folder / name
+    return Counter(path.read_text().split()) if path.exists() else Counter()

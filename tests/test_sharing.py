@@ -1,0 +1,65 @@
+"""Dividing slots between jobs: at every moment by weight, and in the long run by slot seconds."""
+
+from __future__ import annotations
+
+import heapq
+import random
+
+import pytest
+
+from swarm.sharing import Share, allot, entitlements
+
+
+def test_a_single_job_may_use_all_slots() -> None:
+    share = Share()
+    assert allot([share], slots=8, free=8) == {share: 8}
+
+
+def test_slots_follow_the_weights() -> None:
+    one, three = Share(weight=1), Share(weight=3)
+    assert allot([one, three], slots=8, free=8) == {one: 2, three: 6}
+
+
+def test_who_wants_less_leaves_the_rest_to_the_others() -> None:
+    sated, one, two = Share(weight=5, hungry=False, used=1), Share(), Share(weight=2)
+    assert entitlements([sated, one, two], slots=7) == pytest.approx({sated: 1, one: 2, two: 4})
+    assert allot([sated, one, two], slots=7, free=6) == {sated: 0, one: 2, two: 4}
+
+
+def test_nobody_exceeds_its_limit_or_gets_slots_while_paused() -> None:
+    limited, paused, other = Share(weight=9, most=2), Share(paused=True), Share()
+    assert allot([limited, paused, other], slots=8, free=8) == {limited: 2, paused: 0, other: 6}
+
+
+def test_a_newcomer_gets_every_slot_that_comes_free_until_it_has_its_share() -> None:
+    old, new = Share(used=8), Share()
+    for freed in range(4):
+        old.used -= 1
+        assert allot([old, new], slots=8, free=1) == {old: 0, new: 1}, freed
+        new.used += 1
+    old.used -= 1
+    assert allot([old, new], slots=8, free=1) == {old: 1, new: 0}
+
+
+def test_slots_that_nobody_wants_stay_free() -> None:
+    share = Share(hungry=False)
+    assert allot([share], slots=4, free=4) == {share: 0}
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 8])
+def test_slot_seconds_follow_the_weights_whatever_the_number_of_slots(slots: int) -> None:
+    """Two jobs of weights 1 and 3, trainings of random lengths, the second's three times as long."""
+    rng = random.Random(slots)
+    shares = [Share(weight=1), Share(weight=3)]
+    running: list[tuple[float, int, float]] = []
+    now = 0.0
+    while now < 4000:
+        for number, count in enumerate(allot(shares, slots, slots - len(running)).values()):
+            for _ in range(count):
+                seconds = rng.uniform(1, 4) * (3 if number else 1)
+                heapq.heappush(running, (now + seconds, number, seconds))
+                shares[number].used += 1
+        now, number, seconds = heapq.heappop(running)
+        shares[number].used -= 1
+        shares[number].seconds += seconds
+    assert shares[1].seconds / shares[0].seconds == pytest.approx(3, rel=0.1)
