@@ -1,14 +1,14 @@
-"""The process that holds a loaded problem and forks one child per training.
+"""The process that holds a loaded problem and forks one child per training, or for slices that follow each other.
 
 Importing TensorFlow takes ten seconds and loading data may take as long; here both are paid once per worker,
 and the children share the memory copy-on-write. It is not multiprocessing's fork server because that cannot
 run below a Dask worker (a daemonic process), and because this one leaves nothing behind: it ends with the
-worker, its children end with it, and a training's whole process group is killed when the training has ended.
+worker, its children end with it, and a child's whole process group is killed when the child has ended.
 
-Two lines per training lead to the worker. On its *channel* the child hears the evaluation and says
-``["started", time]``, ``["report", {…}]`` … ``["result", {…}]``. On its *lifeline* the server says
-``["pid", number]``, or ``["refused", threads]``, and at last ``["exit", returncode]``; whatever the worker
-says there, and the end of the line, kills the training.
+Two lines per child lead to the worker. On its *channel* the child hears the evaluation and says
+``["started", time]``, ``["report", {…}]`` … ``["result", {…}, stays]``; if it stays, it hears the next one there. On
+its *lifeline* the server says ``["pid", number]``, or ``["refused", threads]``, and at last ``["exit", returncode]``;
+whatever the worker says there, and the end of the line, kills the child.
 
 Only a process with a single thread can be forked safely. That is why nothing here starts a thread.
 """
@@ -33,7 +33,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
 from typing import Any, NoReturn
 
-from swarm.trial import Evaluation
+from swarm.trial import Criterion, Evaluation, Result, Status
 from workers.problem import Problem, attempt, explain, failed, load, prepare
 
 LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy", "fsspec")
@@ -68,7 +68,7 @@ def hear(line: Connection) -> Any:
 
 
 class ForkServer:
-    """One problem and its running trainings.
+    """One problem and the children that train it.
 
     Args:
         control: Requests of the worker; its end is the worker's death.
@@ -82,7 +82,7 @@ class ForkServer:
         self.sharing = sharing
         self.problem: Problem | None = None
         self.preload: list[str] = []
-        self.trainings: dict[Connection, int] = {}
+        self.children: dict[Connection, int] = {}  # process by lifeline
         self.wakeup, self._wake = _pipe()
         self.learned, self._learn = _pipe()
 
@@ -105,14 +105,14 @@ class ForkServer:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         self._freeze()
         while True:
-            for line in wait([self.control, self.wakeup, *self.trainings]):
+            for line in wait([self.control, self.wakeup, *self.children]):
                 if line is self.control:
                     self._request()
                 elif line == self.wakeup:
                     _drain(self.wakeup)
-                    for lifeline in list(self.trainings):
+                    for lifeline in list(self.children):
                         self._reap(lifeline, os.WNOHANG)
-                elif isinstance(line, Connection) and line in self.trainings:
+                elif isinstance(line, Connection) and line in self.children:
                     self._kill(line)
             self._learn_modules()
 
@@ -137,22 +137,22 @@ class ForkServer:
         if pid == 0:
             lifeline.close()
             self._child(channel, server)
-        self.trainings[lifeline] = pid
+        self.children[lifeline] = pid
         with contextlib.suppress(OSError):  # the worker is gone: the next turn of the loop sees it
             say(lifeline, "pid", pid)
 
     def _end(self) -> NoReturn:
-        for lifeline in list(self.trainings):
+        for lifeline in list(self.children):
             self._kill(lifeline)
         os._exit(0)
 
     def _kill(self, lifeline: Connection) -> None:
-        _kill_group(self.trainings[lifeline])
+        _kill_group(self.children[lifeline])
         self._reap(lifeline, 0)
 
     def _reap(self, lifeline: Connection, options: int) -> None:
-        """Ends a training that has exited: its group is killed, its return code said."""
-        pid = self.trainings[lifeline]
+        """Ends a child that has exited: its group is killed, its return code said."""
+        pid = self.children[lifeline]
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | options) is None:
             return
         _kill_group(pid)  # before the reaping, while the number can belong to nobody else
@@ -160,10 +160,10 @@ class ForkServer:
         with contextlib.suppress(OSError):
             say(lifeline, "exit", os.waitstatus_to_exitcode(status))
         lifeline.close()
-        del self.trainings[lifeline]
+        del self.children[lifeline]
 
     def _child(self, channel: Connection, server: int) -> NoReturn:
-        """The training's process, from the fork to its exit."""
+        """The child, from the fork to its exit."""
         code = 1
         try:
             self._leave_server(server)
@@ -187,27 +187,39 @@ class ForkServer:
         if os.getppid() != server:  # it died before the line above
             os._exit(1)
         self.control.close()
-        for lifeline in self.trainings:
+        for lifeline in self.children:
             lifeline.close()
 
     def _train(self, channel: Connection) -> None:
-        fields, checkpoints = hear(channel)
-        evaluation = Evaluation(**fields)
+        """Trains what it hears of, and after a slice the next, unless that failed or left a process running."""
+        stays = True
+        while stays:
+            try:
+                fields, checkpoints = hear(channel)
+            except (EOFError, OSError):  # the worker is gone
+                return
+            evaluation = _evaluation(fields)
+            result = self._result(channel, evaluation, checkpoints)
+            stays = evaluation.slice and result.status is Status.OK and _childless()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            say(channel, "result", result.to_dict(), stays)
+
+    def _result(self, channel: Connection, evaluation: Evaluation, checkpoints: str | None) -> Result:
         modules, settings = set(sys.modules), _settings()
         try:
-            problem = self.problem
-            if problem is None:
+            if self.problem is None:
                 problem = load(self.data)
                 prepare(problem)
+                self.problem = problem
         except Exception as error:
-            say(channel, "result", failed(evaluation, error).to_dict())
-            return
+            return failed(evaluation, error)
         say(channel, "started", time.time())
-        result = attempt(problem, evaluation, lambda metrics: say(channel, "report", dict(metrics)), checkpoints)
+        result = attempt(self.problem, evaluation, lambda metrics: say(channel, "report", dict(metrics)), checkpoints)
         if _settings() == settings:  # else the modules were perhaps imported with other settings than the server's
             names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
             os.write(self._learn, "".join(f"{name}\n" for name in names).encode())
-        say(channel, "result", result.to_dict())
+        return result
 
     def _learn_modules(self) -> None:
         """Imports what a training had to import, so that the next need not."""
@@ -254,6 +266,21 @@ def _drain(descriptor: int) -> bytes:
     with contextlib.suppress(BlockingIOError):
         return os.read(descriptor, 65536)
     return b""
+
+
+def _evaluation(fields: dict[str, Any]) -> Evaluation:
+    """The evaluation whose fields came as JSON."""
+    if isinstance(fields["merit"], list):
+        fields["merit"] = tuple(Criterion(**criterion) for criterion in fields["merit"])
+    return Evaluation(**fields)
+
+
+def _childless() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def _kill_group(pid: int) -> None:

@@ -6,9 +6,10 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from swarm.trial import Params
 from workers.checkpoint import Checkpoint
 from workers.context import Context
 from workers.data import Arrays, fold_split, load
+from workers.models.network import Network, kept, leave
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +33,6 @@ Loss = Callable[[Any, Any], Any]
 CHANGEABLE = ("learning_rate", "batch_size", "weight_decay", "dropout")
 SCORES = ("accuracy", "loss", "perplexity")
 EVALUATION_BATCH = 1000
-STEPS_PER_EXECUTION = 10  # at 1, whole epochs take twice as long now and then
 SAVE_SECONDS = 60.0  # an interrupted training loses no more than this, and an epoch
 
 
@@ -45,12 +46,17 @@ class KerasProblem:
     Where checkpoints are kept, it saves the network that it scored together with the optimizer's state, and goes
     on from its parent's up to the budget, which counts the parent's epochs. It then also takes the parent's seed:
     if the hyper-parameters are the same, the outcome is that of one training without interruption. If they
-    are not, the network must still have the same shape. It is built and traced anew with its own
-    hyper-parameters, and only weights and the optimizer's state come from the parent, so a rate that is a plain
-    number in the network (of a dropout, say) takes effect like the learning rate.
+    are not, the network must still have the same shape: its weights and the optimizer's state are the parent's, its
+    hyper-parameters its own.
+
+    A slice keeps its network, and another one that follows in the same process takes it over instead of building and
+    tracing its own, with the same outcome to the last bit. It sets the learning rate, the weight decay, the batch size
+    and the rates of :func:`workers.models.layers.dropout`. Where a hyper-parameter that ``build`` has read, or the
+    optimizer, is another, it builds its own.
 
     Attributes:
-        build: Makes the uncompiled network from (params, image shape, number of classes).
+        build: Makes the uncompiled network from (params, image shape, number of classes). Of ``params`` it reads just
+            what the network depends on, and random numbers come from layers of Keras, which keep a seed each.
         name: Name of the problem.
         data: Name of a data set of :mod:`workers.data`.
         epochs: Train so long at most, unless the evaluation has a budget.
@@ -114,7 +120,8 @@ class KerasProblem:
             Infeasible: The network cannot be built for this image size, or the parent's has another shape.
             CheckpointCorrupt: The parent's checkpoint is damaged.
         """
-        return self._train(params, ctx)[1]
+        with self._trained(params, ctx) as (_, scores):
+            return scores
 
     def test(self, params: Params, ctx: Context) -> dict[str, float]:
         """Trains in the same way and scores on the test images.
@@ -125,33 +132,35 @@ class KerasProblem:
         Raises:
             Infeasible, CheckpointCorrupt: As for the training.
         """
-        model, scores = self._train(params, ctx)
         arrays = self._arrays()
-        loss, accuracy = _evaluate(model, arrays.scaled(arrays.x_test), arrays.y_test)
+        with self._trained(params, ctx) as (model, scores):
+            loss, accuracy = _evaluate(model, _in_order(arrays.scaled(arrays.x_test), arrays.y_test))
         return {**scores, "fitness": accuracy, "test_loss": loss}
 
-    def _train(self, params: Params, ctx: Context) -> tuple[keras.Model, dict[str, float]]:
-        import keras
+    @contextlib.contextmanager
+    def _trained(self, params: Params, ctx: Context) -> Iterator[tuple[keras.Model, dict[str, float]]]:
+        """The trained network and its scores. If all goes well, a slice leaves the network to the next one."""
+        network, scores = self._fitted(params, ctx)
+        yield network.model, scores
+        if ctx.slice:
+            leave(network)
 
+    def _train(self, params: Params, ctx: Context) -> tuple[keras.Model, dict[str, float]]:
+        """The trained network, for the caller to have, and its scores."""
+        network, scores = self._fitted(params, ctx)
+        return network.model, scores
+
+    def _fitted(self, params: Params, ctx: Context) -> tuple[Network, dict[str, float]]:
         checkpoint = ctx.restore()
         seed = ctx.seed if checkpoint is None else int(checkpoint.meta["seed"])
-        keras.utils.set_random_seed(seed)
-        arrays = self._arrays()
-        model = self._compiled(params, arrays)
-        train, valid = fold_split(arrays.y_train, ctx.fold, self.splits)
-        x_valid, y_valid = arrays.scaled(arrays.x_train[valid]), arrays.y_train[valid]
-        training = _Training(model, ctx, seed, None if ctx.slice else self.patience, len(train))
+        network = kept(self, params, seed, initial=checkpoint is None) if ctx.slice else Network(self, params, seed)
+        model, feed = network.model, self._feed(network, ctx.fold, int(params.get("batch_size", self.batch_size)))
+        training = _Training(model, ctx, seed, None if ctx.slice else self.patience, feed)
         if checkpoint is not None:
             training.restore(checkpoint)
-        training.fit(
-            arrays.scaled(arrays.x_train[train]),
-            arrays.y_train[train],
-            batch_size=int(params.get("batch_size", self.batch_size)),
-            epochs=self.epochs if ctx.budget is None else max(1, math.floor(ctx.budget)),
-            validation_data=(x_valid, y_valid),
-        )
-        loss, accuracy = _evaluate(model, x_valid, y_valid)
-        return model, {
+        training.fit(self.epochs if ctx.budget is None else max(1, math.floor(ctx.budget)))
+        loss, accuracy = training.scores or _evaluate(model, feed.valid)
+        return network, {
             "fitness": self._fitness(loss, accuracy),
             "val_accuracy": accuracy,
             "val_loss": loss,
@@ -159,31 +168,65 @@ class KerasProblem:
             "parameters": model.count_params(),
         }
 
+    def _feed(self, network: Network, fold: int, batch_size: int) -> Feed:
+        """What the network was trained on before, if that was the same."""
+        if network.feed is None or (network.feed.fold, network.feed.batch_size) != (fold, batch_size):
+            network.feed = Feed(self._arrays(), fold, self.splits, batch_size)
+        return network.feed
+
     def _fitness(self, loss: float, accuracy: float) -> float:
         if self.score == "accuracy":
             return accuracy
         return loss if self.score == "loss" else math.exp(loss)
 
-    def _compiled(self, params: Params, arrays: Arrays) -> keras.Model:
-        import keras
-
-        settings = {
-            "learning_rate": float(params.get("learning_rate", self.learning_rate)),
-            "weight_decay": float(params.get("weight_decay", self.weight_decay)) or None,
-        }
-        name = params.get("optimizer", self.optimizer)
-        model = self.build(params, arrays.shape, arrays.classes)
-        model.compile(
-            optimizer=keras.optimizers.get({"class_name": name, "config": settings}),
-            loss=self.loss,
-            metrics=["accuracy"],
-            steps_per_execution=STEPS_PER_EXECUTION,
-            jit_compile=False,  # halves the speed of convolutions on a CPU
-        )
-        return model
+    def _compiled(self, params: Params, seed: int) -> keras.Model:
+        return Network(self, params, seed).model
 
     def _arrays(self) -> Arrays:
         return load(self.data, self.train)
+
+
+class Feed:
+    """A fold of a data set as TensorFlow takes it. To make it takes a tenth of a second and more, so it is kept.
+
+    Attributes:
+        order: Variable with the numbers of the training images, in the order in which an epoch takes them.
+        train: Batches of T in that order.
+        valid: Batches of V.
+    """
+
+    def __init__(self, arrays: Arrays, fold: int, splits: int, batch_size: int) -> None:
+        import tensorflow as tf
+
+        self.fold, self.batch_size = fold, batch_size
+        train, valid = fold_split(arrays.y_train, fold, splits)
+        with tf.device("CPU"):
+            images, labels = tf.constant(arrays.scaled(arrays.x_train[train])), tf.constant(arrays.y_train[train])
+            self.order = order = tf.Variable(np.arange(len(train)))
+
+        def batch(start: Any) -> tuple[Any, Any]:
+            chosen = order[start : start + batch_size]
+            return tf.gather(images, chosen), tf.gather(labels, chosen)
+
+        self.train = _batches(batch, len(train), batch_size)
+        self.valid = _in_order(arrays.scaled(arrays.x_train[valid]), arrays.y_train[valid])
+
+
+def _in_order(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:
+    """Batches to evaluate on."""
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        images, labels = tf.constant(x), tf.constant(y)
+    size = EVALUATION_BATCH
+    return _batches(lambda start: (images[start : start + size], labels[start : start + size]), len(y), size)
+
+
+def _batches(batch: Callable[[Any], tuple[Any, Any]], number: int, size: int) -> Any:
+    import tensorflow as tf
+
+    starts = tf.data.Dataset.range(0, number, size)
+    return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +249,16 @@ class _Training:
         ctx: Takes the learning curve and the checkpoints.
         seed: Of the order of the images and of the dropout.
         patience: Epochs to go on without a better loss, or None.
-        images: Number of training images.
+        feed: What it trains on.
+
+    Attributes:
+        epoch: Number of epochs so far.
+        scores: Loss and accuracy on V, if it has just been validated.
     """
 
-    def __init__(self, model: keras.Model, ctx: Context, seed: int, patience: int | None, images: int) -> None:
-        import tensorflow as tf
-
+    def __init__(self, model: keras.Model, ctx: Context, seed: int, patience: int | None, feed: Feed) -> None:
         self.epoch = 0
+        self.scores: tuple[float, float] | None = None
         self._model = model
         self._ctx = ctx
         self._seed = seed
@@ -221,9 +267,7 @@ class _Training:
         self._lowest = math.inf
         self._saved = time.monotonic()
         self._noise = [state for state in model.variables if not any(state is weight for weight in model.weights)]
-        with tf.device("CPU"):
-            self._order = tf.Variable(np.arange(images))
-        model.optimizer.build(model.trainable_variables)  # else its state could not be restored
+        self._feed = feed
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes the state of a checkpoint, but keeps the learning rate, which may be another now.
@@ -238,16 +282,13 @@ class _Training:
         if self._patience is not None and checkpoint.meta["val_loss"] is not None:
             self._lowest, self._best = checkpoint.meta["val_loss"], self._state()
 
-    def fit(
-        self, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], *, batch_size: int, epochs: int, validation_data: Any
-    ) -> None:
+    def fit(self, epochs: int) -> None:
         """Trains up to so many epochs in all, and leaves the model in the state that counts; that is saved."""
         import keras
 
         self._model.fit(
-            self._batches(x, y, batch_size),
-            validation_data=validation_data,
-            validation_batch_size=EVALUATION_BATCH,
+            self._feed.train,
+            validation_data=self._feed.valid,
             shuffle=False,  # they come in our order
             initial_epoch=self.epoch,
             epochs=epochs,
@@ -256,30 +297,17 @@ class _Training:
         )
         if self._best is not None:
             self._assign(self._best.arrays)
+            self.scores = None
         self._save()
-
-    def _batches(self, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], size: int) -> Any:
-        """The batches of an epoch, in the order that stands in a variable when it begins."""
-        import tensorflow as tf
-
-        with tf.device("CPU"):
-            images, labels, order = tf.constant(x), tf.constant(y), self._order
-        starts = tf.data.Dataset.range(0, len(y), size)
-
-        def batch(start: Any) -> tuple[Any, Any]:
-            chosen = order[start : start + size]
-            return tf.gather(images, chosen), tf.gather(labels, chosen)
-
-        return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def _begin(self, epoch: int, _: Any = None) -> None:
         rng = np.random.default_rng((self._seed, epoch))
-        self._order.assign(rng.permutation(self._order.shape[0]))
+        self._feed.order.assign(rng.permutation(self._feed.order.shape[0]))
         for state in self._noise:
             state.assign(rng.integers(2**31, size=state.shape))
 
     def _end(self, epoch: int, logs: Mapping[str, float]) -> None:
-        self.epoch = epoch + 1
+        self.epoch, self.scores = epoch + 1, (logs["val_loss"], logs["val_accuracy"])
         self._ctx.report(epoch=self.epoch, **logs)
         if self._patience is not None:
             self._watch(logs["val_loss"], self._patience)
@@ -324,7 +352,7 @@ class _Training:
             variable.assign(arrays[name])
 
 
-def _evaluate(model: keras.Model, x: Any, y: Any) -> tuple[float, float]:
+def _evaluate(model: keras.Model, batches: Any) -> tuple[float, float]:
     """Loss and accuracy."""
-    loss, accuracy = model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0)
+    loss, accuracy = model.evaluate(batches, verbose=0)
     return loss, accuracy

@@ -1,7 +1,8 @@
 """Trainings in child processes of the worker, forked from a :mod:`~workers.forkserver` per problem.
 
 A training that has a process of its own can be stopped, gives its memory back, and takes nothing along when
-it dies.
+it dies. Slices of trainings follow each other in one child, though, as long as nothing else comes between: what
+the first has built, such as a compiled network or a GPU's context, is there for the next.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 
 from swarm.trial import Evaluation, Result, Status
+from workers import gpu
+from workers.child import Child, Standby
 from workers.context import Report
 from workers.forkserver import Sharing, hear, say
 from workers.problem import exceeded
@@ -48,8 +51,9 @@ def environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",  # more would leave threads behind at the import of NumPy: no safe fork
         "OPENBLAS_NUM_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     }
+    if gpu.GPUS_PER_TRAINING not in os.environ:  # nobody says whether the GPU is shared
+        defaults["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     if os.environ.get("CUDA_VISIBLE_DEVICES", "") in ("", "-1"):
         defaults |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     return defaults
@@ -66,53 +70,46 @@ class _ServerDiedError(Exception):
 class _Training:
     """A running training, seen from the worker."""
 
-    def __init__(
-        self, evaluation: Evaluation, checkpoints: str | None, channel: Connection, lifeline: Connection, pid: int
-    ) -> None:
+    def __init__(self, child: Child, evaluation: Evaluation, checkpoints: str | None) -> None:
+        self.child = child
         self.evaluation = evaluation
         self.cancelled = False
         self.judged_by: str | None = None  # the metric by which it was found hopeless
         self._reported: dict[str, float] = {}  # the last value of each metric
-        self._channel = channel
-        self._lifeline = lifeline
-        self._pid = pid
         self._start: float | None = None  # when it began to train, on the wall clock …
         self._clock = time.perf_counter()  # … and on this one, which is never set back
         self._deadline = self._clock + LOAD_SECONDS
         self._result: Result | None = None
+        self._stays = False
+        self._late = False
+        child.slices += 1
         with contextlib.suppress(OSError):  # it is dead already: attend() sees that
-            say(channel, asdict(evaluation), checkpoints)
+            say(child.channel, asdict(evaluation), checkpoints)
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._channel.close()
-        self._lifeline.close()
-
-    def kill(self) -> None:
-        """Has the server kill the training's process group, so that :meth:`attend` sees its end."""
-        with contextlib.suppress(OSError):
-            say(self._lifeline, "kill")
+    @property
+    def leaves_child(self) -> bool:
+        """Whether its process has answered and waits for another slice, and nobody has had it killed."""
+        return self._stays and not (self._late or self.cancelled or self.judged_by)
 
     def attend(self, report: Report) -> Result:
-        """Waits for the training's process to end, and has it killed at its limit."""
-        lines, late = [self._channel, self._lifeline], False
-        while True:
+        """Waits for the training's process to answer and end, or to wait, and has it killed at its limit."""
+        lines = [self.child.channel, self.child.lifeline]
+        while not (self._result is not None and self.leaves_child):
             left = max(0.0, self._deadline - time.perf_counter())
-            ready = wait(lines, None if late or math.isinf(left) else left)
+            ready = wait(lines, None if self._late or math.isinf(left) else left)
             if not ready:
-                late = True
-                self.kill()
-            elif self._channel in ready:  # first: what it said comes before its end
+                self._late = True
+                self.child.kill()
+            elif self.child.channel in ready:  # first: what it said comes before its end
                 if not self._listen(report):
-                    lines.remove(self._channel)
+                    lines.remove(self.child.channel)
             else:
-                return self._conclude(self._returncode(), late)
+                return self._conclude(self.child.wait())
+        return self._result
 
     def _listen(self, report: Report) -> bool:
         try:
-            kind, content = hear(self._channel)
+            kind, content, *stays = hear(self.child.channel)
         except (EOFError, OSError):
             return False
         if kind == "started":
@@ -122,18 +119,10 @@ class _Training:
             self._reported.update(content)
             report(content)
         else:
-            self._result = Result.from_dict(content)
+            self._result, self._stays = Result.from_dict(content), any(stays)
         return True
 
-    def _returncode(self) -> int:
-        try:
-            return int(hear(self._lifeline)[1])
-        except (EOFError, OSError):  # the server died, and with it the training, but perhaps not its children
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
-            return -signal.SIGKILL
-
-    def _conclude(self, returncode: int, late: bool) -> Result:
+    def _conclude(self, returncode: int) -> Result:
         if self._result is not None:
             return self._result
         fitness = None
@@ -142,9 +131,9 @@ class _Training:
             fitness = self._reported[self.judged_by]
         elif self.cancelled:
             status, error = Status.CANCELLED, "cancelled"
-        elif late and self._start is None:
+        elif self._late and self._start is None:
             status, error = Status.FAILED, _SLOW
-        elif late:
+        elif self._late:
             status, error = Status.FAILED, exceeded(self.evaluation.time_limit or math.inf)
         else:
             status, error = Status.CRASHED, f"training's process {_ended(returncode)}"
@@ -172,8 +161,8 @@ class _Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Connection | None = None
 
-    def start(self, evaluation: Evaluation, checkpoints: str | None) -> _Training:
-        """Forks a training.
+    def fork(self) -> Child:
+        """A new child.
 
         Raises:
             _LoadFailedError: The problem cannot be loaded.
@@ -187,9 +176,9 @@ class _Server:
                 except _ServerDiedError:
                     if not idle:
                         raise
-                    continue  # it had died before, which is no fault of this training
+                    continue  # it had died before, which is no fault of the training
                 if answer == "pid":
-                    return _Training(evaluation, checkpoints, channel, lifeline, number)
+                    return Child(self._problem, channel, lifeline, number)
                 self._step_down(number)
 
     def close(self) -> None:
@@ -272,16 +261,20 @@ def run(problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str
         checkpoints: URL of the checkpoints, or None.
 
     Returns:
-        What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for.
+        What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
+        LOST if the slot's GPUs are not free (:func:`workers.gpu.obstacle`).
     """
+    child = _standby.take(problem if evaluation.slice else None)
+    if child is None and (reason := gpu.obstacle()) is not None:
+        return Result(key=evaluation.key, status=Status.LOST, error=reason)
     with _borrowed(problem) as server:
         try:
-            training = server.start(evaluation, checkpoints)
+            training = _Training(child or server.fork(), evaluation, checkpoints)
         except (_LoadFailedError, _ServerDiedError) as error:
             status = Status.FAILED if isinstance(error, _LoadFailedError) else Status.CRASHED
             now = time.time()
             return Result(key=evaluation.key, status=status, error=str(error), start=now, end=now)
-        with training, _listed(training):
+        with _listed(training):
             return training.attend(report)
 
 
@@ -293,24 +286,25 @@ def cancel(key: str | None = None) -> int:
     """
     with _lock:
         chosen = [training for training in _trainings if key in (None, training.evaluation.key)]
-    for training in chosen:
-        training.cancelled = True
-        training.kill()
+        for training in chosen:
+            training.cancelled = True
+            training.child.kill()  # under the lock, since another training may have the child later
     return len(chosen)
 
 
 def prune(key: str, metric: str) -> None:
     """Ends the running training of evaluation ``key`` as PRUNED; its last report of ``metric`` is its fitness."""
     with _lock:
-        chosen = [training for training in _trainings if training.evaluation.key == key]
-    for training in chosen:
-        training.judged_by = metric
-        training.kill()
+        for training in _trainings:
+            if training.evaluation.key == key:
+                training.judged_by = metric
+                training.child.kill()
 
 
 def close() -> None:
     """Cancels all trainings and ends all servers of this process; returns when none is left."""
     cancel()
+    _standby.take()
     with _lock:
         servers = list(_servers.values())
         _servers.clear()
@@ -321,6 +315,7 @@ def close() -> None:
 atexit.register(close)
 
 _lock = threading.Lock()
+_standby = Standby()
 _servers: OrderedDict[str, _Server] = OrderedDict()
 _trainings: list[_Training] = []
 
@@ -346,6 +341,7 @@ def _borrowed(problem: bytes) -> Iterator[_Server]:
 
 @contextlib.contextmanager
 def _listed(training: _Training) -> Iterator[None]:
+    """Where it can be cancelled and pruned. Afterwards its child waits, or is gone."""
     with _lock:
         _trainings.append(training)
     try:
@@ -353,6 +349,10 @@ def _listed(training: _Training) -> Iterator[None]:
     finally:
         with _lock:
             _trainings.remove(training)
+        if training.leaves_child:
+            _standby.put(training.child)
+        else:
+            training.child.end()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -153,11 +153,8 @@ class TimeToAccuracy:
         return {**scores, "fitness": float(accuracy)}
 
     def _train(self, params: Params, ctx: Context) -> tuple[keras.Model, dict[str, float]]:
-        import keras
-
-        keras.utils.set_random_seed(ctx.seed)
         arrays = self.network._arrays()
-        model = self.network._compiled(params, arrays)
+        model = self.network._compiled(params, ctx.seed)
         train, valid = fold_split(arrays.y_train, ctx.fold, self.network.splits)
         size = int(params.get("batch_size", self.network.batch_size))
         batches = _batches(arrays.scaled(arrays.x_train[train]), arrays.y_train[train], size, ctx.seed)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Params
 from workers.keras import KerasProblem
-from workers.models.layers import classifier, conv, max_pool
+from workers.models.layers import classifier, conv, dropout, max_pool
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +45,7 @@ def build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.M
     for layer in "12":
         x = max_pool(conv(x, int(params[f"filters{layer}"]), int(params[f"kernel{layer}"])), 2, 2)
     x = keras.layers.Dense(int(params["dense"]), activation="relu")(keras.layers.Flatten()(x))
-    return classifier(inputs, keras.layers.Dropout(float(params["dropout"]))(x), classes)
+    return classifier(inputs, dropout(x, params), classes)
 
 
 def problem(**options: Any) -> KerasProblem:

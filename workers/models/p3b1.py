@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.trial import Params
 from workers.data import REPORT_TASKS
 from workers.keras import KerasProblem
+from workers.models.layers import dropout
 
 if TYPE_CHECKING:
     import keras
@@ -38,21 +39,20 @@ def build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.M
     """
     import keras
 
-    rate = float(params["dropout"])
     inputs = keras.Input(input_shape)
-    shared = _dense(inputs, params["dense_shared"], rate)
+    shared = _dense(inputs, params, "dense_shared")
     logits = []
     for task, own in zip("abc", REPORT_TASKS, strict=True):
-        x = _dense(_dense(shared, params[f"dense_{task}"], rate), params[f"dense_{task}"], rate)
+        x = _dense(_dense(shared, params, f"dense_{task}"), params, f"dense_{task}")
         x = keras.layers.Dense(own)(x)
         logits.append(keras.ops.pad(x, ((0, 0), (0, classes - own)), constant_values=NEVER))
     return keras.Model(inputs, keras.layers.Softmax()(keras.ops.stack(logits, axis=1)))
 
 
-def _dense(x: Any, units: Any, rate: float) -> Any:
+def _dense(x: Any, params: Params, units: str) -> Any:
     import keras
 
-    return keras.layers.Dropout(rate)(keras.layers.Dense(int(units), activation="relu")(x))
+    return dropout(keras.layers.Dense(int(params[units]), activation="relu")(x), params)
 
 
 def problem(**options: Any) -> KerasProblem:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Params
 from workers.keras import KerasProblem
+from workers.models.layers import dropout
 
 if TYPE_CHECKING:
     import keras
@@ -32,19 +33,12 @@ def build(params: Params, input_shape: tuple[int, ...], classes: int) -> keras.M
     """
     import keras
 
-    units, rate = int(params.get("units", 64)), float(params["dropout"])
+    units = int(params.get("units", 64))
     inputs = keras.Input(input_shape)
-    sentence, so_far = (_embedded(inputs[:, part], classes, units, rate) for part in (0, 1))
+    sentence, so_far = (dropout(keras.layers.Embedding(classes, units)(inputs[:, part]), params) for part in (0, 1))
     meaning = keras.layers.GRU(units)(sentence)
     x = keras.layers.GRU(units, return_sequences=True)(so_far, initial_state=meaning)
-    x = keras.layers.Dropout(rate)(x)
-    return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(x))
-
-
-def _embedded(words: Any, vocabulary: int, units: int, rate: float) -> Any:
-    import keras
-
-    return keras.layers.Dropout(rate)(keras.layers.Embedding(vocabulary, units)(words))
+    return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(dropout(x, params)))
 
 
 def problem(**options: Any) -> KerasProblem:
