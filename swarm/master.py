@@ -159,7 +159,8 @@ class Master:
                 self._ended[job.name] = _ended_state(job, submission)
         found = await self._client.scheduler.swarm_attach(master=self._client.id, term=self._store.term)
         wanted = {key for hosted in self._hosted.values() for key in hosted.search.outstanding}
-        running = {key: taken for key, taken in found["running"].items() if key.partition("-")[2] in wanted}
+        running = {key.partition("-")[2]: taken for key, taken in found["running"].items()}
+        running = {key: taken for key, taken in running.items() if key in wanted}
         results = [Result.from_dict(result) for result in found["results"] if result["key"] in wanted]
         self._slots.follow(running, results)
         _log.info(

@@ -78,6 +78,7 @@ class Slots:
         self._allowed: dict[DaskPool, int] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
         self._announced: dict[str, Result] = {}
+        self._left: dict[str, str] = {}  # what another process has left running, with the class of its slot
         self._known: dict[str, Result] = {}
         self._stale = asyncio.Event()
         self._dividing = False
@@ -108,12 +109,13 @@ class Slots:
 
     def used(self, resource: str = GPU) -> int:
         """Number of slots of this class that something runs on."""
-        return sum(flight.resource == resource for flight in self._flights.values())
+        taken = [flight.resource for flight in self._flights.values()]
+        return taken.count(resource) + list(self._left.values()).count(resource)
 
     @property
     def running(self) -> set[str]:
         """Keys of the evaluations in flight, and of those that ended before anybody here asked."""
-        return self._flights.keys() | self._known.keys()
+        return self._flights.keys() | self._left.keys() | self._known.keys()
 
     # --- for the pools
 
@@ -148,9 +150,10 @@ class Slots:
         if (known := self._known.pop(evaluation.key, None)) is not None:
             pool.deliver(known)
             return
+        self._left.pop(evaluation.key, None)
         flight = self._flights.get(evaluation.key)
         if flight is None:
-            future = self.client.submit(
+            future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
                 self._task,
                 pool.problem,
                 evaluation,
@@ -171,19 +174,19 @@ class Slots:
         """Take over from another process.
 
         Args:
-            running: Dask keys of the trainings that it has left running, each with the class of its slot.
+            running: Keys of the evaluations that it has left running, each with the class of its slot; who submits one
+                of them joins it.
             results: Those that have ended since; they are the answer when somebody submits them.
         """
-        for key, taken in running.items():
-            self._take_off(key.partition("-")[2], Future(key, self.client), taken)
-        self._known = {result.key: result for result in results}
+        self._left = dict(running)
+        self._known |= {result.key: result for result in results}
         self.divide()
 
-    async def drop(self, pool: DaskPool | None) -> None:
-        """End the trainings that nobody but this pool waits for; with None, those that nobody waits for."""
+    async def drop(self, pool: DaskPool) -> None:
+        """End the trainings that nobody but this pool waits for."""
         doomed = []
         for key, flight in list(self._flights.items()):
-            if pool is not None and pool in flight.pools:
+            if pool in flight.pools:
                 self._settle(flight)
                 flight.pools.remove(pool)
                 if flight.pools:
@@ -302,6 +305,8 @@ class Slots:
         result = Result.from_dict(message["result"])
         if result.key in self._flights:
             self._announced[result.key] = result
+        elif self._left.pop(result.key, None) is not None:
+            self._known[result.key] = result
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         message = event[1]

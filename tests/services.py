@@ -136,8 +136,14 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     raise AssertionError(f"it has not come to pass in {seconds} s; last: {last!r}")
 
 
-def logging_training(folder: Path, seconds: float) -> Any:
-    """A training that sleeps, and leaves a line when it begins and one when it has ended."""
+def logging_training(folder: Path, seconds: float, gate: str | None = None) -> Any:
+    """A training that sleeps, and leaves a line when it begins and one when it has ended.
+
+    Args:
+        folder: Where its lines and the gate are.
+        seconds: How long it sleeps.
+        gate: File that it waits for as well.
+    """
 
     def train(params: Any, ctx: Any) -> float:
         import time
@@ -147,6 +153,8 @@ def logging_training(folder: Path, seconds: float) -> Any:
         with Path(folder, "begun").open("a") as log:
             log.write(f"{position}\n")
         time.sleep(seconds)
+        while gate is not None and not Path(folder, gate).exists():
+            time.sleep(0.05)
         with Path(folder, "ended").open("a") as log:
             log.write(f"{position}\n")
         return -sum((float(value) - 30.0) ** 2 for value in params.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,12 @@ import pytest
 
 from swarm import GA, PSO, Demes, Integer, Job, Random, Real
 from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer, InvalidProblem, InvalidSpace
+from swarm.runner import enroll
+from swarm.search import Search
+from swarm.store import Store
 from swarm.trial import Trial
+from swarm.virtual import VirtualPool
+from workers.problem import score
 
 
 def train(params: Any, ctx: Any) -> float:
@@ -192,3 +199,70 @@ def test_a_command_is_a_problem(tmp_path: Path) -> None:
         "name: j\ncommand: echo FoM {x}\nspace: {x: {integer: [1, 9]}}\noptimizer: {name: Random, trials: 1}\n"
     )
     assert Job.from_file(tmp_path / "job.yaml").code.name == "command"
+
+
+SMALL_IF_ALIKE = """
+fitness:
+  - {metric: val_accuracy, direction: maximize, tolerance: 1e-2}
+  - {metric: parameters, direction: minimize}
+"""
+
+
+def test_a_fitness_of_several_metrics_has_the_direction_of_the_first_and_is_read_back(tmp_path: Path) -> None:
+    text = GOOD.replace("direction: minimize\n", "") + SMALL_IF_ALIKE
+    job = Job.from_file(written(tmp_path, text))
+    assert (job.direction, job.sign) == ("maximize", -1)
+    again = Job.from_dict(json.loads(json.dumps(job.to_dict())), job.code.pickle)
+    assert again.fitness == job.fitness and again.differences(job.to_dict()) == []
+    merits = [one.evaluations(Trial(id=0, params={"x": 3}))[0].merit for one in (job, again)]
+    assert merits[0] == merits[1] == job.fitness
+    other = Job.from_file(written(tmp_path, text.replace("1e-2", "1e-3")))
+    assert "fitness" in job.differences(other.to_dict())[0]
+
+
+LOSS = {"metric": "loss", "direction": "minimize", "tolerance": 0.1}
+SIZE = {"metric": "size", "direction": "minimize"}
+
+
+@pytest.mark.parametrize(
+    ("fitness", "says"),
+    [
+        (3, r"fitness is a metric, weights .* not 3"),
+        ({}, r"not \{\}"),
+        ([LOSS], "list of two or more"),
+        (["loss", "size"], "in 'loss'"),
+        ([LOSS, LOSS], "loss is named twice"),
+        ([SIZE, LOSS], "size needs a tolerance"),
+        ([{**LOSS, "tolerance": 0}, SIZE], "the tolerance of loss is above 0, not 0.0"),
+        ([{**LOSS, "tolerance": float("nan")}, SIZE], "tolerance of loss"),
+        ([{**LOSS, "within": 1}, SIZE], "unknown key 'within'"),
+        ([{**LOSS, "direction": "down"}, SIZE], "direction: .*'minimize'.* got 'down'"),
+        ([LOSS, {"metric": "size"}], "'direction' is missing"),
+        ([LOSS, {"direction": "minimize"}], "'metric' is missing"),
+    ],
+    ids=str,
+)
+def test_a_fitness_that_decides_nothing_or_the_wrong_way_is_refused_in_one_line(fitness: Any, says: str) -> None:
+    with pytest.raises(InvalidJob, match=says) as caught:
+        make_job(fitness=fitness)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_direction_of_a_fitness_of_several_metrics_is_its_own() -> None:
+    assert make_job(fitness=[LOSS, SIZE], direction="minimize").direction == "minimize"
+    with pytest.raises(InvalidJob, match="loss is to minimize, the job says maximize: leave direction out"):
+        make_job(fitness=[LOSS, SIZE], direction="maximize")
+
+
+def test_a_search_finds_the_smallest_of_what_is_alike(open_store: Callable[..., Store]) -> None:
+    def returned(params: Any, ctx: Any) -> dict[str, float]:
+        return {"error": abs(params["x"] - 50) / 100, "size": params["x"]}
+
+    criteria = [{**LOSS, "metric": "error", "tolerance": 0.2}, SIZE]
+    fields = {"problem": returned, "space": {"x": Integer(0, 99)}, "optimizer": "Grid", "fitness": criteria}
+    job, store = Job(name="both", **fields), open_store()
+    enroll(job, store)
+    search = Search(job, store)
+    pool = VirtualPool(4, train=lambda e: score(returned(e.params, None), e.merit)[0])
+    asyncio.run(search.run(pool))
+    assert search.best is not None and search.best.params["x"] == 41  # errors below 0.1 round to 0

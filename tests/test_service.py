@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -97,7 +99,20 @@ def test_a_job_is_cancelled_paused_and_goes_on(service: Service, tmp_path: Path)
         quick.cancel()
 
 
-def test_a_killed_master_is_replaced_and_joins_the_trainings_that_run_on(service: Service, tmp_path: Path) -> None:
+def test_the_next_master_joins_the_trainings_that_run_on(service: Service, tmp_path: Path) -> None:
+    service.started(slots=4)
+    train = logging_training(tmp_path, 0, gate="open")
+    handle = service.client.submit(job_of(tmp_path, problem=train, optimizer=PSO(particles=4, generations=1)))
+    wait_until(lambda: sum(trainings(tmp_path, "begun").values()) == 4)
+    service.kill("master")
+    service.master()
+    wait_until(lambda: service.log("master").count("serving") == 2 and handle.state().running == 4)
+    (tmp_path / "open").touch()
+    assert handle.wait(timeout=60).counts["trained"] == 8
+    assert set(trainings(tmp_path, "begun").values()) == {1}
+
+
+def test_the_next_master_takes_over_what_has_ended_without_one(service: Service, tmp_path: Path) -> None:
     service.started(slots=4)
     handle = service.client.submit(job_of(tmp_path, seconds=2))
     wait_until(lambda: sum(trainings(tmp_path, "begun").values()) >= 8)
@@ -149,6 +164,18 @@ def test_a_killed_worker_machine_loses_nothing(service: Service, tmp_path: Path)
     state = handle.wait(timeout=120)
     assert (state.state, state.told) == ("finished", 20)
     assert sum(trainings(tmp_path, "begun").values()) <= state.counts["trained"] + 1
+
+
+def test_a_store_that_is_away_is_waited_for(service: Service, tmp_path: Path) -> None:
+    service.started(slots=2)
+    handle = service.client.submit(job_of(tmp_path))
+    wait_until(lambda: handle.state().told >= 4)
+    with closing(sqlite3.connect(tmp_path / "swarm.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")  # as a backup would, for longer than SQLite waits
+        wait_until(lambda: "locked" in service.log("master"))
+        other.execute("ROLLBACK")
+    assert handle.wait(timeout=60).told == 20
+    assert set(trainings(tmp_path, "begun").values()) == {1}
 
 
 def test_jobs_share_the_slots_by_priority(service: Service, tmp_path: Path) -> None:

@@ -106,6 +106,52 @@ def test_a_run_without_slices_has_no_schedule(tmp_path: Path) -> None:
         _ = found.schedule
 
 
+class _Team(Descent):
+    """Three descents; a child takes the parents' in turn. The fitness is that of their mean."""
+
+    def __call__(self, params: Any, ctx: Any) -> dict[str, float]:
+        import numpy as np
+
+        parents = ctx.restore_all()
+        team = [parents[i % len(parents)].arrays["w"][i] if parents else 1.0 + i for i in range(3)]
+        w = np.array(team) * (1 - params["lr"])
+        self.before_save(params, ctx, 0)
+        ctx.save({"w": w}, parents=len(parents), before=[float(one) for one in team])
+        return {"fitness": float(abs(w.mean())), "parents": len(parents)}
+
+    test = None
+
+
+def team_of(**changes: Any) -> Job:
+    return job_of(_Team(), optimizer=PBT(population=POPULATION, max_budget=6, weight_parents=3, **changes))
+
+
+@pytest.mark.parametrize("update", ["sync", "async"])
+async def test_a_child_takes_over_the_checkpoints_of_several_parents(tmp_path: Path, update: str) -> None:
+    job, store, url = team_of(update=update), Store(f"{tmp_path}/swarm.db"), str(tmp_path / "checkpoints")
+    enroll(job, store)
+    async with embedded(make_slots(slots=2)) as client, pool_on(client, job, None, url) as pool:
+        search = Search(job, store)
+        await search.run(pool, forget=forgetting(url))
+    assert search.counts["failed"] == 0, search.errors
+    asked = [event.data for event in store.events("pbt") if event.kind == "asked"]
+    results = {event.data["key"]: event.data for event in store.events("pbt") if event.kind == "result"}
+    for trial in asked:
+        parents = results[trial["evaluations"][0]["key"]]["metrics"]["parents"]
+        assert parents == (0 if trial["parent"] is None else 1 + len(trial["donors"]))
+    assert any(trial["donors"] for trial in asked)
+    assert len(CheckpointStore(url).keys()) == 1, "of the winner"
+    again = Search(job, store)
+    assert again.finished() and again.best == search.best
+    store.close()
+
+
+def test_a_training_of_one_network_is_told_that_it_cannot_have_several_parents(tmp_path: Path) -> None:
+    job = job_of(optimizer=PBT(population=POPULATION, max_budget=2, weight_parents=3), test=False)
+    found = run(job, slots=1, store=f"{tmp_path}/swarm.db", progress=False)
+    assert any("call ctx.restore_all(), as ensembles do" in error for error in found.search.errors)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "bound"),
     [

@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from swarm.trial import Evaluation, Result, Status, canonical
+from swarm.trial import Criterion, Direction, Evaluation, Result, Status, canonical
 
 
 def test_equal_configurations_have_one_canonical_text_whatever_the_order() -> None:
@@ -36,6 +36,8 @@ def test_whatever_changes_the_training_changes_the_key() -> None:
         {"purpose": "test"},
         {"parent": "abc"},
         {"salt": "job/1"},
+        {"donors": ["abc"]},
+        {"donors": ["abc", "def"]},
     ]
     keys = [Evaluation.of(**{**base, **variant}).key for variant in variants]
     assert len(set(keys)) == len(keys)
@@ -76,3 +78,14 @@ def test_a_result_survives_json_and_pickle() -> None:
     )
     assert Result.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False))) == result
     assert pickle.loads(pickle.dumps(result)) == result
+
+
+def test_every_merit_is_another_evaluation() -> None:
+    def criteria(tolerance: float | None = 0.1, direction: Direction = "minimize") -> tuple[Criterion, ...]:
+        first = Criterion(metric="loss", direction=direction, tolerance=tolerance)
+        return first, Criterion(metric="size", direction="minimize")
+
+    merits = [None, {"loss": 1.0}, criteria(), criteria(0.2), criteria(direction="maximize"), criteria()[::-1]]
+    keys = [Evaluation.of("p", {"a": 1}, merit=merit).key for merit in merits]
+    assert len(set(keys)) == len(keys)
+    assert Evaluation.of("p", {"a": 1}, merit=list(criteria())).key == keys[2]

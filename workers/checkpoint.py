@@ -20,7 +20,7 @@ import os
 import time
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -193,15 +193,23 @@ class Progress:
         parent: Key of the evaluation to continue from, or None.
         required: Whether it makes no sense without the parent's.
         keep: Whether what it saves is kept.
+        donors: Keys of further evaluations to continue from.
     """
 
     def __init__(
-        self, store: CheckpointStore, key: str, parent: str | None, *, required: bool = False, keep: bool = True
+        self,
+        store: CheckpointStore,
+        key: str,
+        parent: str | None,
+        *,
+        required: bool = False,
+        keep: bool = True,
+        donors: Sequence[str] = (),
     ) -> None:
         self.restored = False
         self._store = store
         self._key = key
-        self._parent = parent
+        self._parents = [key for key in (parent, *donors) if key is not None]
         self._required = required
         self._keep = keep
         self._bytes = 0
@@ -215,23 +223,20 @@ class Progress:
             CheckpointMissing: The parent's checkpoint is not there, and required.
             OSError: The storage cannot be read.
         """
+        self.restored = len(self._parents) < 2
+        with self._timed():
+            found = self._found(self._parents[:1])
+        return found[0] if found else None
+
+    def restore_all(self) -> list[Checkpoint]:
+        """The same with the donors' checkpoints behind the parent's; an empty list if there is nothing.
+
+        Raises:
+            CheckpointCorrupt, CheckpointMissing, OSError: As :meth:`restore`.
+        """
         self.restored = True
         with self._timed():
-            try:
-                return self._store.load(self._key, partial=True)
-            except CheckpointMissing:
-                pass
-            except CheckpointCorrupt as error:
-                logger.warning("passed over: %s", error)
-            if self._parent is None:
-                return None
-            try:
-                return self._store.load(self._parent)
-            except CheckpointMissing as error:
-                if self._required:
-                    raise
-                logger.warning("training starts from scratch: %s", error)
-                return None
+            return self._found(self._parents)
 
     def save(self, arrays: NamedArrays, meta: Mapping[str, Any]) -> None:
         """Replaces what this evaluation has saved so far.
@@ -259,6 +264,23 @@ class Progress:
         with self._timed():
             self._store.promote(self._key)
         return {"checkpoint_bytes": self._bytes, "checkpoint_seconds": self._seconds}
+
+    def _found(self, parents: Sequence[str]) -> list[Checkpoint]:
+        try:
+            return [self._store.load(self._key, partial=True)]
+        except CheckpointMissing:
+            pass
+        except CheckpointCorrupt as error:
+            logger.warning("passed over: %s", error)
+        found = []
+        for parent in parents:
+            try:
+                found.append(self._store.load(parent))
+            except CheckpointMissing as error:
+                if self._required:
+                    raise
+                logger.warning("training starts without it: %s", error)
+        return found
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:

@@ -107,6 +107,17 @@ class Context:
         """
         return None if self._progress is None else self._progress.restore()
 
+    def restore_all(self) -> list[Checkpoint]:
+        """What to continue from if the training is made of several networks; an empty list is to start from scratch.
+
+        It is what an interrupted attempt saved last, alone, else the checkpoints of the parent and the donors, of which
+        the training chooses. Ask once, before training, and do not ask :meth:`restore`.
+
+        Raises:
+            CheckpointCorrupt, CheckpointMissing, OSError: As :meth:`restore`.
+        """
+        return [] if self._progress is None else self._progress.restore_all()
+
     def save(self, arrays: NamedArrays, **meta: Any) -> None:
         """Saves the state of the training, e.g. ``ctx.save({"weights": w, "momentum": m}, epoch=3)``.
 

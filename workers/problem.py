@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import cloudpickle
 
 from swarm.errors import InvalidProblem, SwarmError
-from swarm.trial import Evaluation, Params, Result, Status
+from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
 from workers.checkpoint import CheckpointStore, Progress
 from workers.context import Context, Report, number, numbers
 
@@ -28,6 +28,8 @@ REASON_LIMIT = 500
 
 class Problem(Protocol):
     """What the user writes; only the call is needed, every attribute below may be absent.
+
+    Slices of trainings may follow each other in one process: what one leaves in memory must not show in the next.
 
     * ``prepare()`` loads data into memory. It is called once per worker process, before trainings are forked,
       so it must not touch a device.
@@ -66,19 +68,20 @@ def prepare(problem: Problem) -> None:
         method()
 
 
-def score(returned: Any, merit: Mapping[str, float] | None = None) -> tuple[float, dict[str, float]]:
+def score(returned: Any, merit: Merit | None = None) -> tuple[float, dict[str, float]]:
     """Fitness and other metrics out of what a problem returned.
 
     Args:
         returned: The fitness, or a mapping of metrics.
-        merit: Weights of the metrics whose sum is the fitness; None takes the metric ``fitness``.
+        merit: Weights of the metrics whose sum is the fitness, or criteria whose :func:`lexicographic` figure it is;
+            None takes the metric ``fitness``.
 
     Raises:
         InvalidProblem: There is no finite fitness in it.
     """
     values = returned if isinstance(returned, Mapping) else {"fitness": returned}
     if merit is not None:
-        values = {**values, "fitness": _weighted(numbers(values), merit)}
+        values = {**values, "fitness": _combined(numbers(values), merit)}
     if "fitness" not in values:
         names = ", ".join(map(str, values)) or "nothing"
         raise InvalidProblem(f'the training returned {names}, but no "fitness"')
@@ -89,12 +92,42 @@ def score(returned: Any, merit: Mapping[str, float] | None = None) -> tuple[floa
     return fitness, numbers({name: value for name, value in values.items() if name != "fitness"})
 
 
-def _weighted(values: Mapping[str, float], merit: Mapping[str, float]) -> float:
-    missing = [name for name in merit if name not in values]
+def _combined(values: Mapping[str, float], merit: Merit) -> float:
+    names = list(merit) if isinstance(merit, Mapping) else [criterion.metric for criterion in merit]
+    missing = [name for name in names if name not in values]
     if missing:
         known = ", ".join(values) or "no finite number"
         raise InvalidProblem(f"the fitness is made of {', '.join(missing)}, but the training returned {known}")
-    return math.fsum(weight * values[name] for name, weight in merit.items())
+    if isinstance(merit, Mapping):
+        return math.fsum(weight * values[name] for name, weight in merit.items())
+    return lexicographic(values, merit)
+
+
+def lexicographic(values: Mapping[str, float], criteria: Sequence[Criterion]) -> float:
+    """One figure that sorts trainings by the first criterion, those that are alike in it by the second, and so on.
+
+    With x the metrics, t the tolerances and s = ±1 for larger or smaller is better, the figure is z₁, where
+
+        zᵢ = tᵢ (⌊xᵢ / tᵢ + ½⌋ + sᵢ sᵢ₊₁ f(zᵢ₊₁)),    f(z) = asinh z / 2 (1 + |asinh z|),    zₙ = xₙ if it has no tₙ.
+
+    f grows with z and stays within ±½, so whatever follows a metric moves the figure by less than half its tolerance;
+    the figure stays near x₁, and has its direction. f goes by the logarithm because it must leave apart what differs by
+    one in a million, be it 0.01 or 10⁷. The order is exact up to the precision of floats: with a tolerance of 0.01 the
+    second metric counts with 10 of its digits, a third still with 6 or more.
+
+    Args:
+        values: Metrics by name; what the criteria name is there.
+        criteria: The most important one first.
+    """
+    figure = share = 0.0  # share: of what follows, within ±½, the larger the better
+    for criterion in reversed(criteria):
+        sign, tolerance = (1 if criterion.direction == "maximize" else -1), criterion.tolerance
+        figure = values[criterion.metric]
+        if tolerance is not None:
+            figure = tolerance * (math.floor(figure / tolerance + 0.5) + sign * share)
+        bent = math.asinh(figure)
+        share = sign * bent / (1 + abs(bent)) / 2
+    return figure
 
 
 def explain(error: BaseException) -> str:
@@ -171,6 +204,7 @@ def _progress(checkpoints: str, evaluation: Evaluation) -> Progress:
         evaluation.parent,
         required=evaluation.slice,
         keep=evaluation.purpose == "fitness",
+        donors=evaluation.donors,
     )
 
 
@@ -183,7 +217,8 @@ def _committed(progress: Progress | None, evaluation: Evaluation) -> dict[str, f
     metrics = {} if progress is None else progress.commit()
     if evaluation.slice and evaluation.purpose == "fitness":
         if evaluation.parent is not None and (progress is None or not progress.restored):
-            raise InvalidProblem("the training did not take over its parent's: call ctx.restore() before it begins")
+            call = "ctx.restore_all(), as ensembles do," if evaluation.donors else "ctx.restore()"
+            raise InvalidProblem(f"the training did not take over its parent's: call {call} before it begins")
         if "checkpoint_bytes" not in metrics:
             raise InvalidProblem("the training left nothing to continue from: call ctx.save() before it returns")
     return metrics

@@ -86,6 +86,23 @@ def test_the_last_slice_ends_at_the_largest_budget_exactly():
     assert max(trial.budget for trial, _ in trials) == 1.0 and len(trials) == 20
 
 
+@pytest.mark.parametrize("update", ["sync", "async"])
+def test_the_members_of_an_ensemble_come_from_several_parents_that_trained_as_long(update):
+    options = {"population": 6, "max_budget": 6, "weight_parents": 3, "update": update}
+    results = drive(PBT(**options).start(SPACE, seed=1), lambda trial: trial.params["lr"], slots=4, seed=1)
+    trials = {trial.id: trial for trial, _ in results}
+    donors = [len(trial.donors) for trial in trials.values() if trial.parent is not None]
+    assert max(donors) == 2 and np.mean(donors) > (1 if update == "sync" else 0.3)
+    for trial in trials.values():
+        givers = [trials[one] for one in (trial.parent, *trial.donors) if one is not None]
+        assert len({giver.id for giver in givers}) == len(givers)
+        assert all(giver.budget == trial.budget - 1 for giver in givers)
+
+
+def test_one_parent_gives_the_weights_of_a_single_network():
+    assert all(trial.donors == () for trial, _ in drive(PBT(population=5, max_budget=4).start(SPACE), lambda _: 1.0))
+
+
 def test_nobody_continues_a_trial_that_failed():
     for scheme in ("three_parents", "asexual", "truncation"):
         optimizer = PBT(population=6, max_budget=8, scheme=scheme).start(SPACE, seed=1)
@@ -156,6 +173,8 @@ def test_options_of_a_choice_are_explored():
         ({"slice": 11}, "slice 11 is more than max_budget 10"),
         ({"scheme": "four"}, "scheme must be one of"),
         ({"truncation": 0.6}, "truncation must be a number above 0 up to 0.5"),
+        ({"weight_parents": 0}, "weight_parents must be an integer of at least 1"),
+        ({"weight_parents": 2, "scheme": "asexual"}, "with scheme asexual a child has one parent"),
     ],
 )
 def test_an_option_out_of_its_range_is_refused(options, complaint):

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import itertools
+from math import floor
+
 import cloudpickle
 import numpy as np
 import pytest
 
 from swarm.errors import Infeasible, InvalidProblem
+from swarm.trial import Criterion
 from workers.problem import REASON_LIMIT, TRACEBACK_LIMIT, explain, load, score
 
 
@@ -67,3 +71,71 @@ def test_the_fitness_may_be_another_metric_or_a_weighted_sum():
     assert fitness == 1.25 and metrics["parameters"] == 1000
     with pytest.raises(InvalidProblem, match="the fitness is made of speed, but the training returned fitness, loss"):
         score(returned, {"speed": 1.0})
+
+
+# --- a list of criteria, the first of which decides
+
+ACCURATE_THEN_SMALL = (
+    Criterion(metric="accuracy", direction="maximize", tolerance=0.01),
+    Criterion(metric="parameters", direction="minimize"),
+)
+
+
+def figure(criteria, *values):
+    return score(dict(zip([each.metric for each in criteria], values, strict=True)), criteria)[0]
+
+
+def test_the_first_metric_decides_unless_two_trainings_are_alike_in_it():
+    worse_and_small, better_and_large = figure(ACCURATE_THEN_SMALL, 0.96, 10), figure(ACCURATE_THEN_SMALL, 0.98, 1e9)
+    assert worse_and_small < better_and_large
+    alike_and_large, alike_and_small = (
+        figure(ACCURATE_THEN_SMALL, 0.974, 61_707),
+        figure(ACCURATE_THEN_SMALL, 0.966, 61_706),
+    )
+    assert alike_and_large < alike_and_small
+    assert worse_and_small < alike_and_large < alike_and_small < better_and_large
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_the_figure_stays_within_a_tolerance_of_the_first_metric_and_has_its_direction(direction):
+    criteria = (Criterion(metric="loss", direction=direction, tolerance=0.1), ACCURATE_THEN_SMALL[1])
+    for loss, parameters in itertools.product([-3.21, 0.0, 0.04, 17.77], [0, 1, 1e12]):
+        assert abs(figure(criteria, loss, parameters) - loss) < 0.1
+    small, large = figure(criteria, 0.5, 1), figure(criteria, 0.5, 2)
+    assert small < large if direction == "minimize" else small > large
+
+
+def test_many_trainings_are_sorted_as_their_rounded_metrics_are():
+    """Three metrics of both directions, over many orders of magnitude, against Python's order of tuples."""
+    rng = np.random.default_rng(7)
+    criteria = (
+        Criterion(metric="error", direction="minimize", tolerance=0.02),
+        Criterion(metric="speed", direction="maximize", tolerance=5.0),
+        Criterion(metric="parameters", direction="minimize"),
+    )
+    rows = [
+        (float(error), float(speed), float(parameters))
+        for error, speed, parameters in zip(
+            rng.random(3000) / 5, 100 * rng.random(3000), np.rint(10 ** rng.uniform(0, 5, 3000)), strict=True
+        )
+    ]
+    by_figure = sorted(rows, key=lambda row: figure(criteria, *row))
+    by_tuple = sorted(rows, key=lambda row: (floor(row[0] / 0.02 + 0.5), -floor(row[1] / 5 + 0.5), row[2]))
+    rounded = [(floor(e / 0.02 + 0.5), floor(s / 5 + 0.5), p) for e, s, p in by_figure]
+    assert rounded == [(floor(e / 0.02 + 0.5), floor(s / 5 + 0.5), p) for e, s, p in by_tuple]
+    assert len(set(rounded)) > 2500
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e7, 1e12])
+def test_the_second_metric_counts_to_the_millionth_part_whatever_its_size(size):
+    assert figure(ACCURATE_THEN_SMALL, 0.97, size) > figure(ACCURATE_THEN_SMALL, 0.97, size * (1 + 1e-6))
+
+
+def test_the_last_metric_may_have_a_tolerance_too():
+    criteria = (ACCURATE_THEN_SMALL[0], Criterion(metric="seconds", direction="minimize", tolerance=10.0))
+    assert figure(criteria, 0.97, 42) == figure(criteria, 0.971, 38)
+
+
+def test_criteria_of_what_the_training_did_not_return_are_refused():
+    with pytest.raises(InvalidProblem, match="the fitness is made of parameters, but the training returned accuracy"):
+        score({"accuracy": 0.9}, ACCURATE_THEN_SMALL)
