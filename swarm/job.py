@@ -198,7 +198,8 @@ class Job(BaseModel):
             out. Its mean over folds or repeats keeps that order only for what differs by more than the tolerance. None
             is what the training calls fitness.
         seed: Seed of the search. Trainings take theirs from their evaluation key.
-        isolation: ``process`` trains in a fresh child process; ``thread`` is for functions of milliseconds.
+        isolation: ``process`` trains in a child process, which only slices of one problem share; ``thread`` is for
+            functions of milliseconds.
         time_limit: Wall-clock limit of one training in seconds.
         gpus_per_training: GPUs of the slots that train it, or one over the number of slots that share a GPU; it runs on
             workers that offer such slots.

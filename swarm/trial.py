@@ -129,7 +129,8 @@ class Evaluation:
         purpose: ``fitness`` trains and validates; ``test`` trains and scores on the unseen test set.
         parent: Key of the evaluation whose checkpoint the training starts from.
         donors: Keys of further evaluations whose checkpoints it starts from.
-        isolation: ``process`` runs in a fresh child process of the worker, ``thread`` in the worker's own thread.
+        isolation: ``process`` runs in a child process of the worker, which only slices of one problem share;
+            ``thread`` in the worker's own thread.
         time_limit: Wall-clock limit in seconds, or None.
         slice: Whether it is a slice of a training that is handed on from trial to trial. It trains all of its budget,
             and fails if the checkpoint of its parent is not there.
