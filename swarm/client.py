@@ -113,7 +113,7 @@ class Client:
         user: Who you are, where no certificate says it.
 
     Raises:
-        InvalidInput: There is no address.
+        InvalidInput: There is no address, or no certificate for one with TLS.
     """
 
     def __init__(
@@ -131,6 +131,11 @@ class Client:
         self.asynchronous = asynchronous
         self._user = user or getpass.getuser()
         self._arguments = (security or Security()).get_connection_args("client")
+        if self.address.startswith("tls://") and self._arguments["ssl_context"] is None:
+            raise InvalidInput(
+                f"{self.address} speaks TLS, but you have no certificate: set Dask's distributed.comm.tls.ca-file, "
+                "distributed.comm.tls.client.cert and distributed.comm.tls.client.key (DASK_CONFIG=…/tls.yaml)"
+            )
 
     def __repr__(self) -> str:
         return f"<swarm.Client {self.address}>"
