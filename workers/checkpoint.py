@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import SwarmError
+from workers.copies import Copies
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +68,8 @@ class CheckpointStore:
 
     Args:
         url: A directory, or whatever fsspec opens: ``s3://bucket/folder``, ``sftp://host/folder``, ``memory://name``.
-            It need not exist. All workers and the master must reach it under this name.
+            It need not exist. All workers and the master must reach it under this name. Of what is not on this machine,
+            this machine keeps copies (:class:`~workers.copies.Copies`).
 
     Raises:
         ValueError: There is no such protocol.
@@ -80,6 +82,8 @@ class CheckpointStore:
         self._files, root = fsspec.url_to_fs(url, use_listings_cache=False)  # others write there, too
         self._root = root.rstrip("/")
         self._local = "file" in self._files.protocol
+        near = self._local or "memory" in self._files.protocol
+        self._copies = None if near else Copies(f"{self._files.protocol}://{self._root}")
 
     def save(self, key: str, arrays: NamedArrays, meta: Mapping[str, Any], *, partial: bool = False) -> int:
         """Saves the checkpoint of ``key``; one that is there already stays as it is.
@@ -103,6 +107,8 @@ class CheckpointStore:
             return int(self._files.size(path))
         content = _packed(arrays, meta)
         self._write(f"{self._path(key)}.{uuid.uuid4().hex}.tmp", path, content)
+        if self._copies is not None:
+            self._copies.put(_name(path), content)
         return len(content)
 
     def load(self, key: str, *, partial: bool = False) -> Checkpoint:
@@ -114,15 +120,21 @@ class CheckpointStore:
             OSError: The storage cannot be read.
         """
         path = self._path(key, PARTIAL if partial else FINAL)
+        if self._copies is not None and not partial and (copy := self._copies.get(_name(path))) is not None:
+            with contextlib.suppress(ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                return _unpacked(copy)
         try:
             content = self._files.cat_file(path)
         except FileNotFoundError:
             raise CheckpointMissing(f"no checkpoint {path}: keep it longer, or train {key} again") from None
         try:
-            return _unpacked(content)
+            found = _unpacked(content)
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             reason = f"checkpoint {path} is corrupt ({error}): delete it and train {key} again"
             raise CheckpointCorrupt(reason) from None
+        if self._copies is not None and not partial:
+            self._copies.put(_name(path), content)
+        return found
 
     def promote(self, key: str) -> None:
         """Makes the partial save of ``key`` its checkpoint, or drops it if there is one already.
@@ -137,6 +149,8 @@ class CheckpointStore:
                 self._files.rm_file(partial)
             else:
                 self._files.mv(partial, final)
+                if self._copies is not None:
+                    self._copies.rename(_name(partial), _name(final))
         except FileNotFoundError:  # another attempt at the same evaluation may have been faster
             if not self._files.exists(final):
                 raise CheckpointMissing(f"no checkpoint {partial}: train {key} again") from None
@@ -159,6 +173,8 @@ class CheckpointStore:
             if name.partition(".")[0] in doomed:
                 with contextlib.suppress(FileNotFoundError):
                     self._files.rm_file(f"{self._root}/{name}")
+                if self._copies is not None:
+                    self._copies.drop(name)
 
     def _path(self, key: str, ending: str = "") -> str:
         return f"{self._root}/{key}{ending}"
@@ -289,6 +305,10 @@ class Progress:
             yield
         finally:
             self._seconds += time.perf_counter() - start
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _packed(arrays: NamedArrays, meta: Mapping[str, Any]) -> bytes:
