@@ -114,7 +114,7 @@ def test_the_next_master_joins_the_trainings_that_run_on(service: Service, tmp_p
 
 def test_the_next_master_takes_over_what_has_ended_without_one(service: Service, tmp_path: Path) -> None:
     service.started(slots=4)
-    handle = service.client.submit(job_of(tmp_path, seconds=2))
+    handle = service.client.submit(job_of(tmp_path, seconds=2, optimizer=PSO(particles=4, generations=2)))
     wait_until(lambda: sum(trainings(tmp_path, "begun").values()) >= 8)
     service.kill("master")
     wait_until(lambda: sum(trainings(tmp_path, "ended").values()) >= 8)  # nobody listens
@@ -157,7 +157,7 @@ def test_a_killed_scheduler_costs_only_what_was_running(service: Service, tmp_pa
 def test_a_killed_worker_machine_loses_nothing(service: Service, tmp_path: Path) -> None:
     service.started(slots=1)
     service.workers(1, "workers-2")
-    handle = service.client.submit(job_of(tmp_path, seconds=1))
+    handle = service.client.submit(job_of(tmp_path, seconds=0.5))
     wait_until(lambda: handle.state().running == 2)
     service.kill("workers-2")
     service.workers(1, "workers-3")

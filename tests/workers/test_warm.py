@@ -328,7 +328,7 @@ def test_a_whole_training_is_the_slices_of_it_to_the_last_bit(warm, tmp_path):
 
 # --- known answers
 
-OPTIMIZERS = ["sgd", "Adam", "AdamW", "Adadelta", "Adafactor", "Adagrad", "Adamax", "Ftrl", "Lion", "Nadam", "RMSprop"]
+OPTIMIZERS = ["sgd", "Adam", "AdamW", "Lion", "RMSprop"]
 
 
 def decays():
