@@ -2,8 +2,9 @@
 
 A scheduler, two masters (one stands by) and three machines with workers, all real processes on this machine; two jobs
 of sleeping trainings in child processes that log each beginning and end. Every few seconds one is chosen at random and
-killed with SIGKILL (a master now and then is stopped with SIGSTOP instead, and goes on later); it is started again as
-systemd or Kubernetes would. The same jobs then run undisturbed.
+killed with SIGKILL, and started again as systemd or Kubernetes would; or it is stopped with SIGSTOP: a worker until its
+nanny replaces it, a master or a whole machine until others have taken over, when it wakes up. The same jobs then run
+undisturbed.
 
     python benchmarks/chaos.py                 # three minutes of kills, 8 slots
     python benchmarks/chaos.py --seconds 30
@@ -12,6 +13,7 @@ systemd or Kubernetes would. The same jobs then run undisturbed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import signal
 import sys
@@ -36,7 +38,16 @@ from swarm.virtual import VirtualPool
 
 MACHINES = {"workers-1": 3, "workers-2": 3, "workers-3": 2}
 MASTERS = ("master-1", "master-2")
-WEIGHTS = {"worker": 6, "machine": 2, "master": 3, "stopped master": 1, "scheduler": 1}
+WEIGHTS = {
+    "worker": 6,
+    "machine": 2,
+    "master": 3,
+    "stopped master": 1,
+    "scheduler": 1,
+    "hung worker": 2,
+    "hung machine": 1,
+}
+HANG_SECONDS = 45  # longer than it takes to give a machine up
 console = Console(width=130)
 
 
@@ -88,7 +99,7 @@ def disturbed(folder: Path, options: argparse.Namespace) -> tuple[Counter[str], 
     """Run both jobs while things die."""
     rng = random.Random(options.seed)
     kills: Counter[str] = Counter()
-    with Service(folder) as service:
+    with Service(folder, env={"DASK_SWARM__WORKER_TTL_SECONDS": "5"}) as service:
         service.scheduler()
         for name, slots in MACHINES.items():
             service.workers(slots, name)
@@ -122,14 +133,22 @@ def ended(handle: JobHandle) -> bool:
 
 def strike(service: Service, kind: str, rng: random.Random) -> str:
     """Kill one of this kind, and start it again."""
-    if kind == "worker":
-        name = rng.choice(list(MACHINES))
+    name = rng.choice(list(MACHINES))
+    if kind in ("worker", "hung worker"):
         found = [child for child in psutil.Process(service.processes[name].pid).children() if is_worker(child)]
         if found:
-            kill(rng.choice(found))
+            (kill if kind == "worker" else suspend)(rng.choice(found))
         return f"on {name}"
+    if kind == "hung machine":
+        machine = psutil.Process(service.processes[name].pid)
+        sleepers = [machine, *machine.children(recursive=True)]
+        for process in sleepers:
+            suspend(process)
+        time.sleep(HANG_SECONDS)
+        for process in sleepers:
+            wake(process)
+        return name
     if kind == "machine":
-        name = rng.choice(list(MACHINES))
         service.kill(name)
         service.workers(MACHINES[name], name)
         return name
@@ -146,6 +165,16 @@ def strike(service: Service, kind: str, rng: random.Random) -> str:
     time.sleep(6)  # longer than its lease
     service.kill(name, signal.SIGCONT)
     return name
+
+
+def suspend(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.suspend()
+
+
+def wake(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
 
 
 def row_of(state: JobState, folder: Path) -> dict[str, Any]:

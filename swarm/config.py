@@ -31,6 +31,7 @@ class Settings(BaseModel):
         admins: Common names of certificates whose owners may steer everybody's jobs.
         max_submission: Largest job that the master takes, in bytes.
         lease_seconds: A standby takes over when the master has been silent for so long.
+        worker_ttl_seconds: A worker that has been silent for so long, but no less than five seconds, is restarted.
         insecure: Without TLS, serve others than this machine.
     """
 
@@ -43,6 +44,7 @@ class Settings(BaseModel):
     admins: tuple[str, ...]
     max_submission: ByteSize
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)
+    worker_ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
     insecure: bool
 
 

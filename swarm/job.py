@@ -43,7 +43,8 @@ class Stop(BaseModel):
     Attributes:
         target: Stop once the best fitness is at least this good.
         evaluations: Stop after this many evaluations, however they were answered.
-        seconds: Stop asking after this much wall-clock time of one run.
+        seconds: Stop asking after this much wall-clock time, over all runs and masters; times when neither the job nor
+            a training of it ran are left out.
         gpu_hours: Stop asking once trainings have taken so many hours, times the GPUs of each.
         idle_generations: Stop after this many generations in a row that trained nothing new.
     """

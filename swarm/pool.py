@@ -26,6 +26,7 @@ from swarm.trial import Evaluation, Result, Status, resource
 GPU = resource()  # the usual class of slots; the names of the others begin with it
 _SEND_INTERVAL = 0.001
 _RELEASE_SECONDS = 0.02
+_RECOUNT_SECONDS = 0.1
 FINAL = (Status.OK, Status.FAILED, Status.PRUNED)  # such an evaluation is not submitted again
 _log = logging.getLogger("swarm.pool")
 
@@ -317,8 +318,11 @@ class Slots:
         while True:
             await self._stale.wait()
             self._stale.clear()
+            before = self._workers
             with contextlib.suppress(OSError):  # the client is reconnecting; the workers will announce themselves
                 await self._count()
+            if self._workers == before:
+                continue
             for pool in self._pools:
                 pool.wake()
             self.divide()
@@ -332,7 +336,10 @@ class Slots:
                 if name.startswith(GPU)
             }
             for address, worker in found["workers"].items()
+            if worker["status"] == "running"
         }
+        if len(self._workers) < len(found["workers"]):  # one has only just come, or is paused: Dask passes it over
+            asyncio.get_running_loop().call_later(_RECOUNT_SECONDS, self._stale.set)
         self._allowed = None
 
 
@@ -466,8 +473,8 @@ class DaskPool:
         self.wake()
 
     def _continued(self, evaluation: Evaluation) -> dict[str, str]:
-        """Where checkpoints are, for a slice of training: a whole one needs none."""
-        if self._checkpoints is None or evaluation.budget is None:
+        """Where checkpoints are: of a whole training, too, for it may be the one that wins."""
+        if self._checkpoints is None:
             return {}
         return {"checkpoints": self._checkpoints}
 

@@ -33,6 +33,7 @@ _EVENTS_PER_COMMIT = 500
 _ERRORS_KEPT = 20
 _DURATIONS_READ = 500
 _LINEAGE_SLACK = 16
+_FINISHED_SLACK = 4
 _LONGEST_PAUSE = 10.0  # seconds between attempts to reach the store
 
 T = TypeVar("T")
@@ -166,13 +167,15 @@ class Search:
     Args:
         job: What to search, and how.
         store: Where the journal and the archive are. What the journal holds is replayed at once.
+        on_event: Called with each event as it is applied, those that are replayed too.
 
     Raises:
         JournalMismatch: The journal holds other trials than the job's optimizer asks for.
     """
 
-    def __init__(self, job: Job, store: Store) -> None:
+    def __init__(self, job: Job, store: Store, on_event: Callable[[Event], None] = lambda _: None) -> None:
         self.job = job
+        self._on_event = on_event
         self.optimizer = job.start()
         self.archive = Archive(store)
         self.counts: Counter[str] = Counter({source.value: 0 for source in Source} | {"failed": 0})
@@ -188,8 +191,9 @@ class Search:
         self._pool: Pool = _NoPool()
         self._seq = 0
         self._pending: dict[int, _Pending] = {}
-        self._lineage: dict[int, list[str]] = {}  # evaluation keys of the trials that others may continue
+        self._lineage: dict[int, list[str]] = {}  # evaluation keys of the trials that others may continue, or that won
         self._lineage_kept = 0
+        self._own: set[str] = set()  # of these, what was trained for this job; the rest is for others to let go of
         self._unwritten: list[Event] = []  # applied, and to be journalled before anything is done about it
         self._final: list[tuple[Evaluation, Result]] = []  # to be archived with them
         self._forgotten: list[str] = []  # keys of checkpoints to delete once that is written
@@ -213,6 +217,8 @@ class Search:
         if job.prune is not None:
             self._rule = MedianRule(job.prune.metric, job.sign, job.prune.after, job.prune.trainings)
         self._began = 0.0
+        self._since = 0.0  # when the job would have begun if somebody had run it ever since
+        self._latest = 0.0  # time of the latest event
         self._replay()
         self.replayed = self.told
 
@@ -238,6 +244,19 @@ class Search:
     def seconds(self) -> float:
         """Wall-clock seconds of this process's part of the search."""
         return self._pool.time() - self._began
+
+    @property
+    def running_seconds(self) -> float:
+        """Wall-clock seconds of the whole search, without the times when neither it nor a training of it ran."""
+        return self._pool.time() - self._since
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will take at the pace of this process so far; None where that cannot be said."""
+        done = self.told - self.replayed
+        if not self.optimizer.planned or not done or self.finished():
+            return None
+        return self.seconds / done * (self.optimizer.planned - self.told)
 
     @property
     def outstanding(self) -> set[str]:
@@ -273,9 +292,7 @@ class Search:
         self._patience, self._on_change = patience, on_change
         pool.watch(self._on_report)
         await self._with_store(lambda: self._store.set_status(self.job.name, "running"))
-        if self._seq == 0:
-            self._unwritten.append(self._event("job", {"version": __version__, "job": self.job.to_dict()}))
-        self._rejoin()
+        self._begin()
         try:
             while not self.finished():
                 waiting = await self._fill()
@@ -291,6 +308,16 @@ class Search:
             with contextlib.suppress(StoreUnavailable):
                 self._store.set_status(self.job.name, "stopped")
             raise
+
+    def _begin(self) -> None:
+        """Join what an earlier run has left running, and note that somebody runs the job again, or still."""
+        if self.finished():
+            return
+        joined = self._rejoin()
+        kind, more = ("resumed", {"joined": joined}) if self._seq else ("job", {"job": self.job.to_dict()})
+        event = self._event(kind, {"version": __version__, **more})
+        self._unwritten.append(event)
+        self._apply(event)
 
     async def _with_store(self, work: Callable[[], T]) -> T:
         """Do what needs the store; while that is away, try again for as long as there is patience."""
@@ -342,12 +369,13 @@ class Search:
                 break
         return asked
 
-    def _rejoin(self) -> None:
-        """Join what runs already: another search may train the same, or another master may have started it."""
+    def _rejoin(self) -> bool:
+        """Join what runs already, if anything: another search may train the same, another master may have begun it."""
         running = self._pool.running([evaluation.key for evaluation in self._queue])
         if running:
             self._submit([evaluation for evaluation in self._queue if evaluation.key in running])
             self._queue = deque(evaluation for evaluation in self._queue if evaluation.key not in running)
+        return bool(running)
 
     def _submit(self, evaluations: list[Evaluation]) -> None:
         if evaluations:
@@ -432,7 +460,7 @@ class Search:
             return "target reached"
         if rules.evaluations is not None and sum(self.counts[s] for s in Source) >= rules.evaluations:
             return "evaluations used up"
-        if rules.seconds is not None and self.seconds >= rules.seconds:
+        if rules.seconds is not None and self.running_seconds >= rules.seconds:
             return "time used up"
         if rules.gpu_hours is not None and self.trained_seconds * self.job.gpus_per_training >= 3600 * rules.gpu_hours:
             return "GPU hours used up"
@@ -469,6 +497,7 @@ class Search:
     # --- applying events: the only place where the state changes, live and in replay
 
     def _apply(self, event: Event) -> None:
+        self._on_event(event)
         data = event.data
         if event.kind in ("asked", "test"):
             self._apply_asked(event)
@@ -488,6 +517,11 @@ class Search:
             self._ends[data["key"], Status(data["status"])] += 1
         elif event.kind == "ended":
             self.end_reason = data["reason"]
+        elif event.kind == "job":
+            self._since = event.time
+        elif event.kind == "resumed" and not data["joined"]:
+            self._since += event.time - self._latest
+        self._latest = event.time
 
     def _apply_asked(self, event: Event) -> None:
         data = event.data
@@ -507,6 +541,8 @@ class Search:
                 continue
             if entry["source"] == Source.TRAINED and entry["key"] == evaluation.key:
                 self._queue.append(evaluation)
+                if purpose == "fitness" and self.job.checkpoints:
+                    self._own.add(entry["key"])
             self.archive.wait(entry["key"], number)
         self._settle(number, event.time)
 
@@ -549,7 +585,9 @@ class Search:
             if number in {*coming, *parents, *self._pending, *best}
         }
         used = {key for keys in kept.values() for key in keys}  # equal trials share a checkpoint
-        self._forgotten += [key for keys in self._lineage.values() for key in keys if key not in used]
+        unused = {key for keys in self._lineage.values() for key in keys if key not in used}
+        self._forgotten += sorted(unused & self._own)
+        self._own -= unused
         self._lineage, self._lineage_kept = kept, len(kept)
 
     def _answer(self, number: int, result: Result, when: float) -> None:
@@ -584,6 +622,15 @@ class Search:
             row.low, row.high = min(row.low, merged.fitness), max(row.high, merged.fitness)
             row.total += merged.fitness
             self.optimizer.tell(pending.trial, self.job.sign * merged.fitness)
+        self._note_finished(pending)
+
+    def _note_finished(self, pending: _Pending) -> None:
+        """Nobody continues a whole training, but its network may be the one that wins: keep that of the best so far."""
+        if pending.trial.budget is not None or not self.job.checkpoints:
+            return
+        self._lineage[pending.trial.id] = pending.keys
+        if len(self._lineage) > 2 * self._lineage_kept + _FINISHED_SLACK:
+            self._let_go()
 
     def _note_error(self, error: str | None) -> None:
         """Count why trials failed, by the first line of the error, without keeping every one of many."""

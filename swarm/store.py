@@ -451,6 +451,8 @@ def _remedy(cause: str) -> str:
         return "; make the file and its folder writable, or take another store"
     if "unable to open" in cause:
         return "; does its folder exist, and may you write there?"
+    if "is full" in cause or "o space left" in cause:
+        return "; make room on its disk"
     if "not a database" in cause:
         return "; name another file with --store"
     return ""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,11 @@ class Service:
         for name in list(self.processes):
             self.kill(name)
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Start ``swarm …`` under a name."""
+    def start(self, name: str, *arguments: str, inside: Sequence[str] = ()) -> None:
+        """Start ``swarm …`` under a name, ``inside`` what another command makes for it."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-c", "from swarm.cli import main; main()", *arguments],
+                [*inside, sys.executable, "-c", "from swarm.cli import main; main()", *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self._env},
@@ -121,7 +121,7 @@ def kill(process: psutil.Process) -> None:
         process.kill()
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0, of: str = "it") -> Any:
     """Wait for something that other processes do; what the condition gave."""
     deadline = time.monotonic() + seconds
     last: Exception | None = None
@@ -133,7 +133,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         if found:
             return found
         time.sleep(0.05)
-    raise AssertionError(f"it has not come to pass in {seconds} s; last: {last!r}")
+    raise AssertionError(f"{of} has not come to pass in {seconds} s; last: {last!r}")
 
 
 def logging_training(folder: Path, seconds: float, gate: str | None = None) -> Any:

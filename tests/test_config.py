@@ -45,6 +45,7 @@ def test_without_any_configuration_the_defaults_hold(tmp_path: Path) -> None:
         admins=(),
         max_submission=64 * 2**20,
         lease_seconds=10,
+        worker_ttl_seconds=60,
         insecure=False,
     )
 

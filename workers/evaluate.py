@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -10,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from swarm.trial import Evaluation, Result, Status
@@ -21,6 +23,7 @@ from workers.results import commit, committed
 from workers.slots import restart
 
 LOADED_LIMIT = 4
+_NO_ROOM = tuple(f"OSError: [Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT))
 
 Announce = Callable[[Mapping[str, Any]], None]
 Run = Callable[[bytes, Evaluation, Report, str | None], Result]
@@ -51,11 +54,11 @@ def evaluate(
             checkpoint which is no longer there is trained again.
 
     Returns:
-        The result: OK, FAILED by the training's own fault, PRUNED if it was hopeless, CRASHED if its process died,
-        CANCELLED, or LOST if this slot's GPUs are not free, whereupon its worker starts anew.
+        The result: OK, FAILED by the training's own fault, PRUNED if it was hopeless, CRASHED if its process died or
+        found a disk full, CANCELLED, or LOST if this slot's GPUs are not free, whereupon its worker starts anew.
     """
     announce = _announcer(topic)
-    result = _evaluated(problem, evaluation, results, checkpoints, announce)
+    result = _evaluated(problem, evaluation, results, _place(evaluation, checkpoints), announce)
     announce({"result": result.to_dict()})
     return result
 
@@ -73,6 +76,18 @@ def _evaluated(
     if results is not None:
         commit(results, result)
     return result
+
+
+def _place(evaluation: Evaluation, checkpoints: str | None) -> str | None:
+    """Where its checkpoint is kept. A whole training can do without, though it is kept in case it wins.
+
+    So its test score has none; and what lies beside a store that is not on this machine would be found by nobody.
+    """
+    if checkpoints is None or evaluation.budget is not None or evaluation.parent is not None:
+        return checkpoints
+    beside = Path(checkpoints).parent
+    lost = beside.suffix == ".artifacts" and not beside.with_suffix("").exists()
+    return None if lost or evaluation.purpose == "test" else checkpoints
 
 
 def _complete(result: Result, checkpoints: str | None) -> bool:
@@ -106,6 +121,8 @@ def _answer(run: Run, problem: bytes, evaluation: Evaluation, checkpoints: str |
         result = run(problem, evaluation, report, checkpoints)
     except Exception as error:  # this machine's fault (no process, no memory), so the search may try again
         result = Result(key=evaluation.key, status=Status.CRASHED, error=explain(error))
+    if result.status is Status.FAILED and (result.error or "").startswith(_NO_ROOM):
+        result = replace(result, status=Status.CRASHED)  # its checkpoint was not saved, say: this machine's fault, too
     return replace(result, curve=curve.points(), slot=_slot())
 
 

@@ -50,6 +50,7 @@ def environment() -> dict[str, str]:
     defaults = {
         "OMP_NUM_THREADS": "1",  # more would leave threads behind at the import of NumPy: no safe fork
         "OPENBLAS_NUM_THREADS": "1",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas imports pyarrow if it is there: the same
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     if gpu.GPUS_PER_TRAINING not in os.environ:  # nobody says whether the GPU is shared
