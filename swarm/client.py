@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from swarm.search import Search
 
 _CONNECT_SECONDS = 10.0
+_ANSWER_SECONDS = 60.0  # the scheduler itself waits for the master for half as long
 _POLL_SECONDS = 0.5
 ENDED = ("finished", "cancelled", "failed")
 
@@ -59,6 +60,7 @@ class JobState:
         running: Trainings that run now.
         counts: Evaluations by the source of their answer; ``failed`` trials.
         trained_seconds: Seconds of training, over all slots.
+        seconds_left: How long it will take at the pace so far, or None.
         best: The best trial: ``{"trial": id, "params": {…}, "fitness": …}``, or None.
         tests: Score of the best on the unseen test set, by fold.
         errors: Why trials failed, and how often.
@@ -81,6 +83,7 @@ class JobState:
     running: int
     counts: dict[str, int]
     trained_seconds: float
+    seconds_left: float | None
     best: dict[str, Any] | None
     tests: dict[str, float | None]
     errors: dict[str, int]
@@ -185,6 +188,10 @@ class Client:
         """
         return self._then(self._ask("swarm_hello"), lambda answer: answer)
 
+    def slots(self) -> Any:
+        """What each slot of the cluster trains now, a list; see :func:`swarm.occupancy.occupancy`."""
+        return self._then(self._ask("swarm_slots"), lambda slots: slots)
+
     # --- inside
 
     async def _states(self, names: list[str] | None) -> list[JobState]:
@@ -202,14 +209,20 @@ class Client:
 
     async def _ask(self, handler: str, **arguments: Any) -> Any:
         try:
-            comm = await connect(self.address, timeout=_CONNECT_SECONDS, **self._arguments)
+            async with asyncio.timeout(_CONNECT_SECONDS):  # Dask's own limit does not hold for the greeting
+                comm = await connect(self.address, timeout=_CONNECT_SECONDS, **self._arguments)
         except (OSError, TimeoutError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SchedulerUnreachable(
                 f"no scheduler answers at {self.address} ({reason}); is it started, and is your certificate its own?"
             ) from None
         try:
-            answer = await send_recv(comm, op=handler, **arguments)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await send_recv(comm, op=handler, **arguments)
+        except TimeoutError:
+            raise SchedulerUnreachable(
+                f"the scheduler at {self.address} has not answered for {_ANSWER_SECONDS:.0f} s; does it hang?"
+            ) from None
         except OSError as error:
             raise SchedulerUnreachable(f"the scheduler at {self.address} hung up: {error}") from None
         finally:

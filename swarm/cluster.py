@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dask
 from tenacity import (
@@ -103,6 +103,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
     with dask.config.set(SETTINGS), claimed(gpu for slot in slots for gpu in slot.gpus):
         workers = {slot.name: {"cls": Nanny, "options": nanny_options(slot, "127.0.0.1")} for slot in slots}
         options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}"}
+        options["preload"] = ["swarm.scheduler"]  # the swarm's pages
         cluster = SpecCluster(
             workers=workers, scheduler={"cls": Scheduler, "options": options}, asynchronous=True, name="swarm"
         )
@@ -130,6 +131,21 @@ async def connected(address: str) -> AsyncIterator[Client]:
         ) from None
     async with client:
         yield client
+
+
+async def check_unserved(client: Client) -> None:
+    """See that no master divides the slots of the cluster, since that would not know of ours.
+
+    Raises:
+        InvalidInput: There is one.
+    """
+    hello = await client.scheduler.swarm_hello()
+    if hello is not None and hello["master"]:
+        address = client.scheduler.address
+        raise InvalidInput(
+            f"a master divides the slots at {address}, and would not know of this run: "
+            f"submit the job to it, swarm submit JOB.yaml --scheduler {address} --wait"
+        )
 
 
 def slots_of(client: Client, *, topic: str | None = None, outlive: bool = False) -> Slots:
@@ -198,6 +214,7 @@ async def serve_scheduler(
     from distributed import Scheduler, Security
 
     import swarm.scheduler  # its settings must be there before a scheduler is made
+    from swarm.config import settings
 
     tls = Security().get_listen_args("scheduler").get("ssl_context") is not None
     check_exposed(host, insecure, tls=tls)
@@ -208,13 +225,15 @@ async def serve_scheduler(
         dashboard_address=dashboard,
         scheduler_file=None if scheduler_file is None else str(scheduler_file),
         preload=[swarm.scheduler.__name__],
+        worker_ttl=f"{settings().worker_ttl_seconds} s",
     )
     try:
         await scheduler
     except OSError as error:
         raise SchedulerUnreachable(f"cannot listen on {host}:{port} ({error}); take another --port") from None
     async with scheduler:
-        say(f"scheduler at {scheduler.address}, dashboard at http://{dashboard}/status")
+        where = dashboard.rpartition(":")[0]
+        say(f"scheduler at {scheduler.address}, dashboard at http://{where}:{scheduler.services['dashboard'].port}/swarm")
         await scheduler.finished()
 
 
@@ -286,7 +305,7 @@ async def _hold_office(
 ) -> None:
     """One term of office."""
     from swarm.master import Master
-    from swarm.scheduler import RESULTS
+    from swarm.protocol import RESULTS
 
     if not store.lease(holder, lease_seconds):
         say("another master is at work; standing by")
@@ -330,11 +349,12 @@ def _end_trainings(keys: list[str]) -> None:
         cancel(key)
 
 
-def dashboard_of(client: Client) -> str | None:
-    """Address of the scheduler's dashboard, if it has one."""
+async def dashboard_of(client: Client) -> str | None:
+    """Address of the scheduler's dashboard, if it has one: of the swarm's pages, if those are there."""
     with contextlib.suppress(Exception):  # a nicety: the run does not depend on it
-        link: Any = client.dashboard_link
-        return str(link)
+        link = str(client.dashboard_link)
+        pages = await client.scheduler.swarm_hello() is not None
+        return link.removesuffix("status") + "swarm" if pages else link
     return None
 
 

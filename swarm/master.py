@@ -30,11 +30,13 @@ from swarm.errors import (
     SwarmError,
 )
 from swarm.job import Job
+from swarm.outlet import Outlet
 from swarm.pool import DaskPool, Slots
+from swarm.protocol import PROTOCOL, REQUESTS, SETTLED
 from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
-from swarm.scheduler import PROTOCOL, REQUESTS, SETTLED
 from swarm.search import Search
 from swarm.sharing import Share
+from swarm.state import ended_state, state_of
 from swarm.store import Store, StoredJob, Submission
 from swarm.trial import Result, resource
 
@@ -70,6 +72,11 @@ class _Hosted:
     pool: DaskPool | None = None
     work: asyncio.Task[None] | None = None
     changed: bool = True
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where it stands, as plain data."""
+        return state_of(self.search, self.submission)
 
 
 class Master:
@@ -111,8 +118,10 @@ class Master:
         self._admins = frozenset(admins)
         self._hosted: dict[str, _Hosted] = {}
         self._ended: dict[str, dict[str, Any]] = {}  # last states of the jobs that are not hosted
+        self._outlets: dict[str, Outlet] = {}
         self._unpublished: list[str] = []
         self._settled: list[str] = []
+        self._store_away = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -156,7 +165,7 @@ class Master:
             if submission.state in ("active", "paused"):
                 self._host(job, submission)
             else:
-                self._ended[job.name] = _ended_state(job, submission)
+                self._ended[job.name] = ended_state(job, submission)
         found = await self._client.scheduler.swarm_attach(master=self._client.id, term=self._store.term)
         wanted = {key for hosted in self._hosted.values() for key in hosted.search.outstanding}
         running = {key.partition("-")[2]: taken for key, taken in found["running"].items()}
@@ -166,7 +175,8 @@ class Master:
         _log.info(
             "%d jobs, %d trainings run on, %d have ended meanwhile", len(self._hosted), len(running), len(results)
         )
-        await self._client.scheduler.swarm_publish(states=_by_name(self._ended.values()), reset=True)
+        states = [hosted.state for hosted in self._hosted.values()]
+        await self._publish([*states, *self._ended.values()], reset=True)
         for hosted in self._hosted.values():
             self._start(hosted)
 
@@ -174,13 +184,15 @@ class Master:
         """Replay a job's journal."""
         try:
             job = Job.from_dict(stored.spec, stored.problem)
-            search = Search(job, self._store)
+            outlet = Outlet(job)
+            search = Search(job, self._store, outlet.note)
         except StoreUnavailable:
             raise
         except SwarmError as error:
             self._end(stored, replace(submission, state="failed", reason=str(error)))
             return None
         share = Share(submission.priority, submission.most, paused=submission.state == "paused")
+        self._outlets[job.name] = outlet
         hosted = self._hosted[job.name] = _Hosted(submission, job, search, share)
         return hosted
 
@@ -207,7 +219,7 @@ class Master:
             _log.exception("job %s", job.name)
             state, reason = "failed", f"{type(error).__name__}: {error}; report this as a bug"
         try:
-            ended = replace(hosted.submission, state=state, reason=reason, summary=_state(hosted))
+            ended = replace(hosted.submission, state=state, reason=reason, summary=hosted.state)
             if state == "finished" and job.then is not None and hosted.search.best is not None:
                 self._add(job.following(hosted.search.best.params), replace(submission, job=f"{job.name}-then"))
             self._end(self._store.job(job.name), ended)
@@ -254,7 +266,7 @@ class Master:
     def _end(self, stored: StoredJob, submission: Submission) -> None:
         self._store.set_submission(submission)
         self._hosted.pop(submission.job, None)
-        self._ended[submission.job] = _ended_state(stored, submission)
+        self._ended[submission.job] = ended_state(stored, submission)
         self._unpublished.append(submission.job)
 
     def _leave(self, error: BaseException) -> None:
@@ -266,8 +278,7 @@ class Master:
 
     async def _keep_office(self) -> None:
         while True:
-            if not self._store.lease(self._holder, self._lease_seconds):
-                raise LeaseLost("another master holds the lease")
+            self._renew_lease()
             in_office = await asyncio.wait_for(
                 self._client.scheduler.swarm_beat(master=self._client.id), _ANSWER_SECONDS
             )
@@ -275,19 +286,42 @@ class Master:
                 raise ClusterError("the scheduler was restarted, or obeys another master")
             await asyncio.sleep(_BEAT_SECONDS)
 
+    def _renew_lease(self) -> None:
+        """Stay in office while the store is away, where nobody can take over; what we write is fenced anyway."""
+        try:
+            renewed = self._store.lease(self._holder, self._lease_seconds)
+        except StoreUnavailable as error:
+            if not self._store_away:
+                _log.warning("%s; waiting for it", error)
+            self._store_away = True
+            return
+        self._store_away = False
+        if not renewed:
+            raise LeaseLost("another master holds the lease")
+
     async def _keep_publishing(self) -> None:
         while True:
             changed = [hosted for hosted in self._hosted.values() if hosted.changed]
-            states = [_state(hosted) for hosted in changed] + [self._ended[name] for name in self._unpublished]
+            states = [hosted.state for hosted in changed] + [self._ended[name] for name in self._unpublished]
             for hosted in changed:
                 hosted.changed = False
             self._unpublished = []
-            if states:
-                await self._client.scheduler.swarm_publish(states=_by_name(states))
+            views = {name: message for name, outlet in self._outlets.items() if (message := outlet.message())}
+            self._outlets = {name: outlet for name, outlet in self._outlets.items() if name in self._hosted}
+            if states or views:
+                await self._publish(states, views)
             if self._settled:
                 settled, self._settled = self._settled, []
                 await self._client.log_event(SETTLED, settled)
             await asyncio.sleep(_PUBLISH_SECONDS)
+
+    async def _publish(
+        self, states: Iterable[dict[str, Any]], views: dict[str, str] | None = None, *, reset: bool = False
+    ) -> None:
+        named = {state["name"]: json.dumps(state) for state in states}
+        await self._client.scheduler.swarm_publish(
+            states=named, views=views or {}, publisher=self._client.id, reset=reset
+        )
 
     # --- requests
 
@@ -302,7 +336,7 @@ class Master:
             try:
                 done = await self._do(**request)
                 if isinstance(done, dict) and "state" in done:  # whoever asked may look at once
-                    await self._client.scheduler.swarm_publish(states=_by_name([done]))
+                    await self._publish([done])
                 answer: dict[str, Any] = {"ok": json.dumps(done)}
             except SwarmError as error:
                 _log.info("refused %s of %s: %s", request["method"], request["user"], error)
@@ -345,7 +379,7 @@ class Master:
                 "same job to go on with it"
             )
         if job.name in self._hosted:
-            return _state(self._hosted[job.name])
+            return self._hosted[job.name].state
         if job.name not in self._ended:
             raise JobConflict(f"the store has a run named {job.name!r} that was not submitted; take another name")
         if self._ended[job.name]["state"] == "finished":
@@ -361,7 +395,7 @@ class Master:
             return self._ended[submission.job]
         self._start(hosted)
         _log.info("job %s of %s", submission.job, submission.owner)
-        return _state(hosted)
+        return hosted.state
 
     async def _steer(self, request: Steer, user: str) -> dict[str, Any]:
         hosted = self._hosted.get(request.name)
@@ -387,10 +421,10 @@ class Master:
         if hosted.pool is not None:
             hosted.pool.wake()
         self._slots.divide()
-        return _state(hosted)
+        return hosted.state
 
     async def _cancel(self, hosted: _Hosted) -> dict[str, Any]:
-        submission = replace(hosted.submission, state="cancelled", summary=_state(hosted))
+        submission = replace(hosted.submission, state="cancelled", summary=hosted.state)
         self._store.set_submission(submission)
         assert hosted.work is not None
         hosted.work.cancel()
@@ -403,60 +437,3 @@ class Master:
     def _check_owner(self, owner: str, name: str, user: str) -> None:
         if user != owner and user not in self._admins:
             raise NotAllowed(f"job {name!r} belongs to {owner!r}, and you are {user!r}: ask them, or an administrator")
-
-
-def _by_name(states: Iterable[dict[str, Any]]) -> dict[str, str]:
-    return {state["name"]: json.dumps(state) for state in states}
-
-
-def _state(hosted: _Hosted) -> dict[str, Any]:
-    """Where a job stands, as plain data."""
-    search, job, submission = hosted.search, hosted.job, hosted.submission
-    best = search.best
-    return {
-        **_submitted(submission),
-        "problem": job.code.name,
-        "optimizer": type(job.optimizer).__name__,
-        "direction": job.direction,
-        "generation": search.generation,
-        "told": search.told,
-        "planned": search.optimizer.planned,
-        "running": search.running,
-        "counts": dict(search.counts),
-        "trained_seconds": search.trained_seconds,
-        "best": None if best is None else {"trial": best.trial.id, "params": best.params, "fitness": best.fitness},
-        "tests": {str(fold): test.fitness for fold, test in search.tests.items()},
-        "errors": dict(search.errors.most_common(3)),
-        "trouble": search.trouble,
-        "end_reason": search.end_reason,
-    }
-
-
-def _ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
-    """The last state of a job that is not hosted any more."""
-    nothing = {
-        "problem": stored.spec["problem"]["name"],
-        "optimizer": stored.spec["optimizer"]["name"],
-        "direction": stored.spec["direction"],
-        "generation": 0,
-        "told": 0,
-        "planned": None,
-        "counts": {},
-        "trained_seconds": 0.0,
-        "best": None,
-        "tests": {},
-        "errors": {},
-        "end_reason": None,
-    }
-    return {**nothing, **(submission.summary or {}), **_submitted(submission), "running": 0, "trouble": None}
-
-
-def _submitted(submission: Submission) -> dict[str, Any]:
-    return {
-        "name": submission.job,
-        "owner": submission.owner,
-        "priority": submission.priority,
-        "most": submission.most,
-        "state": submission.state,
-        "reason": submission.reason,
-    }

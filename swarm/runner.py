@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound
@@ -85,6 +86,16 @@ class Run:
 
         return schedule(self)
 
+    def save(self, path: str | Path) -> None:
+        """Save the trained network of the best, which is trained again if it was not kept.
+
+        Args:
+            path: ``winner.keras``, or a folder for what else was trained; see :meth:`swarm.winner.Winner.finish`.
+        """
+        from swarm.winner import Winner
+
+        Winner.of(self).finish(save=Path(path))
+
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row per trial; see :func:`swarm.history.trials` for the columns."""
@@ -142,6 +153,7 @@ def run(
     Raises:
         JobConflict: The store has another job of this name, or another process is running it.
         SchedulerUnreachable: Nothing answers at ``scheduler``.
+        InvalidInput: A master divides the slots there; submit the job to it.
         NoSlots: The scheduler has no worker with a GPU slot.
         StoreUnavailable: The store cannot be written.
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
@@ -189,12 +201,14 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
 
 
 async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
-    from swarm.cluster import connected, dashboard_of, embedded, forgetting, pool_on
+    from swarm.cluster import check_unserved, connected, dashboard_of, embedded, forgetting, pool_on
+    from swarm.outlet import Outlet, showing
 
     async with AsyncExitStack() as stack:
         slots = [] if where.scheduler else _local_slots(where, job)
         if where.scheduler:  # before the store: a scheduler that is not there must leave nothing behind
             client = await stack.enter_async_context(connected(where.scheduler))
+            await check_unserved(client)
             shared = job.checkpoints if isinstance(job.checkpoints, str) else None
             pool = await stack.enter_async_context(pool_on(client, job, None, shared))
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
@@ -207,12 +221,14 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
                 "see: give one, checkpoints: a folder or URL"
             )
         enroll(job, opened)
-        search = Search(job, opened)
+        outlet = Outlet(job)
+        search = Search(job, opened, outlet.note)
         if not search.finished():
             if not where.scheduler:
                 client = await stack.enter_async_context(embedded(slots))
                 pool = await stack.enter_async_context(pool_on(client, job, results, shared))
-            link = dashboard_of(client)
+            link = await dashboard_of(client)
+            await stack.enter_async_context(showing(client, search, outlet))
             await search.run(pool, lambda changed: on_change(changed, link), forgetting(shared))
         return Run(search, store, "finished")
 

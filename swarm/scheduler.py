@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections import OrderedDict
 from typing import Any
 
@@ -18,19 +19,23 @@ from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.http.utils import RequestHandler
 
-from swarm import __version__
+from swarm import __version__, metrics
 from swarm.cluster import SETTINGS
 from swarm.config import settings
+from swarm.dashboard import mount, prepare, show_tab
+from swarm.dashboard.board import Board
+from swarm.occupancy import occupancy
+from swarm.protocol import MASTER, PROTOCOL, REQUESTS, RESULTS, SETTLED
 
-PROTOCOL = 1  # of the messages between client, scheduler and master; changed when old ones would be misread
-REQUESTS, RESULTS, SETTLED = "swarm-requests", "swarm-results", "swarm-settled"
-MASTER = "swarm-master"  # common name in the master's certificate
 _RESULTS_KEPT = 10_000
 _MASTER_SECONDS = 30.0
 _log = logging.getLogger("swarm.scheduler")
 
 _ROUTES = "distributed.scheduler.http.routes"
 dask.config.set({**SETTINGS, _ROUTES: [*dask.config.get(_ROUTES), "swarm.scheduler"]})
+
+mount()
+metrics.mount()
 
 Answer = dict[str, Any]
 
@@ -49,16 +54,21 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._limit = settings().max_submission
         self._master: str | None = None  # its Dask client's name
         self._term = -1  # a later master has a higher one
+        self.heard: float | None = None  # when the master was heard of last, on the monotonic clock
         self._states: dict[str, str] = {}  # JSON, by name
+        self._told = False  # whether a master has told of all its jobs
         self._requests: dict[int, dict[str, Any]] = {}
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()  # no master has written these yet
+        self.board = Board(scheduler)
+        self._prepared = False  # whether the pages are imported
         scheduler.handlers.update(
             {
                 "swarm_hello": self.hello,
                 "swarm_call": self.call,
                 "swarm_states": self.states,
+                "swarm_slots": self.slots,
                 "swarm_attach": self.attach,
                 "swarm_beat": self.beat,
                 "swarm_take": self.take,
@@ -75,10 +85,14 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
     def states(self, names: list[str] | None = None) -> list[str] | Answer:
         """The states of these jobs, or of all, as the master published them last; JSON."""
-        if self._term < 0:
+        if not self._told:
             return _no_master("no master has been there since the scheduler was started; start one: swarm master")
         found = self._states.values() if names is None else map(self._states.get, names)
         return [state for state in found if state is not None]
+
+    def slots(self) -> list[dict[str, Any]]:
+        """The slots, and what each trains; see :func:`swarm.occupancy.occupancy`."""
+        return occupancy(self._scheduler, self.board)
 
     async def call(self, comm: Any, method: str = "", data: str = "{}", blob: bytes = b"", user: str = "") -> Answer:
         """Have the master do something; its answer is ``{"ok": JSON}`` or ``{"error": [class, text]}``.
@@ -124,7 +138,9 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._authorize(comm)
         if term < self._term:
             raise PermissionError("a later master has taken office")
-        self._master, self._term = master, term
+        if self._master is not None:
+            self.board.forget(self._master)
+        self._master, self._term, self.heard = master, term, time.monotonic()
         _log.info("master %s took office for term %d", master, term)
         running = {
             key: next(iter(task.resource_restrictions))
@@ -135,6 +151,8 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
     def beat(self, master: str = "") -> bool:
         """Whether this master is still in office."""
+        if master == self._master:
+            self.heard = time.monotonic()
         return master == self._master
 
     def take(self, comm: Any, number: int = 0) -> dict[str, Any] | None:
@@ -149,17 +167,40 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         if waiting is not None and not waiting.done():
             waiting.set_result(answer or {})
 
-    def publish(self, comm: Any, states: dict[str, str] | None = None, reset: bool = False) -> None:
-        """Update the mirror of the jobs' states; with ``reset`` these are all."""
+    def publish(
+        self,
+        comm: Any,
+        states: dict[str, str] | None = None,
+        views: dict[str, str] | None = None,
+        publisher: str = "",
+        reset: bool = False,
+    ) -> None:
+        """Update the mirror of the jobs' states, and what the pages show.
+
+        Args:
+            comm: The connection of whoever tells: the master, or a run of its own.
+            states: States by job name, JSON.
+            views: What is new to see, by job name, JSON.
+            publisher: Name of its Dask client.
+            reset: These are all.
+        """
         self._authorize(comm)
+        if not self._prepared:
+            self._prepared = True
+            prepare()
         if reset:
+            self._told = True
             self._states.clear()
-        self._states.update(states or {})
+            self.board.forget(publisher)
+        if publisher == self._master:
+            self._states.update(states or {})
+        self.board.tell(publisher, states or {}, views or {})
 
     # --- what Dask tells a plugin
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """The master may have died."""
+        self.board.gone(client)
         if client != self._master:
             return
         _log.warning("master %s is gone", client)
@@ -170,6 +211,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Keep results until a master has written them: there may be none at the moment."""
+        self.board.log_event(topic, msg)
         if topic == RESULTS and "result" in msg:
             result = msg["result"]
             if result["status"] in ("ok", "failed"):
@@ -179,6 +221,10 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         elif topic == SETTLED:
             for key in msg:
                 self._results.pop(key, None)
+
+    def transition(self, key: str, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+        """The pages show what runs where."""
+        self.board.transition(key, start, finish)
 
     def _authorize(self, comm: Any) -> None:
         name = certified_name(comm)
@@ -223,3 +269,4 @@ def dask_setup(scheduler: Scheduler) -> None:
     scheduler.allowed_failures = 0  # the master decides what runs again
     if Service.name not in scheduler.plugins:
         scheduler.add_plugin(Service(scheduler), name=Service.name)
+        show_tab(scheduler)

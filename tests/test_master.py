@@ -24,7 +24,7 @@ from swarm.client import Client
 from swarm.cluster import forgetting, quiet_dask, slots_of
 from swarm.errors import InvalidInput, NoMaster, NotAllowed
 from swarm.master import Master, Places
-from swarm.scheduler import RESULTS
+from swarm.protocol import RESULTS
 from swarm.store import Store
 
 quiet_dask()

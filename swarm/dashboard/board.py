@@ -1,0 +1,190 @@
+"""What the pages draw: the searches as their masters tell of them, and the slots as the scheduler sees them.
+
+Everything here is of bounded size, and can be lost: a master that attaches tells its part again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Scheduler
+
+from swarm.protocol import RESULTS
+from swarm.store import Event
+from swarm.view import View
+
+JOBS = 100
+BARS = 2000
+CURVE_POINTS = 200
+CURVES = 200
+_ENDED = ("finished", "cancelled", "failed", "stopped")
+_TASKS = ("train", "test")
+
+
+@dataclass(slots=True)
+class Shown:
+    """A job as its page shows it.
+
+    Attributes:
+        publisher: Name of the Dask client that tells of it.
+        state: As :class:`swarm.client.JobState` has it.
+        job: The job as :meth:`swarm.job.Job.to_dict` gives it, without its problem.
+        view: The picture; None while only the state is known.
+    """
+
+    publisher: str
+    state: dict[str, Any]
+    job: dict[str, Any] = field(default_factory=dict)
+    view: View | None = None
+
+
+@dataclass(slots=True)
+class Bar:
+    """One training on one slot; ``end`` and ``status`` are None while it runs."""
+
+    number: int
+    key: str
+    slot: str
+    start: float
+    end: float | None = None
+    status: str | None = None
+    job: str = ""
+    trial: int | None = None
+
+
+@dataclass(slots=True)
+class Curve:
+    """What one training has reported, thinned out evenly; one list of ``(number of the report, value)`` per metric."""
+
+    key: str
+    reports: int = 0
+    stride: int = 1
+    points: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    ended: bool = False
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """The next report."""
+        if self.reports % self.stride == 0:
+            self.points.append((self.reports, metrics))
+        self.reports += 1
+        if len(self.points) > CURVE_POINTS:
+            self.stride *= 2
+            self.points = self.points[::2]
+
+
+class Board:
+    """All that the pages show.
+
+    Args:
+        scheduler: The scheduler whose pages they are.
+
+    Attributes:
+        shown: Jobs by name.
+        bars: What was trained lately, and what is, by number; the oldest go first.
+        curves: What the trainings report, by evaluation key; the oldest go first.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.shown: OrderedDict[str, Shown] = OrderedDict()
+        self.bars: deque[Bar] = deque(maxlen=BARS)
+        self.curves: OrderedDict[str, Curve] = OrderedDict()
+        self.begun = 0
+        self._running: dict[str, Bar] = {}
+        self._outcomes: dict[str, str] = {}
+        self._unnamed: dict[str, Bar] = {}
+
+    # --- what masters say
+
+    def tell(self, publisher: str, states: Mapping[str, str], views: Mapping[str, str]) -> None:
+        """Take what a master, or a run of its own, says of its jobs; JSON by name, see :class:`swarm.outlet.Outlet`."""
+        for name, text in states.items():
+            shown = self.shown.setdefault(name, Shown(publisher, {}))
+            shown.publisher, shown.state = publisher, json.loads(text)
+        for name, text in views.items():
+            if name in self.shown:
+                self._draw(name, json.loads(text))
+        while len(self.shown) > JOBS:
+            ended = (name for name, shown in self.shown.items() if shown.state.get("state") in _ENDED)
+            del self.shown[next(ended, next(iter(self.shown)))]
+
+    def forget(self, publisher: str) -> None:
+        """What another master said is not true any more."""
+        for name in [name for name, shown in self.shown.items() if shown.publisher == publisher]:
+            del self.shown[name]
+
+    def gone(self, publisher: str) -> None:
+        """Whoever told of these jobs went away: they stay as they were last."""
+        for shown in self.shown.values():
+            if shown.publisher == publisher and shown.state["state"] not in _ENDED:
+                shown.state = {**shown.state, "state": "unattended"}
+
+    def _draw(self, name: str, message: dict[str, Any]) -> None:
+        shown = self.shown[name]
+        if "view" in message:
+            shown.job, shown.view = message["job"], View.from_dict(message["view"])
+        for kind, data, when in message.get("events", ()):
+            if shown.view is not None:
+                if kind == "result":  # the last moment at which it is known what waits for it
+                    self._name(data["key"], name, shown)
+                shown.view.apply(Event(kind, data, when))
+
+    # --- what the scheduler sees
+
+    @property
+    def slots(self) -> list[str]:
+        """Names of the workers that offer a slot, in order."""
+        workers = self.scheduler.workers.values()
+        return sorted(str(each.name) for each in workers if any(name.startswith("GPU") for name in each.resources))
+
+    @property
+    def running(self) -> list[Bar]:
+        """What is trained now."""
+        return list(self._running.values())
+
+    def name_bars(self) -> None:
+        """Give the bars the names of their jobs and trials, as far as they are known by now."""
+        for key in list(self._unnamed):
+            for name, shown in self.shown.items():
+                self._name(key, name, shown)
+
+    def transition(self, task: str, start: str, finish: str) -> None:
+        """A Dask task has changed its state."""
+        kind, _, key = task.partition("-")
+        if kind not in _TASKS or start == finish:
+            return
+        if finish == "processing":
+            worker = self.scheduler.tasks[task].processing_on
+            bar = Bar(self.begun, key, str(worker.name) if worker else "", time.time())
+            self.begun += 1
+            self._running[key] = self._unnamed[key] = bar
+            if len(self._unnamed) > BARS:
+                del self._unnamed[next(iter(self._unnamed))]
+            self.bars.append(bar)
+        elif start == "processing" and (ended := self._running.pop(key, None)) is not None:
+            ended.end = time.time()
+            ended.status = self._outcomes.pop(key, "lost" if finish != "memory" else "ok")
+            if key in self.curves:
+                self.curves[key].ended = True
+
+    def log_event(self, topic: str, message: Any) -> None:
+        """A worker announces a report or a result."""
+        if not topic.startswith(RESULTS) or not isinstance(message, dict):
+            return
+        if "report" in message:
+            report = message["report"]
+            self.curves.setdefault(report["key"], Curve(report["key"])).add(report["metrics"])
+            if len(self.curves) > CURVES:
+                self.curves.popitem(last=False)
+        elif "result" in message and message["result"]["key"] in self._running:
+            self._outcomes[message["result"]["key"]] = message["result"]["status"]
+
+    def _name(self, key: str, job: str, shown: Shown) -> None:
+        trial = None if shown.view is None else shown.view.trial_of(key)
+        if trial is not None and (bar := self._unnamed.pop(key, None)) is not None:
+            bar.job, bar.trial = job, trial

@@ -1,0 +1,161 @@
+"""The swarm's pages in the Dask dashboard: a tab in its navigation bar, and one page each for Jupyter's Dask extension.
+
+Importing this module costs a second: :func:`swarm.dashboard.mount` does it when somebody opens a page.
+"""
+
+from __future__ import annotations
+
+import weakref
+from html import escape
+from typing import Any
+
+from bokeh.document import Document
+from bokeh.layouts import column, row
+from bokeh.models import CustomJS, TabPanel, Tabs
+from bokeh.models.widgets import Button, Div, Select
+from distributed import Scheduler
+from distributed.dashboard.components.scheduler import env
+
+from swarm.dashboard.board import Board
+from swarm.dashboard.live import Jobs, Page, Slots, Training
+from swarm.dashboard.searches import Archive, Fitness, Lineage, SearchSpace
+from swarm.dashboard.theme import DARK, LIGHT, PAGE, WIDGETS
+
+PAGES: tuple[type[Page], ...] = (Jobs, Fitness, SearchSpace, Archive, Slots, Lineage, Training)
+_MILLISECONDS = 500
+_NO_MASTER = (
+    "<b>No master is connected.</b> What you see is the last that was told; trainings that have been sent go on. "
+    "Start one: <code>swarm master</code>"
+)
+_NO_JOB = "No job yet. Submit one: <code>swarm submit JOB.yaml</code>"
+
+
+class Pages:
+    """All pages, as tabs of one document; the one that is open is kept up to date.
+
+    Args:
+        board: What is shown.
+        attended: Says whether a master is connected.
+        job: Name of the job to begin with; left out, the latest.
+        page: Title of the page to begin with.
+        dark: Whether the button leads back to light.
+    """
+
+    def __init__(self, board: Board, attended: Any, *, job: str = "", page: str = "", dark: bool = False) -> None:
+        self._board = board
+        self._attended = attended
+        self._pages = [made(board) for made in PAGES]
+        self._notice = Div(sizing_mode="stretch_width", visible=False)
+        self._job = Select(title="job", options=[], width=320)
+        self._wanted = job
+        titles = [each.title.lower() for each in self._pages]
+        self._tabs = Tabs(
+            tabs=[TabPanel(child=each.root, title=each.title) for each in self._pages],
+            active=titles.index(page.lower()) if page.lower() in titles else 0,
+            sizing_mode="stretch_both",
+        )
+        switch = Button(label="light" if dark else "dark", width=70, align="end")
+        switch.js_on_click(
+            CustomJS(
+                code="const where = new URL(location); "
+                f"where.searchParams.set('theme', '{'light' if dark else 'dark'}'); location = where;"
+            )
+        )
+        if dark:
+            for widget in (self._job, self._tabs, switch, *self._widgets()):
+                widget.stylesheets = [WIDGETS]
+        top = row(self._job, self._notice, switch, sizing_mode="stretch_width")
+        self.root = column(top, self._tabs, sizing_mode="stretch_both")
+
+    def update(self) -> None:
+        """Bring the open page up to date."""
+        names = list(reversed(self._board.shown))
+        if self._job.options != names:
+            self._job.options = names
+        if self._wanted in names:
+            self._job.value, self._wanted = self._wanted, ""
+        elif names and self._job.value not in names:
+            self._job.value = names[0]
+        notice = self._notice_text()
+        if self._notice.text != notice:
+            self._notice.update(text=notice, visible=bool(notice))
+        self._pages[self._tabs.active].update(self._job.value or None)
+
+    def _widgets(self) -> list[Any]:
+        return [found for page in self._pages for found in page.root.select({"type": Select})]
+
+    def _notice_text(self) -> str:
+        if not self._board.shown:
+            return _NO_JOB if self._attended() else _NO_MASTER
+        shown = self._board.shown.get(self._job.value or "")
+        attended = self._attended() if shown is None else shown.state.get("state") != "unattended"
+        trouble = shown.state.get("trouble") if shown is not None else None
+        return _NO_MASTER if not attended else f"<b>{escape(trouble)}</b>" if trouble else ""
+
+
+def swarm_document(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
+    """All pages, at ``/swarm``; ``?job=NAME&page=TITLE&theme=dark`` are understood."""
+    service = scheduler.plugins["swarm"]
+    given = {name: values[-1].decode() for name, values in _arguments(doc).items()}
+    dark = given.get("theme") == "dark"
+    pages = Pages(
+        service.board,
+        lambda: service.hello()["master"],
+        job=given.get("job", ""),
+        page=given.get("page", ""),
+        dark=dark,
+    )
+    pages.update()
+    _keep_up_to_date(doc, pages)
+    doc.title = "Swarm"
+    doc.theme = DARK if dark else LIGHT
+    doc.template = env.from_string(
+        '{% extends "simple.html" %}{% block extra_resources %}<style>'
+        + PAGE
+        + "</style>{% endblock %}"
+        + ("{% block content %}<script>document.body.classList.add('dark')</script>{{ super() }}{% endblock %}" * dark)
+    )
+    doc.template_variables.update(extra)
+    doc.add_root(pages.root)
+
+
+def single_document(page: int, scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
+    """One page by itself, about the latest job, at ``/individual-swarm-…``."""
+    board = scheduler.plugins["swarm"].board
+    shown = PAGES[page](board)
+    alone = _Latest(board, shown)
+    alone.update()
+    _keep_up_to_date(doc, alone)
+    doc.title = f"Swarm: {shown.title}"
+    doc.theme = LIGHT
+    doc.add_root(shown.root)
+
+
+class _Latest:
+    """Keeps one page up to date with the latest job."""
+
+    def __init__(self, board: Board, page: Page) -> None:
+        self._board, self._page = board, page
+
+    def update(self) -> None:
+        self._page.update(next(reversed(self._board.shown), None))
+
+
+def _keep_up_to_date(doc: Document, shown: Pages | _Latest) -> None:
+    """Update it twice a second for as long as the page is open.
+
+    Dask's own way of doing so switches the validation of properties off, without which no figure can be made.
+    """
+    reference = weakref.ref(shown)  # the document must not keep itself alive
+
+    def update() -> None:
+        if (found := reference()) is not None:
+            found.update()
+
+    doc.add_periodic_callback(update, _MILLISECONDS)
+    doc.swarm = shown
+
+
+def _arguments(doc: Document) -> dict[str, list[bytes]]:
+    context: Any = doc.session_context
+    return {} if context is None or context.request is None else context.request.arguments

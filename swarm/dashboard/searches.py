@@ -1,0 +1,361 @@
+"""The pages of one search, live: fitness, search space, archive and lineage, from its :class:`~swarm.view.View`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import log
+from typing import Any
+
+from bokeh.layouts import column, gridplot, row
+from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.models.layouts import LayoutDOM
+from bokeh.models.widgets import Div, Select
+from bokeh.plotting import figure
+
+from swarm.dashboard import plots
+from swarm.dashboard.axes import Axis, axes
+from swarm.dashboard.board import Board, Shown
+from swarm.dashboard.feed import Columns, Feed, replace
+from swarm.dashboard.live import Page
+from swarm.space import Space
+from swarm.trial import Value
+from swarm.view import Point, Row, View
+
+_LINES = 300
+_GOLDEN = 0.618034  # neighbours land far apart
+_NOTHING = "Nothing to see yet."
+
+
+class JobPage(Page):
+    """A tab about one job; its figures are made anew when another job is chosen."""
+
+    sizing: str = "stretch_width"
+
+    def __init__(self, board: Board) -> None:
+        super().__init__(board)
+        self._said = Div(text=_NOTHING, sizing_mode="stretch_width")
+        self.root = column(self._said, sizing_mode=self.sizing)
+        self._kind: object = None
+
+    def update(self, job: str | None) -> None:
+        """What there is to see of this job."""
+        shown = None if job is None else self.board.shown.get(job)
+        if shown is None or shown.view is None or not shown.view.points:
+            self._kind = None
+            self.root.children = [self._said]
+            self._said.text = _NOTHING
+            return
+        kind = (job, shown.job, self.kind(shown.view))
+        made = self._kind != kind
+        if made:
+            self._kind = kind
+            self._figures = self.figures(axes(Space.parse(shown.job["space"])), shown)
+        said = self.draw(shown.view, job)
+        if self._said.text != said:
+            self._said.text = said
+        if made:  # now that there is something to draw: a legend cannot be drawn of nothing
+            self.root.children = [self._said, *self._figures]
+
+    def kind(self, view: View) -> object:
+        """Of what the choice of figures depends."""
+        return None
+
+    def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
+        """Make the figures, for these hyper-parameters."""
+        raise NotImplementedError
+
+    def draw(self, view: View, job: object) -> str:
+        """Bring their sources up to date; what is said above them, as HTML."""
+        raise NotImplementedError
+
+
+class Fitness(JobPage):
+    """Every trial, and how good the search became."""
+
+    title = "Fitness"
+    sizing = "stretch_both"
+
+    def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
+        """One."""
+        assert shown.view is not None
+        self._axes, self._by_generation = axes, len(shown.view.rows) > 1
+        self._points: Feed[Point] = Feed(self._columns)
+        self._bands = ColumnDataSource(_bands(shown.view))
+        plot = plots.fitness(self._points.source, self._bands, axes)
+        plot.update(sizing_mode="stretch_both", min_height=420)
+        self._axis = plot.xaxis[0]
+        return [plot]
+
+    def draw(self, view: View, job: object) -> str:
+        """Points and bands."""
+        self._by_generation = len(view.rows) > 1
+        self._axis.axis_label = "generation" if self._by_generation else "trial"
+        self._points.show(view.points, (job, view.thinned, self._by_generation))
+        replace(self._bands, _bands(view))
+        failed = sum(row.failed for row in view.rows.values())
+        best = next((point for point in reversed(view.points) if point.best is not None), None)
+        said = f"<b>{view.told}</b> trials answered"
+        said += "" if best is None else f", best <b>{best.best:.6g}</b>"
+        return said + (f", <b>{failed}</b> failed" if failed else "")
+
+    def _columns(self, points: Sequence[Point]) -> Columns:
+        return {"x": [self._x(point) for point in points], **_point_columns(points, self._axes)}
+
+    def _x(self, point: Point) -> float:
+        aside = point.member * _GOLDEN % 1 - 0.5  # members of a generation side by side
+        return point.generation + 0.6 * aside if self._by_generation else float(point.trial)
+
+
+class SearchSpace(JobPage):
+    """Where the search has looked, what it found there, and where its members are moving."""
+
+    title = "Search space"
+
+    def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
+        """Members in a plane of two hyper-parameters, parallel coordinates, and each hyper-parameter by itself."""
+        self._axes = axes
+        self._palette = plots.PALETTE if shown.job["direction"] == "minimize" else plots.PALETTE[::-1]
+        self._points: Feed[Point] = Feed(lambda points: _point_columns(points, axes))
+        self._lines = ColumnDataSource(_lines([], axes))
+        self._moves = ColumnDataSource(_moves([], axes[0], axes[-1], self._palette))
+        names = [axis.name for axis in axes]
+        self._across = Select(title="across", options=names, value=names[0], width=180)
+        self._up = Select(title="up", options=names, value=names[min(1, len(names) - 1)], width=180)
+        plane = _plane(self._moves)
+        values = [plots.value(self._points.source, axis) for axis in axes]
+        grid = gridplot(values, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
+        swarm = column(row(self._across, self._up), plane, sizing_mode="stretch_width")
+        parallel = plots.parallel(self._lines, axes, palette=self._palette)
+        return [row(swarm, parallel, sizing_mode="stretch_width"), grid] if len(axes) > 1 else [swarm, grid]
+
+    def draw(self, view: View, job: object) -> str:
+        """Points, the best and latest lines, and the last move of each member."""
+        self._points.show([point for point in view.points if point.fitness is not None], (job, view.thinned))
+        scored = [point for point in view.points if point.fitness is not None]
+        sign = 1 if view.direction == "maximize" else -1
+        best = sorted(scored, key=lambda point: sign * (point.fitness or 0.0))[-20:]
+        latest = scored[-(_LINES - len(best)) :]
+        chosen = {point.trial: point for point in [*latest, *best]}  # the best on top
+        replace(self._lines, _lines(list(chosen.values()), self._axes))
+        by_name = {axis.name: axis for axis in self._axes}
+        across, up = by_name[self._across.value], by_name[self._up.value]
+        replace(self._moves, _moves([list(points) for points in view.moves.values()], across, up, self._palette))
+        moved = any(len(points) > 1 for points in view.moves.values())
+        return f"<b>{len(view.moves)}</b> members" + ("; a line leads back to where each was before" if moved else "")
+
+
+class Archive(JobPage):
+    """How often the archive answered, and what that saved."""
+
+    title = "Archive"
+
+    def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
+        """Answers per generation, time spent and saved."""
+        self._gpus = float(shown.job.get("gpus_per_training", 1))
+        self._rows = ColumnDataSource(_generations([], 1.0))
+        return [plots.archive(self._rows), plots.saved(self._rows)]
+
+    def draw(self, view: View, job: object) -> str:
+        """All generations."""
+        rows = sorted(view.rows.values(), key=lambda row: row.number)
+        replace(self._rows, _generations(rows, self._gpus))
+        trained, archive, joined = (
+            sum(getattr(row, name) for row in rows) for name in ("trained", "archive", "in_flight")
+        )
+        hours = view.saved_seconds * self._gpus / 3600
+        return (
+            f"<b>{trained}</b> trained, <b>{archive}</b> answered by the archive, <b>{joined}</b> joined in flight; "
+            f"<b>{hours:.3g}</b> GPU hours saved"
+        )
+
+
+class Lineage(JobPage):
+    """Whose weights each member of a population goes on from, and the schedule that the winner was trained by."""
+
+    title = "PBT"
+
+    def kind(self, view: View) -> object:
+        """Whether trainings are handed on."""
+        return any(point.parent is not None for point in view.points)
+
+    def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
+        """The tree, and one figure per hyper-parameter; none where nothing is handed on."""
+        assert shown.view is not None
+        if not self.kind(shown.view):
+            return []
+        self._axes = axes
+        self._nodes, self._edges = ColumnDataSource(_nodes([])), ColumnDataSource(_edges([], set(), {}))
+        palette = plots.PALETTE if shown.job["direction"] == "minimize" else plots.PALETTE[::-1]
+        tree = plots.lineage(self._nodes, self._edges, palette=palette)
+        self._steps = {axis.name: ColumnDataSource(_steps([], axis)) for axis in axes if axis.scale != "options"}
+        schedules = [
+            plots.schedule(self._steps[axis.name], name=axis.name, log=axis.scale == "log", mean=False)
+            for axis in axes
+            if axis.scale != "options"
+        ]
+        grid = gridplot(schedules, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
+        return [tree, grid]
+
+    def draw(self, view: View, job: object) -> str:
+        """Tree and schedule, where trainings are handed on."""
+        if not self.kind(view):
+            return "This method trains every network from its beginning: there is no lineage to see."
+        line = view.lineage()
+        winners = {point.trial for point in line}
+        replace(self._nodes, _nodes(view.points))
+        replace(self._edges, _edges(view.points, winners, {point.trial: point for point in view.points}))
+        for axis in self._axes:
+            if axis.name in self._steps:
+                replace(self._steps[axis.name], _steps(line, axis))
+        return f"The winner's line has <b>{len(line)}</b> slices"
+
+
+def _plane(moves: ColumnDataSource) -> figure:
+    """Members where they are, with a line from where they were."""
+    plot = figure(
+        title="Members",
+        height=400,
+        sizing_mode="stretch_width",
+        min_width=280,
+        tools="save",
+        x_range=Range1d(-0.05, 1.05),
+        y_range=Range1d(-0.05, 1.05),
+        x_axis_label="from the lower to the upper bound",
+        y_axis_label="from the lower to the upper bound",
+    )
+    plot.segment("x0", "y0", "x", "y", source=moves, color=plots.GRAY, line_width=1.5)
+    dots = plot.scatter("x", "y", source=moves, size=11, color="color", line_color="white")
+    rows = [("member", "@member"), ("trial", "@trial"), ("fitness", "@fitness")]
+    plot.add_tools(HoverTool(renderers=[dots], tooltips=rows))
+    return plot
+
+
+# --- rows to columns
+
+
+def _point_columns(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
+    columns: Columns = {
+        "trial": [point.trial for point in points],
+        "fitness": [float("nan") if point.fitness is None else point.fitness for point in points],
+        "source": [point.source.replace("_", " ") for point in points],
+    }
+    for axis in axes:
+        columns[axis.column] = [_drawn(axis, point.params) for point in points]
+    return columns
+
+
+def _drawn(axis: Axis, params: Mapping[str, Value]) -> float | str:
+    if axis.name not in params:
+        return "" if axis.scale == "options" else float("nan")
+    return str(params[axis.name]) if axis.scale == "options" else float(params[axis.name])
+
+
+def _bands(view: View) -> Columns:
+    rows = sorted(view.rows.values(), key=lambda row: row.number)
+    if len(rows) == 1:
+        rows = _blocks(view)
+    rows = [row for row in rows if row.low is not None]
+    best, sofar = [], None
+    for each in rows:
+        found = each.high if view.direction == "maximize" else each.low
+        pick: Callable[..., Any] = max if view.direction == "maximize" else min
+        sofar = found if sofar is None else pick(sofar, found)
+        best.append(sofar)
+    return {
+        "x": [float(row.number) for row in rows],
+        "low": [row.low for row in rows],
+        "mean": [row.mean for row in rows],
+        "high": [row.high for row in rows],
+        "best": best,
+    }
+
+
+def _blocks(view: View) -> list[Row]:
+    """Rows of so many trials each, for methods without generations."""
+    width = max(5, view.told // 30)
+    blocks: dict[int, Row] = {}
+    for point in view.points:
+        if point.fitness is not None:
+            block = blocks.setdefault(point.trial // width, Row(point.trial // width * width + width // 2))
+            block.told, block.total = block.told + 1, block.total + point.fitness
+            block.low = point.fitness if block.low is None else min(block.low, point.fitness)
+            block.high = point.fitness if block.high is None else max(block.high, point.fitness)
+    return [blocks[number] for number in sorted(blocks)]
+
+
+def _generations(rows: Sequence[Row], gpus: float) -> Columns:
+    spent = saved = 0.0
+    columns: Columns = {name: [] for name in ("generation", "trained", "archive", "in_flight", "spent", "saved")}
+    for each in rows:
+        spent, saved = spent + each.seconds * gpus / 3600, saved + each.saved * gpus / 3600
+        values = (each.number, each.trained, each.archive, each.in_flight, spent, saved)
+        for column_, value in zip(columns.values(), values, strict=True):
+            column_.append(value)
+    return columns
+
+
+def _place(axis: Axis, value: Value | None) -> float:
+    """Position of a value along its axis, in [0, 1]."""
+    if value is None:
+        return float("nan")
+    if axis.scale == "options":
+        return (
+            (axis.options.index(str(value)) + 0.5) / len(axis.options) if str(value) in axis.options else float("nan")
+        )
+
+    low, high, number = axis.low, axis.high, float(value)
+    if axis.scale == "log":
+        low, high, number = log(low), log(high), log(number)
+    return (number - low) / (high - low) if high > low else 0.5
+
+
+def _lines(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
+    return {
+        "xs": [list(range(len(axes))) for _ in points],
+        "ys": [[_place(axis, point.params.get(axis.name)) for axis in axes] for point in points],
+        **{name: values for name, values in _point_columns(points, axes).items() if name != "source"},
+    }
+
+
+def _moves(members: Sequence[Sequence[Point]], across: Axis, up: Axis, palette: Sequence[str]) -> Columns:
+    fitness = [points[-1].fitness for points in members]
+    ranked = sorted(value for value in fitness if value is not None)
+    shades = [0.0 if value is None else ranked.index(value) / max(1, len(ranked) - 1) for value in fitness]
+    return {
+        "x0": [_place(across, points[0].params.get(across.name)) for points in members],
+        "y0": [_place(up, points[0].params.get(up.name)) for points in members],
+        "x": [_place(across, points[-1].params.get(across.name)) for points in members],
+        "y": [_place(up, points[-1].params.get(up.name)) for points in members],
+        "member": [points[-1].member for points in members],
+        "trial": [points[-1].trial for points in members],
+        "fitness": ["failed" if value is None else f"{value:.5g}" for value in fitness],
+        "color": [palette[int(shade * (len(palette) - 1))] for shade in shades],
+    }
+
+
+def _nodes(points: Sequence[Point]) -> Columns:
+    return {
+        "generation": [point.generation for point in points],
+        "member": [point.member for point in points],
+        "fitness": [float("nan") if point.fitness is None else point.fitness for point in points],
+        "trial": [point.trial for point in points],
+        "parent": ["its beginning" if point.parent is None else str(point.parent) for point in points],
+    }
+
+
+def _edges(points: Sequence[Point], winners: set[int], by_trial: Mapping[int, Point]) -> Columns:
+    pairs = [(by_trial[p.parent], p) for p in points if p.parent is not None and p.parent in by_trial]
+    return {
+        "generation": [child.generation for _, child in pairs],
+        "member": [child.member for _, child in pairs],
+        "parent_generation": [parent.generation for parent, _ in pairs],
+        "parent_member": [parent.member for parent, _ in pairs],
+        "width": [4 if child.trial in winners else 1 for _, child in pairs],
+    }
+
+
+def _steps(line: Sequence[Point], axis: Axis) -> Columns:
+    return {
+        "budget": [point.budget or 0.0 for point in line],
+        "value": [_drawn(axis, point.params) for point in line],
+    }

@@ -1,0 +1,38 @@
+"""Who trains what on which slot, as the scheduler sees it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from distributed import Scheduler
+
+from swarm.dashboard.board import Board
+from swarm.trial import resource
+
+_ANY = resource()  # names of the other classes of slots begin with that of the usual one
+
+
+def occupancy(scheduler: Scheduler, board: Board) -> list[dict[str, Any]]:
+    """The slots in the order of their names, each a dictionary.
+
+    ``slot``, ``host``, ``resource``: its name, its machine, its class; ``key``: of the evaluation that it trains, or
+    None; ``job`` and ``trial``, as far as they are known; ``seconds`` since it began; ``report``: the latest of it.
+    """
+    board.name_bars()
+    running = {bar.slot: bar for bar in board.running}
+    slots = []
+    for worker in sorted(scheduler.workers.values(), key=lambda each: str(each.name)):
+        offered = next((name for name in worker.resources if name.startswith(_ANY)), None)
+        if offered is None:
+            continue
+        slot = {"slot": str(worker.name), "host": worker.host, "resource": offered}
+        bar = running.get(str(worker.name))
+        if bar is None:
+            slots.append({**slot, "key": None})
+            continue
+        curve = board.curves.get(bar.key)
+        report = dict(curve.points[-1][1]) if curve is not None and curve.points else {}
+        seconds = max(0.0, time.time() - bar.start)
+        slots.append({**slot, "key": bar.key, "job": bar.job, "trial": bar.trial, "seconds": seconds, "report": report})
+    return slots

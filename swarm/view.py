@@ -1,0 +1,286 @@
+"""A search as people watch it: a picture of bounded size, drawn from the events of its journal as they come.
+
+The same class serves at both ends: the master draws what has been, the scheduler's pages go on drawing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from swarm.archive import Source
+from swarm.store import Event
+from swarm.trial import Direction, Value
+
+POINTS = 4000  # a picture has about twice as many pixels
+GENERATIONS = 1000
+_MOVES = 500
+
+
+@dataclass(slots=True)
+class Point:
+    """A trial that was answered.
+
+    Attributes:
+        index: Its number in the order of the answers.
+        trial, generation, member, budget, parent: As in :class:`~swarm.trial.Trial`.
+        params: Its hyper-parameters.
+        fitness: In the job's own direction; None if it failed.
+        best: The best fitness so far, of the trials with the largest budget so far; None while there is none.
+        source: ``trained``, ``in_flight`` or ``archive``.
+        slot: Where it was trained; empty if it was not.
+        seconds: How long it was trained.
+        start: When its training started, or when it was asked for; seconds since the epoch.
+        end: When its answer came.
+    """
+
+    index: int
+    trial: int
+    generation: int
+    member: int
+    budget: float | None
+    parent: int | None
+    params: dict[str, Value]
+    fitness: float | None
+    best: float | None
+    source: str
+    slot: str
+    seconds: float
+    start: float
+    end: float
+
+
+@dataclass(slots=True)
+class Row:
+    """One generation: how many trials were answered and failed, how well they did and where the answers came from.
+
+    ``low``, ``high`` and ``total`` are of the fitness values, the former two None while there is none.
+    """
+
+    number: int
+    told: int = 0
+    failed: int = 0
+    low: float | None = None
+    high: float | None = None
+    total: float = 0.0
+    trained: int = 0
+    archive: int = 0
+    in_flight: int = 0
+    seconds: float = 0.0
+    saved: float = 0.0
+    start: float = math.inf
+    end: float = 0.0
+
+    @property
+    def mean(self) -> float | None:
+        """Mean fitness of the trials that have one."""
+        return self.total / (self.told - self.failed) if self.told > self.failed else None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A trial that waits for answers."""
+
+    trial: dict[str, Any]
+    since: float
+    sources: dict[str, str]
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class View:
+    """The picture of one search.
+
+    Args:
+        direction: Whether a larger or a smaller fitness is better.
+
+    Attributes:
+        points: What was answered, thinned out evenly when there is too much; the best is always among them.
+        thinned: How often ``points`` was thinned out, after which it must be read from its beginning.
+        rows: The generations by number; of very many, every second is dropped.
+        moves: Last and last but one trial of each member of the population, and of its fold.
+        told: Trials that were answered.
+        saved_seconds: Seconds of training that need not be repeated, since the archive or a running training answered.
+        reason: Why the search ended; None while it has not.
+    """
+
+    def __init__(self, direction: Direction) -> None:
+        self.direction = direction
+        self.points: list[Point] = []
+        self.thinned = 0
+        self.rows: dict[int, Row] = {}
+        self.moves: dict[tuple[int, int], deque[Point]] = {}
+        self.told = 0
+        self.saved_seconds = 0.0
+        self.reason: str | None = None
+        self._best: float | None = None
+        self._best_trial: int | None = None
+        self._merit = (-math.inf, -math.inf)
+        self._stride = 1
+        self._every = 1
+        self._waiting: dict[int, _Waiting] = {}
+        self._waiters: dict[str, list[int]] = {}
+
+    def apply(self, event: Event) -> None:
+        """Draw what has happened."""
+        if event.kind == "asked":
+            self._asked(event)
+        elif event.kind == "result":
+            for number in self._waiters.pop(event.data["key"], ()):
+                self._waiting[number].answers[event.data["key"]] = event.data
+                self._settle(number, event.time)
+        elif event.kind == "ended":
+            self.reason = event.data["reason"]
+
+    def trial_of(self, key: str) -> int | None:
+        """The trial that first waited for this evaluation, while it is waited for."""
+        return next(iter(self._waiters.get(key, ())), None)
+
+    def lineage(self) -> list[Point]:
+        """The trials that the best one continues, from the first to itself; empty while there is none."""
+        found = {point.trial: point for point in self.points}
+        line = [found[self._best_trial]] if self._best_trial is not None else []
+        while line and line[-1].parent in found:
+            line.append(found[line[-1].parent])
+        return line[::-1]
+
+    # --- as plain data
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; :meth:`from_dict` reads it back."""
+        return {
+            "direction": self.direction,
+            "points": [asdict(point) for point in self.points],
+            "rows": [asdict(row) for row in self.rows.values()],
+            "moves": [[*who, [asdict(point) for point in where]] for who, where in self.moves.items()],
+            "waiting": [asdict(waiting) for waiting in self._waiting.values()],
+            "totals": {"told": self.told, "saved_seconds": self.saved_seconds, "reason": self.reason},
+            "best": [self._best, self._best_trial, *(value if math.isfinite(value) else None for value in self._merit)],
+            "strides": [self._stride, self._every],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The view that :meth:`to_dict` wrote."""
+        view = cls(data["direction"])
+        view.points = [Point(**point) for point in data["points"]]
+        view.rows = {row["number"]: Row(**row) for row in data["rows"]}
+        view.moves = {
+            (fold, member): deque((Point(**point) for point in where), 2) for fold, member, where in data["moves"]
+        }
+        view.told, view.saved_seconds, view.reason = data["totals"].values()
+        view._best, view._best_trial, *merit = data["best"]
+        view._merit = (merit[0], merit[1]) if view._best_trial is not None else (-math.inf, -math.inf)
+        view._stride, view._every = data["strides"]
+        for each in data["waiting"]:
+            waiting = _Waiting(**each)
+            view._waiting[waiting.trial["id"]] = waiting
+            view._wait(waiting)
+        return view
+
+    # --- inside
+
+    def _asked(self, event: Event) -> None:
+        evaluations = event.data["evaluations"]
+        waiting = _Waiting(
+            {name: value for name, value in event.data.items() if name != "evaluations"},
+            event.time,
+            {each["key"]: each["source"] for each in evaluations},
+            {each["key"]: each["result"] for each in evaluations if each["result"] is not None},
+        )
+        self._waiting[event.data["id"]] = waiting
+        self._wait(waiting)
+        self._settle(event.data["id"], event.time)
+
+    def _wait(self, waiting: _Waiting) -> None:
+        for key in waiting.sources.keys() - waiting.answers.keys():
+            self._waiters.setdefault(key, []).append(waiting.trial["id"])
+
+    def _settle(self, number: int, when: float) -> None:
+        waiting = self._waiting[number]
+        if len(waiting.answers) < len(waiting.sources):
+            return
+        del self._waiting[number]
+        point = self._point(waiting, when)
+        self._note_row(point, waiting)
+        self._keep(point)
+        self.told += 1
+        if len(self.moves) < _MOVES or (waiting.trial["fold"] or 0, point.member) in self.moves:
+            self.moves.setdefault((waiting.trial["fold"] or 0, point.member), deque(maxlen=2)).append(point)
+
+    def _point(self, waiting: _Waiting, when: float) -> Point:
+        trained = [waiting.answers[key] for key, source in waiting.sources.items() if source == Source.TRAINED]
+        values = [each["fitness"] for each in waiting.answers.values()]
+        found = [value for value in values if value is not None]
+        trial = waiting.trial
+        return Point(
+            index=self.told,
+            trial=trial["id"],
+            generation=trial["generation"],
+            member=trial["member"],
+            budget=trial["budget"],
+            parent=trial["parent"],
+            params=trial["params"],
+            fitness=sum(found) / len(found) if len(found) == len(values) else None,
+            best=self._best,
+            source=next(
+                s.value for s in (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE) if s in waiting.sources.values()
+            ),
+            slot=", ".join(sorted({each["slot"] for each in trained})),
+            seconds=sum(each["seconds"] for each in trained),
+            start=min((each["start"] for each in trained), default=waiting.since),
+            end=when,
+        )
+
+    def _note_row(self, point: Point, waiting: _Waiting) -> None:
+        row = self.rows.get(point.generation)
+        if row is None:
+            if point.generation % self._every:
+                return
+            row = self.rows[point.generation] = Row(point.generation)
+            if len(self.rows) > GENERATIONS:
+                self._every *= 2
+                self.rows = {number: kept for number, kept in self.rows.items() if number % self._every == 0}
+        spared = sum(
+            waiting.answers[key]["seconds"] for key, source in waiting.sources.items() if source != Source.TRAINED
+        )
+        self.saved_seconds += spared
+        row.told += 1
+        counts = Counter(waiting.sources.values())
+        row.trained += counts[Source.TRAINED]
+        row.archive += counts[Source.ARCHIVE]
+        row.in_flight += counts[Source.IN_FLIGHT]
+        row.seconds += point.seconds
+        row.saved += spared
+        row.start, row.end = min(row.start, waiting.since), max(row.end, point.end)
+        if point.fitness is None:
+            row.failed += 1
+            return
+        row.total += point.fitness
+        row.low = point.fitness if row.low is None else min(row.low, point.fitness)
+        row.high = point.fitness if row.high is None else max(row.high, point.fitness)
+
+    def _keep(self, point: Point) -> None:
+        sign = 1 if self.direction == "maximize" else -1
+        merit = (point.budget or 0.0, -math.inf if point.fitness is None else sign * point.fitness)
+        improved = point.fitness is not None and merit > self._merit
+        if improved:
+            self._merit, self._best, self._best_trial = merit, point.fitness, point.trial
+            point.best = point.fitness
+        if improved or point.index % self._stride == 0:
+            self.points.append(point)
+        if len(self.points) > POINTS:
+            self._stride *= 2
+            self.thinned += 1
+            self.points = [
+                kept for kept in self.points if kept.index % self._stride == 0 or kept.trial == self._best_trial
+            ]
+
+
+def without_curve(event: Event) -> Event:
+    """The event without what a view does not draw."""
+    if event.kind == "result" and event.data["curve"]:
+        return Event(event.kind, {**event.data, "curve": []}, event.time)
+    return event
