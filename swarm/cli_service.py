@@ -5,23 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.live import Live
 
-from swarm.terminal import console, generation_table, job_block, job_table, summary
+from swarm.logs import LogFormat, LogFormatOption, start_logging
+from swarm.terminal import JobProgress, console, generation_table, job_block, job_table, slot_table, summary
+from swarm.trace import Trace
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from swarm.client import Client, JobHandle
 
 app = typer.Typer()
 _out = console()
+_REFRESH_SECONDS = 1.0
 
 AddressOption = Annotated[
     str | None,
     typer.Option("--scheduler", help="The scheduler's address; left out, DASK_SCHEDULER_ADDRESS.", show_default=False),
+]
+SettingsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the file to change: optimizer.particles=12."),
 ]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.")]
 
@@ -35,12 +46,13 @@ def scheduler_command(
         Path | None, typer.Option(help="File to write the address to, for masters and workers.", show_default=False)
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Serve others than this machine without TLS.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Start the scheduler that everything else connects to: Dask's, with the service for jobs."""
-    from swarm.cluster import quiet_dask, serve_scheduler
+    from swarm.cluster import serve_scheduler
     from swarm.config import settings
 
-    quiet_dask("error")
+    say = start_logging(log_format, "scheduler", "error", _say)
     _until_stopped(
         serve_scheduler(
             host,
@@ -48,7 +60,7 @@ def scheduler_command(
             dashboard=dashboard,
             scheduler_file=scheduler_file,
             insecure=insecure or settings().insecure,
-            say=_say,
+            say=say,
         )
     )
 
@@ -73,9 +85,10 @@ def master_command(
         str | None,
         typer.Option(help="URL or folder that all workers see, for checkpoints; left out, beside the store."),
     ] = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Run the jobs that are submitted to a scheduler. A second master on the same store stands by."""
-    from swarm.cluster import quiet_dask, scheduler_address, serve_jobs
+    from swarm.cluster import scheduler_address, serve_jobs
     from swarm.config import settings
     from swarm.master import Places
     from swarm.store import Store
@@ -88,7 +101,7 @@ def master_command(
         checkpoints=checkpoints or chosen.checkpoints or (str(folder / "checkpoints") if folder else None),
     )
     address = scheduler_address(scheduler, scheduler_file, chosen.scheduler_address)
-    quiet_dask("critical")
+    say = start_logging(log_format, "master", "critical", _say)
     _until_stopped(
         serve_jobs(
             address,
@@ -96,7 +109,7 @@ def master_command(
             places=places,
             lease_seconds=chosen.lease_seconds,
             admins=chosen.admins,
-            say=_say,
+            say=say,
         )
     )
 
@@ -118,6 +131,7 @@ def health_command(
 @app.command("submit")
 def submit_command(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    settings: SettingsArgument = None,
     scheduler: AddressOption = None,
     name: Annotated[str | None, typer.Option(help="Another name than the file's.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the file's.", show_default=False)] = None,
@@ -128,7 +142,7 @@ def submit_command(
     """Submit a job file to the service and leave it there."""
     from swarm.job import Job
 
-    job = Job.from_file(job_file, name=name, seed=seed)
+    job = Job.from_file(job_file, settings or (), name=name, seed=seed)
     handle = _client(scheduler).submit(job, priority=priority, most=max_slots)
     if wait:
         _watch(handle)
@@ -143,9 +157,32 @@ def jobs_command(scheduler: AddressOption = None) -> None:
 
 
 @app.command("watch")
-def watch_command(name: JobArgument, scheduler: AddressOption = None) -> None:
-    """Watch a job until it ends; Ctrl-C stops watching, not the job."""
-    _watch(_client(scheduler).attach(name))
+def watch_command(
+    name: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Name of the job; left out, all.")] = None,
+    scheduler: AddressOption = None,
+) -> None:
+    """Watch a job until it ends, or all jobs; Ctrl-C stops watching, not the job."""
+    client = _client(scheduler)
+    if name is not None:
+        _watch(client.attach(name))
+        return
+    traces: dict[str, Trace] = {}
+
+    def jobs() -> RenderableType:
+        states = client.jobs()
+        for state in states:
+            if state.best is not None:
+                traces.setdefault(state.name, Trace()).add(state.best["fitness"])
+        return job_table(states, traces if _out.is_terminal else None)
+
+    _refresh(jobs)
+
+
+@app.command("top")
+def top_command(scheduler: AddressOption = None) -> None:
+    """Show the slots and what each trains, for how long; live in a terminal, until Ctrl-C."""
+    client = _client(scheduler)
+    _refresh(lambda: slot_table(client.slots()))
 
 
 @app.command("fetch")
@@ -208,13 +245,31 @@ def _steered(scheduler: str | None, name: str, change: Callable[[JobHandle], Any
 
 def _watch(handle: JobHandle) -> None:
     try:
-        state = handle.wait(progress=True)
+        with JobProgress(_out, _past(handle) if _out.is_terminal else None) as show:
+            state = handle.wait(on_change=show)
     except KeyboardInterrupt:
         _say(f"{handle.name} goes on; look again: swarm watch {handle.name}")
         raise typer.Exit(130) from None
     _out.print(job_block(state))
     if state.state != "finished":
         raise typer.Exit(1)
+
+
+def _past(handle: JobHandle) -> Trace:
+    """The best fitness of a job after each trial so far."""
+    fitness, state = handle.history["fitness"].dropna(), handle.state()
+    return Trace(fitness.cummax() if state.direction == "maximize" else fitness.cummin())
+
+
+def _refresh(draw: Callable[[], RenderableType]) -> None:
+    """Show what changes, once a second until Ctrl-C; once where there is no terminal."""
+    if not _out.is_terminal:
+        _out.print(draw())
+        return
+    with contextlib.suppress(KeyboardInterrupt), Live(draw(), console=_out, auto_refresh=False) as live:
+        while True:
+            time.sleep(_REFRESH_SECONDS)
+            live.update(draw(), refresh=True)
 
 
 def _say(text: str) -> None:

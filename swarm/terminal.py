@@ -17,6 +17,7 @@ from rich.text import Text
 
 from swarm.archive import Source
 from swarm.search import Search
+from swarm.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +34,43 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 120)
 
 
+class _Cell:
+    """The output of a notebook's cell, which is replaced by the next; used as rich's ``Live`` is in a terminal."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        self._handle = display(Text(""), display_id=True)
+
+    def update(self, block: RenderableType) -> None:
+        self._handle.update(block)
+
+    def stop(self) -> None:
+        pass
+
+
+def _live(console: Console) -> Live | _Cell | None:
+    """What shows a block that changes; None where there are only lines."""
+    if console.is_jupyter:
+        return _Cell()
+    return Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+
 class Progress:
-    """Shows a running search: a live block in a terminal, a line per generation elsewhere.
+    """Shows a running search: a live block in a terminal or a notebook, a line per generation elsewhere.
 
     Use it as a context manager, and call it with the search and the dashboard's address after every change.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._live = _live(console)
+        self._last: tuple[Search, str | None] | None = None
+        self._trace = Trace()
+        self._told = 0
         self._shown = 0.0
         self._reported = -1
         self._began = False
@@ -54,6 +83,8 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
+            if self._last is not None:
+                self._live.update(self._block(*self._last))
             self._live.stop()
 
     def __call__(self, search: Search, dashboard: str | None) -> None:
@@ -64,7 +95,12 @@ class Progress:
         self._report_errors(search)
         if self._live is None:
             self._report_generations(search)
-        elif time.monotonic() - self._shown > _REFRESH_SECONDS:
+            return
+        self._last = search, dashboard
+        if search.best is not None and search.told > self._told:
+            self._told = search.told
+            self._trace.add(search.best.fitness)
+        if time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._shown = time.monotonic()
             self._live.update(self._block(search, dashboard))
 
@@ -117,6 +153,7 @@ class Progress:
         )
         if best is not None:
             lines.add_row("", Text(f"best {best.fitness:.5g}", style="bold green"), params_line(best.params))
+            lines.add_row("", "best so far", Text(self._trace.bars(), style="green"))
         if dashboard:
             lines.add_row("", "dashboard", Text(dashboard, style=f"link {dashboard}"))
         return lines
@@ -130,14 +167,19 @@ class Progress:
 
 
 class JobProgress:
-    """Shows a job of the service: a live block in a terminal, a line per generation elsewhere.
+    """Shows a job of the service: a live block in a terminal or a notebook, a line per generation elsewhere.
 
     Use it as a context manager, and call it with each new state.
+
+    Args:
+        console: Where to show it.
+        trace: The best fitness at each moment before now.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, trace: Trace | None = None) -> None:
         self._console = console
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._live = _live(console)
+        self._trace = trace or Trace()
         self._said: tuple[Any, ...] = ()
 
     def __enter__(self) -> JobProgress:
@@ -151,8 +193,10 @@ class JobProgress:
 
     def __call__(self, state: JobState) -> None:
         """Show where the job is."""
+        if state.best is not None:
+            self._trace.add(state.best["fitness"])
         if self._live is not None:
-            self._live.update(job_block(state))
+            self._live.update(job_block(state, self._trace))
         elif (state.state, state.generation, state.trouble) != self._said:
             self._said = state.state, state.generation, state.trouble
             self._console.print(_job_line(state), highlight=False, soft_wrap=True, markup=False)
@@ -168,8 +212,8 @@ def _job_line(state: JobState) -> str:
     return "; ".join(parts)
 
 
-def job_block(state: JobState) -> RenderableType:
-    """Where a job of the service stands."""
+def job_block(state: JobState, trace: Trace | None = None) -> RenderableType:
+    """Where a job of the service stands, and how its best fitness came about."""
     saved = state.counts.get(Source.ARCHIVE, 0) + state.counts.get(Source.IN_FLIGHT, 0)
     lines = Table.grid(padding=(0, 2))
     lines.add_row(
@@ -185,6 +229,8 @@ def job_block(state: JobState) -> RenderableType:
     if state.best is not None:
         best = Text(f"best {state.best['fitness']:.5g}", style="bold green")
         lines.add_row("", best, params_line(state.best["params"]))
+        if trace is not None:
+            lines.add_row("", "best so far", Text(trace.bars(), style="green"))
     for fold, fitness in sorted(state.tests.items()):
         score = "failed" if fitness is None else f"{fitness:.5g}"
         lines.add_row("", Text(f"on the unseen test set{f', fold {fold}' if len(state.tests) > 1 else ''}"), score)
@@ -194,11 +240,13 @@ def job_block(state: JobState) -> RenderableType:
     return lines
 
 
-def job_table(states: Iterable[JobState]) -> Table:
-    """The jobs of a service, a row each."""
+def job_table(states: Iterable[JobState], traces: Mapping[str, Trace] | None = None) -> Table:
+    """The jobs of a service, a row each, with how the best fitness came about if that is known by name."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("job", "owner", "state", "priority", "running", "trials", "best", "method", "problem"):
         table.add_column(name, justify="right" if name in ("priority", "running", "trials", "best") else "left")
+    if traces is not None:
+        table.add_column("best so far", style="green")
     for state in states:
         table.add_row(
             state.name,
@@ -210,7 +258,24 @@ def job_table(states: Iterable[JobState]) -> Table:
             f"{state.best['fitness']:.5g}" if state.best else "-",
             state.optimizer,
             state.problem,
+            *([] if traces is None else [traces[state.name].bars(20) if state.name in traces else ""]),
         )
+    return table
+
+
+def slot_table(slots: Iterable[Mapping[str, Any]]) -> Table:
+    """The slots of a service, and what each trains; see :func:`swarm.occupancy.occupancy`."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("slot", "host", "class", "job", "trial", "for", "latest report"):
+        table.add_column(name, justify="right" if name in ("trial", "for") else "left")
+    for slot in slots:
+        place = slot["slot"], slot["host"], slot["resource"]
+        if slot["key"] is None:
+            table.add_row(*place, Text("free", style="dim"))
+            continue
+        trial = "-" if slot["trial"] is None else str(slot["trial"])
+        what = slot["job"] or slot["key"][:8]
+        table.add_row(*place, what, trial, duration(slot["seconds"]), params_line(slot["report"]))
     return table
 
 

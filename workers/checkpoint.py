@@ -258,12 +258,20 @@ class Progress:
         """Replaces what this evaluation has saved so far.
 
         Raises:
-            ValueError, TypeError, OSError: As :meth:`CheckpointStore.save`.
+            ValueError, TypeError: As :meth:`CheckpointStore.save`.
+            OSError: The storage does not take it, and the parent's was required: so is this one. Others can be trained
+                again, and their results count without it.
         """
         if not self._keep:
             return
+        self._bytes = 0  # what an earlier save holds is not what the training ends with
         with self._timed():
-            self._bytes = self._store.save(self._key, arrays, meta, partial=True)
+            try:
+                self._bytes = self._store.save(self._key, arrays, meta, partial=True)
+            except OSError as error:
+                if self._required:
+                    raise
+                logger.warning("no checkpoint of %s is kept: %s", self._key, error)
 
     def commit(self) -> dict[str, float]:
         """Makes the last save the evaluation's checkpoint, if there was one.

@@ -1,0 +1,81 @@
+"""Progress as people see it: a block that changes in a terminal or a notebook, lines in a log."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from swarm import PSO, Integer, Job
+from swarm.runner import enroll
+from swarm.search import Search
+from swarm.store import Store
+from swarm.terminal import Progress
+from swarm.trace import Trace
+from swarm.virtual import VirtualPool
+
+
+def shown(open_store: Callable[..., Store], console: Console) -> None:
+    job = Job(
+        name="job", problem=lambda p, c: 0.0, space={"x": Integer(0, 99)}, optimizer=PSO(particles=3, generations=2)
+    )
+    store = open_store()
+    enroll(job, store)
+    with Progress(console) as show:
+        pool = VirtualPool(2, train=lambda e: float(e.params["x"]))
+        asyncio.run(Search(job, store).run(pool, lambda search: show(search, None)))
+
+
+def test_a_log_has_one_line_per_generation(open_store: Callable[..., Store]) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    shown(open_store, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split(":")[0] for line in lines] == ["generation 0", "generation 1", "generation 2"]
+
+
+def test_a_terminal_shows_where_the_search_is_and_the_line_of_its_best(open_store: Callable[..., Store]) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    shown(open_store, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "9 of 9 trials, generation 2" in text
+    assert "best so far" in text
+    assert "█" in text
+
+
+def test_a_notebook_shows_one_output_that_is_replaced(
+    open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs: list[Any] = []
+
+    class Handle:
+        def update(self, block: Any) -> None:
+            outputs[-1] = block
+
+    def display(block: Any, display_id: bool) -> Handle:
+        outputs.append(block)
+        return Handle()
+
+    module = types.ModuleType("IPython.display")
+    module.display = display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    console = Console(file=io.StringIO(), width=120, force_jupyter=True)
+    shown(open_store, console)
+    assert len(outputs) == 1
+    html = outputs[0]._repr_mimebundle_([], [])["text/html"]
+    assert "9 of 9 trials" in html
+
+
+def test_a_trace_shows_the_latest_at_its_end_however_long_it_is() -> None:
+    assert Trace().bars() == ""
+    assert Trace([3.0, 3.0]).bars() == "▁▁"
+    assert Trace(range(8)).bars() == "▁▂▃▄▅▆▇█"
+    assert Trace(range(8)).bars(4) == "▁▃▆█"
+    long = Trace(range(100_000)).bars(8)
+    assert long == "▁▂▃▄▅▆▇█"
