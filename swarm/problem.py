@@ -76,7 +76,7 @@ class Problem:
         name = getattr(problem, "name", None) or getattr(problem, "__qualname__", type(problem).__qualname__)
         digest = hashlib.sha256()
         modules: set[str] = set()
-        for part in _parts(problem, set(), modules):
+        for part in _parts(problem, {}, modules):
             digest.update(part.encode() + b"\0")
         return cls(
             name=str(name),
@@ -192,7 +192,7 @@ def _pickled(problem: Any, modules: set[str]) -> bytes:
 # --- fingerprint
 
 
-def _parts(value: Any, seen: set[int], modules: set[str]) -> Iterator[str]:
+def _parts(value: Any, seen: dict[int, Any], modules: set[str]) -> Iterator[str]:
     """Texts that together identify ``value``; the names of the user's modules met on the way go into ``modules``."""
     if isinstance(value, _PLAIN):
         yield f"{type(value).__name__} {value!r}"
@@ -200,7 +200,7 @@ def _parts(value: Any, seen: set[int], modules: set[str]) -> Iterator[str]:
     if id(value) in seen:
         yield "again"
         return
-    seen.add(id(value))
+    seen[id(value)] = value  # kept alive: an object that is made on the way must not get the identity of another
     if isinstance(value, ModuleType):
         yield f"module {value.__name__}"
     elif isinstance(value, MethodType):
@@ -223,7 +223,7 @@ def _parts(value: Any, seen: set[int], modules: set[str]) -> Iterator[str]:
         yield from _object_parts(value, seen, modules)
 
 
-def _function_parts(function: FunctionType, seen: set[int], modules: set[str]) -> Iterator[str]:
+def _function_parts(function: FunctionType, seen: dict[int, Any], modules: set[str]) -> Iterator[str]:
     yield f"function {function.__qualname__}"
     if not _is_users(function):
         yield str(function.__module__)
@@ -240,7 +240,7 @@ def _function_parts(function: FunctionType, seen: set[int], modules: set[str]) -
             yield from _parts(function.__globals__[name], seen, modules)
 
 
-def _class_parts(cls: type, seen: set[int], modules: set[str]) -> Iterator[str]:
+def _class_parts(cls: type, seen: dict[int, Any], modules: set[str]) -> Iterator[str]:
     yield f"class {cls.__qualname__}"
     if not _is_users(cls):
         yield cls.__module__
@@ -258,7 +258,7 @@ def _class_parts(cls: type, seen: set[int], modules: set[str]) -> Iterator[str]:
             yield f"{name} {member!r}"
 
 
-def _object_parts(value: Any, seen: set[int], modules: set[str]) -> Iterator[str]:
+def _object_parts(value: Any, seen: dict[int, Any], modules: set[str]) -> Iterator[str]:
     yield "object"
     yield from _parts(type(value), seen, modules)
     if isinstance(value, functools.partial):

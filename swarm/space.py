@@ -111,6 +111,11 @@ class Space:
         return MappingProxyType(self._domains)
 
     @property
+    def conditions(self) -> Mapping[str, Mapping[str, tuple[Value, ...]]]:
+        """Of each parameter with a condition the values, by the names of other parameters, with which it is there."""
+        return MappingProxyType(self._when)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the searched parameters, one per dimension of the cube."""
         return tuple(name for name, _ in self._searched)

@@ -15,10 +15,17 @@ STDLIB = set(sys.stdlib_module_names) | {"__future__"}
 TYPES = {"swarm.trial", "swarm.errors"}
 METHODS = {"swarm.space", "swarm.domain", "swarm.optimizers"}
 RECORDS = {"swarm.durations", "swarm.pruning", "swarm.job", "swarm.archive", "swarm.store", "swarm.problem", "swarm"}
-BOTH_SIDES = {"swarm.cli", "swarm.cluster"}
+BOTH_SIDES = {"swarm.cli", "swarm.cli_architecture", "swarm.cluster", "swarm.winner"}
 FORBIDDEN_IN_METHODS = {"os", "time", "threading", "logging", "random", "dask", "distributed", "asyncio", "pathlib"}
 KERAS = {"tensorflow", "keras"}
-KERAS_USERS = {"workers.keras", "workers.models", "workers.data", "workers.evaluate", "workers.time_to_accuracy"}
+KERAS_USERS = {
+    "workers.keras",
+    "workers.models",
+    "workers.data",
+    "workers.evaluate",
+    "workers.time_to_accuracy",
+    "workers.winner",
+}
 
 
 def modules(package: str) -> list[str]:

@@ -9,9 +9,11 @@ from swarm.optimizers.demes import Demes
 from swarm.optimizers.genetic import GA
 from swarm.optimizers.grid import Grid
 from swarm.optimizers.hyperband import Hyperband
+from swarm.optimizers.mu_plus_lambda import MuPlusLambda
 from swarm.optimizers.pbt import PBT
 from swarm.optimizers.pso import PSO
 from swarm.optimizers.random import Random
+from swarm.optimizers.rescored import Rescored
 from swarm.optimizers.staged import Staged
 from swarm.optimizers.tpe import TPE
 
@@ -27,6 +29,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "GA": GA,
     "PBT": PBT,
     "Demes": Demes,
+    "MuPlusLambda": MuPlusLambda,
+    "Rescored": Rescored,
 }
 
 __all__ = [
@@ -40,7 +44,9 @@ __all__ = [
     "Demes",
     "Grid",
     "Hyperband",
+    "MuPlusLambda",
     "Optimizer",
     "Random",
+    "Rescored",
     "Staged",
 ]

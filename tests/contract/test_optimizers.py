@@ -22,6 +22,7 @@ OPTIONS = {
     "GA": GA,
     "Grid": {"points": 3, "shuffle": True},
     "PBT": PBT,
+    "MuPlusLambda": {"evaluations": 14, "gene_rate": 0.4, "length_rate": 0.4, "adapt": True},
     "Hyperband": {"min_budget": 1, "max_budget": 9, "iterations": 5},
     "PSO": {"particles": 4, "generations": 6},
     "Random": {"trials": 30},
@@ -38,8 +39,9 @@ SPACES = {
 }
 SLOTS = 5
 VARIANTS = {
-    **{name: (name, OPTIONS.get(name, {})) for name in OPTIMIZERS if name != "Demes"},
+    **{name: (name, OPTIONS.get(name, {})) for name in OPTIMIZERS if name not in ("Demes", "Rescored")},
     "GA, all options": ("GA", {**GA, "children": "overproduce", "elite": 2, "ploidy": 2, "recombination": "runlength"}),
+    "MuPlusLambda, step": ("MuPlusLambda", {**OPTIONS["MuPlusLambda"], "mutation": "step", "migrants": 3}),
     "PBT, async": ("PBT", {**PBT, "update": "async"}),
     "PBT, truncation": ("PBT", {**PBT, "scheme": "truncation"}),
     "PBT, truncation, async": ("PBT", {**PBT, "scheme": "truncation", "update": "async"}),
@@ -49,13 +51,19 @@ DEMES = {
     "PBT": {"rate": 0.1, "torus": True, "rows": 3, "columns": 1},
     "PSO": {"interval": 1, "rows": 1, "columns": 3},
 }
+RESCORED = ("GA", "Hyperband", "Random")
 
 
-@pytest.fixture(params=[*VARIANTS, *(f"Demes of {name}" for name in DEMES)])
+@pytest.fixture(
+    params=[*VARIANTS, *(f"Demes of {name}" for name in DEMES), *(f"Rescored of {name}" for name in RESCORED)]
+)
 def options(request):
     if request.param in VARIANTS:
         name, options = VARIANTS[request.param]
         return OPTIMIZERS[name](**options)
+    if request.param.startswith("Rescored of "):
+        name = request.param.removeprefix("Rescored of ")
+        return OPTIMIZERS["Rescored"](of=OPTIMIZERS[name](**OPTIONS[name]), top=4, budget=81)
     name = request.param.removeprefix("Demes of ")
     return OPTIMIZERS["Demes"](of=OPTIMIZERS[name](**OPTIONS[name]), **DEMES[name])
 

@@ -1,0 +1,90 @@
+"""A search whose best are measured once more, with more effort, before one of them is called the best.
+
+Source: the low-cost comparison of recurrent networks (Camero, Toutouh, Alba, arXiv:1805.07159, 2018) is an estimate
+from a few random networks. Its noise is larger than the differences between good architectures, so the best of many
+estimates is mostly a lucky one: it pays to rank the finalists by estimates from many networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.errors import InvalidOptimizer
+from swarm.optimizers.base import Optimizer, rank
+from swarm.trial import Trial, canonical
+
+
+@dataclass(kw_only=True)
+class Rescored(Optimizer):
+    """Runs a method to its end, then evaluates the best of its configurations again with a larger budget.
+
+    :attr:`best` then is one of these finalists, if any succeeds, because the larger budget goes first::
+
+        Rescored(of=MuPlusLambda(evaluations=50), top=5, budget=100)
+
+    Attributes:
+        of: The method.
+        top: Number of different configurations that are evaluated again.
+        budget: What each of them is given: more than the method gives its trials.
+
+    Raises:
+        InvalidOptimizer: An option is out of its range, or the method hands trainings on; at ``start``: the method
+            refuses.
+    """
+
+    of: Optimizer
+    top: int = 5
+    budget: float = 100
+
+    def __post_init__(self) -> None:
+        self._check_integer("top", low=1)
+        self._check_real("budget", 0, above=True)
+        if not isinstance(self.of, Optimizer):
+            raise InvalidOptimizer(f"{self._named('of')} must be an optimizer, not {self.of!r}")
+        if self.of.inherits:
+            raise InvalidOptimizer(
+                f"{self._named('of')} is {type(self.of).__name__}, whose trainings cannot be repeated: take another"
+            )
+
+    @property
+    def planned(self) -> int | None:
+        """Number of trials in all, at most."""
+        planned = self._run.planned if self._started else None
+        return None if planned is None else planned + self.top
+
+    @property
+    def generational(self) -> bool:
+        """Whether the method's trials come in generations; the finalists are one more."""
+        return self.of.generational
+
+    def parents(self) -> set[int]:
+        """Ids of the trials whose checkpoints the method may continue from."""
+        self._check_started()
+        return self._run.parents()
+
+    def _begin(self) -> None:
+        first, step = self._ids
+        self._run = self.of.start(self._space, seed=self._seed, fold=self._fold, first_id=first, id_step=step)
+        self._leaders: list[tuple[Trial, float]] = []  # the best so far, of different configurations
+        self._rescored = self._generation = 0
+
+    def _exhausted(self) -> bool:
+        return self._run.done and self._rescored == len(self._leaders)
+
+    def _ask(self) -> Trial | None:
+        if not self._run.done:
+            trial = self._run.ask()
+            self._generation = max(self._generation, trial.generation + 1 if trial else 0)
+            return trial
+        member, self._rescored = self._rescored, self._rescored + 1
+        params = self._leaders[member][0].params
+        return self._trial(params, generation=self._generation, member=member, budget=self.budget)
+
+    def _tell(self, trial: Trial, loss: float) -> None:
+        if self._run.done:
+            return
+        self._run.tell(trial, loss)
+        if loss < float("inf"):
+            ranked = sorted([*self._leaders, (trial, loss)], key=lambda leader: rank(*leader))
+            different = {canonical(leader[0].params): leader for leader in reversed(ranked)}  # the best of equals stays
+            self._leaders = sorted(different.values(), key=lambda leader: rank(*leader))[: self.top]
