@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from swarm import cli_service
+from swarm import cli_architecture, cli_best, cli_report, cli_service
 from swarm.errors import Interrupted, SwarmError
+from swarm.logs import LogFormat, LogFormatOption, start_logging
 from swarm.runner import STORE, Run, Where, free_name, resume, run
 from swarm.terminal import console, frame_table, generation_table, summary
 
@@ -22,6 +23,9 @@ app = typer.Typer(
     help="Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU.",
 )
 app.add_typer(cli_service.app)
+app.add_typer(cli_best.app)
+app.add_typer(cli_report.app)
+app.add_typer(cli_architecture.app, name="architecture")
 _out = console()
 _err = Console(stderr=True)
 
@@ -38,12 +42,14 @@ SchedulerOption = Annotated[
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Without TLS, listen where others can reach it and run code as you.")
 ]
+SettingsArgument = cli_service.SettingsArgument
 NameArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 
 
 @app.command("run")
 def run_command(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    settings: SettingsArgument = None,
     store: StoreOption = STORE,
     slots: SlotsOption = None,
     gpus: GpusOption = None,
@@ -66,9 +72,9 @@ def run_command(
     from swarm.job import Job
 
     changes = {"seed": seed, "folds": folds, "gpus_per_training": gpus_per_training}
-    job = Job.from_file(job_file, name=name, **changes)
+    job = Job.from_file(job_file, settings or (), name=name, **changes)
     if again:
-        job = Job.from_file(job_file, name=free_name(job.name, store), **changes)
+        job = Job.from_file(job_file, settings or (), name=free_name(job.name, store), **changes)
     found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store)
     _print_result(found)
 
@@ -105,18 +111,35 @@ def show_command(
 def export_command(
     name: NameArgument,
     store: StoreOption = STORE,
-    csv: Annotated[
-        Path | None,
-        typer.Option("--csv", help="File to write; left out, standard output.", show_default=False),
+    csv: Annotated[Path | None, typer.Option("--csv", help="File to write as CSV.", show_default=False)] = None,
+    parquet: Annotated[Path | None, typer.Option(help="File to write as Parquet.", show_default=False)] = None,
+    optuna: Annotated[
+        str | None, typer.Option(help="Storage for an Optuna study, sqlite:///study.db.", show_default=False)
     ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard's HParams.", show_default=False)
+    ] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Tracking URI of MLflow.", show_default=False)] = None,
 ) -> None:
-    """Write a run's trials as CSV, one row each."""
-    table = Run.load(name, store).history.to_csv(index=False)
-    if csv is None:
-        sys.stdout.write(table)
-        return
-    csv.write_text(table, encoding="utf-8")
-    _out.print(f"wrote {csv}")
+    """Write a run's trials for other programs, one row each; without an option as CSV on standard output."""
+    from swarm import export
+
+    found = Run.load(name, store)
+    if csv is not None:
+        csv.write_text(found.history.to_csv(index=False), encoding="utf-8")
+    if parquet is not None:
+        export.to_parquet(found, parquet)
+    if optuna is not None:
+        export.to_optuna(found, optuna)
+    if tensorboard is not None:
+        export.to_tensorboard(found, tensorboard)
+    if mlflow is not None:
+        export.to_mlflow(found, mlflow)
+    written = [target for target in (csv, parquet, optuna, tensorboard, mlflow) if target is not None]
+    for target in written:
+        _out.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
+    if not written:
+        sys.stdout.write(found.history.to_csv(index=False))
 
 
 @app.command("schedule")
@@ -179,6 +202,7 @@ def worker_command(
         typer.Option(help="Address to listen on; left out, the way to the scheduler.", show_default=False),
     ] = None,
     insecure: InsecureOption = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Offer this machine's GPUs to a scheduler, one worker process each, until Ctrl-C."""
     import asyncio
@@ -186,7 +210,7 @@ def worker_command(
     import os
     from dataclasses import replace
 
-    from swarm.cluster import quiet_dask, scheduler_address
+    from swarm.cluster import scheduler_address
     from swarm.config import settings
     from workers.exposure import listening_host
     from workers.gpu import claimed
@@ -200,12 +224,12 @@ def worker_command(
     offered = make_slots(gpus, slots, threads, gpus_per_training)
     if not offered[0].gpus:  # two such workers on one machine are not the same slots
         offered = [replace(slot, name=f"{slot.name}-{os.getpid()}") for slot in offered]
-    quiet_dask()
+    say = start_logging(log_format, "worker", "critical", lambda text: _out.print(text, soft_wrap=True))
     with claimed(gpu for slot in offered for gpu in slot.gpus), contextlib.suppress(KeyboardInterrupt):
         names, whose = ", ".join(slot.name for slot in offered), scheduler or scheduler_file or address()
-        _out.print(f"{len(offered)} slots for {whose}: {names}; stop with Ctrl-C", soft_wrap=True)
+        say(f"{len(offered)} slots for {whose}: {names}; stop with Ctrl-C")
         if gpus_per_training < 1 and offered[0].gpus:
-            _out.print("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
+            say("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
         asyncio.run(serve(address, offered, host=host, insecure=insecure))
 
 

@@ -183,6 +183,7 @@ async def pool_on(
             results=results,
             checkpoints=checkpoints,
             resource=resource(job.gpus_per_training),
+            replicas=job.replicas,
         ) as pool,
     ):
         yield pool

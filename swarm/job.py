@@ -7,7 +7,7 @@ import difflib
 import json
 import keyword
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -204,6 +204,9 @@ class Job(BaseModel):
         time_limit: Wall-clock limit of one training in seconds.
         gpus_per_training: GPUs of the slots that train it, or one over the number of slots that share a GPU; it runs on
             workers that offer such slots.
+        replicas: Slots that train one network together, each on its share of every batch; they start and end together.
+        sync: Whether replicas take every step together, as one training on the whole batch would, or each goes its own
+            pace and gives what it has changed to a parameter server.
         folds: How many of the ten cross-validation folds to use.
         fold_mode: ``swarm`` runs one search per fold (the paper's protocol), ``mean`` takes the mean over folds.
         repeats: Trainings per position and fold, at different seeds; the fitness is their mean.
@@ -232,6 +235,8 @@ class Job(BaseModel):
     isolation: Isolation = "process"
     time_limit: float | None = Field(None, gt=0)
     gpus_per_training: Annotated[float, AfterValidator(_gpus_per_training)] = 1
+    replicas: int = Field(1, ge=1, le=1000)
+    sync: bool = True
     folds: int = Field(1, ge=1, le=10)
     fold_mode: Literal["swarm", "mean"] = "swarm"
     repeats: int = Field(1, ge=1)
@@ -263,6 +268,8 @@ class Job(BaseModel):
             raise InvalidJob("a training in a thread cannot be stopped; a time_limit needs isolation: process")
         if self.isolation == "thread" and self.prune is not None:
             raise InvalidJob("a training in a thread cannot be stopped; prune needs isolation: process")
+        if self.replicas > 1 and self.gpus_per_training > 1:
+            raise InvalidJob("a training has several replicas, or several GPUs on one machine: give one of them")
         object.__setattr__(self, "direction", self._direction(code))
         object.__setattr__(self, "space", space)
         object.__setattr__(self, "checkpoints", code.resumable if self.checkpoints is None else self.checkpoints)
@@ -370,6 +377,8 @@ class Job(BaseModel):
                 time_limit=self.time_limit,
                 slice=handed_on,
                 merit=merit,
+                replicas=self.replicas,
+                sync=self.sync,
             )
             for place, ((fold, repeat), parent) in enumerate(zip(places, continued[: len(places)], strict=True))
         ]
@@ -418,11 +427,13 @@ class Job(BaseModel):
         return cls(**{**data, "problem": Problem.from_dict(data["problem"], code)})
 
     @classmethod
-    def from_file(cls, path: str | Path, **changes: Any) -> Job:
+    def from_file(cls, path: str | Path, settings: Iterable[str] = (), **changes: Any) -> Job:
         """Read a job file (YAML or JSON). A problem in a file is found relative to the job file.
 
         Args:
             path: The job file.
+            settings: What to set in it, such as ``optimizer.particles=12``: a key, or keys with a dot in between, and
+                a value in YAML.
             **changes: Fields to replace, such as ``folds=10``; None leaves a field as the file has it.
 
         Raises:
@@ -438,6 +449,8 @@ class Job(BaseModel):
             raise InvalidJob(f"{path} is not YAML: {where}") from None
         if not isinstance(data, dict):
             raise InvalidJob(f"{path} holds no job: expected lines like 'name: digits', 'problem: lenet4'")
+        for setting in settings:
+            _set(data, setting)
         data |= {name: value for name, value in changes.items() if value is not None}
         options = data.get("options")
         if isinstance(data.get("command"), str):
@@ -456,6 +469,25 @@ class Job(BaseModel):
             other = {**other, name: fields[name].get_default(call_default_factory=True)}
         rows = _differ({**mine, "requirements": other["requirements"]}, other)  # which say where, not what
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
+
+
+def _set(data: dict[str, Any], setting: str) -> None:
+    """Set one value of a job file's data."""
+    where, equals, text = setting.partition("=")
+    *keys, last = where.strip().split(".")
+    if not equals or not all((*keys, last)):
+        raise InvalidJob(f"{setting!r} is no setting; write KEY=VALUE, such as optimizer.particles=12")
+    for key in keys:
+        inner = data.get(key)
+        if key == "optimizer" and isinstance(inner, str):
+            inner = {"name": inner}
+        if not isinstance(inner, dict | None):
+            raise InvalidJob(f"{setting!r} sets a part of {key}, but that is {inner!r}")
+        data[key] = data = dict(inner or {})
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InvalidJob(f"the value in {setting!r} is not YAML") from None
 
 
 def _with_program(data: dict[str, Any]) -> dict[str, Any]:

@@ -168,8 +168,11 @@ class Master:
                 self._ended[job.name] = ended_state(job, submission)
         found = await self._client.scheduler.swarm_attach(master=self._client.id, term=self._store.term)
         wanted = {key for hosted in self._hosted.values() for key in hosted.search.outstanding}
-        running = {key.partition("-")[2]: taken for key, taken in found["running"].items()}
-        running = {key: taken for key, taken in running.items() if key in wanted}
+        running: dict[str, list[str]] = {}
+        for name, slot in found["running"].items():  # the Dask keys of an evaluation and of its replicas hold its own
+            key = name.partition("-")[2].partition("-")[0]
+            if key in wanted:
+                running.setdefault(key, []).append(slot)
         results = [Result.from_dict(result) for result in found["results"] if result["key"] in wanted]
         self._slots.follow(running, results)
         _log.info(
@@ -243,10 +246,12 @@ class Master:
             checkpoints=checkpoints,
             resource=resource(job.gpus_per_training),
             share=hosted.share,
+            replicas=job.replicas,
         )
         async with hosted.pool as pool:
-            while not pool.slots:
-                hosted.search.trouble = f"waits for a worker that offers a {pool.resource} slot"
+            while pool.slots < job.replicas:
+                wanted = "a worker that offers a" if job.replicas == 1 else f"workers that offer {job.replicas} times a"
+                hosted.search.trouble = f"waits for {wanted} {pool.resource} slot"
                 hosted.changed = True
                 await pool.next()
             hosted.search.trouble = None

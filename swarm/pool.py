@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, fire_and_forget, wait
@@ -26,6 +27,7 @@ from swarm.trial import Evaluation, Result, Status, resource
 GPU = resource()  # the usual class of slots; the names of the others begin with it
 _SEND_INTERVAL = 0.001
 _RELEASE_SECONDS = 0.02
+_PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
 _RECOUNT_SECONDS = 0.1
 FINAL = (Status.OK, Status.FAILED, Status.PRUNED)  # such an evaluation is not submitted again
 _log = logging.getLogger("swarm.pool")
@@ -35,13 +37,33 @@ OnReport = Callable[[str, Mapping[str, float]], None]
 
 @dataclass(eq=False)
 class _Flight:
-    """An evaluation that Dask has: usually one pool waits for it; two, if two jobs came to the same position."""
+    """An evaluation that Dask has: usually one pool waits for it; two, if two jobs came to the same position.
 
-    future: Future
+    Its replicas, if there are several, have a Dask task each. The first opens a line and invites the others, and its
+    result is the training's. All slots are taken from the beginning, so the others find theirs free.
+    """
+
+    evaluation: Evaluation
     resource: str
+    send: Callable[..., Future]
+    future: Future
+    others: list[Future] = field(default_factory=list)  # of the replicas but the first
     pools: list[DaskPool] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
     place: str | None = None  # worker address, as the reports say it
+
+    @property
+    def size(self) -> int:
+        """Slots that it takes."""
+        return self.evaluation.replicas
+
+    def invite(self, invitation: Mapping[str, Any]) -> None:
+        """Send the other replicas to the first; the name is of this attempt, for those of another may still run."""
+        name = dask_key(self.evaluation)
+        self.others = [
+            self.send(f"{name}-{rank}-{invitation['attempt']}", invitation={**invitation, "rank": rank})
+            for rank in range(1, self.size)
+        ]
 
 
 class Slots:
@@ -79,7 +101,7 @@ class Slots:
         self._allowed: dict[DaskPool, int] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
         self._announced: dict[str, Result] = {}
-        self._left: dict[str, str] = {}  # what another process has left running, with the class of its slot
+        self._left: dict[str, list[str]] = {}  # what another process has left running, with the class of each slot
         self._known: dict[str, Result] = {}
         self._stale = asyncio.Event()
         self._dividing = False
@@ -110,8 +132,8 @@ class Slots:
 
     def used(self, resource: str = GPU) -> int:
         """Number of slots of this class that something runs on."""
-        taken = [flight.resource for flight in self._flights.values()]
-        return taken.count(resource) + list(self._left.values()).count(resource)
+        taken = sum(flight.size for flight in self._flights.values() if flight.resource == resource)
+        return taken + sum(left.count(resource) for left in self._left.values())
 
     @property
     def running(self) -> set[str]:
@@ -154,33 +176,25 @@ class Slots:
         self._left.pop(evaluation.key, None)
         flight = self._flights.get(evaluation.key)
         if flight is None:
-            future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
-                self._task,
-                pool.problem,
-                evaluation,
-                *args,
-                key=dask_key(evaluation),
-                resources={pool.resource: 1},
-                retries=0,
-                pure=False,
-                **options,
-            )
-            flight = self._take_off(evaluation.key, future, pool.resource)
+            send: Callable[..., Future] = functools.partial(self._send, pool, evaluation, **options)
+            future = send(dask_key(evaluation), *args)
+            flight = self._flights[evaluation.key] = _Flight(evaluation, pool.resource, send, future)
+            self.watch(self._await_end(evaluation.key, flight))
         if not flight.pools:
-            pool.share.used += 1  # the first one pays
+            pool.share.used += flight.size  # the first one pays
             self._allowed = None
         flight.pools.append(pool)
 
-    def follow(self, running: Mapping[str, str], results: Iterable[Result] = ()) -> None:
+    def follow(self, running: Mapping[str, list[str]], results: Iterable[Result] = ()) -> None:
         """Take over from another process.
 
         Args:
-            running: Keys of the evaluations that it has left running, each with the class of its slot; who submits one
-                of them joins it.
+            running: Keys of the evaluations that it has left running, each with the class of every slot that it has;
+                who submits one of them joins it.
             results: Those that have ended since; they are the answer when somebody submits them.
         """
-        self._left = dict(running)
         self._known |= {result.key: result for result in results}
+        self._left = {key: slots for key, slots in running.items() if key not in self._known}
         self.divide()
 
     async def drop(self, pool: DaskPool) -> None:
@@ -191,15 +205,13 @@ class Slots:
                 self._settle(flight)
                 flight.pools.remove(pool)
                 if flight.pools:
-                    flight.pools[0].share.used += 1
+                    flight.pools[0].share.used += flight.size
             if not flight.pools:
                 doomed.append(key)
         if not doomed:
             return
-        futures = [self._flights.pop(key).future for key in doomed]
-        await self.client.cancel(futures, asynchronous=True, force=True)
-        if self._stop is not None:
-            await self.client.run(self._stop, doomed, on_error="ignore")
+        flights = [self._flights.pop(key) for key in doomed]
+        await self._end(doomed, [future for flight in flights for future in (flight.future, *flight.others)])
         self.divide()
 
     def prune(self, key: str, metric: str) -> None:
@@ -231,12 +243,21 @@ class Slots:
             if self.allowed(pool) and pool.share.wants:
                 pool.wake()
 
-    def _take_off(self, key: str, future: Future, resource: str) -> _Flight:
+    def _send(self, pool: DaskPool, evaluation: Evaluation, key: str, *args: Any, **options: Any) -> Future:
+        future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
+            self._task,
+            pool.problem,
+            evaluation,
+            *args,
+            key=key,
+            resources={pool.resource: 1},
+            retries=0,
+            pure=False,
+            **options,
+        )
         if self.outlive:
             fire_and_forget(future)
-        flight = self._flights[key] = _Flight(future, resource)
-        self.watch(self._await_end(key, flight))
-        return flight
+        return future
 
     async def _await_end(self, key: str, flight: _Flight) -> None:
         with contextlib.suppress(Exception):  # how it ended is read from the future
@@ -246,6 +267,8 @@ class Slots:
         result = self._announced.pop(key, None)
         if result is None:
             result = await self._fetch(key, flight.future)
+        if flight.others:
+            result = await self._joint(key, flight, result)
         self._release(flight.future, result)
         # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
         await asyncio.sleep(0)
@@ -257,12 +280,46 @@ class Slots:
             pool.deliver(result)
         self.divide()
 
+    async def _joint(self, key: str, flight: _Flight, first: Result) -> Result:
+        """The result of replicas, once all have ended: the first one's, unless that ended on account of another."""
+        ends = asyncio.gather(*(self._outcome(key, future) for future in flight.others))
+        try:
+            others = await asyncio.wait_for(asyncio.shield(ends), _PARTING_SECONDS)
+        except TimeoutError:
+            await self._end([key], flight.others)
+            others = await ends
+        for future in flight.others:
+            future.release()
+        if first.status is not Status.CANCELLED:
+            return first
+        causes = (Status.FAILED, Status.CRASHED, Status.LOST)
+        blamed = sorted((end for end in others if end.status in causes), key=lambda end: causes.index(end.status))
+        return replace(blamed[0], slot=first.slot) if blamed else first
+
+    async def _mind(self, key: str, flight: _Flight, other: Future) -> None:
+        """End a training if a replica's machine is gone without a word, since the first would wait for it."""
+        with contextlib.suppress(Exception):
+            await wait([other])
+        if other.status != "finished" and self._flights.get(key) is flight and self._stop is not None:
+            await self.client.run(self._stop, [key], on_error="ignore")
+
+    async def _outcome(self, key: str, future: Future) -> Result:
+        with contextlib.suppress(Exception):  # how it ended is read from the future
+            await wait([future])
+        return await self._fetch(key, future)
+
+    async def _end(self, keys: list[str], futures: list[Future]) -> None:
+        """End these trainings, on the workers too."""
+        await self.client.cancel(futures, asynchronous=True, force=True)
+        if self._stop is not None:
+            await self.client.run(self._stop, keys, on_error="ignore")
+
     def _settle(self, flight: _Flight) -> None:
         """Charge the slot seconds to the pool that pays."""
         if flight.pools:
             now = time.monotonic()
-            flight.pools[0].share.used -= 1
-            flight.pools[0].share.seconds += now - flight.since
+            flight.pools[0].share.used -= flight.size
+            flight.pools[0].share.seconds += flight.size * (now - flight.since)
             flight.since = now
 
     def _release(self, future: Future, result: Result) -> None:
@@ -295,6 +352,13 @@ class Slots:
     def _on_announcement(self, event: tuple[float, Any]) -> None:
         """Workers announce results on the line on which Dask then reports the task's end, so they come first."""
         message = event[1]
+        if "invitation" in message:
+            flight = self._flights.get(message["key"])
+            if flight is not None:
+                flight.invite(message["invitation"])
+                for other in flight.others:
+                    self.watch(self._mind(message["key"], flight, other))
+            return
         if "report" in message:
             report = message["report"]
             flight = self._flights.get(report["key"])
@@ -354,6 +418,7 @@ class DaskPool:
             sees; None keeps none.
         resource: Class of the slots to use.
         share: The job's claim, where others use the slots as well.
+        replicas: Slots that train one network together.
     """
 
     def __init__(
@@ -365,10 +430,12 @@ class DaskPool:
         checkpoints: str | None = None,
         resource: str = GPU,
         share: Share | None = None,
+        replicas: int = 1,
     ) -> None:
         self.problem = problem
         self.resource = resource
         self.share = share or Share()
+        self.share.grain = replicas
         self.on_report: OnReport = lambda *_: None
         self.taken: list[str] = []  # keys of the results that the search has; whoever minds empties it
         self._slots = slots
@@ -394,8 +461,8 @@ class DaskPool:
         return self._slots.total(self.resource)
 
     def free(self) -> int:
-        """Number of slots that this search may take now."""
-        return self._slots.allowed(self)
+        """Number of trainings that this search may start now."""
+        return self._slots.allowed(self) // self.share.grain
 
     def time(self) -> float:
         """Seconds since the epoch."""
@@ -437,13 +504,13 @@ class DaskPool:
         await self._slots.drop(self)
 
     async def wait_for_slots(self, seconds: float) -> None:
-        """Wait until there is a slot.
+        """Wait until there are the slots of one training.
 
         Raises:
-            NoSlots: No worker offered one in time.
+            NoSlots: The workers did not offer them in time.
         """
         deadline = time.monotonic() + seconds
-        while not self.slots:
+        while self.slots < self.share.grain:
             try:
                 await asyncio.wait_for(self._woken.wait(), max(0.0, deadline - time.monotonic()))
                 self._woken.clear()
@@ -451,8 +518,12 @@ class DaskPool:
                 address = self._slots.client.scheduler.address
                 gpus = self.resource.partition("-")[2]
                 option = f" --gpus-per-training {gpus}" if gpus else ""
+                offered = (
+                    f"{self.slots} {self.resource} slots" if self.slots else f"no worker with a {self.resource} slot"
+                )
+                wanted = f", and a training takes {self.share.grain}" if self.share.grain > 1 else ""
                 raise NoSlots(
-                    f"the scheduler at {address} has no worker with a {self.resource} slot; "
+                    f"the scheduler at {address} has {offered}{wanted}; "
                     f"start some: swarm worker {address} --gpus all{option} (or --slots 4{option} without GPUs)"
                 ) from None
 

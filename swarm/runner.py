@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound
+from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound, NoSlots
 from swarm.job import Job
 from swarm.search import Best, Search
 from swarm.store import Store
@@ -22,7 +22,7 @@ from swarm.trial import Result
 if TYPE_CHECKING:
     import pandas as pd
 
-_WAIT_FOR_SLOTS = 5.0
+_WAIT_FOR_SLOTS = 10.0
 STORE = "sqlite:///swarm.db"
 
 
@@ -236,7 +236,13 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
 def _local_slots(where: Where, job: Job) -> list[Any]:
     from swarm.cluster import local_slots
 
-    return local_slots(where.slots, where.gpus, where.threads, gpus_per_training=job.gpus_per_training)
+    slots = local_slots(where.slots, where.gpus, where.threads, gpus_per_training=job.gpus_per_training)
+    if len(slots) < job.replicas:
+        raise NoSlots(
+            f"a training of {job.name!r} takes {job.replicas} slots, and here are {len(slots)}: give "
+            f"--slots {job.replicas} (without GPUs), or fewer replicas"
+        )
+    return slots
 
 
 def _folders(job: Job, store: Store) -> tuple[str | None, str | None]:

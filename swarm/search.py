@@ -263,6 +263,11 @@ class Search:
         """Keys of the evaluations that are to be answered by training."""
         return {evaluation.key for evaluation in self._queue} | set(self._flying)
 
+    @property
+    def gpu_seconds(self) -> float:
+        """Seconds of all trainings so far, times the GPUs of each."""
+        return self.trained_seconds * self.job.gpus_per_training * self.job.replicas
+
     def finished(self) -> bool:
         """Whether the search is done: every trial told, and the best scored on the test set if that was asked."""
         return self.end_reason is not None
@@ -462,7 +467,7 @@ class Search:
             return "evaluations used up"
         if rules.seconds is not None and self.running_seconds >= rules.seconds:
             return "time used up"
-        if rules.gpu_hours is not None and self.trained_seconds * self.job.gpus_per_training >= 3600 * rules.gpu_hours:
+        if rules.gpu_hours is not None and self.gpu_seconds >= 3600 * rules.gpu_hours:
             return "GPU hours used up"
         if rules.idle_generations is not None and self.generation - self._last_trained > rules.idle_generations:
             return f"no training in {rules.idle_generations} generations"

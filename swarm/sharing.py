@@ -19,6 +19,7 @@ class Share:
     Attributes:
         weight: Its share is in proportion to this.
         most: It never has more slots than this; None is no limit.
+        grain: It takes so many slots at a time, all or none.
         paused: It gets no slots now.
         hungry: It would take more slots than it has.
         used: Slots that it has.
@@ -27,6 +28,7 @@ class Share:
 
     weight: float = 1.0
     most: int | None = None
+    grain: int = 1
     paused: bool = False
     hungry: bool = True
     used: int = 0
@@ -40,7 +42,7 @@ class Share:
     @property
     def wants(self) -> bool:
         """Whether a free slot would be of use to it."""
-        return self.hungry and not self.paused and (self.most is None or self.used < self.most)
+        return self.hungry and not self.paused and (self.most is None or self.used + self.grain <= self.most)
 
 
 def entitlements(shares: Collection[Share], slots: int) -> dict[Share, float]:
@@ -66,7 +68,10 @@ def entitlements(shares: Collection[Share], slots: int) -> dict[Share, float]:
 
 
 def allot(shares: Collection[Share], slots: int, free: int) -> dict[Share, int]:
-    """How many of the free slots each job may take now.
+    """How many of the free slots each job may take now, in multiples of its grain.
+
+    Whose turn it is may need more slots than are free. The free ones then wait for it, and it starts as others end:
+    nobody else takes them in between, so that jobs of a finer grain do not keep it out for ever.
 
     Args:
         shares: The jobs.
@@ -74,24 +79,34 @@ def allot(shares: Collection[Share], slots: int, free: int) -> dict[Share, int]:
         free: Number of free ones among them.
     """
     given = dict.fromkeys(shares, 0)
-    wanting = [share for share in shares if share.wants]
+    wanting = [share for share in shares if share.wants and share.grain <= slots]  # others wait for more workers
     if len(wanting) == 1:  # the usual case, at every training's end
         only = wanting[0]
-        given[only] = min(free, free if only.most is None else only.most - only.used)
+        most = min(free, free if only.most is None else only.most - only.used)
+        given[only] = most - most % only.grain
         return given
     entitled = entitlements(shares, slots) if wanting else {}
-    for _ in range(free):
-        wanting = [share for share in wanting if share.most is None or share.used + given[share] < share.most]
+    earliest = min((share.turn for share in wanting), default=0.0)
+    while free:
+        wanting = [each for each in wanting if each.most is None or each.used + given[each] + each.grain <= each.most]
         if not wanting:
             break
-        first = min(wanting, key=lambda share: _rank(share, share.used + given[share], entitled[share]))
-        given[first] += 1
+        first = min(wanting, key=lambda share: _rank(share, share.used + given[share], entitled[share], earliest))
+        if first.grain > free:
+            break
+        given[first] += first.grain
+        free -= first.grain
     return given
 
 
-def _rank(share: Share, used: int, entitled: float) -> tuple[int, float, float]:
-    """Who comes first: jobs that lack a whole slot, then those that lack a part of one, then the others."""
-    if used + 1 <= entitled + 1e-9:
+def _rank(share: Share, used: int, entitled: float, earliest: float) -> tuple[int, float, float]:
+    """Who comes first: jobs that lack a whole slot, then those that lack a part of one, then the others.
+
+    A job whose grain is more than it should ever have at once is before all of them, when it has the earliest turn.
+    """
+    if used == 0 and entitled < share.grain > 1 and share.turn <= earliest:
+        return -1, share.turn, 0.0
+    if used + share.grain <= entitled + 1e-9:
         return 0, used / share.weight, share.turn
     if used < entitled:
         return 1, share.turn, used / share.weight

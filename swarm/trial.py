@@ -136,6 +136,8 @@ class Evaluation:
             and fails if the checkpoint of its parent is not there.
         merit: Weights of the metrics whose sum is the fitness, or criteria, the first of which decides; None takes
             what the training calls its fitness.
+        replicas: Number of slots that train it together, each on its share of every batch.
+        sync: Whether they take every step together, or each as it comes.
     """
 
     key: str
@@ -152,6 +154,8 @@ class Evaluation:
     slice: bool = False
     merit: Merit | None = None
     donors: tuple[str, ...] = ()
+    replicas: int = 1
+    sync: bool = True
 
     @classmethod
     def of(
@@ -170,6 +174,8 @@ class Evaluation:
         slice: bool = False,
         merit: Merit | None = None,
         donors: Sequence[str] = (),
+        replicas: int = 1,
+        sync: bool = True,
     ) -> Evaluation:
         """The evaluation of ``params`` on the problem whose fingerprint is ``problem``.
 
@@ -183,6 +189,8 @@ class Evaluation:
             parts.append([[each.metric, each.direction, each.tolerance] for each in merit])
         if donors:
             parts.append({"donors": list(donors)})
+        if replicas > 1:  # other random numbers, and if they are asynchronous, another training
+            parts.append({"replicas": replicas, "sync": sync})
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
         seed = int(key[:8], 16) & 0x7FFFFFFF
         return cls(
@@ -200,6 +208,8 @@ class Evaluation:
             slice=slice,
             merit=merit,
             donors=tuple(donors),
+            replicas=replicas,
+            sync=sync,
         )
 
 

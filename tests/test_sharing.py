@@ -63,3 +63,49 @@ def test_slot_seconds_follow_the_weights_whatever_the_number_of_slots(slots: int
         shares[number].used -= 1
         shares[number].seconds += seconds
     assert shares[1].seconds / shares[0].seconds == pytest.approx(3, rel=0.1)
+
+
+# --- jobs that take several slots at a time
+
+
+def test_a_job_of_pairs_gets_pairs_and_leaves_the_odd_slot() -> None:
+    pairs, other = Share(grain=2), Share(hungry=False)
+    assert allot([pairs, other], slots=5, free=5) == {pairs: 4, other: 0}
+    limited = Share(grain=2, most=5)
+    assert allot([limited], slots=8, free=8) == {limited: 4}
+    never = Share(grain=2, most=1)
+    assert allot([never], slots=8, free=8) == {never: 0}
+
+
+def test_slots_that_a_pair_waits_for_are_not_given_away_meanwhile() -> None:
+    single, pairs = Share(used=3, seconds=100.0), Share(grain=2)
+    assert allot([single, pairs], slots=4, free=1) == {single: 0, pairs: 0}
+    single.used = 2
+    assert allot([single, pairs], slots=4, free=2) == {single: 0, pairs: 2}
+
+
+def test_a_job_that_needs_more_slots_than_there_are_keeps_nobody_waiting() -> None:
+    single, many = Share(), Share(grain=9)
+    assert allot([single, many], slots=4, free=4) == {single: 4, many: 0}
+
+
+@pytest.mark.parametrize(("slots", "grain"), [(2, 2), (3, 2), (4, 2), (4, 3), (8, 4)])
+def test_jobs_of_single_slots_and_of_several_share_the_slot_seconds_and_none_waits_for_ever(
+    slots: int, grain: int
+) -> None:
+    rng = random.Random(slots)
+    shares = [Share(), Share(grain=grain)]
+    running: list[tuple[float, int, float]] = []
+    now = 0.0
+    while now < 4000:
+        for share, count in allot(shares, slots, slots - sum(each.used for each in shares)).items():
+            for _ in range(count // share.grain):
+                seconds = rng.uniform(1, 4)
+                heapq.heappush(running, (now + seconds, shares.index(share), seconds))
+                share.used += share.grain
+        now, number, seconds = heapq.heappop(running)
+        shares[number].used -= shares[number].grain
+        shares[number].seconds += shares[number].grain * seconds
+    single, several = (share.seconds for share in shares)
+    assert 0.75 < several / single < 1.35
+    assert single + several > 0.6 * slots * now  # what is left waits for the several to come together

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Evaluation, Params, Purpose
 from workers.checkpoint import Checkpoint, Progress
+from workers.replicas import Replicas
 
 if TYPE_CHECKING:
     from workers.checkpoint import NamedArrays
@@ -53,6 +54,7 @@ class Context:
         parent: Key of the evaluation whose training it continues, or None.
         slice: Whether another training may continue it with other hyper-parameters: it should train up to its budget
             without early stopping, and save what it ends with.
+        replicas: Those that train it together, of which this is one; it is alone unless the job says otherwise.
     """
 
     params: Params = field(default_factory=dict)
@@ -63,11 +65,18 @@ class Context:
     purpose: Purpose = "fitness"
     parent: str | None = None
     slice: bool = False
+    replicas: Replicas = field(default_factory=Replicas, repr=False, compare=False)
     _send: Report = field(default=_ignore, repr=False, compare=False)
     _progress: Progress | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, evaluation: Evaluation, send: Report = _ignore, progress: Progress | None = None) -> Context:
+    def of(
+        cls,
+        evaluation: Evaluation,
+        send: Report = _ignore,
+        progress: Progress | None = None,
+        replicas: Replicas | None = None,
+    ) -> Context:
         """The context of ``evaluation``, whose reports go to ``send`` and whose checkpoints to ``progress``."""
         return cls(
             params=evaluation.params,
@@ -78,6 +87,7 @@ class Context:
             purpose=evaluation.purpose,
             parent=evaluation.parent,
             slice=evaluation.slice,
+            replicas=replicas or Replicas(),
             _send=send,
             _progress=progress,
         )

@@ -20,13 +20,14 @@ from workers.checkpoint import CheckpointStore
 from workers.context import Curve, Report
 from workers.problem import Problem, attempt, explain, failed, load, prepare
 from workers.results import commit, committed
+from workers.seat import NotMetError, Seat, seated
 from workers.slots import restart
 
 LOADED_LIMIT = 4
 _NO_ROOM = tuple(f"OSError: [Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT))
 
 Announce = Callable[[Mapping[str, Any]], None]
-Run = Callable[[bytes, Evaluation, Report, str | None], Result]
+Run = Callable[[bytes, Evaluation, Report, str | None, Seat | None], Result]
 
 _loaded: OrderedDict[str, Problem] = OrderedDict()
 _loading = threading.Lock()
@@ -38,6 +39,7 @@ def evaluate(
     results: str | None = None,
     topic: str | None = None,
     checkpoints: str | None = None,
+    invitation: Mapping[str, Any] | None = None,
 ) -> Result:
     """Trains once and says how it went. It may safely be run again, and whatever happens it does not raise.
 
@@ -52,25 +54,33 @@ def evaluate(
         checkpoints: URL of the checkpoints that all workers share, or None to keep none. The training may then
             continue its parent's, and leave one of its own under its key; a committed result that speaks of a
             checkpoint which is no longer there is trained again.
+        invitation: For a training of several replicas, what the first of them has announced on the topic, with the
+            ``rank`` of this one; None for the first, which waits for the others. Its result is the training's.
 
     Returns:
         The result: OK, FAILED by the training's own fault, PRUNED if it was hopeless, CRASHED if its process died or
-        found a disk full, CANCELLED, or LOST if this slot's GPUs are not free, whereupon its worker starts anew.
+        found a disk full, CANCELLED, as also when another replica has ended, or LOST if this slot's GPUs are not free,
+        whereupon its worker starts anew.
     """
     announce = _announcer(topic)
-    result = _evaluated(problem, evaluation, results, _place(evaluation, checkpoints), announce)
+    result = _evaluated(problem, evaluation, results, _place(evaluation, checkpoints), announce, invitation)
     announce({"result": result.to_dict()})
     return result
 
 
 def _evaluated(
-    problem: bytes, evaluation: Evaluation, results: str | None, checkpoints: str | None, announce: Announce
+    problem: bytes,
+    evaluation: Evaluation,
+    results: str | None,
+    checkpoints: str | None,
+    announce: Announce,
+    invitation: Mapping[str, Any] | None,
 ) -> Result:
     if evaluation.isolation == "thread":
-        return _answer(_in_thread, problem, evaluation, checkpoints, announce)
+        return _answer(_in_thread, problem, evaluation, checkpoints, announce, invitation)
     if results is not None and (known := committed(results, evaluation.key)) and _complete(known, checkpoints):
         return known
-    result = _answer(process.run, problem, evaluation, checkpoints, announce)
+    result = _answer(process.run, problem, evaluation, checkpoints, announce, invitation)
     if result.status is Status.LOST:
         restart()
     if results is not None:
@@ -110,15 +120,28 @@ def _announcer(topic: str | None) -> Announce:
     return lambda message: worker.log_event(topic, message)
 
 
-def _answer(run: Run, problem: bytes, evaluation: Evaluation, checkpoints: str | None, announce: Announce) -> Result:
+def _answer(
+    run: Run,
+    problem: bytes,
+    evaluation: Evaluation,
+    checkpoints: str | None,
+    announce: Announce,
+    invitation: Mapping[str, Any] | None,
+) -> Result:
     curve = Curve()
 
     def report(metrics: Mapping[str, float]) -> None:
         curve.append(metrics)
         announce({"report": {"key": evaluation.key, "metrics": dict(metrics)}})
 
+    def invite(said: Mapping[str, Any]) -> None:
+        announce({"invitation": dict(said), "key": evaluation.key})
+
     try:
-        result = run(problem, evaluation, report, checkpoints)
+        with seated(evaluation, invitation, invite) as seat:
+            result = run(problem, evaluation, report, checkpoints, seat)
+    except NotMetError as error:
+        result = Result(key=evaluation.key, status=Status.CANCELLED, error=str(error))
     except Exception as error:  # this machine's fault (no process, no memory), so the search may try again
         result = Result(key=evaluation.key, status=Status.CRASHED, error=explain(error))
     if result.status is Status.FAILED and (result.error or "").startswith(_NO_ROOM):
@@ -126,12 +149,14 @@ def _answer(run: Run, problem: bytes, evaluation: Evaluation, checkpoints: str |
     return replace(result, curve=curve.points(), slot=_slot())
 
 
-def _in_thread(problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str | None) -> Result:
+def _in_thread(
+    problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str | None, seat: Seat | None
+) -> Result:
     try:
         loaded = _load_once(problem)
     except BaseException as error:
         return failed(evaluation, error)
-    return attempt(loaded, evaluation, report, checkpoints)
+    return attempt(loaded, evaluation, report, checkpoints, seat)
 
 
 def _load_once(data: bytes) -> Problem:

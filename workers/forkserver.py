@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 
 from swarm.trial import Criterion, Evaluation, Result, Status
 from workers.problem import Problem, attempt, explain, failed, load, prepare
+from workers.seat import Seat
 
 LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy", "fsspec")
 """Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""
@@ -195,17 +196,20 @@ class ForkServer:
         stays = True
         while stays:
             try:
-                fields, checkpoints = hear(channel)
+                fields, checkpoints, plain = hear(channel)
+                seat = None if plain is None else Seat.taken(plain, channel)
             except (EOFError, OSError):  # the worker is gone
                 return
             evaluation = _evaluation(fields)
-            result = self._result(channel, evaluation, checkpoints)
-            stays = evaluation.slice and result.status is Status.OK and _childless()
+            result = self._result(channel, evaluation, checkpoints, seat)
+            stays = evaluation.slice and seat is None and result.status is Status.OK and _childless()
             sys.stdout.flush()
             sys.stderr.flush()
             say(channel, "result", result.to_dict(), stays)
 
-    def _result(self, channel: Connection, evaluation: Evaluation, checkpoints: str | None) -> Result:
+    def _result(
+        self, channel: Connection, evaluation: Evaluation, checkpoints: str | None, seat: Seat | None
+    ) -> Result:
         modules, settings = set(sys.modules), _settings()
         try:
             if self.problem is None:
@@ -215,7 +219,11 @@ class ForkServer:
         except Exception as error:
             return failed(evaluation, error)
         say(channel, "started", time.time())
-        result = attempt(self.problem, evaluation, lambda metrics: say(channel, "report", dict(metrics)), checkpoints)
+
+        def report(metrics: Mapping[str, float]) -> None:
+            say(channel, "report", dict(metrics))
+
+        result = attempt(self.problem, evaluation, report, checkpoints, seat)
         if _settings() == settings:  # else the modules were perhaps imported with other settings than the server's
             names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
             os.write(self._learn, "".join(f"{name}\n" for name in names).encode())

@@ -21,6 +21,16 @@ from workers.checkpoint import Checkpoint
 from workers.context import Context
 from workers.data import Arrays, fold_split, load
 from workers.models.network import Network, kept, leave
+from workers.models.parallel import (
+    devices_of,
+    even_size,
+    on_all_gpus,
+    own_part,
+    settle,
+    start_together,
+    train_together,
+)
+from workers.replicas import Replicas
 
 if TYPE_CHECKING:
     import keras
@@ -54,6 +64,10 @@ class KerasProblem:
     and the rates of :func:`workers.models.layers.dropout`. Where a hyper-parameter that ``build`` has read, or the
     optimizer, is another, it builds its own.
 
+    Replicas share the images of every batch, or if they are asynchronous, the batches of every epoch; and the images of
+    V. Synchronous ones do what one training does, but for the noise of dropout and what batch normalisation takes from
+    a batch, of which each sees its part. Where a slot has several GPUs, they share every batch in the same way.
+
     Attributes:
         build: Makes the uncompiled network from (params, image shape, number of classes). Of ``params`` it reads just
             what the network depends on, and random numbers come from layers of Keras, which keep a seed each.
@@ -74,6 +88,7 @@ class KerasProblem:
             loss.
         changeable: Hyper-parameters that may be others than the parent's. The rest shapes the network, or what the
             optimizer's state means.
+        devices: TensorFlow's names of what shares every batch; None is all GPUs of the slot.
         space: The search space as plain data.
     """
 
@@ -91,6 +106,7 @@ class KerasProblem:
     splits: int = 10
     score: Literal["accuracy", "loss", "perplexity"] = "accuracy"
     changeable: tuple[str, ...] = CHANGEABLE
+    devices: tuple[str, ...] | None = None
     space: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     preload: ClassVar[tuple[str, ...]] = ("tensorflow", "keras", "sklearn.model_selection")
@@ -114,7 +130,7 @@ class KerasProblem:
 
         Returns:
             ``fitness``, ``val_accuracy`` (0 … 1), ``val_loss``, ``epochs`` trained (those before the checkpoint
-            included), number of ``parameters``.
+            included), number of ``parameters``; of asynchronous replicas also their mean ``staleness`` in steps.
 
         Raises:
             Infeasible: The network cannot be built for this image size, or the parent's has another shape.
@@ -134,7 +150,8 @@ class KerasProblem:
         """
         arrays = self._arrays()
         with self._trained(params, ctx) as (model, scores):
-            loss, accuracy = _evaluate(model, _in_order(arrays.scaled(arrays.x_test), arrays.y_test))
+            batches = _in_order(arrays.scaled(arrays.x_test), arrays.y_test, devices_of(model))
+            loss, accuracy = _evaluate(model, batches)
         return {**scores, "fitness": accuracy, "test_loss": loss}
 
     @contextlib.contextmanager
@@ -142,7 +159,7 @@ class KerasProblem:
         """The trained network and its scores. If all goes well, a slice leaves the network to the next one."""
         network, scores = self._fitted(params, ctx)
         yield network.model, scores
-        if ctx.slice:
+        if ctx.slice and ctx.replicas.alone:
             leave(network)
 
     def _train(self, params: Params, ctx: Context) -> tuple[keras.Model, dict[str, float]]:
@@ -153,25 +170,37 @@ class KerasProblem:
     def _fitted(self, params: Params, ctx: Context) -> tuple[Network, dict[str, float]]:
         checkpoint = ctx.restore()
         seed = ctx.seed if checkpoint is None else int(checkpoint.meta["seed"])
-        network = kept(self, params, seed, initial=checkpoint is None) if ctx.slice else Network(self, params, seed)
-        model, feed = network.model, self._feed(network, ctx.fold, int(params.get("batch_size", self.batch_size)))
+        with on_all_gpus(self.devices):
+            if ctx.slice and ctx.replicas.alone:
+                network = kept(self, params, seed, initial=checkpoint is None)
+            else:
+                network = Network(self, params, seed)
+        batch_size = int(params.get("batch_size", self.batch_size))
+        model, feed = network.model, self._feed(network, ctx.fold, batch_size, ctx.replicas)
+        if devices_of(model) > 1:
+            model.steps_per_execution = 1  # more fail in TensorFlow
+        if not ctx.replicas.alone:
+            train_together(model.optimizer, ctx.replicas)
         training = _Training(model, ctx, seed, None if ctx.slice else self.patience, feed)
         if checkpoint is not None:
             training.restore(checkpoint)
         training.fit(self.epochs if ctx.budget is None else max(1, math.floor(ctx.budget)))
-        loss, accuracy = training.scores or _evaluate(model, feed.valid)
+        loss, accuracy = training.scores or training.evaluate()
+        staleness = {} if ctx.replicas.sync else {"staleness": ctx.replicas.staleness}
         return network, {
             "fitness": self._fitness(loss, accuracy),
             "val_accuracy": accuracy,
             "val_loss": loss,
             "epochs": training.epoch,
             "parameters": model.count_params(),
+            **staleness,
         }
 
-    def _feed(self, network: Network, fold: int, batch_size: int) -> Feed:
+    def _feed(self, network: Network, fold: int, batch_size: int, replicas: Replicas) -> Feed:
         """What the network was trained on before, if that was the same."""
         if network.feed is None or (network.feed.fold, network.feed.batch_size) != (fold, batch_size):
-            network.feed = Feed(self._arrays(), fold, self.splits, batch_size)
+            devices = devices_of(network.model)
+            network.feed = Feed(self._arrays(), fold, self.splits, batch_size, replicas, devices)
         return network.feed
 
     def _fitness(self, loss: float, accuracy: float) -> float:
@@ -191,42 +220,59 @@ class Feed:
 
     Attributes:
         order: Variable with the numbers of the training images, in the order in which an epoch takes them.
-        train: Batches of T in that order.
-        valid: Batches of V.
+        train: Batches of T in that order; this replica's part of them.
+        valid: Batches of V; this replica's part of it.
+        share: Number of images of V in that part, times the number of replicas, by that of all.
+
+    Raises:
+        Infeasible: There are more replicas than batches for them, or than images of V.
     """
 
-    def __init__(self, arrays: Arrays, fold: int, splits: int, batch_size: int) -> None:
+    def __init__(
+        self, arrays: Arrays, fold: int, splits: int, batch_size: int, replicas: Replicas, devices: int
+    ) -> None:
         import tensorflow as tf
 
         self.fold, self.batch_size = fold, batch_size
         train, valid = fold_split(arrays.y_train, fold, splits)
+        rank, size = replicas.rank, replicas.size
+        if len(valid) < size or (not replicas.sync and len(train) <= (size - 1) * batch_size):
+            raise Infeasible(f"{size} replicas are too many for {len(train)} images in batches of {batch_size}")
         with tf.device("CPU"):
             images, labels = tf.constant(arrays.scaled(arrays.x_train[train])), tf.constant(arrays.y_train[train])
             self.order = order = tf.Variable(np.arange(len(train)))
 
-        def batch(start: Any) -> tuple[Any, Any]:
+        def batch(start: Any) -> tuple[Any, ...]:
             chosen = order[start : start + batch_size]
-            return tf.gather(images, chosen), tf.gather(labels, chosen)
+            if devices == 1 and (size == 1 or not replicas.sync):
+                return tf.gather(images, chosen), tf.gather(labels, chosen)
+            mine, weights = own_part(chosen, replicas, devices)
+            return tf.gather(images, mine), tf.gather(labels, mine), weights
 
-        self.train = _batches(batch, len(train), batch_size)
-        self.valid = _in_order(arrays.scaled(arrays.x_train[valid]), arrays.y_train[valid])
+        if replicas.sync:
+            self.train = _batches(batch, range(0, len(train), batch_size))
+        else:
+            self.train = _batches(batch, range(rank * batch_size, len(train), size * batch_size))
+        mine = valid[rank::size]
+        self.valid = _in_order(arrays.scaled(arrays.x_train[mine]), arrays.y_train[mine], devices)
+        self.share = len(mine) * size / len(valid)
 
 
-def _in_order(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:
+def _in_order(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], devices: int = 1) -> Any:
     """Batches to evaluate on."""
     import tensorflow as tf
 
     with tf.device("CPU"):
         images, labels = tf.constant(x), tf.constant(y)
-    size = EVALUATION_BATCH
-    return _batches(lambda start: (images[start : start + size], labels[start : start + size]), len(y), size)
+    size = even_size(len(y), EVALUATION_BATCH, devices)
+    return _batches(lambda at: (images[at : at + size], labels[at : at + size]), range(0, len(y), size))
 
 
-def _batches(batch: Callable[[Any], tuple[Any, Any]], number: int, size: int) -> Any:
+def _batches(batch: Callable[[Any], tuple[Any, ...]], starts: range) -> Any:
     import tensorflow as tf
 
-    starts = tf.data.Dataset.range(0, number, size)
-    return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    numbers = tf.data.Dataset.range(starts.start, starts.stop, starts.step)
+    return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,13 +332,20 @@ class _Training:
         """Trains up to so many epochs in all, and leaves the model in the state that counts; that is saved."""
         import keras
 
+        start_together(self._model, self._ctx.replicas)
         self._model.fit(
             self._feed.train,
             validation_data=self._feed.valid,
             shuffle=False,  # they come in our order
             initial_epoch=self.epoch,
             epochs=epochs,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=self._begin, on_epoch_end=self._end)],
+            callbacks=[
+                keras.callbacks.LambdaCallback(
+                    on_epoch_begin=self._begin,
+                    on_test_begin=lambda _: settle(self._model, self._ctx.replicas),
+                    on_epoch_end=self._end,
+                )
+            ],
             verbose=0,
         )
         if self._best is not None:
@@ -300,13 +353,29 @@ class _Training:
             self.scores = None
         self._save()
 
+    def evaluate(self) -> tuple[float, float]:
+        """Loss and accuracy on V, of the state that counts."""
+        loss, accuracy = _evaluate(self._model, self._feed.valid)
+        scores = self._of_all({"loss": loss, "accuracy": accuracy})
+        return scores["loss"], scores["accuracy"]
+
+    def _of_all(self, scores: Mapping[str, float]) -> Mapping[str, float]:
+        """What replicas have scored, each on its part of V, together: the same for all, so all decide alike."""
+        if self._ctx.replicas.size == 1:
+            return scores
+        values = self._feed.share * np.array(list(scores.values()), np.float64)
+        return dict(zip(scores, self._ctx.replicas.mean(values).tolist(), strict=True))
+
     def _begin(self, epoch: int, _: Any = None) -> None:
         rng = np.random.default_rng((self._seed, epoch))
         self._feed.order.assign(rng.permutation(self._feed.order.shape[0]))
+        if self._ctx.replicas.rank:
+            rng = np.random.default_rng((self._seed, epoch, self._ctx.replicas.rank))
         for state in self._noise:
             state.assign(rng.integers(2**31, size=state.shape))
 
     def _end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        logs = self._of_all(logs)
         self.epoch, self.scores = epoch + 1, (logs["val_loss"], logs["val_accuracy"])
         self._ctx.report(epoch=self.epoch, **logs)
         if self._patience is not None:

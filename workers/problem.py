@@ -21,6 +21,8 @@ from swarm.errors import InvalidProblem, SwarmError
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
 from workers.checkpoint import CheckpointStore, Progress
 from workers.context import Context, Report, number, numbers
+from workers.replicas import Replicas
+from workers.seat import Seat
 
 TRACEBACK_LIMIT = 4000
 REASON_LIMIT = 500
@@ -147,7 +149,13 @@ def failed(evaluation: Evaluation, error: BaseException) -> Result:
     return Result(key=evaluation.key, status=Status.FAILED, error=explain(error), start=now, end=now)
 
 
-def attempt(problem: Problem, evaluation: Evaluation, report: Report, checkpoints: str | None = None) -> Result:
+def attempt(
+    problem: Problem,
+    evaluation: Evaluation,
+    report: Report,
+    checkpoints: str | None = None,
+    seat: Seat | None = None,
+) -> Result:
     """Trains, and turns whatever happens into a result.
 
     Args:
@@ -155,6 +163,8 @@ def attempt(problem: Problem, evaluation: Evaluation, report: Report, checkpoint
         evaluation: What to train. Its time limit is checked afterwards; stopping in time is up to the caller.
         report: Takes what the training reports on the way.
         checkpoints: URL of the checkpoints, or None. What the training saved is committed if it succeeds.
+        seat: The place among several replicas, or None. Only the first reports and saves; if another one is lost, the
+            training ends as CANCELLED.
 
     Raises:
         SystemExit: The training called ``sys.exit`` and has a process of its own, which shall end.
@@ -163,29 +173,40 @@ def attempt(problem: Problem, evaluation: Evaluation, report: Report, checkpoint
     fitness: float | None = None
     metrics: dict[str, float] = {}
     error: str | None = None
+    replicas: Replicas | None = None
+    first = seat is None or seat.rank == 0
     try:
         train = _entry(problem, evaluation)
-        progress = None if checkpoints is None else _progress(checkpoints, evaluation)
-        returned = train(evaluation.params, Context.of(evaluation, report, progress))
+        replicas = Replicas(seat)
+        progress = None if checkpoints is None else _progress(checkpoints, evaluation, keep=first)
+        returned = train(evaluation.params, Context.of(evaluation, report if first else _ignore, progress, replicas))
+        if seat is not None and not replicas.met:
+            raise InvalidProblem(
+                f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "
+                "replicas out of the job"
+            )
         merit = evaluation.merit if evaluation.purpose == "fitness" else None
         if merit is not None and isinstance(returned, Mapping):
             returned = {"seconds": time.perf_counter() - clock, **returned}
         fitness, metrics = score(returned, merit)
-        metrics |= _committed(progress, evaluation)
+        metrics |= _committed(progress, evaluation) if first else {}
     except BaseException as caught:
         if isinstance(caught, SystemExit) and evaluation.isolation == "process":
             raise
         below = caught.__traceback__ and caught.__traceback__.tb_next  # the user's own frames
         fitness, metrics, error = None, {}, explain(caught.with_traceback(below))
+    lost = replicas is not None and replicas.lost
+    if replicas is not None:
+        replicas.close(well=fitness is not None)
     seconds = time.perf_counter() - clock
     if evaluation.time_limit is not None and seconds > evaluation.time_limit:
         fitness, metrics, error = None, {}, exceeded(evaluation.time_limit)
     return Result(
         key=evaluation.key,
-        status=Status.FAILED if fitness is None else Status.OK,
+        status=Status.OK if fitness is not None else Status.CANCELLED if lost else Status.FAILED,
         fitness=fitness,
         metrics=metrics,
-        error=error,
+        error=lost or error if fitness is None else None,
         start=start,
         end=time.time(),
         seconds=seconds,
@@ -197,13 +218,17 @@ def exceeded(seconds: float) -> str:
     return f"exceeded its time limit of {seconds:g} s"
 
 
-def _progress(checkpoints: str, evaluation: Evaluation) -> Progress:
+def _ignore(metrics: Mapping[str, float]) -> None:
+    """Takes a report that another replica makes, too."""
+
+
+def _progress(checkpoints: str, evaluation: Evaluation, *, keep: bool) -> Progress:
     return Progress(
         CheckpointStore(checkpoints),
         evaluation.key,
         evaluation.parent,
         required=evaluation.slice,
-        keep=evaluation.purpose == "fitness",
+        keep=keep and evaluation.purpose == "fitness",
         donors=evaluation.donors,
     )
 

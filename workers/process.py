@@ -31,6 +31,7 @@ from workers.child import Child, Standby
 from workers.context import Report
 from workers.forkserver import Sharing, hear, say
 from workers.problem import exceeded
+from workers.seat import Seat
 
 SERVERS = 2
 LOAD_SECONDS = 900.0
@@ -71,7 +72,7 @@ class _ServerDiedError(Exception):
 class _Training:
     """A running training, seen from the worker."""
 
-    def __init__(self, child: Child, evaluation: Evaluation, checkpoints: str | None) -> None:
+    def __init__(self, child: Child, evaluation: Evaluation, checkpoints: str | None, seat: Seat | None) -> None:
         self.child = child
         self.evaluation = evaluation
         self.cancelled = False
@@ -85,7 +86,9 @@ class _Training:
         self._late = False
         child.slices += 1
         with contextlib.suppress(OSError):  # it is dead already: attend() sees that
-            say(child.channel, asdict(evaluation), checkpoints)
+            say(child.channel, asdict(evaluation), checkpoints, None if seat is None else seat.plain())
+            if seat is not None:
+                seat.hand_over(child.channel)
 
     @property
     def leaves_child(self) -> bool:
@@ -252,7 +255,13 @@ class _Server:
         )
 
 
-def run(problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str | None = None) -> Result:
+def run(
+    problem: bytes,
+    evaluation: Evaluation,
+    report: Report,
+    checkpoints: str | None = None,
+    seat: Seat | None = None,
+) -> Result:
     """Trains in a child process.
 
     Args:
@@ -260,17 +269,18 @@ def run(problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str
         evaluation: What to train.
         report: Takes what the training reports on the way, in the calling thread.
         checkpoints: URL of the checkpoints, or None.
+        seat: The place among several replicas, whose lines the child takes over; None trains alone.
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
         LOST if the slot's GPUs are not free (:func:`workers.gpu.obstacle`).
     """
-    child = _standby.take(problem if evaluation.slice else None)
+    child = _standby.take(problem if evaluation.slice and seat is None else None)
     if child is None and (reason := gpu.obstacle()) is not None:
         return Result(key=evaluation.key, status=Status.LOST, error=reason)
     with _borrowed(problem) as server:
         try:
-            training = _Training(child or server.fork(), evaluation, checkpoints)
+            training = _Training(child or server.fork(), evaluation, checkpoints, seat)
         except (_LoadFailedError, _ServerDiedError) as error:
             status = Status.FAILED if isinstance(error, _LoadFailedError) else Status.CRASHED
             now = time.time()

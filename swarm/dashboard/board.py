@@ -95,9 +95,9 @@ class Board:
         self.bars: deque[Bar] = deque(maxlen=BARS)
         self.curves: OrderedDict[str, Curve] = OrderedDict()
         self.begun = 0
-        self._running: dict[str, Bar] = {}
-        self._outcomes: dict[str, str] = {}
-        self._unnamed: dict[str, Bar] = {}
+        self._running: dict[str, Bar] = {}  # by Dask key
+        self._outcomes: dict[str, str] = {}  # by evaluation key, as what follows
+        self._unnamed: dict[str, list[Bar]] = {}  # replicas of one training have a bar each
 
     # --- what masters say
 
@@ -155,22 +155,23 @@ class Board:
 
     def transition(self, task: str, start: str, finish: str) -> None:
         """A Dask task has changed its state."""
-        kind, _, key = task.partition("-")
+        kind, _, rest = task.partition("-")
         if kind not in _TASKS or start == finish:
             return
         if finish == "processing":
             worker = self.scheduler.tasks[task].processing_on
-            bar = Bar(self.begun, key, str(worker.name) if worker else "", time.time())
+            bar = Bar(self.begun, rest.partition("-")[0], str(worker.name) if worker else "", time.time())
             self.begun += 1
-            self._running[key] = self._unnamed[key] = bar
+            self._running[task] = bar
+            self._unnamed.setdefault(bar.key, []).append(bar)
             if len(self._unnamed) > BARS:
                 del self._unnamed[next(iter(self._unnamed))]
             self.bars.append(bar)
-        elif start == "processing" and (ended := self._running.pop(key, None)) is not None:
+        elif start == "processing" and (ended := self._running.pop(task, None)) is not None:
             ended.end = time.time()
-            ended.status = self._outcomes.pop(key, "lost" if finish != "memory" else "ok")
-            if key in self.curves:
-                self.curves[key].ended = True
+            ended.status = self._outcomes.pop(ended.key, "lost" if finish != "memory" else "ok")
+            if ended.key in self.curves:
+                self.curves[ended.key].ended = True
 
     def log_event(self, topic: str, message: Any) -> None:
         """A worker announces a report or a result."""
@@ -181,10 +182,11 @@ class Board:
             self.curves.setdefault(report["key"], Curve(report["key"])).add(report["metrics"])
             if len(self.curves) > CURVES:
                 self.curves.popitem(last=False)
-        elif "result" in message and message["result"]["key"] in self._running:
+        elif "result" in message and any(bar.key == message["result"]["key"] for bar in self._running.values()):
             self._outcomes[message["result"]["key"]] = message["result"]["status"]
 
     def _name(self, key: str, job: str, shown: Shown) -> None:
         trial = None if shown.view is None else shown.view.trial_of(key)
-        if trial is not None and (bar := self._unnamed.pop(key, None)) is not None:
-            bar.job, bar.trial = job, trial
+        if trial is not None:
+            for bar in self._unnamed.pop(key, ()):
+                bar.job, bar.trial = job, trial
