@@ -7,7 +7,7 @@ TF     ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 STAMP  := $(VENV)/.installed-$(TF)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test lint format docs bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ demo: $(STAMP)  ## six particles tune a network on handwritten digits, here and 
 
 test: $(STAMP)  ## lint, types and all tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)  ## ruff and mypy alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -35,8 +35,11 @@ lint: $(STAMP)  ## ruff and mypy alone
 format: $(STAMP)  ## let ruff put the code in order
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: $(STAMP)  ## the benchmarks, quick form
-	@$(BIN)/python benchmarks/speedup.py --quick && $(BIN)/python benchmarks/overhead.py --quick
+docs: $(STAMP)  ## the documentation, as site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+bench: $(STAMP)  ## the benchmarks, quick form: a quarter of an hour
+	@$(BIN)/python benchmarks/run_all.py
 
 clean:  ## remove .venv and what the demo left
 	rm -rf $(VENV) demo.db demo.db-* demo.db.artifacts

@@ -1,0 +1,143 @@
+"""What pages take from the program itself: a line such as ``{{ keys swarm.job.Job }}`` stands for it.
+
+command-line             every command with its arguments and options, as typer writes them
+keys MODULE.CLASS        the fields of a pydantic model as a table
+options NAME             the options of a search method as a table
+settings                 the file of settings
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import griffe
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from typer.cli import get_docs_for_click
+
+import swarm.cli
+from swarm.optimizers import OPTIMIZERS
+
+ROOT = Path(__file__).parent.parent
+_MARK = re.compile(r"^\{\{ ([a-z-]+)(?: ([\w.]+))? \}\}$", re.MULTILINE)
+_ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`(?:~?(?:[\w.]*\.)?(\w+)|([^<`]+?) ?<[^>`]+>)`")
+_LITERAL = re.compile(r"::\n(?=\n)")
+_KINDS = {str: "text", int: "whole number", float: "number", bool: "true, false", type(None): "", Any: "anything"}
+
+
+def on_page_markdown(text: str, **_: Any) -> str:
+    """Replace the marks of a page, before it becomes HTML."""
+    return _MARK.sub(lambda mark: _WRITERS[mark[1]](*filter(None, [mark[2]])), text)
+
+
+def command_line() -> str:
+    """Every command."""
+    group = typer.main.get_command(swarm.cli.app)
+    text = get_docs_for_click(obj=group, ctx=typer.Context(group, info_name="swarm"), name="swarm")
+    return text[text.index("\n## ") :]  # the page has its own heading, and its contents list the commands
+
+
+def keys(path: str) -> str:
+    """Fields of a pydantic model."""
+    module, _, name = path.rpartition(".")
+    model: type[BaseModel] = getattr(import_module(module), name)
+    hints, about = typing.get_type_hints(model), _attributes(model)
+    rows = [
+        (key, _kind(hints[key]), _default(field.get_default(call_default_factory=True)), about[key])
+        for key, field in model.model_fields.items()
+    ]
+    return _table("key", rows)
+
+
+def options(name: str) -> str:
+    """Options of a search method."""
+    method = OPTIMIZERS[name]
+    hints, about = typing.get_type_hints(method), _attributes(OPTIMIZERS["GA"])
+    about |= {key: text for key, text in _attributes(method).items() if not text.startswith("As for GA")}
+    rows = [
+        (field.name, _kind(hints[field.name]), _default(_dataclass_default(field)), about[field.name])
+        for field in dataclasses.fields(method)
+    ]
+    return _table("option", rows)
+
+
+def settings() -> str:
+    """The settings with their defaults."""
+    return f"```yaml\n{(ROOT / 'swarm' / 'swarm.yaml').read_text(encoding='utf-8')}```"
+
+
+_WRITERS: dict[str, Callable[..., str]] = {
+    "command-line": command_line,
+    "keys": keys,
+    "options": options,
+    "settings": settings,
+}
+
+
+def markdown(text: str) -> str:
+    """A docstring as Markdown: without roles of Sphinx, and without the second colon before a block of code."""
+    return _LITERAL.sub(":\n", _ROLE.sub(lambda role: f"`{role[1] or role[2]}`", text))
+
+
+class Docstrings(griffe.Extension):
+    """Has mkdocstrings read docstrings so."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """One module, class, function or attribute."""
+        if obj.docstring is not None:
+            obj.docstring.value = markdown(obj.docstring.value)
+
+
+def _table(head: str, rows: Sequence[tuple[str, str, str, str]]) -> str:
+    lines = [f"| {head} | is | default | |", "|---|---|---|---|"]
+    for name, kind, default, about in rows:
+        lines.append(f"| `{name}` | {kind} | {default} | {' '.join(about.split())} |")
+    return "\n".join(lines)
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """What the docstrings of a class and its bases say about its attributes."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        text = griffe.Docstring(markdown(inspect.cleandoc(base.__doc__ or "")))
+        for section in text.parse("google", warnings=False):
+            if section.kind is griffe.DocstringSectionKind.attributes:
+                found |= {each.name: each.description for each in section.value}
+    return found
+
+
+def _dataclass_default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return PydanticUndefined if field.default is dataclasses.MISSING else field.default
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "needed"
+    if value is None or isinstance(value, BaseModel) or value in ({}, []):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _kind(hint: Any) -> str:
+    """A type in the words of a job file."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _kind(inner[0])
+    if origin is typing.Literal:
+        return ", ".join(f"`{each}`" for each in inner)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(dict.fromkeys(filter(None, map(_kind, inner))))
+    if hint in _KINDS:
+        return _KINDS[hint]
+    return "mapping" if origin is dict else "list" if origin else hint.__name__.lower()
