@@ -233,8 +233,8 @@ async def serve_scheduler(
     except OSError as error:
         raise SchedulerUnreachable(f"cannot listen on {host}:{port} ({error}); take another --port") from None
     async with scheduler:
-        where = dashboard.rpartition(":")[0]
-        say(f"scheduler at {scheduler.address}, dashboard at http://{where}:{scheduler.services['dashboard'].port}/swarm")
+        pages = f"http://{dashboard.rpartition(':')[0]}:{scheduler.services['dashboard'].port}/swarm"
+        say(f"scheduler at {scheduler.address}, dashboard at {pages}")
         await scheduler.finished()
 
 

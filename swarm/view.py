@@ -15,7 +15,7 @@ from swarm.archive import Source
 from swarm.store import Event
 from swarm.trial import Direction, Value
 
-POINTS = 4000  # a picture has about twice as many pixels
+POINTS = 3000  # more would hide each other
 GENERATIONS = 1000
 _MOVES = 500
 

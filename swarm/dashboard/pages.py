@@ -105,7 +105,6 @@ def swarm_document(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -
         page=given.get("page", ""),
         dark=dark,
     )
-    pages.update()
     _keep_up_to_date(doc, pages)
     doc.title = "Swarm"
     doc.theme = DARK if dark else LIGHT
@@ -124,7 +123,6 @@ def single_document(page: int, scheduler: Scheduler, extra: dict[str, Any], doc:
     board = scheduler.plugins["swarm"].board
     shown = PAGES[page](board)
     alone = _Latest(board, shown)
-    alone.update()
     _keep_up_to_date(doc, alone)
     doc.title = f"Swarm: {shown.title}"
     doc.theme = LIGHT
@@ -152,6 +150,7 @@ def _keep_up_to_date(doc: Document, shown: Pages | _Latest) -> None:
         if (found := reference()) is not None:
             found.update()
 
+    doc.add_next_tick_callback(update)  # apart from the making of the page, so that nobody waits for both
     doc.add_periodic_callback(update, _MILLISECONDS)
     doc.swarm = shown
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import log
 from typing import Any
 
+import numpy as np
 from bokeh.layouts import column, gridplot, row
 from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.models.layouts import LayoutDOM
@@ -99,7 +100,7 @@ class Fitness(JobPage):
         return said + (f", <b>{failed}</b> failed" if failed else "")
 
     def _columns(self, points: Sequence[Point]) -> Columns:
-        return {"x": [self._x(point) for point in points], **_point_columns(points, self._axes)}
+        return {"x": np.array([self._x(point) for point in points], float), **_point_columns(points, self._axes)}
 
     def _x(self, point: Point) -> float:
         aside = point.member * _GOLDEN % 1 - 0.5  # members of a generation side by side
@@ -234,13 +235,15 @@ def _plane(moves: ColumnDataSource) -> figure:
 
 
 def _point_columns(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
+    # Arrays are sent as they are, lists number by number.
     columns: Columns = {
-        "trial": [point.trial for point in points],
-        "fitness": [float("nan") if point.fitness is None else point.fitness for point in points],
+        "trial": np.array([point.trial for point in points], int),
+        "fitness": np.array([np.nan if point.fitness is None else point.fitness for point in points], float),
         "source": [point.source.replace("_", " ") for point in points],
     }
     for axis in axes:
-        columns[axis.column] = [_drawn(axis, point.params) for point in points]
+        values = [_drawn(axis, point.params) for point in points]
+        columns[axis.column] = values if axis.scale == "options" else np.array(values, float)
     return columns
 
 
@@ -313,7 +316,7 @@ def _lines(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
     return {
         "xs": [list(range(len(axes))) for _ in points],
         "ys": [[_place(axis, point.params.get(axis.name)) for axis in axes] for point in points],
-        **{name: values for name, values in _point_columns(points, axes).items() if name != "source"},
+        **{name: list(values) for name, values in _point_columns(points, axes).items() if name != "source"},
     }
 
 
