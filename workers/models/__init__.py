@@ -18,4 +18,4 @@ PROBLEMS: dict[str, str] = {
     "simplenet1": "workers.models.simplenet1:problem",
     "weights": "workers.weights:WeightEvolution",
 }
-"""Problem by name, as "module:function"; the function takes the options of its :class:`KerasProblem`."""
+"""Problem by name, as "module:function"; the function takes its options."""
