@@ -58,7 +58,10 @@ def main() -> None:
     parser.add_argument("--training", type=float, default=2, help="seconds of a training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep logs and store here")
+    parser.add_argument("--quick", action="store_true", help="15 seconds of kills, short trainings")
     options = parser.parse_args()
+    if options.quick:
+        options.seconds, options.training = 15, 0.5
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

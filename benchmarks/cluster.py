@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+QUICK = "--quick" in sys.argv  # every benchmark's word for a look at whether it works; the figures mean little
+KEPT = Path(__file__).parent / "results"
+RESULTS = KEPT.with_name("results-quick") if QUICK else KEPT
 
 
 @contextlib.contextmanager
@@ -63,10 +66,16 @@ def machine() -> dict[str, Any]:
     }
 
 
+def command() -> str:
+    """How this benchmark was called; of paths only the last part, the others are this machine's."""
+    options = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *options])
+
+
 def save(name: str, result: dict[str, Any]) -> Path:
-    """Write a benchmark's figures beside the earlier ones."""
+    """Write a benchmark's figures in place of the earlier ones; those of a quick run into a folder of their own."""
     folder = RESULTS / name
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.json"
-    file.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
+    file.write_text(json.dumps({"machine": machine(), "command": command(), **result}, indent=1) + "\n")
     return file

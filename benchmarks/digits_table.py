@@ -1,6 +1,6 @@
 """Train a grid of small digits networks, so that searches can be compared on real trainings that take no time.
 
-    python benchmarks/digits_table.py [--configurations 270] [--epochs 3] [--slots 2] [--store FILE]
+    python benchmarks/digits_table.py [--quick] [--configurations 270] [--epochs 3] [--slots 2] [--store FILE]
 
 Every configuration of a grid over the space of the digits CNN is trained once, on one fold and at one seed, through
 dask-swarm itself; the validation loss and accuracy after the first and after the last epoch are written to
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from cluster import RESULTS, machine
+from cluster import KEPT, RESULTS, machine
 from rich.console import Console
 
 from swarm import Grid, Job, run
@@ -28,7 +28,7 @@ from swarm.space import Choice, Integer, Space
 from swarm.store import Event, Store
 from swarm.trial import Evaluation
 
-FILE = RESULTS / "quality" / "digits-table.json"
+FILE = "quality/digits-table.json"
 ORDER = ("learning_rate", "learning_rate", "units", "size", "pool", "filters")  # the learning rate matters most
 COLUMNS = ("first_loss", "first_accuracy", "loss", "accuracy")  # of a row, behind the hyper-parameters
 
@@ -81,7 +81,7 @@ class DigitsTable:
     @classmethod
     def load(cls) -> DigitsTable:
         """The table that lies beside the results."""
-        return cls(json.loads(FILE.read_text()))
+        return cls(json.loads((KEPT / FILE).read_text()))
 
     def __len__(self) -> int:
         return len(self._losses)
@@ -121,11 +121,14 @@ def main() -> None:
     from workers.models.digits_cnn import SPACE
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the smallest grid, 1 epoch")
     parser.add_argument("--configurations", type=int, default=270, help="at most so many")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--store", help="keep the journal in this file, and go on from what it holds")
     options = parser.parse_args()
+    if options.quick:
+        options.configurations, options.epochs = 1, 1
     quiet_dask()
     space = Space.parse({**SPACE, "filters": {"integer": [2, 12]}})
     points = grid_points(space, options.configurations, ORDER)
@@ -154,13 +157,14 @@ def main() -> None:
         "columns": [*space.names, *COLUMNS],
         "axes": {name: sorted({row[j] for row in rows}) for j, name in enumerate(space.names)},
     }
-    FILE.parent.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
     body = ",\n".join(json.dumps(row, separators=(",", ":")) for row in sorted(rows))
-    FILE.write_text(f'{json.dumps(table, indent=1)[:-2]},\n "rows": [\n{body}\n ]\n}}\n')
+    file.write_text(f'{json.dumps(table, indent=1)[:-2]},\n "rows": [\n{body}\n ]\n}}\n')
     Console(width=130).print(
         f"{len(rows)} configurations in {time.perf_counter() - began:.0f} s on {options.slots} slots; validation "
         f"accuracy {min(accuracies):.3f} to {max(accuracies):.3f}, median {statistics.median(accuracies):.3f}\n"
-        f"written to {FILE}"
+        f"written to {file}"
     )
 
 

@@ -1,6 +1,6 @@
 """Population-based training with three parents against the default hyper-parameters, trained as many epochs.
 
-    python benchmarks/pbt.py [--seeds 5] [--job examples/pbt-digits.yaml] [--slots 2]
+    python benchmarks/pbt.py [--quick] [--seeds 5] [--job examples/pbt-digits.yaml] [--slots 2]
 
 Per seed: a run of the job, and then one network that is trained from the start by the schedule that it has found. The
 defaults are trained once per seed. All are scored on the unseen test set. Writes a table, JSON, and with matplotlib
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,12 +29,12 @@ from swarm.cluster import quiet_dask
 from swarm.schedule import replay
 
 JOB = Path(__file__).parent.parent / "examples" / "pbt-digits.yaml"
+SMALL = {"optimizer": {"name": "PBT", "population": 4, "max_budget": 4, "mutation": 0.4, "initial": "uniform"}}
 console = Console(width=130)
 
 
-def defaults_of(path: Path, seeds: int, slots: int) -> list[float]:
+def defaults_of(job: Job, path: Path, seeds: int, slots: int) -> list[float]:
     """Test error of the default hyper-parameters, trained as many epochs as a network of the population."""
-    job = Job.from_file(path)
     epochs = int(job.optimizer.max_budget)  # type: ignore[attr-defined]  # PBT has it
     assert job.space is not None
     original = job.space.defaults()
@@ -51,14 +52,18 @@ def slope(schedule: pd.DataFrame, name: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="1 seed, 4 networks, 4 epochs")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--job", type=Path, default=JOB)
     parser.add_argument("--slots", type=int, default=2)
     options = parser.parse_args()
+    changes: dict[str, Any] = SMALL if options.quick else {}
+    if options.quick:
+        options.seeds = 1
     quiet_dask()
     began = time.perf_counter()
     errors: dict[str, list[float]] = {
-        "default": defaults_of(options.job, options.seeds, options.slots),
+        "default": defaults_of(Job.from_file(options.job, **changes), options.job, options.seeds, options.slots),
         "PBT": [],
         "its schedule, replayed": [],
     }
@@ -66,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.seeds):
             store = f"{folder}/swarm.db"
-            job = Job.from_file(options.job, name=f"pbt-{seed}", seed=seed)
+            job = Job.from_file(options.job, name=f"pbt-{seed}", seed=seed, **changes)
             found = run(job, slots=options.slots, store=store, progress=False)
             again = run(replay(found, name=f"replay-{seed}"), slots=options.slots, store=store, progress=False)
             errors["PBT"].append(1 - (found.tests[0].fitness or 0))
@@ -110,7 +115,7 @@ def _draw(schedules: list[pd.DataFrame], errors: dict[str, list[float]]) -> None
         if min(schedule[name].min() for schedule in schedules) > 0:
             panel.set_yscale("log")
     figure.savefig(RESULTS / "pbt" / "schedules.png", dpi=110)
-    console.print("written to benchmarks/results/pbt/schedules.png")
+    console.print(f"written to {RESULTS / 'pbt' / 'schedules.png'}")
 
 
 if __name__ == "__main__":

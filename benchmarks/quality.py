@@ -384,7 +384,7 @@ def main() -> None:
         "cpu_seconds": round(time.process_time() - began), "alone": curve_rows(curves, evaluations), "slots": slots,
         "swarms": versus,
     }  # fmt: skip
-    file = save("quality-quick" if options.quick else "quality", result)
+    file = save("quality", result)
     if "matplotlib" in packages:
         draw_curves(curves, SHOWN, file.with_name("quality-ours.png"))
         draw_curves(curves, (*SHOWN[:2], "TPE", "BOHB", *PEERS), file.with_name("quality-peers.png"))

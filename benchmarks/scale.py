@@ -104,7 +104,7 @@ def rate(marks: list[tuple[int, float]], start: int, stop: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="1,000 slots, 10,000 evaluations")
+    parser.add_argument("--quick", action="store_true", help="500 slots, 5,000 evaluations")
     parser.add_argument("--only", nargs="*", default=list(methods(10, 100)))
     parser.add_argument("--simulate", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -112,7 +112,7 @@ def main() -> None:
         name, slots, number = options.simulate
         print(json.dumps(simulate(name, int(slots), int(number))))
         return
-    slots, number = (1_000, 10_000) if options.quick else (10_000, 100_000)
+    slots, number = (500, 5_000) if options.quick else (10_000, 100_000)
     console = Console(width=130)
     table = Table(
         title=f"{slots:,} virtual GPUs, {number:,} evaluations; the master on one of {machine()['cores']} cores"

@@ -2,6 +2,7 @@
 
     python benchmarks/service.py            # about three minutes
     python benchmarks/service.py --only crowd
+    python benchmarks/service.py --quick
 
 Scheduler, master and workers are real processes on this machine; slots are emulated, trainings sleep.
 """
@@ -33,11 +34,15 @@ console = Console(width=130)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="40 jobs, 10 seconds of sharing")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--watchers", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=60, help="of sharing")
     options = parser.parse_args()
+    if options.quick:
+        options.jobs, options.seconds = 40, 10
     result: dict[str, Any] = {}
     for part in options.only:
         with tempfile.TemporaryDirectory(prefix="service-") as folder, Service(Path(folder)) as service:
@@ -47,7 +52,7 @@ def main() -> None:
             else:
                 service.started(slots=8)
                 wait_until(lambda running=service: slots_of(running) == 8)
-                result[part] = fairness(service) if part == "fairness" else takeover(service)
+                result[part] = fairness(service, options.seconds) if part == "fairness" else takeover(service)
         show(part, result[part])
     console.print(f"written to {save('service', result)}")
 
@@ -118,8 +123,8 @@ def summary(seconds: list[float]) -> dict[str, float]:
     return {"median": 1e3 * statistics.median(ordered), "p95": 1e3 * ordered[int(0.95 * len(ordered))]}
 
 
-def fairness(service: Service) -> dict[str, Any]:
-    """Two jobs of priorities 1 and 3, the second's trainings a third as long; slot seconds of a minute."""
+def fairness(service: Service, wall: float) -> dict[str, Any]:
+    """Two jobs of priorities 1 and 3, the second's trainings a third as long; slot seconds of so many seconds."""
     handles = {}
     for name, priority, seconds in (("one", 1.0, 1.5), ("three", 3.0, 0.5)):
         (service.folder / name).mkdir()
@@ -130,7 +135,7 @@ def fairness(service: Service) -> dict[str, Any]:
         handles[name] = service.client.submit(job, priority=priority)
     wait_until(lambda: sum(handle.state().running for handle in handles.values()) == 8)
     before = {name: handle.state().trained_seconds for name, handle in handles.items()}
-    time.sleep(60)
+    time.sleep(wall)
     spent = {name: handle.state().trained_seconds - before[name] for name, handle in handles.items()}
     for handle in handles.values():
         handle.cancel()

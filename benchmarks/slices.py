@@ -145,15 +145,15 @@ def pictures() -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two slices of each kind")
+    parser.add_argument("--quick", action="store_true", help="two slices of each kind, 200 images of CIFAR-10")
     parser.add_argument("--slices", type=int, default=8)
     options = parser.parse_args()
-    slices = 2 if options.quick else options.slices
+    slices, number = (2, 200) if options.quick else (options.slices, IMAGES)
     rows: list[dict[str, Any]] = []
     with pictures() as images:
         networks = {
             "CNN, 1,500 digits": digits_cnn.problem(),
-            f"ResNet-20, {IMAGES:,} images of {images}": resnet20.problem(train=IMAGES),
+            f"ResNet-20, {number:,} images of {images}": resnet20.problem(train=number),
         }
         for name, network in networks.items():
             for waits in (False, True):

@@ -1,0 +1,75 @@
+"""The quick form of every benchmark, one after another: whether each works, and roughly what it says.
+
+    SWARM_DATA=data python benchmarks/run_all.py [NAME …]
+
+Takes about a quarter of an hour on two idle cores. The figures go to benchmarks/results-quick/; the full results stay
+as they are. A benchmark that fails does not stop those after it; the exit code is 1 then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+MOST_SECONDS = 600  # of one benchmark
+ON_MNIST = ("lenet4", "parallel_pso", "time_to_accuracy")  # which Keras would download where it is not at hand
+OPTIONS = {"dlopt": ("--parts", "throughput", "weights")}  # its other parts take minutes
+console = Console(width=130)
+
+
+def benchmarks() -> dict[str, Path]:
+    """Every benchmark by name: what has a quick form."""
+    return {file.stem: file for file in sorted(HERE.glob("*.py")) if 'add_argument("--quick"' in file.read_text()}
+
+
+def quick(name: str, file: Path) -> str:
+    """Run one in a group of processes of its own; how it ended."""
+    data = os.environ.get("SWARM_DATA")
+    if name in ON_MNIST and not (data and Path(data, "mnist.npz").is_file()):
+        return "left out: no mnist.npz in the folder that SWARM_DATA names"
+    console.rule(f"{name} --quick", align="left")
+    process = subprocess.Popen([sys.executable, file, "--quick", *OPTIONS.get(name, ())], start_new_session=True)
+    try:
+        code = process.wait(MOST_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"failed: took more than {MOST_SECONDS} s"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return "passed" if code == 0 else f"failed: exit code {code}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = benchmarks()
+    parser.add_argument("names", nargs="*", metavar="NAME", default=list(known), help=f"only these: {', '.join(known)}")
+    options = parser.parse_args()
+    if unknown := set(options.names) - known.keys():
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    ends: dict[str, tuple[str, float]] = {}
+    for name in options.names:
+        began = time.perf_counter()
+        ends[name] = quick(name, known[name]), time.perf_counter() - began
+        console.print(f"{name}: {ends[name][0]}, {ends[name][1]:.0f} s\n", highlight=False)
+    table = Table(title=f"{len(ends)} benchmarks, quick form, {sum(s for _, s in ends.values()):.0f} s")
+    table.add_column("benchmark")
+    table.add_column("end")
+    table.add_column("s", justify="right")
+    for name, (end, seconds) in ends.items():
+        table.add_row(name, end, f"{seconds:.0f}")
+    console.print(table)
+    return any(end.startswith("failed") for end, _ in ends.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

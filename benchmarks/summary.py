@@ -1,0 +1,113 @@
+"""What the benchmarks have found, as benchmarks/README.md: every figure comes from a file in benchmarks/results/.
+
+    python benchmarks/summary.py            # after any benchmark
+
+Beside ours stands what the papers say, each from its table, figure or section; benchmarks/summary_rows.py has both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from summary_rows import QUESTIONS, READERS, Result, Row
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+README = HERE / "README.md"
+NOT_YET = (
+    "The HPO report's figures 3 to 5 (grid, random, PSO and BOHB on LeNet-5 and CIFAR-10 at equal epochs).",
+    "The recombination paper's tables 1, 2 and 4 and its figures 9, 11 and 13, on P3B1, RPV, ResNet-20, the capsule "
+    "network and translation: the networks are there, for most with made-up data; they are not measured yet.",
+    "Real GPUs, from one to many, and several trainings on one.",
+    "LEAP, Propulate and Ray Tune; and of any peer the utilisation under stragglers, the repeated evaluations, and "
+    "what a killed worker or master costs.",
+    "A million evaluations, and where Dask's scheduler rather than the master becomes the limit.",
+    "Two runs of everything, to see that both come to the same conclusions: single runs have no spread here.",
+)
+
+
+def results(folder: Path = RESULTS) -> dict[str, Result]:
+    """What was measured, by benchmark."""
+    files = {name: folder / name / f"{name}.json" for name in READERS}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
+
+
+def page(found: dict[str, Result], pictures: Sequence[str] = ()) -> str:
+    """The whole page.
+
+    Args:
+        found: Results by benchmark, of which any may be absent.
+        pictures: Where the figures are, relative to the page.
+    """
+    rows = [_as_called(row, result) for name, result in found.items() for row in READERS[name](result)]
+    gaps = list(dict.fromkeys(row.gap for row in rows if row.gap))
+    absent = [f"`{name}`: no results are kept yet." for name in READERS if name not in found]
+    parts = ["# Benchmarks", _introduction(found)]
+    for question, about in QUESTIONS.items():
+        here = [row for row in rows if row.question == question]
+        parts += [f"## {question}", about, *_table(here)]
+        if behind := [row.behind for row in here if row.behind]:
+            parts += ["Ahead of ours:", *_list(behind)]
+    parts += ["## What was not reproduced, and why", *_list(gaps)]
+    parts += ["## What is not benchmarked yet", *_list([*absent, *NOT_YET])]
+    if pictures:
+        parts += ["## Figures", *_list([f"[{Path(each).stem}]({each})" for each in pictures])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _as_called(row: Row, result: Result) -> Row:
+    """The row with the command that was really given, where the result says which that was."""
+    prefix = "SWARM_DATA=data " if row.command.startswith("SWARM_DATA") else ""
+    return replace(row, command=prefix + result["command"]) if "command" in result else row
+
+
+def _introduction(found: dict[str, Result]) -> str:
+    machines = [result["machine"] for result in found.values()]
+    cores = sorted({machine["cores"] for machine in machines})
+    dates = sorted({machine["date"] for machine in machines})
+    packages = ("dask", "distributed", "tensorflow-cpu", "tensorflow", "keras")
+    versions = dict(pair for machine in machines for pair in machine["versions"].items() if pair[0] in packages)
+    return (
+        "Written by `python benchmarks/summary.py` from the files in `benchmarks/results/`; do not edit.\n"
+        "`make bench` runs the quick form of every benchmark in about a quarter of an hour, into "
+        "`benchmarks/results-quick/`.\n\n"
+        f"Measured on a machine with {' or '.join(map(str, cores)) or 'no'} CPU cores, "
+        f"{' to '.join(dict.fromkeys((dates or ['never'])[:: max(1, len(dates) - 1)]))}, with "
+        f"{', '.join(f'{name} {number}' for name, number in sorted(versions.items()))}. Other work shared that machine "
+        "now and then, so ratios tell more than seconds."
+    )
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return ["Nothing yet."]
+    lines = ["| what | paper says | we measured | scale, and what was emulated | command |", "|---|---|---|---|---|"]
+    for row in rows:
+        cells = (row.what, row.paper, row.measured, row.scale, f"`{row.command}`")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return ["\n".join(lines)]
+
+
+def _list(items: Sequence[str]) -> list[str]:
+    return ["\n".join(f"- {item}" for item in items)] if items else ["Nothing."]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    README.write_text(current())
+    print(f"written to {README}")
+
+
+def current() -> str:
+    """The page of what is in benchmarks/results/ now."""
+    pictures = sorted(str(file.relative_to(HERE)) for file in RESULTS.glob("*/*.png"))
+    return page(results(), pictures)
+
+
+if __name__ == "__main__":
+    main()

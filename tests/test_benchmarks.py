@@ -1,0 +1,116 @@
+"""The benchmarks can be found, called and summed up; what they measure is theirs to say."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))  # where they find each other, too
+
+import run_all
+import summary
+from summary_rows import READERS
+
+BENCHMARKS = Path(run_all.__file__).parent
+SCRIPTS = sorted(file for file in BENCHMARKS.glob("*.py") if "__main__" in file.read_text())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.stem)
+def test_every_benchmark_says_how_to_call_it(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    assert end.value.code == 0
+    assert f"python benchmarks/{script.name}" in capsys.readouterr().out
+
+
+def test_the_summary_is_that_of_the_results():
+    assert summary.README.read_text() == summary.current(), "run: python benchmarks/summary.py"
+
+
+def test_results_may_be_absent():
+    page = summary.page({})
+    for name in READERS:
+        assert f"`{name}`: no results are kept yet." in page
+
+
+@pytest.mark.parametrize("name", sorted(summary.results()))
+def test_each_result_has_rows_with_a_command_that_exists(name):
+    rows = list(READERS[name](summary.results()[name]))
+    assert rows
+    for row in rows:
+        script = row.command.partition("python ")[2].split()[0]
+        assert (BENCHMARKS.parent / script).is_file()
+        assert row.question in summary.page(summary.results())
+
+
+def test_a_figure_of_the_summary_changes_with_the_result(tmp_path):
+    result = summary.results()["service"]
+    result["fairness"]["ratio"] = 1.2345
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "service.json").write_text(json.dumps(result))
+    assert "1.23 to 1 slot seconds" in summary.page(summary.results(tmp_path))
+
+
+def test_a_quick_run_leaves_the_full_results_alone():
+    code = "import cluster; print(cluster.RESULTS.name)"
+    found = [
+        subprocess.check_output([sys.executable, "-c", code, *options], cwd=BENCHMARKS, text=True).strip()
+        for options in ([], ["--quick"])
+    ]
+    assert found == ["results", "results-quick"]
+
+
+def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capfd):
+    for name, code in {"fails": 3, "works": 0}.items():
+        (tmp_path / f"{name}.py").write_text(f'# parser.add_argument("--quick")\nraise SystemExit({code})')
+    (tmp_path / "library.py").write_text("raise AssertionError")
+    monkeypatch.setattr(run_all, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run_all.py"])
+    assert run_all.main() == 1
+    said = capfd.readouterr().out
+    assert "fails: failed: exit code 3" in said
+    assert "works: passed" in said
+    assert "library" not in said
+
+
+async def test_one_fold_asks_for_what_all_folds_ask_for_it(tmp_path):
+    from parallel_pso import OneFold, figures_of
+
+    from swarm import PSO, Integer, Job
+    from swarm.history import History
+    from swarm.runner import enroll
+    from swarm.search import Search
+    from swarm.store import Store
+    from swarm.virtual import VirtualPool
+
+    def train(params, ctx):
+        return 0.0
+
+    def fitness(evaluation):
+        return -((evaluation.params["x"] - 10 * evaluation.fold) ** 2)
+
+    async def history(jobs, slots):
+        with closing(Store(str(tmp_path / f"{len(jobs)}.db"))) as store:
+            pool = VirtualPool(slots, fitness)
+            for job in jobs:
+                enroll(job, store)
+                await Search(job, store).run(pool)
+            return History(chain.from_iterable(store.events(job.name) for job in jobs))
+
+    what = {"problem": train, "space": {"x": Integer(0, 99)}, "optimizer": PSO(generations=5), "folds": 3, "seed": 1}
+    together = await history([Job(name="all", **what)], slots=4)
+    singly = await history([OneFold(name=f"fold-{fold}", fold=fold, **what) for fold in range(3)], slots=6)
+    columns = ["trial", "fold", "generation", "member", "fitness", "x"]
+    tables = [each.trials[columns].sort_values("trial", ignore_index=True) for each in (together, singly)]
+    assert tables[0].equals(tables[1])
+    assert figures_of(together, 10)["trained"] == figures_of(singly, 10)["trained"]
+    assert sum(figures_of(singly, 10)["seconds"]) == pytest.approx(10 * singly.folds["seconds"].sum())
