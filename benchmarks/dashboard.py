@@ -116,11 +116,23 @@ async def open_page(address: str) -> WebSocketClientConnection:
 
 
 def start_probe(dask_scheduler: Any) -> None:
-    """Runs in the scheduler: note how much later than asked its event loop comes round, a hundred times a second."""
+    """Runs in the scheduler: note how much later than asked its event loop comes round, a hundred times a second.
+
+    And how long Python collected garbage at a time, which is not for any page's sake.
+    """
     import asyncio
+    import gc
     import time
 
-    dask_scheduler.lateness = []
+    dask_scheduler.lateness, dask_scheduler.collections = [], []
+
+    def collecting(phase: str, info: Any) -> None:
+        if phase == "start":
+            dask_scheduler.collecting = time.perf_counter()
+        else:
+            dask_scheduler.collections.append(time.perf_counter() - dask_scheduler.collecting)
+
+    gc.callbacks.append(collecting)
 
     async def probe() -> None:
         while True:
@@ -133,9 +145,14 @@ def start_probe(dask_scheduler: Any) -> None:
 
 def read_probe(dask_scheduler: Any) -> dict[str, float]:
     """Runs in the scheduler: what the probe has noted since the last time, in milliseconds."""
-    late = sorted(dask_scheduler.lateness) or [0.0]
+    late, garbage = sorted(dask_scheduler.lateness) or [0.0], max(dask_scheduler.collections, default=0.0)
     dask_scheduler.lateness.clear()
-    return {"late_p99_ms": 1000 * late[int(0.99 * (len(late) - 1))], "late_most_ms": 1000 * late[-1]}
+    dask_scheduler.collections.clear()
+    return {
+        "late_p99_ms": 1000 * late[int(0.99 * (len(late) - 1))],
+        "late_most_ms": 1000 * late[-1],
+        "garbage_most_ms": 1000 * garbage,
+    }
 
 
 def kept_open(service: Service) -> list[dict[str, float]]:
@@ -163,10 +180,11 @@ def kept_open(service: Service) -> list[dict[str, float]]:
 
 def show(result: dict[str, Any]) -> None:
     table = Table(title="phases; 2 slots, evaluations take no time")
-    for column in ("page", "evaluations/s", "scheduler late p99 ms", "most ms", "scheduler MiB"):
+    for column in ("page", "evaluations/s", "scheduler late p99 ms", "most ms", "garbage ms", "scheduler MiB"):
         table.add_column(column, justify="right")
     for phase in result["phases"]:
-        numbers = (phase["per_second"], phase["late_p99_ms"], phase["late_most_ms"], phase["memory_mib"])
+        late = (phase["late_p99_ms"], phase["late_most_ms"], phase["garbage_most_ms"])
+        numbers = (phase["per_second"], *late, phase["memory_mib"])
         table.add_row(phase["page"] or "none", *(f"{number:.1f}" for number in numbers))
     console.print(table)
     spread = f"{min(result['ratios']):.3f} to {max(result['ratios']):.3f}"
