@@ -55,9 +55,10 @@ class Point:
 
 @dataclass(slots=True)
 class Row:
-    """One generation: how many trials were answered and failed, how well they did and where the answers came from.
+    """One generation, or all: how many trials were answered and failed, how well, and where the answers came from.
 
-    ``low``, ``high`` and ``total`` are of the fitness values, the former two None while there is none.
+    ``low``, ``high`` and ``total`` are of the fitness values, the former two None while there is none; ``seconds`` were
+    spent on training, ``saved`` need not be, since the archive or a running training answered.
     """
 
     number: int
@@ -71,13 +72,29 @@ class Row:
     in_flight: int = 0
     seconds: float = 0.0
     saved: float = 0.0
-    start: float = math.inf
+    start: float | None = None
     end: float = 0.0
 
     @property
     def mean(self) -> float | None:
         """Mean fitness of the trials that have one."""
         return self.total / (self.told - self.failed) if self.told > self.failed else None
+
+    def add(self, point: Point, since: float, sources: Counter[str], saved: float) -> None:
+        """Count a trial that was asked for at ``since``."""
+        self.told += 1
+        self.trained += sources[Source.TRAINED]
+        self.archive += sources[Source.ARCHIVE]
+        self.in_flight += sources[Source.IN_FLIGHT]
+        self.seconds += point.seconds
+        self.saved += saved
+        self.start, self.end = since if self.start is None else min(self.start, since), max(self.end, point.end)
+        if point.fitness is None:
+            self.failed += 1
+            return
+        self.total += point.fitness
+        self.low = point.fitness if self.low is None else min(self.low, point.fitness)
+        self.high = point.fitness if self.high is None else max(self.high, point.fitness)
 
 
 @dataclass(slots=True)
@@ -101,8 +118,7 @@ class View:
         thinned: How often ``points`` was thinned out, after which it must be read from its beginning.
         rows: The generations by number; of very many, every second is dropped.
         moves: Last and last but one trial of each member of the population, and of its fold.
-        told: Trials that were answered.
-        saved_seconds: Seconds of training that need not be repeated, since the archive or a running training answered.
+        all: All generations together.
         reason: Why the search ended; None while it has not.
     """
 
@@ -112,8 +128,7 @@ class View:
         self.thinned = 0
         self.rows: dict[int, Row] = {}
         self.moves: dict[tuple[int, int], deque[Point]] = {}
-        self.told = 0
-        self.saved_seconds = 0.0
+        self.all = Row(-1)
         self.reason: str | None = None
         self._best: float | None = None
         self._best_trial: int | None = None
@@ -156,7 +171,8 @@ class View:
             "rows": [asdict(row) for row in self.rows.values()],
             "moves": [[*who, [asdict(point) for point in where]] for who, where in self.moves.items()],
             "waiting": [asdict(waiting) for waiting in self._waiting.values()],
-            "totals": {"told": self.told, "saved_seconds": self.saved_seconds, "reason": self.reason},
+            "all": asdict(self.all),
+            "reason": self.reason,
             "best": [self._best, self._best_trial, *(value if math.isfinite(value) else None for value in self._merit)],
             "strides": [self._stride, self._every],
         }
@@ -170,7 +186,7 @@ class View:
         view.moves = {
             (fold, member): deque((Point(**point) for point in where), 2) for fold, member, where in data["moves"]
         }
-        view.told, view.saved_seconds, view.reason = data["totals"].values()
+        view.all, view.reason = Row(**data["all"]), data["reason"]
         view._best, view._best_trial, *merit = data["best"]
         view._merit = (merit[0], merit[1]) if view._best_trial is not None else (-math.inf, -math.inf)
         view._stride, view._every = data["strides"]
@@ -206,7 +222,6 @@ class View:
         point = self._point(waiting, when)
         self._note_row(point, waiting)
         self._keep(point)
-        self.told += 1
         if len(self.moves) < _MOVES or (waiting.trial["fold"] or 0, point.member) in self.moves:
             self.moves.setdefault((waiting.trial["fold"] or 0, point.member), deque(maxlen=2)).append(point)
 
@@ -216,7 +231,7 @@ class View:
         found = [value for value in values if value is not None]
         trial = waiting.trial
         return Point(
-            index=self.told,
+            index=self.all.told,
             trial=trial["id"],
             generation=trial["generation"],
             member=trial["member"],
@@ -235,32 +250,16 @@ class View:
         )
 
     def _note_row(self, point: Point, waiting: _Waiting) -> None:
-        row = self.rows.get(point.generation)
-        if row is None:
-            if point.generation % self._every:
-                return
-            row = self.rows[point.generation] = Row(point.generation)
-            if len(self.rows) > GENERATIONS:
-                self._every *= 2
-                self.rows = {number: kept for number, kept in self.rows.items() if number % self._every == 0}
-        spared = sum(
-            waiting.answers[key]["seconds"] for key, source in waiting.sources.items() if source != Source.TRAINED
-        )
-        self.saved_seconds += spared
-        row.told += 1
-        counts = Counter(waiting.sources.values())
-        row.trained += counts[Source.TRAINED]
-        row.archive += counts[Source.ARCHIVE]
-        row.in_flight += counts[Source.IN_FLIGHT]
-        row.seconds += point.seconds
-        row.saved += spared
-        row.start, row.end = min(row.start, waiting.since), max(row.end, point.end)
-        if point.fitness is None:
-            row.failed += 1
+        sources = Counter(waiting.sources.values())
+        spared = [key for key, source in waiting.sources.items() if source != Source.TRAINED]
+        saved = sum(waiting.answers[key]["seconds"] for key in spared)
+        self.all.add(point, waiting.since, sources, saved)
+        if point.generation % self._every:
             return
-        row.total += point.fitness
-        row.low = point.fitness if row.low is None else min(row.low, point.fitness)
-        row.high = point.fitness if row.high is None else max(row.high, point.fitness)
+        self.rows.setdefault(point.generation, Row(point.generation)).add(point, waiting.since, sources, saved)
+        if len(self.rows) > GENERATIONS:
+            self._every *= 2
+            self.rows = {number: kept for number, kept in self.rows.items() if number % self._every == 0}
 
     def _keep(self, point: Point) -> None:
         sign = 1 if self.direction == "maximize" else -1

@@ -48,11 +48,11 @@ def make_search(store: Store, on_event: Callable[[Event], None], **changes: Any)
 def test_a_view_shows_what_the_search_knows(open_store: OpenStore) -> None:
     view, store = View("maximize"), open_store("store")
     found = make_search(store, view.apply)
-    assert view.told == found.told == len(view.points) == 96
+    assert view.all.told == found.told == len(view.points) == 96
     assert found.best is not None
     assert view.points[-1].best == found.best.fitness
     assert view.reason == found.end_reason
-    assert found.counts["archive"] and found.counts["failed"] and view.saved_seconds > 0
+    assert found.counts["archive"] and found.counts["failed"] and view.all.saved > 0
     for number, row in view.rows.items():
         known = found.generations[number]
         counts = {"trained": row.trained, "archive": row.archive, "in_flight": row.in_flight}
@@ -89,8 +89,9 @@ def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
     found = make_search(
         open_store("store"), view.apply, optimizer=PSO(generations=60), space={"x": Real(6, 9)} | {"y": 2}
     )
-    assert view.told == found.told == 366
+    assert view.all.told == found.told == 366
     assert len(view.points) <= 51 and len(view.rows) <= 9
+    assert view.all.trained == found.counts["trained"]
     assert view.thinned >= 3
     assert found.best is not None
     assert found.best.fitness in [point.fitness for point in view.points]
@@ -139,7 +140,7 @@ def test_an_outlet_tells_all_at_first_and_then_what_is_new(open_store: OpenStore
             view.apply(Event(kind, data, when))
     assert whole["job"]["space"] == {name: domain.to_dict() for name, domain in SPACE.items()}
     assert [asdict(point)["trial"] for point in view.points] != []
-    assert view.told == search.told and view.reason == search.end_reason
+    assert view.all.told == search.told and view.reason == search.end_reason
 
 
 def test_an_outlet_that_was_not_asked_for_long_tells_all_again(open_store: OpenStore) -> None:

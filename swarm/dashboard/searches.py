@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import log
 from typing import Any
 
@@ -47,22 +47,25 @@ class JobPage(Page):
             self._said.text = _NOTHING
             return
         kind = (job, shown.job, self.kind(shown.view))
-        made = self._kind != kind
-        if made:
+        if self._kind != kind:
             self._kind = kind
-            self._figures = self.figures(axes(Space.parse(shown.job["space"])), shown)
+            self._coming = iter(self.figures(axes(Space.parse(shown.job["space"])), shown))
+            self._there: list[LayoutDOM] = []
+        come = next(self._coming, None)  # one at a time, so that the scheduler's loop comes round in between
         said = self.draw(shown.view, job)
         if self._said.text != said:
             self._said.text = said
-        if made:  # now that there is something to draw: a legend cannot be drawn of nothing
-            self.root.children = [self._said, *self._figures]
+        if come is not None:  # now that there is something to draw: a legend cannot be drawn of nothing
+            self._there.append(come)
+        if self.root.children != [self._said, *self._there]:
+            self.root.children = [self._said, *self._there]
 
     def kind(self, view: View) -> object:
         """Of what the choice of figures depends."""
         return None
 
-    def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
-        """Make the figures, for these hyper-parameters."""
+    def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterable[LayoutDOM]:
+        """Make the sources, and then the figures, for these hyper-parameters."""
         raise NotImplementedError
 
     def draw(self, view: View, job: object) -> str:
@@ -93,11 +96,10 @@ class Fitness(JobPage):
         self._axis.axis_label = "generation" if self._by_generation else "trial"
         self._points.show(view.points, (job, view.thinned, self._by_generation))
         replace(self._bands, _bands(view))
-        failed = sum(row.failed for row in view.rows.values())
         best = next((point for point in reversed(view.points) if point.best is not None), None)
-        said = f"<b>{view.told}</b> trials answered"
+        said = f"<b>{view.all.told}</b> trials answered"
         said += "" if best is None else f", best <b>{best.best:.6g}</b>"
-        return said + (f", <b>{failed}</b> failed" if failed else "")
+        return said + (f", <b>{view.all.failed}</b> failed" if view.all.failed else "")
 
     def _columns(self, points: Sequence[Point]) -> Columns:
         return {"x": np.array([self._x(point) for point in points], float), **_point_columns(points, self._axes)}
@@ -112,7 +114,7 @@ class SearchSpace(JobPage):
 
     title = "Search space"
 
-    def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
+    def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterator[LayoutDOM]:
         """Members in a plane of two hyper-parameters, parallel coordinates, and each hyper-parameter by itself."""
         self._axes = axes
         self._palette = plots.PALETTE if shown.job["direction"] == "minimize" else plots.PALETTE[::-1]
@@ -122,12 +124,11 @@ class SearchSpace(JobPage):
         names = [axis.name for axis in axes]
         self._across = Select(title="across", options=names, value=names[0], width=180)
         self._up = Select(title="up", options=names, value=names[min(1, len(names) - 1)], width=180)
-        plane = _plane(self._moves)
-        values = [plots.value(self._points.source, axis) for axis in axes]
-        grid = gridplot(values, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
-        swarm = column(row(self._across, self._up), plane, sizing_mode="stretch_width")
+        swarm = column(row(self._across, self._up), _plane(self._moves), sizing_mode="stretch_width")
         parallel = plots.parallel(self._lines, axes, palette=self._palette)
-        return [row(swarm, parallel, sizing_mode="stretch_width"), grid] if len(axes) > 1 else [swarm, grid]
+        yield row(swarm, parallel, sizing_mode="stretch_width") if len(axes) > 1 else swarm
+        values = [plots.value(self._points.source, axis) for axis in axes]
+        yield gridplot(values, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
 
     def draw(self, view: View, job: object) -> str:
         """Points, the best and latest lines, and the last move of each member."""
@@ -152,7 +153,7 @@ class Archive(JobPage):
 
     def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
         """Answers per generation, time spent and saved."""
-        self._gpus = float(shown.job.get("gpus_per_training", 1))
+        self._gpus = float(shown.job["gpus_per_training"] * shown.job["replicas"])
         self._rows = ColumnDataSource(_generations([], 1.0))
         return [plots.archive(self._rows), plots.saved(self._rows)]
 
@@ -160,13 +161,10 @@ class Archive(JobPage):
         """All generations."""
         rows = sorted(view.rows.values(), key=lambda row: row.number)
         replace(self._rows, _generations(rows, self._gpus))
-        trained, archive, joined = (
-            sum(getattr(row, name) for row in rows) for name in ("trained", "archive", "in_flight")
-        )
-        hours = view.saved_seconds * self._gpus / 3600
+        hours = view.all.saved * self._gpus / 3600
         return (
-            f"<b>{trained}</b> trained, <b>{archive}</b> answered by the archive, <b>{joined}</b> joined in flight; "
-            f"<b>{hours:.3g}</b> GPU hours saved"
+            f"<b>{view.all.trained}</b> trained, <b>{view.all.archive}</b> answered by the archive, "
+            f"<b>{view.all.in_flight}</b> joined in flight; <b>{hours:.3g}</b> GPU hours saved"
         )
 
 
@@ -275,7 +273,7 @@ def _bands(view: View) -> Columns:
 
 def _blocks(view: View) -> list[Row]:
     """Rows of so many trials each, for methods without generations."""
-    width = max(5, view.told // 30)
+    width = max(5, view.all.told // 30)
     blocks: dict[int, Row] = {}
     for point in view.points:
         if point.fitness is not None:
