@@ -22,7 +22,7 @@ set -eu
 mkdir -p "$HOME/.swarm"
 log="$HOME/.swarm/worker-$(hostname)"
 pid=$(cat "$log.pid" 2>/dev/null || true)
-running() { [ -n "$pid" ] && ps -o args= -p "$pid" | grep -q ' worker '; }
+running() { [ -n "$pid" ] && ps -ww -o args= -p "$pid" | grep -q ' worker '; }
 case $1 in
     start)
         shift
