@@ -44,6 +44,10 @@ class Outlet:
             if len(self._unsent) > _UNSENT:
                 self._unsent = None
 
+    def begin_again(self) -> None:
+        """Send the whole picture next, to a scheduler that has lost what it was told."""
+        self._unsent = None
+
     def message(self) -> str | None:
         """What to send, as JSON; None if nothing has happened since the last call."""
         unsent, self._unsent = self._unsent, []
@@ -71,7 +75,10 @@ async def showing(client: Client, search: Search, outlet: Outlet) -> AsyncIterat
 
     async def keep_publishing() -> None:
         while True:
-            await publish("active")
+            try:
+                await publish("active")
+            except OSError:  # the scheduler is being restarted
+                outlet.begin_again()
             await asyncio.sleep(_PUBLISH_SECONDS)
 
     chore = asyncio.ensure_future(keep_publishing())

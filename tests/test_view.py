@@ -150,3 +150,12 @@ def test_an_outlet_that_was_not_asked_for_long_tells_all_again(open_store: OpenS
     for _ in range(2000):
         outlet.note(Event("again", {}))
     assert "view" in json.loads(outlet.message() or "")
+
+
+def test_an_outlet_tells_a_scheduler_that_was_restarted_all_again() -> None:
+    outlet = Outlet(Job(name="job", problem=bowl, space=SPACE, optimizer=Random(trials=30)))
+    assert "view" in json.loads(outlet.message() or "")
+    outlet.note(Event("again", {}))
+    assert "events" in json.loads(outlet.message() or "")
+    outlet.begin_again()
+    assert "view" in json.loads(outlet.message() or "")
