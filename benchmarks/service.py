@@ -87,7 +87,7 @@ async def crowd(service: Service, jobs: int, clients: int, watchers: int) -> dic
         await asyncio.sleep(number / watchers)  # people do not look in step
         while not over.is_set():
             began = time.perf_counter()
-            await client._states(None if number % 5 == 0 else [f"job-{number % clients}"])
+            await (client.jobs() if number % 5 == 0 else client.attach(f"job-{number % clients}"))
             looks.append(time.perf_counter() - began)
             await asyncio.sleep(1)
 

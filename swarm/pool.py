@@ -471,7 +471,7 @@ class DaskPool:
     def submit(self, evaluations: Sequence[Evaluation]) -> None:
         """Send evaluations to the workers."""
         for evaluation in evaluations:
-            self._slots.submit(self, evaluation, self._results, self._slots.topic, **self._continued(evaluation))
+            self._slots.submit(self, evaluation, self._results, self._slots.topic, checkpoints=self._checkpoints)
 
     def running(self, keys: Collection[str]) -> set[str]:
         """Those of the evaluations that are in flight already, whoever submitted them: to join them takes no slot."""
@@ -542,12 +542,6 @@ class DaskPool:
         self.share.paused = paused
         self._slots.divide()
         self.wake()
-
-    def _continued(self, evaluation: Evaluation) -> dict[str, str]:
-        """Where checkpoints are: of a whole training, too, for it may be the one that wins."""
-        if self._checkpoints is None:
-            return {}
-        return {"checkpoints": self._checkpoints}
 
 
 def dask_key(evaluation: Evaluation) -> str:

@@ -65,7 +65,6 @@ class Curve:
     reports: int = 0
     stride: int = 1
     points: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
-    ended: bool = False
 
     def add(self, metrics: Mapping[str, float]) -> None:
         """The next report."""
@@ -170,8 +169,6 @@ class Board:
         elif start == "processing" and (ended := self._running.pop(task, None)) is not None:
             ended.end = time.time()
             ended.status = self._outcomes.pop(ended.key, "lost" if finish != "memory" else "ok")
-            if ended.key in self.curves:
-                self.curves[ended.key].ended = True
 
     def log_event(self, topic: str, message: Any) -> None:
         """A worker announces a report or a result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -33,7 +34,7 @@ _STRAGGLER = 3.0  # times the median
 _LINES = 20
 
 
-class Page:
+class Page(ABC):
     """One tab: ``root`` is what Bokeh shows, ``update`` brings it up to date.
 
     Args:
@@ -46,9 +47,9 @@ class Page:
     def __init__(self, board: Board) -> None:
         self.board = board
 
+    @abstractmethod
     def update(self, job: str | None) -> None:
         """Show how things are; of the pages of one job, that of this job."""
-        raise NotImplementedError
 
 
 class Jobs(Page):
@@ -106,7 +107,6 @@ class Slots(Page):
         self._running = ColumnDataSource(_bars([]))
         self._slots = FactorRange(factors=[])
         self._window = Range1d(-WINDOW * 1000, 0)
-        self._edition: object = None
         chart = figure(
             x_axis_type="datetime",
             y_range=self._slots,

@@ -63,17 +63,7 @@ def fitness(
     scale = "log" if log else "linear"
     plot = new_figure("Fitness", height=440, x_axis_label=x_label, y_axis_label=y_label, y_axis_type=scale)
     plot.varea("x", "low", "high", source=bands, fill_color=SKY, fill_alpha=0.25, legend_label="minimum to maximum")
-    dots = plot.scatter(
-        "x",
-        "fitness",
-        source=points,
-        size=7,
-        alpha=0.75,
-        line_color=None,
-        color=factor_cmap("source", list(SOURCES.values()), list(SOURCES)),
-        marker=factor_mark("source", list(MARKERS.values()), list(MARKERS)),
-        legend_field="source",
-    )
+    dots = _dots(plot, "x", points, size=7, alpha=0.75, legend_field="source")
     plot.line("x", "mean", source=bands, line_width=2, line_dash="dashed", color=GRAY, legend_label="mean")
     plot.step("x", "best", source=bands, mode="after", line_width=3, color=PURPLE, legend_label="best so far")
     plot.add_tools(_hover(axes, [("fitness", "@fitness{%.5g}"), ("answered", "@source")], dots))
@@ -135,16 +125,8 @@ def value(points: ColumnDataSource, axis: Axis, *, y_label: str = "fitness", log
     else:
         options["x_axis_type"] = axis.scale
     plot = new_figure(axis.name, height=250, y_axis_label=y_label, **options)
-    dots = plot.scatter(
-        axis.column if axis.scale != "options" else jitter(axis.column, 0.5, range=plot.x_range),
-        "fitness",
-        source=points,
-        size=6,
-        alpha=0.6,
-        line_color=None,
-        color=factor_cmap("source", list(SOURCES.values()), list(SOURCES)),
-        marker=factor_mark("source", list(MARKERS.values()), list(MARKERS)),
-    )
+    across = axis.column if axis.scale != "options" else jitter(axis.column, 0.5, range=plot.x_range)
+    dots = _dots(plot, across, points, size=6, alpha=0.6)
     if axis.whole:
         whole(plot.xaxis)
     plot.add_tools(_hover([axis], [(y_label, "@fitness{%.5g}"), ("answered", "@source")], dots))
@@ -400,6 +382,19 @@ def legend_above(plot: figure, columns: int = 3) -> figure:
     plot.add_layout(legend, "above")
     legend.update(orientation="horizontal", location="left", ncols=columns, margin=0, spacing=6, click_policy="hide")
     return plot
+
+
+def _dots(plot: figure, across: Any, points: ColumnDataSource, **options: Any) -> Any:
+    """Trials by their fitness; where the answer came from is their colour and shape."""
+    return plot.scatter(
+        across,
+        "fitness",
+        source=points,
+        line_color=None,
+        color=factor_cmap("source", list(SOURCES.values()), list(SOURCES)),
+        marker=factor_mark("source", list(MARKERS.values()), list(MARKERS)),
+        **options,
+    )
 
 
 def _hover(axes: Sequence[Axis], rows: list[tuple[str, str]], drawn: Any, **options: Any) -> HoverTool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import log
 from typing import Any
@@ -25,6 +26,7 @@ from swarm.view import Point, Row, View
 _LINES = 300
 _GOLDEN = 0.618034  # neighbours land far apart
 _NOTHING = "Nothing to see yet."
+_NAN = float("nan")  # always the same one: lists with it are then equal, and are not sent again
 
 
 class JobPage(Page):
@@ -64,13 +66,13 @@ class JobPage(Page):
         """Of what the choice of figures depends."""
         return None
 
+    @abstractmethod
     def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterable[LayoutDOM]:
         """Make the sources, and then the figures, for these hyper-parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self, view: View, job: object) -> str:
         """Bring their sources up to date; what is said above them, as HTML."""
-        raise NotImplementedError
 
 
 class Fitness(JobPage):
@@ -247,7 +249,7 @@ def _point_columns(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
 
 def _drawn(axis: Axis, params: Mapping[str, Value]) -> float | str:
     if axis.name not in params:
-        return "" if axis.scale == "options" else float("nan")
+        return "" if axis.scale == "options" else _NAN
     return str(params[axis.name]) if axis.scale == "options" else float(params[axis.name])
 
 
@@ -298,11 +300,9 @@ def _generations(rows: Sequence[Row], gpus: float) -> Columns:
 def _place(axis: Axis, value: Value | None) -> float:
     """Position of a value along its axis, in [0, 1]."""
     if value is None:
-        return float("nan")
+        return _NAN
     if axis.scale == "options":
-        return (
-            (axis.options.index(str(value)) + 0.5) / len(axis.options) if str(value) in axis.options else float("nan")
-        )
+        return (axis.options.index(str(value)) + 0.5) / len(axis.options) if str(value) in axis.options else _NAN
 
     low, high, number = axis.low, axis.high, float(value)
     if axis.scale == "log":
@@ -338,7 +338,7 @@ def _nodes(points: Sequence[Point]) -> Columns:
     return {
         "generation": [point.generation for point in points],
         "member": [point.member for point in points],
-        "fitness": [float("nan") if point.fitness is None else point.fitness for point in points],
+        "fitness": [_NAN if point.fitness is None else point.fitness for point in points],
         "trial": [point.trial for point in points],
         "parent": ["its beginning" if point.parent is None else str(point.parent) for point in points],
     }
