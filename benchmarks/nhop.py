@@ -27,7 +27,8 @@ from rich.table import Table
 
 from swarm import Job, Random, Staged, run
 from swarm.cluster import embedded, quiet_dask, slots_of
-from swarm.pool import DaskPool, Slots
+from swarm.pool import DaskPool
+from swarm.slots import Slots
 from swarm.trial import Result, Trial
 from workers.keras import KerasProblem
 from workers.models import digits_cnn, lenet4

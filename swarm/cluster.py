@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from swarm.master import Places
-    from swarm.pool import DaskPool, Slots
+    from swarm.pool import DaskPool
+    from swarm.slots import Slots
 
 _SEND_INTERVAL = 0.0002  # seconds
 _CONNECT_SECONDS = 10
@@ -157,7 +158,7 @@ def slots_of(client: Client, *, topic: str | None = None, outlive: bool = False)
         topic: Dask event topic on which results are announced; left out, one of this client's own.
         outlive: Trainings go on when this process dies, for another one to join.
     """
-    from swarm.pool import Slots
+    from swarm.slots import Slots
 
     return Slots(client, evaluate, topic=topic, stop=_end_trainings, prune=prune, outlive=outlive)
 

@@ -31,11 +31,12 @@ from swarm.errors import (
 )
 from swarm.job import Job
 from swarm.outlet import Outlet
-from swarm.pool import DaskPool, Slots
+from swarm.pool import DaskPool
 from swarm.protocol import PROTOCOL, REQUESTS, SETTLED
 from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
 from swarm.search import Search
 from swarm.sharing import Share
+from swarm.slots import Slots
 from swarm.state import ended_state, state_of
 from swarm.store import Store, StoredJob, Submission
 from swarm.trial import Result, resource

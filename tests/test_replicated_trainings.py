@@ -16,9 +16,10 @@ from swarm import Integer, Job, Random
 from swarm.cluster import embedded, quiet_dask, slots_of
 from swarm.errors import InvalidJob, NoSlots
 from swarm.job import Stop
-from swarm.pool import DaskPool, Slots
+from swarm.pool import DaskPool
 from swarm.runner import enroll
 from swarm.search import Search
+from swarm.slots import Slots
 from swarm.store import Store
 from swarm.trial import Result, Status, Trial
 from workers.slots import make_slots

@@ -1,0 +1,410 @@
+"""All GPU slots of a Dask cluster, and the evaluations that are in flight on them, as futures pinned to one slot each.
+
+The master queues, never Dask: at most one evaluation per slot is in flight, so that a dying worker takes no other
+evaluation along and the next one can always be chosen late. The master retries, never Dask: a lost worker is a result
+here, and the search decides. Each search has a :class:`~swarm.pool.DaskPool` of its own on these slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from distributed import Client, Future, KilledWorker, fire_and_forget, wait
+
+from swarm.sharing import allot
+from swarm.trial import Evaluation, Result, Status, resource
+
+if TYPE_CHECKING:
+    from swarm.pool import DaskPool
+
+GPU = resource()  # the usual class of slots; the names of the others begin with it
+_SEND_INTERVAL = 0.001
+_RELEASE_SECONDS = 0.02
+_PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
+_RECOUNT_SECONDS = 0.1
+FINAL = (Status.OK, Status.FAILED, Status.PRUNED)  # such an evaluation is not submitted again
+_log = logging.getLogger("swarm.slots")
+
+
+@dataclass(eq=False)
+class _Flight:
+    """An evaluation that Dask has: usually one pool waits for it; two, if two jobs came to the same position.
+
+    Its replicas, if there are several, have a Dask task each. The first opens a line and invites the others, and its
+    result is the training's. All slots are taken from the beginning, so the others find theirs free.
+    """
+
+    evaluation: Evaluation
+    resource: str
+    send: Callable[..., Future]
+    future: Future
+    others: list[Future] = field(default_factory=list)  # of the replicas but the first
+    pools: list[DaskPool] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+    place: str | None = None  # worker address, as the reports say it
+
+    @property
+    def size(self) -> int:
+        """Slots that it takes."""
+        return self.evaluation.replicas
+
+    def invite(self, invitation: Mapping[str, Any]) -> None:
+        """Send the other replicas to the first; the name is of this attempt, for those of another may still run."""
+        name = dask_key(self.evaluation)
+        self.others = [
+            self.send(f"{name}-{rank}-{invitation['attempt']}", invitation={**invitation, "rank": rank})
+            for rank in range(1, self.size)
+        ]
+
+
+class Slots:
+    """All GPU slots of a Dask cluster, divided between the pools on them.
+
+    Args:
+        client: An asynchronous client.
+        task: What a worker runs: ``task(problem, evaluation, results, topic, checkpoints=…) -> Result``; it announces
+            the result on the Dask event topic, too.
+        topic: Dask event topic of the announcements; left out, one of this client's own.
+        stop: What a worker runs to end trainings by key: ``stop(keys)``.
+        prune: What a worker runs to end a hopeless training: ``prune(key, metric)``.
+        outlive: Trainings go on when this process dies, for another one to join.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        task: Callable[..., Result],
+        *,
+        topic: str | None = None,
+        stop: Callable[[list[str]], None] | None = None,
+        prune: Callable[[str, str], None] | None = None,
+        outlive: bool = False,
+    ) -> None:
+        self.client = client
+        self.topic = topic or f"swarm-results-{client.id}"
+        self._task = task
+        self._stop = stop
+        self._prune = prune
+        self.outlive = outlive
+        self._workers: dict[str, Mapping[str, int]] = {}  # slots by resource, by worker address
+        self._flights: dict[str, _Flight] = {}
+        self._pools: list[DaskPool] = []
+        self._allowed: dict[DaskPool, int] | None = None
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._announced: dict[str, Result] = {}
+        self._left: dict[str, list[str]] = {}  # what another process has left running, with the class of each slot
+        self._known: dict[str, Result] = {}
+        self._stale = asyncio.Event()
+        self._dividing = False
+
+    async def __aenter__(self) -> Slots:
+        # Dask's client holds messages back for 10 ms, longer than all the rest of a round trip takes together.
+        self.client.scheduler_comm.interval = _SEND_INTERVAL
+        await self._count()
+        self.client.subscribe_topic("all", self._on_event)
+        self.client.subscribe_topic(self.topic, self._on_announcement)
+        self.watch(self._keep_counting())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for watcher in list(self._watchers):
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        # A client that is closing may have dropped the topic by itself.
+        for topic in ("all", self.topic):
+            with contextlib.suppress(ValueError, KeyError):
+                self.client.unsubscribe_topic(topic)
+
+    # --- what is there
+
+    def total(self, resource: str = GPU) -> int:
+        """Number of slots of this class, over all workers."""
+        return sum(slots.get(resource, 0) for slots in self._workers.values())
+
+    def used(self, resource: str = GPU) -> int:
+        """Number of slots of this class that something runs on."""
+        taken = sum(flight.size for flight in self._flights.values() if flight.resource == resource)
+        return taken + sum(left.count(resource) for left in self._left.values())
+
+    @property
+    def running(self) -> set[str]:
+        """Keys of the evaluations in flight, and of those that ended before anybody here asked."""
+        return self._flights.keys() | self._left.keys() | self._known.keys()
+
+    # --- for the pools
+
+    def join(self, pool: DaskPool) -> None:
+        """A pool begins to take part; it has no credit for the time before."""
+        others = [other.share.turn for other in self._pools if other.share.wants or other.share.used]
+        pool.share.seconds = max(pool.share.seconds, min(others, default=0.0) * pool.share.weight)
+        self._pools.append(pool)
+        self.divide()
+
+    def leave(self, pool: DaskPool) -> None:
+        """A pool takes part no more."""
+        if pool in self._pools:
+            self._pools.remove(pool)
+        self.divide()
+
+    def allowed(self, pool: DaskPool) -> int:
+        """How many more slots the pool may take now."""
+        if self._allowed is None:
+            self._allowed = self._divided()
+        return self._allowed.get(pool, 0)
+
+    def divide(self) -> None:
+        """Divide the free slots anew, since something has changed, and wake those who may take some."""
+        self._allowed = None
+        if not self._dividing:
+            self._dividing = True
+            asyncio.get_running_loop().call_soon(self._wake_entitled)
+
+    def submit(self, pool: DaskPool, evaluation: Evaluation, *args: Any, **options: Any) -> None:
+        """Send an evaluation to a worker for a pool, unless it is in flight already; Dask's key is the evaluation's."""
+        if (known := self._known.pop(evaluation.key, None)) is not None:
+            pool.deliver(known)
+            return
+        self._left.pop(evaluation.key, None)
+        flight = self._flights.get(evaluation.key)
+        if flight is None:
+            send: Callable[..., Future] = functools.partial(self._send, pool, evaluation, **options)
+            future = send(dask_key(evaluation), *args)
+            flight = self._flights[evaluation.key] = _Flight(evaluation, pool.resource, send, future)
+            self.watch(self._await_end(evaluation.key, flight))
+        if not flight.pools:
+            pool.share.used += flight.size  # the first one pays
+            self._allowed = None
+        flight.pools.append(pool)
+
+    def follow(self, running: Mapping[str, list[str]], results: Iterable[Result] = ()) -> None:
+        """Take over from another process.
+
+        Args:
+            running: Keys of the evaluations that it has left running, each with the class of every slot that it has;
+                who submits one of them joins it.
+            results: Those that have ended since; they are the answer when somebody submits them.
+        """
+        self._known |= {result.key: result for result in results}
+        self._left = {key: slots for key, slots in running.items() if key not in self._known}
+        self.divide()
+
+    async def drop(self, pool: DaskPool) -> None:
+        """End the trainings that nobody but this pool waits for."""
+        doomed = []
+        for key, flight in list(self._flights.items()):
+            if pool in flight.pools:
+                self._settle(flight)
+                flight.pools.remove(pool)
+                if flight.pools:
+                    flight.pools[0].share.used += flight.size
+            if not flight.pools:
+                doomed.append(key)
+        if not doomed:
+            return
+        flights = [self._flights.pop(key) for key in doomed]
+        await self._end(doomed, [future for flight in flights for future in (flight.future, *flight.others)])
+        self.divide()
+
+    def prune(self, key: str, metric: str) -> None:
+        """End the training of ``key``, on the worker from which it reported."""
+        flight = self._flights.get(key)
+        if self._prune is not None and flight is not None and flight.place is not None:
+            self.watch(self.client.run(self._prune, key, metric, workers=[flight.place], on_error="ignore"))
+
+    def watch(self, work: Any) -> None:
+        """Let this work go on in the background until these slots are closed."""
+        watcher = asyncio.ensure_future(work)
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    # --- inside
+
+    def _divided(self) -> dict[DaskPool, int]:
+        allowed: dict[DaskPool, int] = {}
+        for wanted in {pool.resource for pool in self._pools}:
+            pools = {pool.share: pool for pool in self._pools if pool.resource == wanted}
+            total = self.total(wanted)
+            given = allot(pools, total, max(0, total - self.used(wanted)))
+            allowed.update({pools[share]: count for share, count in given.items()})
+        return allowed
+
+    def _wake_entitled(self) -> None:
+        self._dividing = False
+        for pool in self._pools:
+            if self.allowed(pool) and pool.share.wants:
+                pool.wake()
+
+    def _send(self, pool: DaskPool, evaluation: Evaluation, key: str, *args: Any, **options: Any) -> Future:
+        future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
+            self._task,
+            pool.problem,
+            evaluation,
+            *args,
+            key=key,
+            resources={pool.resource: 1},
+            retries=0,
+            pure=False,
+            **options,
+        )
+        if self.outlive:
+            fire_and_forget(future)
+        return future
+
+    async def _await_end(self, key: str, flight: _Flight) -> None:
+        with contextlib.suppress(Exception):  # how it ended is read from the future
+            await wait([flight.future])
+        if self._flights.get(key) is not flight:  # dropped
+            return
+        result = self._announced.pop(key, None)
+        if result is None:
+            result = await self._fetch(key, flight.future)
+        if flight.others:
+            result = await self._joint(key, flight, result)
+        self._release(flight.future, result)
+        # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
+        await asyncio.sleep(0)
+        if self._flights.get(key) is not flight:
+            return
+        del self._flights[key]
+        self._settle(flight)
+        for pool in flight.pools:
+            pool.deliver(result)
+        self.divide()
+
+    async def _joint(self, key: str, flight: _Flight, first: Result) -> Result:
+        """The result of replicas, once all have ended: the first one's, unless that ended on account of another."""
+        ends = asyncio.gather(*(self._outcome(key, future) for future in flight.others))
+        try:
+            others = await asyncio.wait_for(asyncio.shield(ends), _PARTING_SECONDS)
+        except TimeoutError:
+            await self._end([key], flight.others)
+            others = await ends
+        for future in flight.others:
+            future.release()
+        if first.status is not Status.CANCELLED:
+            return first
+        causes = (Status.FAILED, Status.CRASHED, Status.LOST)
+        blamed = sorted((end for end in others if end.status in causes), key=lambda end: causes.index(end.status))
+        return replace(blamed[0], slot=first.slot) if blamed else first
+
+    async def _mind(self, key: str, flight: _Flight, other: Future) -> None:
+        """End a training if a replica's machine is gone without a word, since the first would wait for it."""
+        with contextlib.suppress(Exception):
+            await wait([other])
+        if other.status != "finished" and self._flights.get(key) is flight and self._stop is not None:
+            await self.client.run(self._stop, [key], on_error="ignore")
+
+    async def _outcome(self, key: str, future: Future) -> Result:
+        with contextlib.suppress(Exception):  # how it ended is read from the future
+            await wait([future])
+        return await self._fetch(key, future)
+
+    async def _end(self, keys: list[str], futures: list[Future]) -> None:
+        """End these trainings, on the workers too."""
+        await self.client.cancel(futures, asynchronous=True, force=True)
+        if self._stop is not None:
+            await self.client.run(self._stop, keys, on_error="ignore")
+
+    def _settle(self, flight: _Flight) -> None:
+        """Charge the slot seconds to the pool that pays."""
+        if flight.pools:
+            now = time.monotonic()
+            flight.pools[0].share.used -= flight.size
+            flight.pools[0].share.seconds += flight.size * (now - flight.since)
+            flight.since = now
+
+    def _release(self, future: Future, result: Result) -> None:
+        """Give the worker's memory back, and forget an answer that is not to answer the next submit of that key."""
+        if future.status == "finished" and result.status in FINAL:
+            # Not yet: what is sent to a worker keeps the next message to it, a training, waiting for 5 ms.
+            asyncio.get_running_loop().call_later(_RELEASE_SECONDS, future.release)
+        else:
+            future.release()
+
+    async def _fetch(self, key: str, future: Future) -> Result:
+        """The result of a future that ended without announcing one: it is in a worker's memory, or it is lost."""
+        if future.status == "finished":
+            with contextlib.suppress(Exception):  # its worker went away in this moment
+                result: Result = await future
+                return result
+        # Our task never raises, so its worker, or the scheduler, went away.
+        error = await future.exception() if future.status == "error" else None
+        if isinstance(error, KilledWorker):
+            self._workers.pop(error.last_worker.address, None)
+            reason = f"its worker {error.last_worker.name} went away"
+        elif error is None:
+            reason = "the scheduler forgot it"
+        else:
+            reason = f"it could not be run: {type(error).__name__}: {error}"
+        _log.warning("evaluation %s is lost: %s", key[:8], reason)
+        status = Status.FAILED if reason.startswith("it could not be run") else Status.LOST
+        return Result(key=key, status=status, error=reason)
+
+    def _on_announcement(self, event: tuple[float, Any]) -> None:
+        """Workers announce results on the line on which Dask then reports the task's end, so they come first."""
+        message = event[1]
+        if "invitation" in message:
+            flight = self._flights.get(message["key"])
+            if flight is not None:
+                flight.invite(message["invitation"])
+                for other in flight.others:
+                    self.watch(self._mind(message["key"], flight, other))
+            return
+        if "report" in message:
+            report = message["report"]
+            flight = self._flights.get(report["key"])
+            if flight is not None:
+                flight.place = message["worker"]
+                for pool in flight.pools:
+                    pool.on_report(report["key"], report["metrics"])
+            return
+        result = Result.from_dict(message["result"])
+        if result.key in self._flights:
+            self._announced[result.key] = result
+        elif self._left.pop(result.key, None) is not None:
+            self._known[result.key] = result
+
+    def _on_event(self, event: tuple[float, Any]) -> None:
+        message = event[1]
+        if isinstance(message, dict) and message.get("action") in ("add-worker", "remove-worker"):
+            self._stale.set()
+
+    async def _keep_counting(self) -> None:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            before = self._workers
+            with contextlib.suppress(OSError):  # the client is reconnecting; the workers will announce themselves
+                await self._count()
+            if self._workers == before:
+                continue
+            for pool in self._pools:
+                pool.wake()
+            self.divide()
+
+    async def _count(self) -> None:
+        found = await self.client.scheduler.identity(n_workers=-1)
+        self._workers = {
+            address: {
+                name: min(int(amount), worker["nthreads"])
+                for name, amount in worker["resources"].items()
+                if name.startswith(GPU)
+            }
+            for address, worker in found["workers"].items()
+            if worker["status"] == "running"
+        }
+        if len(self._workers) < len(found["workers"]):  # one has only just come, or is paused: Dask passes it over
+            asyncio.get_running_loop().call_later(_RECOUNT_SECONDS, self._stale.set)
+        self._allowed = None
+
+
+def dask_key(evaluation: Evaluation) -> str:
+    """Dask's name of an evaluation."""
+    return f"{'train' if evaluation.purpose == 'fitness' else 'test'}-{evaluation.key}"
