@@ -27,7 +27,7 @@ from rich.table import Table
 
 from swarm import Job, Random, Staged, run
 from swarm.cluster import embedded, quiet_dask, slots_of
-from swarm.pool import DaskPool
+from swarm.dask_pool import DaskPool
 from swarm.slots import Slots
 from swarm.trial import Result, Trial
 from workers.keras import KerasProblem

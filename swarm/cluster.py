@@ -38,8 +38,8 @@ from workers.slots import Slot, address_of, make_slots, nanny_options
 if TYPE_CHECKING:
     from distributed import Client
 
+    from swarm.dask_pool import DaskPool
     from swarm.master import Places
-    from swarm.pool import DaskPool
     from swarm.slots import Slots
 
 _SEND_INTERVAL = 0.0002  # seconds
@@ -175,7 +175,7 @@ async def pool_on(
         results: Folder that all workers see, for finished evaluations; None commits none.
         checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
     """
-    from swarm.pool import DaskPool
+    from swarm.dask_pool import DaskPool
 
     async with (
         slots_of(client) as slots,

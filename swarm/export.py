@@ -15,15 +15,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from swarm import __version__
 from swarm.domain import Choice, Domain, Integer, Real
 from swarm.errors import InvalidInput
+from swarm.outcome import RUNNING, outcome
 from swarm.store import Event, Store
-from swarm.trial import Params, Result, Status
+from swarm.trial import Params, Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from swarm.runner import Run
 
-RUNNING = "running"
 _BATCH = 1000  # metrics that MLflow takes at once
 
 
@@ -58,37 +58,28 @@ def entries(run: Run) -> Iterator[Entry]:
     """The trials of a run, in the order in which they were asked."""
     with closing(Store(run.store, create=False)) as store:
         events = list(store.events(run.job.name))
-        answers = {event.data["key"]: Result.from_dict(event.data) for event in events if event.kind == "result"}
+        answers = {event.data["key"]: event.data for event in events if event.kind == "result"}
         for event in events:
             if event.kind == "asked":
                 yield _entry(event, answers, store)
 
 
-def _entry(event: Event, answers: Mapping[str, Result], store: Store) -> Entry:
-    data, results, sources = event.data, list[Result](), list[str]()
-    for evaluation in data["evaluations"]:
-        sources.append(evaluation["source"])
-        answer = evaluation["result"]
-        found = answers.get(evaluation["key"]) if answer is None else Result.from_dict(answer)
-        results += [] if found is None else [found]
-    complete = len(results) == len(data["evaluations"])
-    fitness = [result.fitness for result in results if result.fitness is not None]
-    status = RUNNING if not complete else "failed" if len(fitness) < len(results) else "ok"
-    if status == "ok" and any(result.status is Status.PRUNED for result in results):
-        status = "pruned"
-    whole = None if status == RUNNING else store.result(results[0].key) or results[0]  # the journal has no curves
-    trained = "trained" in sources
-    error = next((result.error.splitlines()[0] for result in results if result.error), None)
+def _entry(event: Event, answers: Mapping[str, dict[str, Any]], store: Store) -> Entry:
+    data, evaluations = event.data, event.data["evaluations"]
+    results = [each["result"] or answers.get(each["key"]) for each in evaluations]
+    found = outcome([each["source"] for each in evaluations], results)
+    first = evaluations[0]["key"]
+    answer = None if found.status == RUNNING else results[0]
+    whole = None if answer is None else store.result(first) or Result.from_dict(answer)  # the journal has no curves
     about = {name: data[name] for name in ("generation", "member", "fold", "budget", "parent")}
-    about |= {"source": "trained" if trained else sources[0], "error": error}
-    about |= {"slot": ", ".join(sorted({result.slot for result in results})), "key": data["evaluations"][0]["key"]}
+    about |= {"source": found.source, "error": found.error, "slot": found.slot, "key": first}
     return Entry(
         trial=data["id"],
         params=data["params"],
-        status=status,
-        fitness=sum(fitness) / len(fitness) if status in ("ok", "pruned") else None,
-        start=min((result.start for result in results), default=event.time) if trained else event.time,
-        end=None if whole is None else max(result.end for result in results) if trained else event.time,
+        status=found.status,
+        fitness=found.fitness,
+        start=event.time if found.start is None else found.start,
+        end=None if whole is None else event.time if found.end is None else found.end,
         about={name: value for name, value in about.items() if value not in (None, "")},
         metrics={} if whole is None else whole.metrics,
         curve=() if whole is None else whole.curve,

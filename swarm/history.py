@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swarm.archive import Source
+from swarm.outcome import outcome
 from swarm.store import Event, Store
 from swarm.trial import Params
 
@@ -28,10 +30,8 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
     """One row per trial, in the order in which they were asked.
 
     Columns: ``trial``, ``generation``, ``member``, ``fold``, ``budget``, ``parent`` (the trial that it continues),
-    ``source`` (``trained`` if any of its evaluations was
-    trained for it, else ``in_flight`` or ``archive``), ``status`` (``running`` while there is no answer),
-    ``fitness`` (the mean over its evaluations), ``seconds`` (training time spent for it, 0 if it was answered without
-    training), ``start`` and ``end`` (seconds since the epoch), ``slot``, ``error``, and one column per hyper-parameter.
+    ``source``, ``status``, ``fitness``, ``seconds``, ``start`` and ``end`` (the time of the question, if nothing was
+    trained for it), ``slot`` and ``error`` (see :class:`~swarm.outcome.Outcome`), and one column per hyper-parameter.
     """
     rows: list[dict[str, Any]] = []
     asked: list[dict[str, Any]] = []
@@ -50,32 +50,14 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
 
 def _row(entry: dict[str, Any], results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     evaluations = entry["evaluations"]
-    sources = [evaluation["source"] for evaluation in evaluations]
     answers = [evaluation["result"] or results.get(evaluation["key"]) for evaluation in evaluations]
-    spent = [
-        answer
-        for answer, source in zip(answers, sources, strict=True)
-        if answer is not None and source == Source.TRAINED
-    ]
-    fitness = [answer["fitness"] for answer in answers if answer is not None and answer["fitness"] is not None]
-    error = next((answer["error"] for answer in answers if answer is not None and answer["error"]), None)
-    complete = all(answer is not None for answer in answers)
-    succeeded = complete and len(fitness) == len(answers)
+    found = outcome([evaluation["source"] for evaluation in evaluations], answers)
     return {
         "trial": entry["id"],
-        "generation": entry["generation"],
-        "member": entry["member"],
-        "fold": entry["fold"],
-        "budget": entry["budget"],
-        "parent": entry["parent"],
-        "source": next(s.value for s in (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE) if s in sources),
-        "status": "ok" if succeeded else "failed" if complete else "running",
-        "fitness": sum(fitness) / len(fitness) if succeeded else None,
-        "seconds": sum(answer["seconds"] for answer in spent),
-        "start": min((answer["start"] for answer in spent), default=entry["time"]),
-        "end": max((answer["end"] for answer in spent), default=entry["time"]),
-        "slot": ", ".join(sorted({answer["slot"] for answer in spent})),
-        "error": None if error is None else error.splitlines()[0],
+        **{name: entry[name] for name in ("generation", "member", "fold", "budget", "parent")},
+        **asdict(found),
+        "start": entry["time"] if found.start is None else found.start,
+        "end": entry["time"] if found.end is None else found.end,
         **entry["params"],
     }
 
@@ -88,13 +70,13 @@ class History:
     Args:
         events: The run's journal, from its beginning.
         sign: 1 if a smaller fitness is better, -1 if a larger one is (:attr:`swarm.job.Job.sign`).
-        gpus_per_training: GPUs that one training has.
+        gpus: GPUs that one training has.
     """
 
-    def __init__(self, events: Iterable[Event], *, sign: int = -1, gpus_per_training: float = 1) -> None:
+    def __init__(self, events: Iterable[Event], *, sign: int = -1, gpus: float = 1) -> None:
         self._events = list(events)
         self._sign = sign
-        self._gpus = gpus_per_training
+        self._gpus = gpus
         self._asked = [event for event in self._events if event.kind in ("asked", "test")]
         self._results = {event.data["key"]: event for event in self._events if event.kind == "result"}
 

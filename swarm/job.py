@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import packaging.requirements
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,6 +25,7 @@ from pydantic import (
 )
 
 from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer
+from swarm.job_file import read
 from swarm.optimizers import OPTIMIZERS
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
@@ -325,6 +325,11 @@ class Job(BaseModel):
         return self._code
 
     @property
+    def gpus(self) -> float:
+        """GPUs that one training has, with all its replicas."""
+        return self.gpus_per_training * self.replicas
+
+    @property
     def sign(self) -> int:
         """Loss = sign × fitness: optimizers minimise."""
         return 1 if self.direction == "minimize" else -1
@@ -440,17 +445,7 @@ class Job(BaseModel):
             InvalidInput: The file cannot be read, or a key, a type or a value is wrong; the text says which.
         """
         path = Path(path)
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InvalidJob(f"cannot read the job file {path}: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            where = " ".join(str(error).split())
-            raise InvalidJob(f"{path} is not YAML: {where}") from None
-        if not isinstance(data, dict):
-            raise InvalidJob(f"{path} holds no job: expected lines like 'name: digits', 'problem: lenet4'")
-        for setting in settings:
-            _set(data, setting)
+        data = read(path, settings)
         data |= {name: value for name, value in changes.items() if value is not None}
         options = data.get("options")
         if isinstance(data.get("command"), str):
@@ -469,25 +464,6 @@ class Job(BaseModel):
             other = {**other, name: fields[name].get_default(call_default_factory=True)}
         rows = _differ({**mine, "requirements": other["requirements"]}, other)  # which say where, not what
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
-
-
-def _set(data: dict[str, Any], setting: str) -> None:
-    """Set one value of a job file's data."""
-    where, equals, text = setting.partition("=")
-    *keys, last = where.strip().split(".")
-    if not equals or not all((*keys, last)):
-        raise InvalidJob(f"{setting!r} is no setting; write KEY=VALUE, such as optimizer.particles=12")
-    for key in keys:
-        inner = data.get(key)
-        if key == "optimizer" and isinstance(inner, str):
-            inner = {"name": inner}
-        if not isinstance(inner, dict | None):
-            raise InvalidJob(f"{setting!r} sets a part of {key}, but that is {inner!r}")
-        data[key] = data = dict(inner or {})
-    try:
-        data[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InvalidJob(f"the value in {setting!r} is not YAML") from None
 
 
 def _with_program(data: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from distributed import Client
 
+from swarm.dask_pool import DaskPool
 from swarm.errors import (
     ClusterError,
     InvalidInput,
@@ -31,7 +32,6 @@ from swarm.errors import (
 )
 from swarm.job import Job
 from swarm.outlet import Outlet
-from swarm.pool import DaskPool
 from swarm.protocol import PROTOCOL, REQUESTS, SETTLED
 from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
 from swarm.search import Search

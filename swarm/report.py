@@ -150,7 +150,7 @@ def _environment(tables: Tables) -> Iterator[Part]:
             "Trained on",
             f"{len(tables.slots)} slots of {len(hosts)} machines: {', '.join(hosts[:12])}" if hosts else "nothing",
         ),
-        ("GPUs per training", f"{tables.run.job.gpus_per_training:g}" if tables.on_gpus else "none, CPUs"),
+        ("GPUs per training", f"{tables.run.job.gpus:g}" if tables.on_gpus else "none, CPUs"),
     ]
     if tables.run.job.requirements:
         rows.append(("Required of workers", ", ".join(tables.run.job.requirements)))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound, NoSlots
 from swarm.job import Job
-from swarm.search import Best, Search
+from swarm.progress import Best
+from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Result
 

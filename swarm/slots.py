@@ -2,7 +2,7 @@
 
 The master queues, never Dask: at most one evaluation per slot is in flight, so that a dying worker takes no other
 evaluation along and the next one can always be chosen late. The master retries, never Dask: a lost worker is a result
-here, and the search decides. Each search has a :class:`~swarm.pool.DaskPool` of its own on these slots.
+here, and the search decides. Each search has a :class:`~swarm.dask_pool.DaskPool` of its own on these slots.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from swarm.sharing import allot
 from swarm.trial import Evaluation, Result, Status, resource
 
 if TYPE_CHECKING:
-    from swarm.pool import DaskPool
+    from swarm.dask_pool import DaskPool
 
 GPU = resource()  # the usual class of slots; the names of the others begin with it
 _SEND_INTERVAL = 0.001

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from swarm.archive import Source
+from swarm.outcome import outcome
 from swarm.store import Event
 from swarm.trial import Direction, Value
 
@@ -226,9 +227,7 @@ class View:
             self.moves.setdefault((waiting.trial["fold"] or 0, point.member), deque(maxlen=2)).append(point)
 
     def _point(self, waiting: _Waiting, when: float) -> Point:
-        trained = [waiting.answers[key] for key, source in waiting.sources.items() if source == Source.TRAINED]
-        values = [each["fitness"] for each in waiting.answers.values()]
-        found = [value for value in values if value is not None]
+        found = outcome(list(waiting.sources.values()), [waiting.answers[key] for key in waiting.sources])
         trial = waiting.trial
         return Point(
             index=self.all.told,
@@ -238,14 +237,12 @@ class View:
             budget=trial["budget"],
             parent=trial["parent"],
             params=trial["params"],
-            fitness=sum(found) / len(found) if len(found) == len(values) else None,
+            fitness=found.fitness,
             best=self._best,
-            source=next(
-                s.value for s in (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE) if s in waiting.sources.values()
-            ),
-            slot=", ".join(sorted({each["slot"] for each in trained})),
-            seconds=sum(each["seconds"] for each in trained),
-            start=min((each["start"] for each in trained), default=waiting.since),
+            source=found.source,
+            slot=found.slot,
+            seconds=found.seconds,
+            start=waiting.since if found.start is None else found.start,
             end=when,
         )
 

@@ -44,7 +44,7 @@ def searched(store: Store, pool: VirtualPool | None = None, **changes: Any) -> t
     enroll(job, store)
     search = Search(job, store)
     asyncio.run(search.run(pool or VirtualPool(3, lambda e: bowl(e.params), seconds)))
-    return search, History(store.events(job.name), sign=job.sign, gpus_per_training=job.gpus_per_training)
+    return search, History(store.events(job.name), sign=job.sign, gpus=job.gpus)
 
 
 def test_what_was_not_trained_saved_the_seconds_of_the_training_that_answered(open_store: OpenStore) -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from swarm import Grid, Integer, Job, Random
 from swarm.cluster import connected, embedded, pool_on, quiet_dask
+from swarm.dask_pool import DaskPool
 from swarm.errors import NoSlots, SchedulerUnreachable
-from swarm.pool import DaskPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store

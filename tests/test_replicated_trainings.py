@@ -14,9 +14,9 @@ import pytest_asyncio
 
 from swarm import Integer, Job, Random
 from swarm.cluster import embedded, quiet_dask, slots_of
+from swarm.dask_pool import DaskPool
 from swarm.errors import InvalidJob, NoSlots
 from swarm.job import Stop
-from swarm.pool import DaskPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.slots import Slots

@@ -109,8 +109,8 @@ def archive(tables: Tables) -> Iterator[Part]:
     text = ", ".join(f"{count} {str(name).replace('_', ' ')}" for name, count in shares.items())
     yield Picture(plots.archive(source(rows)), f"How evaluations were answered: {text}.", half=True)
     hours = tables.history.generations[["trained_hours", "saved_hours"]].max()
-    gpus = tables.run.job.gpus_per_training
-    name, remark = ("GPU hours", f", at {gpus:g} GPU per training") if tables.on_gpus else ("hours of CPU slots", "")
+    on_gpus = ("GPU hours", f", at {tables.run.job.gpus:g} GPU per training")
+    name, remark = on_gpus if tables.on_gpus else ("hours of CPU slots", "")
     spent, spared = hours["trained_hours"], hours["saved_hours"]
     caption = f"{spent:.3g} {name} were spent and {spared:.3g} saved{remark}."
     yield Picture(plots.saved(source(rows), unit=f"training time ({unit.name})"), caption, half=True)

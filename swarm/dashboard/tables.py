@@ -72,7 +72,7 @@ class Tables:
         self.run, self.space = run, run.job.space
         with closing(Store(run.store, create=False)) as store:
             events = store.events(run.job.name)
-            self.history = History(events, sign=run.job.sign, gpus_per_training=run.job.gpus_per_training)
+            self.history = History(events, sign=run.job.sign, gpus=run.job.gpus)
             best = self.history.best_trials(BEST_FEW)
             curves = self.history.curves(store, best["trial"])
         ranked = enumerate(zip(best["trial"], best["fitness"], strict=True), start=1)
@@ -87,7 +87,7 @@ class Tables:
     def fitness_label(self) -> str:
         """What fitness is."""
         fitness = self.run.job.fitness
-        return fitness if isinstance(fitness, str) else "fitness"
+        return fitness if isinstance(fitness, str) else next(iter(self.run.job.targets), "fitness")
 
     @cached_property
     def log(self) -> bool:

@@ -1,0 +1,67 @@
+"""What became of a trial, from the answers to its evaluations as the journal has them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swarm.archive import Source
+from swarm.trial import Status
+
+RUNNING = "running"
+_SOURCES = (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a trial.
+
+    Attributes:
+        status: ``running`` while an answer is missing; ``failed`` if one has no fitness; ``pruned`` if one was; ``ok``.
+        fitness: The mean over its evaluations, in the job's own direction; None while it runs and if it failed.
+        source: ``trained`` if any of its evaluations was trained for it, else ``in_flight`` or ``archive``.
+        seconds: Time spent on training for it.
+        start: When the first training for it began, seconds since the epoch; None if nothing was trained for it.
+        end: When the last training for it ended; None likewise.
+        slot: Where that was.
+        error: First line of the first error, or None.
+    """
+
+    status: str
+    fitness: float | None
+    source: str
+    seconds: float
+    start: float | None
+    end: float | None
+    slot: str
+    error: str | None
+
+
+def outcome(sources: Sequence[str], answers: Sequence[Mapping[str, Any] | None]) -> Outcome:
+    """What became of a trial.
+
+    Args:
+        sources: Where the answer to each of its evaluations comes from (:class:`~swarm.archive.Source`).
+        answers: The results, as :meth:`swarm.trial.Result.to_dict` has them; None where there is none yet.
+    """
+    there = [answer for answer in answers if answer is not None]
+    spent = [answer for answer, source in zip(answers, sources, strict=True) if answer and source == Source.TRAINED]
+    fitness = [answer["fitness"] for answer in there if answer["fitness"] is not None]
+    status = RUNNING if len(there) < len(answers) else _ended({answer["status"] for answer in there}, fitness, there)
+    return Outcome(
+        status=status,
+        fitness=sum(fitness) / len(fitness) if status in (Status.OK, Status.PRUNED) else None,
+        source=next(source.value for source in _SOURCES if source in sources),
+        seconds=sum(answer["seconds"] for answer in spent),
+        start=min((answer["start"] for answer in spent), default=None),
+        end=max((answer["end"] for answer in spent), default=None),
+        slot=", ".join(sorted({answer["slot"] for answer in spent})),
+        error=next((answer["error"].splitlines()[0] for answer in there if answer["error"]), None),
+    )
+
+
+def _ended(statuses: Collection[str], fitness: Sequence[float], answers: Sequence[Mapping[str, Any]]) -> str:
+    if len(fitness) < len(answers):
+        return Status.FAILED.value
+    return (Status.PRUNED if Status.PRUNED in statuses else Status.OK).value

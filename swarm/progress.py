@@ -1,0 +1,329 @@
+"""What is known of a search: the replay of its journal.
+
+Everything that happens to a search is an :class:`~swarm.store.Event`; :meth:`Progress._apply` is the only place that
+changes its state. Running journals an event and applies it, resuming applies what the journal holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from swarm.archive import Archive, Source
+from swarm.durations import Durations
+from swarm.errors import JournalMismatch
+from swarm.job import Job
+from swarm.lineage import Lineage
+from swarm.pruning import MedianRule
+from swarm.store import Event, Store
+from swarm.trial import Evaluation, Purpose, Result, Status, Trial
+
+_ERRORS_KEPT = 20
+_DURATIONS_READ = 500
+_SLACK_OF_PARENTS = 16
+_SLACK_OF_WINNERS = 4
+
+
+@dataclass(slots=True)
+class Generation:
+    """What is known of one generation.
+
+    Attributes:
+        number: Its number; 0 is the initial population.
+        asked: Trials asked so far.
+        told: Trials whose answer is there.
+        failed: Trials without a fitness.
+        sources: Evaluations by source.
+        low: Lowest fitness, in the job's own direction.
+        high: Highest fitness.
+        total: Sum of the fitness values.
+        start: When its first trial was asked, seconds since the epoch.
+        end: When its latest answer came.
+    """
+
+    number: int
+    asked: int = 0
+    told: int = 0
+    failed: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
+    low: float = math.inf
+    high: float = -math.inf
+    total: float = 0.0
+    start: float = 0.0
+    end: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Mean fitness of the trials that have one; NaN if none has."""
+        succeeded = self.told - self.failed
+        return self.total / succeeded if succeeded else math.nan
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A trial that waits for the results of its evaluations."""
+
+    trial: Trial
+    keys: list[str]
+    purpose: Purpose
+    results: dict[str, Result] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best trial so far, with its fitness in the job's own direction."""
+
+    trial: Trial
+    fitness: float
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its hyper-parameters."""
+        return dict(self.trial.params)
+
+
+class Progress:
+    """One job's search as far as its journal tells.
+
+    Args:
+        job: What to search, and how.
+        store: Where the journal and the archive are. What the journal holds is replayed at once.
+        on_event: Called with each event as it is applied.
+
+    Attributes:
+        job: The job.
+        optimizer: Its method, told all that has been answered.
+        archive: What answers evaluations that need no training.
+        counts: Evaluations by source; trials that ``failed``, evaluations that were ``pruned``.
+        generations: By number.
+        tests: Scores on the test set, by fold.
+        errors: Why trials failed, and how often.
+        asked, told: Numbers of trials.
+        replayed: How many of those told were read from the journal.
+        generation: The latest that was asked for.
+        trained_seconds: Of all trainings so far.
+        checkpoint_seconds, checkpoint_bytes: Spent on keeping checkpoints, and written.
+        end_reason: Why it ended; None while it has not.
+
+    Raises:
+        JournalMismatch: The journal holds other trials than the job's optimizer asks for.
+    """
+
+    def __init__(self, job: Job, store: Store, on_event: Callable[[Event], None] = lambda _: None) -> None:
+        self.job = job
+        self.optimizer = job.start()
+        self.archive = Archive(store)
+        self.counts: Counter[str] = Counter({source.value: 0 for source in Source} | {"failed": 0})
+        self.generations: dict[int, Generation] = {}
+        self.tests: dict[int, Result] = {}
+        self.errors: Counter[str] = Counter()
+        self.asked = self.told = 0
+        self.generation = 0
+        self.trained_seconds = 0.0
+        self.checkpoint_seconds = self.checkpoint_bytes = 0.0
+        self.end_reason: str | None = None
+        self._on_event = on_event
+        self._seq = 0  # events in the journal
+        self._pending: dict[int, _Pending] = {}
+        self._lineage = Lineage()
+        self._queue: deque[Evaluation] = deque()  # to be trained
+        self._ends: Counter[tuple[str, Status]] = Counter()  # of what ran again
+        self._last_trained = 0  # generation
+        self._since = 0.0  # when the job would have begun if somebody had run it ever since
+        self._latest = 0.0  # time of the latest event
+        self._rule = None
+        if job.prune is not None:
+            self._rule = MedianRule(job.prune.metric, job.sign, job.prune.after, job.prune.trainings)
+        assert job.space is not None  # the job took the problem's own if it was given none
+        self._durations = Durations(job.space)
+        for params, budget, seconds in store.durations(job.code.fingerprint, _DURATIONS_READ):
+            if job.space.contains(params):  # another job may have searched elsewhere
+                self._durations.learn(params, budget, seconds)
+        self._replay(store)
+        self.replayed = self.told
+
+    @property
+    def best(self) -> Best | None:
+        """The best trial so far, or None while no training has succeeded."""
+        found = self.optimizer.best
+        return None if found is None else Best(found[0], self.job.sign * found[1])
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Seconds of all trainings so far, times the GPUs of each."""
+        return self.trained_seconds * self.job.gpus
+
+    def finished(self) -> bool:
+        """Whether the search is done: every trial told, and the best scored on the test set if that was asked."""
+        return self.end_reason is not None
+
+    # --- applying events, live and in replay
+
+    def _apply(self, event: Event) -> None:
+        self._on_event(event)
+        data = event.data
+        if event.kind in ("asked", "test"):
+            self._apply_asked(event)
+        elif event.kind == "result":
+            result = Result.from_dict(data)
+            self.archive.remember(result)
+            self.trained_seconds += result.seconds
+            self.checkpoint_seconds += result.metrics.get("checkpoint_seconds", 0.0)
+            self.checkpoint_bytes += result.metrics.get("checkpoint_bytes", 0.0)
+            if result.status is Status.PRUNED:
+                self.counts["pruned"] += 1
+            if self._rule is not None:
+                self._rule.ended(result.key, well=result.status is Status.OK)
+            for number in self.archive.arrived(result.key):
+                self._answer(number, result, event.time)
+        elif event.kind == "again":
+            self._ends[data["key"], Status(data["status"])] += 1
+        elif event.kind == "ended":
+            self.end_reason = data["reason"]
+        elif event.kind == "job":
+            self._since = event.time
+        elif event.kind == "resumed" and not data["joined"]:
+            self._since += event.time - self._latest
+        self._latest = event.time
+
+    def _apply_asked(self, event: Event) -> None:
+        data = event.data
+        purpose: Purpose = "fitness" if event.kind == "asked" else "test"
+        trial = Trial(**{name: value for name, value in data.items() if name != "evaluations"})
+        keys = [evaluation["key"] for evaluation in data["evaluations"]]
+        # A test score is no trial of the optimizer: negative numbers keep the two apart.
+        number = trial.id if purpose == "fitness" else -1 - trial.id
+        self._pending[number] = _Pending(trial, keys, purpose)
+        if purpose == "fitness":
+            self._note_asked(trial, data["evaluations"], event.time)
+            self._note_lineage(trial, keys)
+        for evaluation, entry in zip(self._evaluations(trial, purpose), data["evaluations"], strict=True):
+            if entry["result"] is not None:
+                self._pending[number].results[entry["key"]] = Result.from_dict(entry["result"])
+                self._learn(trial, self._pending[number].results[entry["key"]])
+                continue
+            if entry["source"] == Source.TRAINED and entry["key"] == evaluation.key:
+                self._queue.append(evaluation)
+                if purpose == "fitness" and self.job.checkpoints:
+                    self._lineage.add_own(entry["key"])
+            self.archive.wait(entry["key"], number)
+        self._settle(number, event.time)
+
+    def _note_asked(self, trial: Trial, evaluations: list[dict[str, Any]], when: float) -> None:
+        self.asked += 1
+        self.generation = max(self.generation, trial.generation)
+        row = self.generations.setdefault(trial.generation, Generation(trial.generation, start=when))
+        row.asked += 1
+        for evaluation in evaluations:
+            row.sources[evaluation["source"]] += 1
+            self.counts[evaluation["source"]] += 1
+            if evaluation["source"] == Source.TRAINED:
+                self._last_trained = max(self._last_trained, trial.generation)
+
+    def _evaluations(self, trial: Trial, purpose: Purpose) -> list[Evaluation]:
+        if purpose == "test":  # what was handed on to the winner cannot be trained again from the start
+            parents = self._lineage.get(trial.id) if self.optimizer.inherits else None
+        else:
+            parents = None if trial.parent is None else self._lineage.get(trial.parent)
+        donors = [] if purpose == "test" else [self._lineage[donor] for donor in trial.donors]
+        return self.job.evaluations(trial, purpose, parents, donors)
+
+    def _note_lineage(self, trial: Trial, keys: list[str]) -> None:
+        """Remember whose checkpoints may be continued; let go of the others, now and then, all at once."""
+        if trial.budget is None or not self.job.checkpoints:
+            return
+        self._lineage.add(trial.id, keys)
+        begun = self.optimizer.inherits and self.generations[trial.generation].asked == 1
+        if begun or self._lineage.crowded(_SLACK_OF_PARENTS):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Give up the checkpoints that nobody will continue from; at the end, all but those of the best."""
+        best = [best.id for best, _ in self.optimizer.finalists()]
+        waiting = [pending.trial for pending in self._pending.values()]
+        parents = {one for trial in waiting for one in (trial.parent, *trial.donors) if one is not None}
+        coming = set() if self.finished() else self.optimizer.parents()
+        self._lineage.keep({*coming, *parents, *self._pending, *best})
+
+    def _answer(self, number: int, result: Result, when: float) -> None:
+        self._pending[number].results[result.key] = result
+        self._learn(self._pending[number].trial, result)
+        self._settle(number, when)
+
+    def _learn(self, trial: Trial, result: Result) -> None:
+        if result.status is Status.OK:
+            self._durations.learn(trial.params, trial.budget, result.seconds)
+
+    def _settle(self, number: int, when: float) -> None:
+        """Tell the optimizer, once the last evaluation of a trial is answered."""
+        pending = self._pending[number]
+        if len(pending.results) < len(set(pending.keys)):
+            return
+        del self._pending[number]
+        if pending.purpose == "test":
+            self.tests[pending.trial.fold or 0] = _merged([pending.results[key] for key in pending.keys])
+            return
+        merged = _merged([pending.results[key] for key in pending.keys])
+        row = self.generations[pending.trial.generation]
+        row.told += 1
+        row.end = max(row.end, when)
+        self.told += 1
+        if merged.fitness is None:
+            row.failed += 1
+            self.counts["failed"] += 1
+            self._note_error(merged.error)
+            self.optimizer.tell(pending.trial, None)
+        else:
+            row.low, row.high = min(row.low, merged.fitness), max(row.high, merged.fitness)
+            row.total += merged.fitness
+            self.optimizer.tell(pending.trial, self.job.sign * merged.fitness)
+        self._note_finished(pending)
+
+    def _note_finished(self, pending: _Pending) -> None:
+        """Nobody continues a whole training, but its network may be the one that wins: keep that of the best so far."""
+        if pending.trial.budget is not None or not self.job.checkpoints:
+            return
+        self._lineage.add(pending.trial.id, pending.keys)
+        if self._lineage.crowded(_SLACK_OF_WINNERS):
+            self._let_go()
+
+    def _note_error(self, error: str | None) -> None:
+        """Count why trials failed, by the first line of the error, without keeping every one of many."""
+        text = (error or "unknown").splitlines()[0]
+        self.errors[text if text in self.errors or len(self.errors) < _ERRORS_KEPT else "other errors"] += 1
+
+    # --- replay
+
+    def _replay(self, store: Store) -> None:
+        """Come to where the journal ends."""
+        for event in store.events(self.job.name):
+            self._seq += 1
+            if event.kind == "asked":
+                self._check_asked(event)
+            self._apply(event)
+            if event.kind == "result":
+                self._queue = deque(each for each in self._queue if each.key != event.data["key"])
+
+    def _check_asked(self, event: Event) -> None:
+        trial = self.optimizer.ask()
+        written = {name: value for name, value in event.data.items() if name != "evaluations"}
+        if trial is None or Trial(**written) != trial:
+            raise JournalMismatch(
+                f"job {self.job.name!r}: the journal's event {self._seq - 1} holds trial {written['id']} with "
+                f"{written['params']}, but the optimizer asks for {None if trial is None else dict(trial.params)}; "
+                "resume with the version of dask-swarm that wrote it, or run the job under another name"
+            )
+
+
+def _merged(results: list[Result]) -> Result:
+    """One result for the folds and repeats of a trial: the mean fitness, or the first failure."""
+    for result in results:
+        if result.fitness is None:
+            return result
+    if len(results) == 1:
+        return results[0]
+    mean = math.fsum(result.fitness or 0.0 for result in results) / len(results)
+    return replace(results[0], fitness=mean, seconds=sum(result.seconds for result in results))
