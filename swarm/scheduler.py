@@ -1,8 +1,8 @@
 """The service in the scheduler: a preload that relays between clients and the master, and mirrors the jobs' states.
 
 ``dask scheduler --preload swarm.scheduler``, or ``swarm scheduler``, which is that with sensible settings. So a client
-needs the scheduler's address alone, and one set of certificates secures everything. It decides nothing: the state of
-the jobs is the master's store. What it keeps can be lost.
+needs the scheduler's address alone, and one set of certificates secures everything. The state of the jobs is the
+master's store: what is kept here can be lost.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.http.utils import RequestHandler
 
 from swarm import __version__, metrics
+from swarm.affinity import Affinity
 from swarm.cluster import SETTINGS
 from swarm.config import settings
 from swarm.dashboard import mount, prepare, show_tab
@@ -62,6 +63,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._numbers = itertools.count()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()  # no master has written these yet
         self.board = Board(scheduler)
+        self._affinity = Affinity(scheduler)
         self._prepared = False  # whether the pages are imported
         scheduler.handlers.update(
             {
@@ -222,9 +224,14 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             for key in msg:
                 self._results.pop(key, None)
 
+    def update_graph(self, scheduler: Scheduler, *, annotations: dict[str, dict[str, Any]], **kwargs: Any) -> None:
+        """New tasks: some are better off on a certain machine."""
+        self._affinity.prefer(annotations)
+
     def transition(self, key: str, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         """The pages show what runs where."""
         self.board.transition(key, start, finish)
+        self._affinity.transition(key, start, finish, kwargs.get("worker"))
 
     def _authorize(self, comm: Any) -> None:
         name = certified_name(comm)

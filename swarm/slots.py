@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import dask
 from distributed import Client, Future, KilledWorker, fire_and_forget, wait
 
+from swarm.affinity import CONTINUES
 from swarm.sharing import allot
-from swarm.trial import Evaluation, Result, Status, resource
+from swarm.trial import Evaluation, Purpose, Result, Status, resource
 
 if TYPE_CHECKING:
     from swarm.dask_pool import DaskPool
@@ -242,17 +244,20 @@ class Slots:
                 pool.wake()
 
     def _send(self, pool: DaskPool, evaluation: Evaluation, key: str, *args: Any, **options: Any) -> Future:
-        future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
-            self._task,
-            pool.problem,
-            evaluation,
-            *args,
-            key=key,
-            resources={pool.resource: 1},
-            retries=0,
-            pure=False,
-            **options,
-        )
+        earlier = [evaluation.parent, *evaluation.donors]
+        continues = {CONTINUES: [_task_name("fitness", one) for one in earlier if one is not None]}
+        with dask.annotate(**continues) if continues[CONTINUES] else contextlib.nullcontext():
+            future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
+                self._task,
+                pool.problem,
+                evaluation,
+                *args,
+                key=key,
+                resources={pool.resource: 1},
+                retries=0,
+                pure=False,
+                **options,
+            )
         if self.outlive:
             fire_and_forget(future)
         return future
@@ -407,4 +412,8 @@ class Slots:
 
 def dask_key(evaluation: Evaluation) -> str:
     """Dask's name of an evaluation."""
-    return f"{'train' if evaluation.purpose == 'fitness' else 'test'}-{evaluation.key}"
+    return _task_name(evaluation.purpose, evaluation.key)
+
+
+def _task_name(purpose: Purpose, key: str) -> str:
+    return f"{'train' if purpose == 'fitness' else 'test'}-{key}"
