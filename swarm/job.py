@@ -462,7 +462,7 @@ class Job(BaseModel):
         fields, mine = type(self).model_fields, self.to_dict()
         for name in mine.keys() - other.keys():  # what an earlier version did not know was as it is by default
             other = {**other, name: fields[name].get_default(call_default_factory=True)}
-        rows = _differ({**mine, "requirements": other["requirements"]}, other)  # which say where, not what
+        rows = _differ(_identity(mine), _identity(other))
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
 
 
@@ -523,3 +523,9 @@ def _first(error: ValidationError, model: type[BaseModel] | None = None) -> str:
 def _guess(word: object, known: Any) -> str:
     close = difflib.get_close_matches(str(word), list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+def _identity(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a job searches and how; not where its problem was found, and where it may run."""
+    problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options")}
+    return {**spec, "problem": problem, "requirements": None}
+
+

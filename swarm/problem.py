@@ -8,11 +8,12 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import sys
 import sysconfig
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -46,6 +47,8 @@ class Problem:
         resumable: Whether a training can continue from another one's checkpoint.
         space: The search space that it suggests, as plain data.
         direction: ``maximize`` or ``minimize`` if it says which way its fitness is better, or None.
+        origin: Where it was found, as the user said it; None if it was handed over as an object.
+        options: What it was made with there; None if that is no plain data.
         changeable: Names of the hyper-parameters that may change when a training is continued; None if it does not
             say.
     """
@@ -58,6 +61,8 @@ class Problem:
     space: Mapping[str, Any] | None = None
     changeable: tuple[str, ...] | None = None
     direction: str | None = None
+    origin: str | None = None
+    options: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, problem: Any, options: Mapping[str, Any] | None = None) -> Problem:
@@ -101,6 +106,11 @@ class Problem:
         Raises:
             InvalidProblem: It cannot be found or imported.
         """
+        found = cls._find(text, options, folder)
+        return replace(found, origin=text, options=_plain(options))
+
+    @classmethod
+    def _find(cls, text: str, options: Mapping[str, Any], folder: Path | None) -> Problem:
         where, _, attribute = text.partition(":")
         if not attribute:
             known = importlib.import_module(_BUILT_IN).PROBLEMS
@@ -126,12 +136,23 @@ class Problem:
             "fingerprint": self.fingerprint,
             "testable": self.testable,
             "resumable": self.resumable,
+            "origin": self.origin,
+            "options": self.options,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], code: bytes) -> Problem:
         """The problem of a stored job; it is not unpickled."""
-        return cls(data["name"], data["fingerprint"], code, data["testable"], data["resumable"])
+        said = {name: data.get(name) for name in ("origin", "options")}  # which earlier versions did not write down
+        return cls(data["name"], data["fingerprint"], code, data["testable"], data["resumable"], **said)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The options as a job file has them, or None where it could not."""
+    try:
+        return dict(json.loads(json.dumps(options, allow_nan=False)))
+    except (TypeError, ValueError):
+        return None
 
 
 def _made(maker: Any, options: Mapping[str, Any]) -> Any:

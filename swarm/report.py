@@ -18,6 +18,7 @@ from swarm.dashboard.page import Code, Facts, Page, Section, Table, Text
 from swarm.dashboard.sections import number, values
 from swarm.dashboard.tables import Tables
 from swarm.job import Job
+from swarm.problem import Problem
 from swarm.runner import Run
 from swarm.terminal import duration
 
@@ -176,9 +177,24 @@ def job_file(job: Job) -> str:
     for name, model in (("stop", job.stop), ("then", job.then)):
         plain = {} if model is None else {key: v for key, v in job.to_dict()[name].items() if v not in (None, {})}
         data |= {name: plain} if plain else {}
-    head = f"name: {data.pop('name')}\nproblem: {job.code.name}"
-    note = f"   # say where it is, and its options; it had the fingerprint {job.code.fingerprint}"
-    return f"{head}{note}\n{yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100)}".strip()
+    return "\n".join([f"name: {data.pop('name')}", _problem(job.code), _yaml(data)]).strip()
+
+
+def _problem(code: Problem) -> str:
+    """The lines that say what was trained."""
+    if code.origin is None:  # it was handed over in Python
+        return f"problem: {code.name}   # say where it is; it had the fingerprint {code.fingerprint}"
+    options = dict(code.options or {})
+    options.pop("cwd", None)  # where the job file was
+    said = {"command": options.pop("command")} if code.origin == "command" else {"problem": code.origin}
+    if code.origin == "command":
+        options.pop("space", None)
+    note = "" if code.options is not None else "\n# and the options of the problem, which are no plain data"
+    return _yaml(said, flow=False) + ("\n" + _yaml({"options": options}) if options else "") + note
+
+
+def _yaml(data: dict[str, Any], flow: bool | None = None) -> str:
+    return str(yaml.safe_dump(data, sort_keys=False, default_flow_style=flow, width=100)).strip()
 
 
 # --- words
