@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from workers.keras import EVALUATION_BATCH, KerasProblem
 if TYPE_CHECKING:
     import keras
 
-Measure = Literal["seconds", "iterations"]
+Measure = Literal["seconds", "cpu_seconds", "iterations"]
 
 SUCCESSIVE = 2
 
@@ -78,8 +78,8 @@ class TimeToAccuracy:
 
     A training is validated before the first mini-batch and after each ``every`` of them. The clock stands still
     meanwhile, and during the first ``warm_up`` mini-batches, in which the network is compiled. Seconds can be compared
-    only if each training has a core or GPU to itself. Iterations depend on the seed alone, but those of a large network
-    count no more than those of a small one.
+    only if each training has a core or GPU to itself; where CPU cores are shared with others, seconds of CPU time still
+    can. Iterations depend on the seed alone, but those of a large network count no more than those of a small one.
 
     The scores on V are ``val_accuracy``, ``val_f1_macro`` and ``val_f1_micro`` (0 … 1). Where the examples have several
     labels, task i has a number of its own: ``val_f1_macro_0``, ``val_f1_macro_1`` ….
@@ -87,7 +87,7 @@ class TimeToAccuracy:
     Attributes:
         network: The network and its data. Of its ``epochs``, ``patience`` and ``score`` no use is made.
         thresholds: Least value by name of the score; all have to be met, at two successive validations.
-        measure: What the fitness is: ``seconds`` or ``iterations`` (mini-batches).
+        measure: What the fitness is: ``seconds``, ``cpu_seconds`` (of all threads) or ``iterations`` (mini-batches).
         every: Mini-batches between two validations.
         warm_up: Mini-batches at the beginning that are not timed.
         max_iterations: Fail after so many mini-batches, unless the evaluation has a budget: then after that many.
@@ -110,8 +110,8 @@ class TimeToAccuracy:
 
     def __post_init__(self) -> None:
         Goal(self.thresholds)
-        if self.measure not in ("seconds", "iterations"):
-            raise InvalidProblem(f"measure is seconds or iterations, not {self.measure!r}")
+        if self.measure not in get_args(Measure):
+            raise InvalidProblem(f"measure is one of {', '.join(get_args(Measure))}, not {self.measure!r}")
         if self.every < 1 or self.warm_up < 0:
             raise InvalidProblem("validate every 1 or more mini-batches, and warm up for 0 or more")
 
@@ -128,8 +128,8 @@ class TimeToAccuracy:
         """Trains on T until the scores on V are good enough.
 
         Returns:
-            ``fitness``, ``seconds`` without warm-up and validations, ``iterations``, number of ``parameters``, and the
-            scores at the end.
+            ``fitness``, ``seconds`` and ``cpu_seconds`` without warm-up and validations, ``iterations``, number of
+            ``parameters``, and the scores at the end.
 
         Raises:
             NeverReached: They are not good enough after ``max_iterations``.
@@ -160,17 +160,18 @@ class TimeToAccuracy:
         batches = _batches(arrays.scaled(arrays.x_train[train]), arrays.y_train[train], size, ctx.seed)
         x_valid, y_valid = arrays.scaled(arrays.x_train[valid]), arrays.y_train[valid]
         limit = self.max_iterations if ctx.budget is None else math.floor(ctx.budget)
-        goal, seconds = Goal(self.thresholds), 0.0
+        goal, spent = Goal(self.thresholds), _Clock(0.0, 0.0)
         for iterations in itertools.count(0, self.every):
             scores = scored(y_valid, _predicted(model, x_valid))
-            ctx.report(iterations=iterations, seconds=seconds, **scores)
+            ctx.report(iterations=iterations, seconds=spent.seconds, **scores)
             if goal.reached(scores):
                 break
             if iterations + self.every > limit:
                 missed = goal.missed(scores) or "good enough at the last validation alone"
                 raise NeverReached(f"after {iterations} mini-batches: {missed}; raise max_iterations or ask for less")
-            seconds += _timed(model, batches, self.every, untimed=self.warm_up - iterations)
-        measured = {"seconds": seconds, "iterations": iterations}
+            taken = _timed(model, batches, self.every, untimed=self.warm_up - iterations)
+            spent = _Clock(spent.seconds + taken.seconds, spent.cpu_seconds + taken.cpu_seconds)
+        measured = {**spent._asdict(), "iterations": iterations}
         return model, {"fitness": measured[self.measure], **measured, **scores, "parameters": model.count_params()}
 
 
@@ -203,14 +204,26 @@ def _predicted(model: keras.Model, x: np.ndarray[Any, Any]) -> Labels:
     return labels
 
 
-def _timed(model: keras.Model, batches: Iterator[tuple[Any, Any]], steps: int, untimed: int) -> float:
-    """Trains for so many steps; the seconds that they took without the first ``untimed``."""
-    start = time.perf_counter()
+class _Clock(NamedTuple):
+    """A moment, or how long something took."""
+
+    seconds: float
+    cpu_seconds: float  # of all threads
+
+    @classmethod
+    def now(cls) -> _Clock:
+        return cls(time.perf_counter(), time.process_time())
+
+
+def _timed(model: keras.Model, batches: Iterator[tuple[Any, Any]], steps: int, untimed: int) -> _Clock:
+    """Trains for so many steps; how long they took without the first ``untimed``."""
+    start = _Clock.now()
     for step in range(steps):
         if step == untimed:
-            start = time.perf_counter()
+            start = _Clock.now()
         model.train_on_batch(*next(batches))  # returns the loss, so that the step is over
-    return time.perf_counter() - start if untimed < steps else 0.0
+    end = _Clock.now() if untimed < steps else start
+    return _Clock(end.seconds - start.seconds, end.cpu_seconds - start.cpu_seconds)
 
 
 def _batches(x: np.ndarray[Any, Any], y: Labels, size: int, seed: int) -> Iterator[tuple[Any, Any]]:

@@ -117,7 +117,14 @@ def test_seconds_are_those_after_the_warm_up_without_validations(reached):
     assert 0 < seconds[2] < seconds[-1] == reached.metrics["seconds"] < reached.seconds
     cold = train(measure="seconds", warm_up=7)
     assert cold.fitness == cold.metrics["seconds"] > 0
-    assert train(warm_up=1000).metrics["seconds"] == 0
+    unmeasured = train(warm_up=1000).metrics
+    assert unmeasured["seconds"] == unmeasured["cpu_seconds"] == 0
+
+
+@pytest.mark.slow
+def test_it_can_go_by_cpu_time_where_others_use_the_cores():
+    result = train(measure="cpu_seconds", warm_up=7)
+    assert result.fitness == result.metrics["cpu_seconds"] > 0
 
 
 @pytest.mark.slow
