@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,13 @@ def command() -> str:
     """How this benchmark was called; of paths only the last part, the others are this machine's."""
     options = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *options])
+
+
+def earlier(name: str, parts: Sequence[str]) -> dict[str, Any]:
+    """What was measured of these parts before; a run that leaves some out keeps them."""
+    file = RESULTS / name / f"{name}.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    return {part: found[part] for part in parts if part in found}
 
 
 def save(name: str, result: dict[str, Any]) -> Path:

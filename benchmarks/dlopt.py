@@ -16,7 +16,6 @@ throughput     Random networks per second: all at once, one by one, and one by o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster import RESULTS, save
+from cluster import RESULTS, earlier, save
 from rich.console import Console
 from rich.table import Table
 
@@ -247,13 +246,6 @@ def show_throughput(rows: list[dict[str, Any]]) -> None:
 # --- all of it
 
 
-def earlier() -> dict[str, Any]:
-    """What was measured before, of which the parts that are left out stay as they were."""
-    file = RESULTS / "dlopt" / "dlopt.json"
-    found = json.loads(file.read_text()) if file.exists() else {}
-    return {part: found[part] for part in PARTS if part in found}
-
-
 def draw(result: dict[str, Any]) -> None:
     try:
         from matplotlib import pyplot as plt
@@ -290,7 +282,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     seeds = 3 if options.quick else options.seeds
-    result = earlier()
+    result = earlier("dlopt", PARTS)
     if "throughput" in options.parts:
         result["throughput"] = throughput(1.0 if options.quick else 3.0)
         show_throughput(result["throughput"])

@@ -1,11 +1,11 @@
 """NHOP: its staged search on the complex cosine against random search, and two replicas against one.
 
-    python benchmarks/nhop.py [--seeds 5] [--slots 2] [--repeats 3] [--store FILE] [--quick]
+    python benchmarks/nhop.py [--seeds 5] [--slots 2] [--repeats 3] [--store FILE] [--parts searches replicas] [--quick]
     SWARM_DATA=… python benchmarks/nhop.py  # with MNIST there, the replicas train LeNet-4 as well
 
 The search of examples/nhop.yaml, without its early end of stages, and random search in one stage, which gives each of
 its trainings the epochs of the last stage, and has as many epochs in all. Then the same network with the same images,
-on one slot and on two, in turn; the shortest of the repeats counts.
+on one slot and on two, in turn; the shortest of the repeats counts. A part that is left out stays as it was.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster import RESULTS, save
+from cluster import RESULTS, earlier, save
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +38,7 @@ JOB = Path(__file__).parent.parent / "examples" / "nhop.yaml"
 STAGES = [[100, 60], [300, 40], [800, 25]]
 KINDS = {"one slot": (1, True), "two slots, synchronous": (2, True), "two slots, asynchronous": (2, False)}
 SPEED = {"learning_rate": 0.05}
+PARTS = ("searches", "replicas")
 console = Console(width=130)
 
 
@@ -178,19 +179,23 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--store", help="file to keep the searches in; the same again goes on from there")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--quick", action="store_true", help="a minute, to see whether it runs")
     options = parser.parse_args()
     quiet_dask()
     stages = [[5, 3], [20, 2], [40, 2]] if options.quick else STAGES
-    with tempfile.TemporaryDirectory() as folder:
-        store = options.store or f"{folder}/nhop.db"
-        rows = searches(1 if options.quick else options.seeds, options.slots, stages, store)
-    show_searches(rows, stages)
-    trained = asyncio.run(replicas(1 if options.quick else options.repeats, options.quick))
-    show_replicas(trained)
+    result = {"stages": stages, **earlier("nhop", PARTS)}
+    if "searches" in options.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            store = options.store or f"{folder}/nhop.db"
+            result["searches"] = searches(1 if options.quick else options.seeds, options.slots, stages, store)
+        show_searches(result["searches"], stages)
+    if "replicas" in options.parts:
+        result["replicas"] = asyncio.run(replicas(1 if options.quick else options.repeats, options.quick))
+        show_replicas(result["replicas"])
     if not options.quick:
-        console.print(f"drawn in {draw(rows, stages)}")
-        console.print(f"written to {save('nhop', {'stages': stages, 'searches': rows, 'replicas': trained})}")
+        console.print(f"drawn in {draw(result['searches'], stages)}")
+        console.print(f"written to {save('nhop', result)}")
 
 
 if __name__ == "__main__":
