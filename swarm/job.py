@@ -9,7 +9,7 @@ import keyword
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import packaging.requirements
 from pydantic import (
@@ -32,7 +32,7 @@ from swarm.optimizers.folds import Folds
 from swarm.optimizers.replay import Replay
 from swarm.problem import Problem
 from swarm.space import Space
-from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Trial, resource
+from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Result, Trial, resource
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -112,7 +112,7 @@ def _fitness(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, dict) and value:
-        return value
+        return _weights_or_targets(value)
     if not isinstance(value, list | tuple) or len(value) < 2:
         raise InvalidJob(
             "fitness is a metric, weights of metrics, or a list of two or more like {metric: val_accuracy, direction: "
@@ -128,6 +128,17 @@ def _fitness(value: Any) -> Any:
         if criterion.tolerance is not None and not 0 < criterion.tolerance < math.inf:
             raise InvalidJob(f"fitness: the tolerance of {criterion.metric} is above 0, not {criterion.tolerance!r}")
     return criteria
+
+
+def _weights_or_targets(value: dict[str, Any]) -> dict[str, Any]:
+    directions = get_args(Direction)
+    named = [each in directions for each in value.values()]
+    if any(named) and not (all(named) and len(named) > 1):
+        raise InvalidJob(
+            "fitness: either every metric has a weight, or there are two or more, and each says "
+            f"{' or '.join(directions)}; not {value!r}"
+        )
+    return value
 
 
 def _criterion(value: Any) -> Criterion:
@@ -196,8 +207,10 @@ class Job(BaseModel):
             direction: minimize}]``. In a list the first decides, unless two trainings round to the same multiple of
             its tolerance, then the second, and so on; the last needs no tolerance. The fitness then stays within one
             tolerance of the first metric (so a ``target`` is one of it) and has its direction; ``direction`` is left
-            out. Its mean over folds or repeats keeps that order only for what differs by more than the tolerance. None
-            is what the training calls fitness.
+            out. Its mean over folds or repeats keeps that order only for what differs by more than the tolerance. Or
+            targets that all count: ``{mae: minimize, weights: minimize}``; of two trainings the one is better that is
+            better in more of them than it is worse. That takes a method that compares (MuPlusLambda). What is shown
+            as fitness is the first, or the training's own if it is among them. None is what the training calls fitness.
         seed: Seed of the search. Trainings take theirs from their evaluation key.
         isolation: ``process`` trains in a child process, which only slices of one problem share; ``thread`` is for
             functions of milliseconds.
@@ -230,7 +243,9 @@ class Job(BaseModel):
     space: Annotated[Space | None, BeforeValidator(_space)] = None
     optimizer: Annotated[Optimizer, BeforeValidator(_optimizer)]
     direction: Direction | None = None
-    fitness: Annotated[str | dict[str, float] | tuple[Criterion, ...] | None, BeforeValidator(_fitness)] = None
+    fitness: Annotated[
+        str | dict[str, float] | dict[str, Direction] | tuple[Criterion, ...] | None, BeforeValidator(_fitness)
+    ] = None
     seed: int = Field(0, ge=0, lt=2**63)
     isolation: Isolation = "process"
     time_limit: float | None = Field(None, gt=0)
@@ -277,15 +292,23 @@ class Job(BaseModel):
             self._check_heritable(code, space)
         object.__setattr__(self, "test", code.testable if self.test is None else self.test)
         self._code = code
-        self.start()  # an optimizer that refuses the space does so now
+        method = self.start()  # an optimizer that refuses the space does so now
+        if self.targets and not method.compares:
+            raise InvalidJob(
+                "MuPlusLambda compares by several targets, in one search for all folds, but "
+                f"{type(method).__name__} does not: take it, or give the metrics weights"
+            )
+        if self.targets and self.prune is not None:
+            raise InvalidJob("prune judges a training by one metric, and the fitness has several: leave prune out")
         if self.then is not None:
             self.following(space.decode([0.5] * space.dimensions))  # and so does the one that follows
         return self
 
     def _direction(self, code: Problem) -> str:
         """Which way is better, by the job or by the problem."""
-        if isinstance(self.fitness, tuple):
-            first = self.fitness[0]
+        targets = tuple(Criterion(metric=metric, direction=each) for metric, each in self.targets.items())
+        if criteria := self.fitness if isinstance(self.fitness, tuple) else targets:
+            first = criteria[0]
             if self.direction not in (None, first.direction):
                 raise InvalidJob(
                     f"the fitness has the direction of its first metric: {first.metric} is to {first.direction}, the "
@@ -320,6 +343,17 @@ class Job(BaseModel):
     # --- what the search needs
 
     @property
+    def targets(self) -> dict[str, Direction]:
+        """Metrics by all of which the optimizer compares trials, with their directions; none if the fitness decides.
+
+        The first is shown as the fitness; if the training's own is among them, that.
+        """
+        if not isinstance(self.fitness, dict):
+            return {}
+        found = {name: each for name, each in self.fitness.items() if isinstance(each, str)}
+        return {name: found[name] for name in sorted(found, key=lambda name: name != "fitness")}
+
+    @property
     def code(self) -> Problem:
         """The problem, pickled, with its name and fingerprint."""
         return self._code
@@ -333,6 +367,14 @@ class Job(BaseModel):
     def sign(self) -> int:
         """Loss = sign × fitness: optimizers minimise."""
         return 1 if self.direction == "minimize" else -1
+
+    def losses(self, result: Result) -> list[float]:
+        """What the optimizer is told of a trial that has a fitness: one loss, or one for each target."""
+        assert result.fitness is not None
+        if not self.targets:
+            return [self.sign * result.fitness]
+        values = {**result.metrics, "fitness": result.fitness}
+        return [values[name] if direction == "minimize" else -values[name] for name, direction in self.targets.items()]
 
     def start(self) -> Optimizer:
         """The optimizer, started on this job's space and seed."""
@@ -363,7 +405,9 @@ class Job(BaseModel):
         repeats = 1 if purpose == "test" else self.repeats
         places = [(fold, repeat) for fold in folds for repeat in range(repeats)]
         continued = list(parents) if parents and self.checkpoints else [None] * len(places)
-        merit = {self.fitness: 1.0} if isinstance(self.fitness, str) else self.fitness
+        merit: Any = {self.fitness: 1.0} if isinstance(self.fitness, str) else self.fitness
+        if self.targets:  # the first is the fitness; the others weigh nothing in it, but have to be there
+            merit = {name: float(place == 0) for place, name in enumerate(self.targets)}
         salt = "" if self.archive else f"{self.name}/{trial.id}"
         if handed_on and self.archive:
             salt = self.name  # another job's answer would leave nothing to continue from
@@ -488,6 +532,12 @@ def _plain(optimizer: Optimizer) -> dict[str, Any]:
     return {"name": type(optimizer).__name__, **plain}
 
 
+def _identity(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a job searches and how; not where its problem was found, and where it may run."""
+    problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options")}
+    return {**spec, "problem": problem, "requirements": None}
+
+
 def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(mine, dict) and isinstance(theirs, dict):
         return [
@@ -523,9 +573,3 @@ def _first(error: ValidationError, model: type[BaseModel] | None = None) -> str:
 def _guess(word: object, known: Any) -> str:
     close = difflib.get_close_matches(str(word), list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
-def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    """What a job searches and how; not where its problem was found, and where it may run."""
-    problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options")}
-    return {**spec, "problem": problem, "requirements": None}
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -279,7 +279,7 @@ class Progress:
         else:
             row.low, row.high = min(row.low, merged.fitness), max(row.high, merged.fitness)
             row.total += merged.fitness
-            self.optimizer.tell(pending.trial, self.job.sign * merged.fitness)
+            self.optimizer.tell(pending.trial, self.job.losses(merged))
         self._note_finished(pending)
 
     def _note_finished(self, pending: _Pending) -> None:
@@ -319,11 +319,20 @@ class Progress:
 
 
 def _merged(results: list[Result]) -> Result:
-    """One result for the folds and repeats of a trial: the mean fitness, or the first failure."""
+    """One result for the folds and repeats of a trial: the means of fitness and metrics, or the first failure."""
     for result in results:
         if result.fitness is None:
             return result
     if len(results) == 1:
         return results[0]
-    mean = math.fsum(result.fitness or 0.0 for result in results) / len(results)
-    return replace(results[0], fitness=mean, seconds=sum(result.seconds for result in results))
+    common = set.intersection(*(set(result.metrics) for result in results))
+    return replace(
+        results[0],
+        fitness=_mean([result.fitness or 0.0 for result in results]),
+        metrics={name: _mean([result.metrics[name] for result in results]) for name in sorted(common)},
+        seconds=sum(result.seconds for result in results),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

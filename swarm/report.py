@@ -203,6 +203,8 @@ def _yaml(data: dict[str, Any], flow: bool | None = None) -> str:
 def _fitness(job: Job) -> str:
     if isinstance(job.fitness, str) or job.fitness is None:
         return job.fitness or "fitness, as the training returns it"
+    if job.targets:
+        return ", ".join(job.targets) + "; better is what is better in more of them than it is worse"
     if isinstance(job.fitness, dict):
         return "the sum of " + ", ".join(f"{weight:g} × {name}" for name, weight in job.fitness.items())
     return ", then ".join(

@@ -99,27 +99,29 @@ class Optimizer(ABC):
             self._open[trial.id] = trial
         return trial
 
-    def tell(self, trial: Trial, loss: float | None) -> None:
+    def tell(self, trial: Trial, loss: float | Sequence[float] | None) -> None:
         """Report what came of a trial.
 
         Args:
             trial: As :meth:`ask` returned it.
-            loss: To be minimised; None, inf or NaN if the evaluation failed.
+            loss: To be minimised; None, inf or NaN if the evaluation failed. Of a method that :attr:`compares` targets
+                there may be one for each.
 
         Raises:
-            InvalidOptimizer: The trial is not open, or the optimizer has not been started; nothing has
-                changed.
+            InvalidOptimizer: The trial is not open, there are more losses than the method can take, or the optimizer
+                has not been started; nothing has changed.
         """
         self._check_started()
         if self._open.get(trial.id) != trial:
             raise InvalidOptimizer(
                 f"trial {trial.id} is not open: tell each trial once, as ask gave it, to the one that asked"
             )
-        value = math.inf if loss is None or not math.isfinite(loss) else float(loss)
+        losses = self._losses(loss)
+        value = losses[0]
         del self._open[trial.id]
         if value < math.inf and (self._best is None or rank(trial, value) < rank(*self._best)):
             self._best = trial, value
-        self._tell(trial, value)
+        self._tell_targets(trial, losses)
 
     @property
     def done(self) -> bool:
@@ -142,6 +144,11 @@ class Optimizer(ABC):
 
         A search that stops early still completes the generation that it is in.
         """
+        return False
+
+    @property
+    def compares(self) -> bool:
+        """Whether a trial may have several losses, one for each target, and all count."""
         return False
 
     @property
@@ -172,6 +179,10 @@ class Optimizer(ABC):
     def _tell(self, trial: Trial, loss: float) -> None:  # noqa: B027 - results need not matter to a method
         """Take in the loss of an open trial: finite, or +inf if it failed. Never let +inf become a best."""
 
+    def _tell_targets(self, trial: Trial, losses: tuple[float, ...]) -> None:
+        """Take in the losses of an open trial: for each target one, all finite, or +inf alone if it failed."""
+        self._tell(trial, losses[0])
+
     def _trial(
         self,
         params: Params,
@@ -198,6 +209,15 @@ class Optimizer(ABC):
     def _rng(self, generation: int, index: int) -> np.random.Generator:
         """Random numbers of one draw site: the same whoever draws elsewhere, earlier or later."""
         return np.random.default_rng(np.random.SeedSequence([self._seed, self._fold or 0, generation, index]))
+
+    def _losses(self, told: float | Sequence[float] | None) -> tuple[float, ...]:
+        """The losses of a trial as :meth:`_tell_targets` takes them."""
+        if told is None:
+            return (math.inf,)
+        losses = tuple(map(float, told)) if isinstance(told, Sequence) else (float(told),)
+        if len(losses) != 1 and not (losses and self.compares):
+            raise InvalidOptimizer(f"{type(self).__name__} takes one loss of a trial, not {len(losses)}")
+        return losses if all(map(math.isfinite, losses)) else (math.inf,)
 
     def _check_started(self) -> None:
         if not self._started:

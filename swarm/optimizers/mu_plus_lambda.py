@@ -18,11 +18,13 @@ import numpy as np
 from swarm.domain import Choice, Domain, Integer, Real
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
+from swarm.optimizers.targets import Losses, compared, standings
 from swarm.space import Space
 from swarm.trial import Params, Trial, Value
 
 Mutation = Literal["normal", "step"]
 Rng = np.random.Generator
+Adult = tuple[Losses, Trial]
 
 RISE, FALL = 1.5, 4.0  # factor and divisor of the rates when the population has improved, and when it has not
 LOWEST_RATE = 1e-9
@@ -48,6 +50,10 @@ class MuPlusLambda(Optimizer):
     ``migrants`` of the one before and is filled up at random. It has an end once ``evaluations`` have been spent on
     it, migrants counted, though they are not trained again; its last generation is complete. Within it everything
     waits for the whole generation, so that any number of workers gives the same run.
+
+    Trials may have several losses, one for each target. Then :func:`~swarm.optimizers.targets.compared` says who wins a
+    tournament and whether the means have become lower, :func:`~swarm.optimizers.targets.standings` who lives on, and
+    :attr:`best` has the first standing in the population; its loss is that of the first target.
 
     Attributes:
         population: μ, number of parents.
@@ -108,6 +114,19 @@ class MuPlusLambda(Optimizer):
         return True
 
     @property
+    def compares(self) -> bool:
+        """True: a trial may have several losses."""
+        return True
+
+    @property
+    def best(self) -> tuple[Trial, float] | None:
+        """The best trial and its (first) loss; of several targets only as of the last complete generation."""
+        if not self._started or self._leader is None:
+            return super().best
+        losses, trial = self._leader
+        return trial, losses[0]
+
+    @property
     def rates(self) -> tuple[float, float, float]:
         """Gene rate, length rate and step, as they are at this moment."""
         self._check_started()
@@ -120,18 +139,19 @@ class MuPlusLambda(Optimizer):
             raise InvalidOptimizer(f"{self._named('literal')} needs a space of one integer and a list: leave it out")
         self._generations = max(0, math.ceil((self.evaluations - self.population) / self.children))
         self._generation = self._bred = self._restarted = 0  # in all; of this population; populations before it
-        self._adults: list[tuple[float, Params]] = []
+        self._adults: list[Adult] = []
+        self._leader: Adult | None = None  # of all populations, if there are several targets
         self._begin_population()
 
     def _begin_population(self) -> None:
         self._adults = self._adults[: self.migrants]
         self._rates = self.gene_rate, self.length_rate, float(self.step)
-        self._bred, self._mean = 0, math.inf
+        self._bred, self._means = 0, (math.inf,)
         self._begin_generation(self.population - len(self._adults))
 
     def _begin_generation(self, size: int) -> None:
         self._size, self._next = size, 0
-        self._newborn: dict[int, tuple[float, Params]] = {}
+        self._newborn: dict[int, Adult] = {}
         if not size:  # a population of nothing but migrants
             self._end_generation()
 
@@ -143,24 +163,23 @@ class MuPlusLambda(Optimizer):
             return None
         member, self._next = self._next, self._next + 1
         rng = self._rng(self._generation, member)
-        breeds = self._bred and math.isfinite(self._adults[0][0])  # of failures alone comes nothing good
+        breeds = self._bred and math.isfinite(self._adults[0][0][0])  # of failures alone comes nothing good
         params = self._child(rng) if breeds else self._space.sample(rng)
         return self._trial(params, generation=self._generation, member=member)
 
-    def _tell(self, trial: Trial, loss: float) -> None:
-        self._newborn[trial.member] = loss, trial.params
+    def _tell_targets(self, trial: Trial, losses: Losses) -> None:
+        self._newborn[trial.member] = losses, trial
         if len(self._newborn) == self._size:
             self._end_generation()
 
     def _end_generation(self) -> None:
         born = [self._newborn[member] for member in sorted(self._newborn)]
-        self._adults = sorted([*self._adults, *born], key=lambda adult: adult[0])[: self.population]
+        self._adults = _from_the_best([*self._adults, *born])[: self.population]
         self._generation += self._size > 0
-        mean = sum(loss for loss, _ in self._adults) / len(self._adults)
-        if self.adapt and self._bred:
-            improved = mean < self._mean or (self.literal and mean == self._mean)
-            self._rates = adjusted(*self._rates, improved=improved, steps=self.mutation == "step")
-        self._mean = mean
+        if len(self._adults[0][0]) > 1:
+            earlier = [self._leader] if self._leader and self._leader not in self._adults else []
+            self._leader = _from_the_best([*earlier, *self._adults])[0]
+        self._adapt()
         if self._bred < self._generations:
             self._bred += 1
             self._begin_generation(self.children)
@@ -168,6 +187,16 @@ class MuPlusLambda(Optimizer):
         self._restarted += 1
         if not self._exhausted():
             self._begin_population()
+
+    def _adapt(self) -> None:
+        """Note the means of the population, and adjust the rates by how they have changed."""
+        columns = zip(*(losses for losses, _ in self._adults), strict=False)  # +inf alone, if one has failed
+        means = tuple(sum(column) / len(self._adults) for column in columns)
+        if self.adapt and self._bred:
+            gain = compared(means, self._means)
+            improved = gain > 0 or (self.literal and gain == 0)
+            self._rates = adjusted(*self._rates, improved=improved, steps=self.mutation == "step")
+        self._means = means
 
     # --- variation
 
@@ -181,9 +210,9 @@ class MuPlusLambda(Optimizer):
         return child
 
     def _winner(self, rng: Rng) -> Params:
-        """The better of two adults, drawn with replacement; the second, if they are alike."""
-        first, second = (self._adults[int(i)] for i in rng.integers(len(self._adults), size=2))
-        return first[1] if first[0] < second[0] else second[1]
+        """The better of two adults, drawn with replacement; the second, if neither is."""
+        (one, first), (other, second) = (self._adults[int(i)] for i in rng.integers(len(self._adults), size=2))
+        return first.params if compared(one, other) > 0 else second.params
 
     def _mutant(self, params: Params, rng: Rng) -> dict[str, Value]:
         rate, length_rate, step = self._rates
@@ -236,6 +265,12 @@ class MuPlusLambda(Optimizer):
                 found[name] = int(inside) if self.literal else domain.nearest(inside)
         whole = self._space.completed(found)
         return self._space.active({name: whole[name] for name in self._space.domains})
+
+
+def _from_the_best(adults: Sequence[Adult]) -> list[Adult]:
+    """Adults sorted by how they stand among each other; those that are alike stay in their order."""
+    ranked = zip(standings([losses for losses, _ in adults]), adults, strict=True)
+    return [adult for _, adult in sorted(ranked, key=lambda each: -each[0])]
 
 
 @dataclass(frozen=True)

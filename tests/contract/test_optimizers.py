@@ -224,6 +224,19 @@ def test_the_first_trial_told_twice_is_refused(options, space):
     assert optimizer.best == (trial, 0.5)
 
 
+def test_several_losses_are_taken_by_a_method_that_compares_and_refused_by_others(options, space):
+    optimizer = options.start(space)
+    trial = optimizer.ask()
+    with pytest.raises(InvalidOptimizer, match="takes one loss of a trial, not 0"):
+        optimizer.tell(trial, ())
+    if not optimizer.compares:
+        with pytest.raises(InvalidOptimizer, match="takes one loss of a trial, not 2"):
+            optimizer.tell(trial, (0.5, 0.25))
+    assert optimizer.best is None
+    optimizer.tell(trial, (0.5, 0.25) if optimizer.compares else (0.5,))
+    assert optimizer.best == (trial, 0.5)
+
+
 def test_before_the_start_it_says_to_start_it(options):
     trial = options.start(SPACES["finite"]).ask()
     for call in (options.ask, lambda: options.tell(trial, 1.0)):
