@@ -1,19 +1,27 @@
-"""A job whose fitness is several targets: what it says, and what it refuses."""
+"""A job whose fitness is several targets: what it says, what it refuses, and what a search makes of it."""
 
+import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from swarm import Job, Random, run
+from swarm import Job, Random
 from swarm.errors import InvalidJob
 from swarm.optimizers.mu_plus_lambda import MuPlusLambda
-from swarm.runner import Run
+from swarm.optimizers.targets import compared
+from swarm.runner import enroll
+from swarm.search import Search
 from swarm.space import Integer
-from swarm.trial import Trial
-from workers.problem import attempt
+from swarm.store import Store
+from swarm.trial import Evaluation, Result, Trial
+from swarm.virtual import VirtualPool
+from workers.problem import attempt, load
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "sine-targets.yaml"
 TARGETS = {"error": "minimize", "size": "minimize", "speed": "maximize"}
 
 
@@ -26,6 +34,34 @@ def make_job(**changes: Any) -> Job:
     method = MuPlusLambda(population=4, children=4, evaluations=40, restarts=0, migrants=0, gene_rate=0.5)
     space = {"x": Integer(0, 9), "y": Integer(0, 9)}
     return Job(**{"name": "j", "problem": measured, "space": space, "optimizer": method, "fitness": TARGETS, **changes})
+
+
+class Trains(VirtualPool):
+    """A virtual pool on which the job's problem is really called; it breaks down after so many results."""
+
+    def __init__(self, job: Job, slots: int, results: int = 1000) -> None:
+        super().__init__(slots, train=lambda _: 0.0)
+        self._problem, self._left = load(job.code.pickle), results
+        self._evaluations: dict[str, Evaluation] = {}
+
+    def submit(self, evaluations: Any) -> None:
+        super().submit(evaluations)
+        self._evaluations |= {each.key: each for each in evaluations}
+
+    async def next(self) -> list[Result]:
+        self._left -= 1
+        if self._left < 0:
+            raise ConnectionError("gone")
+        ended = await super().next()
+        times = {name: getattr(ended[0], name) for name in ("start", "end", "seconds")}
+        return [replace(attempt(self._problem, self._evaluations[each.key], print), **times) for each in ended]
+
+
+def searched(job: Job, store: Store, slots: int = 4) -> Search:
+    enroll(job, store)
+    search = Search(job, store)
+    asyncio.run(search.run(Trains(job, slots)))
+    return search
 
 
 def test_the_first_target_is_the_fitness_and_the_job_is_read_back() -> None:
@@ -76,10 +112,49 @@ def test_what_compares_nothing_is_refused_in_one_line(changes: dict[str, Any], s
     assert "\n" not in str(caught.value)
 
 
-def test_a_search_is_led_by_all_targets_and_its_journal_replays(tmp_path: Path) -> None:
-    job = make_job(repeats=2, isolation="thread")
-    found = run(job, slots=2, store=f"{tmp_path}/swarm.db", progress=False)
-    assert found.best is not None and found.best.params["y"] == 3  # x changes two targets against each other
-    assert found.best.fitness == 10 - found.best.params["x"]
-    again = Run.load("j", f"{tmp_path}/swarm.db")
-    assert again.best == found.best
+def test_the_run_and_its_best_depend_on_no_number_of_slots(open_store: Callable[..., Store]) -> None:
+    few, many = (searched(make_job(), open_store(str(slots)), slots) for slots in (1, 64))
+    assert few.best == many.best and few.told == many.told == 40
+    assert few.best is not None and few.best.params["y"] == 3  # where x is a compromise, y is not
+    assert few.best.fitness == 10 - few.best.params["x"]
+
+
+def test_a_search_that_broke_down_goes_on_as_if_it_had_not(open_store: Callable[..., Store]) -> None:
+    job, store = make_job(), open_store()
+    enroll(job, store)
+    with pytest.raises(ConnectionError):
+        asyncio.run(Search(job, store).run(Trains(job, 3, results=17)))
+    resumed = searched(job, store, slots=3)
+    whole = searched(make_job(), open_store("whole"), slots=3)
+    assert 0 < resumed.replayed < resumed.told == whole.told
+    assert resumed.best == whole.best
+    assert Search(job, store).best == whole.best
+
+
+def test_targets_are_means_over_repeats(open_store: Callable[..., Store]) -> None:
+    told: list[Any] = []
+
+    class Recording(MuPlusLambda):
+        def tell(self, trial: Trial, loss: Any) -> None:
+            told.append(loss)
+            super().tell(trial, loss)
+
+    def noisy(params: Any, ctx: Any) -> dict[str, float]:
+        return {"error": params["x"], "noise": ctx.seed}
+
+    fields = {"problem": noisy, "repeats": 3, "fitness": {"error": "minimize", "noise": "maximize"}}
+    job, store = make_job(optimizer=Recording(evaluations=3, restarts=0), **fields), open_store()
+    searched(job, store)
+    noise = [event.data["metrics"]["noise"] for event in store.events("j") if event.kind == "result"]
+    assert sorted(losses[1] for losses in told) == pytest.approx(sorted(-sum(noise[i : i + 3]) / 3 for i in (0, 3, 6)))
+
+
+def test_the_example_finds_a_network_that_no_other_beats(open_store: Callable[..., Store]) -> None:
+    job, store = Job.from_file(EXAMPLE), open_store()
+    search = searched(job, store)
+    assert search.best is not None
+    results = [Result.from_dict(event.data) for event in store.events(job.name) if event.kind == "result"]
+    best = job.evaluations(search.best.trial)[0].key
+    losses = {result.key: tuple(job.losses(result)) for result in results}
+    assert len(losses) > 20
+    assert not [key for key, each in losses.items() if compared(each, losses[best]) > 0]
