@@ -93,7 +93,7 @@ class Scale:
 
 SCALES = {
     "quick": {"simplenet1": Scale(300, 1, None, 2, 1, 10), "lenet4": Scale(300, 1, None, 2, 0, 10)},
-    "cores": {"simplenet1": Scale(1000, 2, None, 6, 30, 5), "lenet4": Scale(2000, 1, None, 6, 20, 5)},
+    "cores": {"simplenet1": Scale(1000, 2, None, 6, 30, 5), "lenet4": Scale(1500, 1, None, 6, 12, 5)},
     "full": {"simplenet1": Scale(), "lenet4": Scale()},
 }
 
@@ -334,15 +334,13 @@ def main() -> None:
     options = parser.parse_args()
     quiet_dask()
     name = "quick" if options.quick else "full" if options.full else "cores"
-    results = earlier(name)
     with tempfile.TemporaryDirectory() as temporary:
         stores = Path(temporary) if options.quick else KEPT.with_name("stores") / "parallel-pso"
         stores.mkdir(parents=True, exist_ok=True)
         for model in options.only:
             result = measure(model, SCALES[name][model], options.slots, str(stores / f"{model}-{name}.db"))
             show(model, result)
-            results[model] = result
-            file = save("parallel-pso", {"scale": name, "models": results})
+            file = save("parallel-pso", {"scale": name, "models": {**earlier(name), model: result}})
             draw(model, result, file.with_name(f"{model}.png"))
     console.print(f"written to {RESULTS / 'parallel-pso'}")
 

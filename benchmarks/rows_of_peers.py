@@ -1,0 +1,147 @@
+"""Ours beside other tools."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+
+from rows import PEERS, Result, Row, many, middle
+
+AHEAD = {
+    "Optuna TPE": "ours is BOHB's, which models whole configurations, and proposes a third of them at random.",
+    "Optuna CMA-ES": "it adapts a covariance matrix to the function; there is no such method among ours.",
+    "DEAP CMA-ES": "it adapts a covariance matrix to the function; there is no such method among ours.",
+}
+
+
+def quality(result: Result) -> Iterator[Row]:
+    rows = {(row["function"], row["method"]): row for row in result["alone"]}
+    functions = list(dict.fromkeys(function for function, _ in rows))
+    scale = f"{len(functions)} functions, {result['evaluations']} evaluations, {result['seeds']} seeds; one at a time"
+    packages = {"Optuna": "optuna", "PySwarms": "pyswarms", "DEAP": "deap"}
+    peers = list(dict.fromkeys(row["method"] for row in result["alone"] if row["peer"]))
+    like = {"Optuna TPE": "TPE", "PySwarms": "PSO", "PySwarms w=0.73": "PSO w=0.73", "DEAP eaSimple": "GA"}
+    for peer in peers:
+        mine = like.get(peer, "PSO w=0.73")
+        wins = {"better": 0, "worse": 0, "equal": 0}
+        for function in functions:
+            ours, theirs = (middle(rows[function, name]["final"]) for name in (mine, peer))
+            wins["equal" if ours == theirs else "better" if ours < theirs else "worse"] += 1
+        version = result["packages"].get(packages[peer.split()[0]], "")
+        counted = ", ".join(f"{name} on {count}" for name, count in wins.items() if count)
+        yield Row(
+            PEERS, f"Best found: our {mine} against {peer} ({version})",
+            f"median {counted} of {len(functions)} functions", scale, "python benchmarks/quality.py",
+            behind=f"{peer}: {AHEAD[peer]}" if wins["worse"] > wins["better"] and peer in AHEAD else None,
+        )  # fmt: skip
+
+
+def overhead(result: Result) -> Iterator[Row]:
+    rows = {(row["evaluations"], row["contender"]): row for row in result["rows"]}
+    for number in dict.fromkeys(number for number, _ in rows):
+        ours = rows[number, "ours"]
+        ratios = ours["ratios"]
+        yield Row(
+            PEERS, "Evaluations of no length per second, against a plain Dask loop that keeps nothing",
+            f"{ours['per_second']:.0f}/s, {statistics.median(ratios):.2f} × the plain loop's; the last tenth runs "
+            f"{ours['last_tenth'] / ours['first_tenth']:.2f} × as fast as the first",
+            f"{number:,} evaluations, {result['slots']} slots, {many(len(ratios), 'repetition')}; archive and journal "
+            "in SQLite included",
+            "python benchmarks/overhead.py",
+        )  # fmt: skip
+
+
+# --- whole tools, ours and peers, with the same trainings
+
+
+TOOLS = {"optuna": "Optuna", "leap": "LEAP", "deap": "DEAP", "propulate": "Propulate", "ray": "Ray Tune"}
+
+
+def peers_utilisation(result: Result) -> Iterator[Row]:
+    runs = max(row["seed"] for row in result["rows"]) + 1
+    command = "python benchmarks/peers.py --only utilisation"
+    scale = f"8 sleeping slots, lengths of median 0.15 s with 10 % stragglers, {many(runs, 'seed')}{without(result)}"
+    said, ahead = ranked(result, lambda row: 100 * row["utilisation"], ".0f")
+    yield Row(
+        PEERS, "Slots' time that is training, under stragglers, %", said, scale, command,
+        behind=behind(ahead, "ours breeds in one place, which hears of a training's end and then sends the next; a "
+                      "slot waits for both. A process that breeds for itself, or a queue on the worker, does not."),
+    )  # fmt: skip
+    said, ahead = ranked(result, lambda row: math.inf if row["best"] is None else row["best"], ".1e", high=False)
+    yield Row(
+        PEERS, "Best found at equal slot time, under stragglers (squared distance to the optimum)", said, scale,
+        command, behind=behind(ahead, "such a method needs fewer evaluations on this function of four parameters."),
+    )  # fmt: skip
+
+
+def peers_overhead(result: Result) -> Iterator[Row]:
+    command = "python benchmarks/peers.py --only overhead"
+    scale = f"2 slots, up to {max(row['evaluations'] for row in result['rows']):,} trainings of no length, or 20 s"
+    said, ahead = ranked(result, lambda row: row["last_tenth"] / row["first_tenth"], ".2f")
+    yield Row(
+        PEERS, "Growth of the overhead: pace of the last tenth of the evaluations over that of the first", said,
+        scale + without(result), command, behind=behind(ahead, "the pace falls less, or rises, along the run."),
+    )  # fmt: skip
+    said, ahead = ranked(result, lambda row: row["per_second"], ",.0f")
+    yield Row(
+        PEERS, "Evaluations of no length per second, whole tools", said, scale + without(result), command,
+        behind=behind(ahead, "ours looks into its archive and journals every question and answer; these do so once per "
+                      "generation or not at all, and no scheduler is between them and their processes."),
+    )  # fmt: skip
+
+
+def peers_repeats(result: Result) -> Iterator[Row]:
+    said, ahead = ranked(result, lambda row: row["repeated"], ".0f", high=False)
+    yield Row(
+        PEERS, "Trainings of what was trained before", said,
+        f"200 evaluations in a space of 36 points, 4 slots{without(result)}",
+        "python benchmarks/peers.py --only repeats", behind=behind(ahead, "less is trained again."),
+    )  # fmt: skip
+
+
+def peers_faults(result: Result) -> Iterator[Row]:
+    for kind, what in {
+        "worker": "The process of a training is killed",
+        "everything": "Everything is killed, and called again",
+    }.items():
+        said, ahead = ranked(result, lambda row, kind=kind: row[kind]["extra"], ".0f", high=False)
+        rows = {name: found[0] for name, found in contenders(result).items()}
+        ends = "; ".join(
+            f"{name} {row[kind]['end']}, {'the same answer' if row[kind]['same'] else 'another answer'} as undisturbed"
+            for name, row in rows.items()
+        )
+        yield Row(
+            PEERS, f"{what}: extra trainings", f"{said}. {ends}",
+            f"32 trainings of 1 s, 4 sleeping slots{without(result)}", "python benchmarks/peers.py --only faults",
+            behind=behind(ahead, "less is trained again."),
+        )  # fmt: skip
+
+
+def contenders(result: Result) -> dict[str, list[Result]]:
+    """Runs of each method of each tool, without those that failed."""
+    found: dict[str, list[Result]] = {}
+    for row in result["rows"]:
+        tool = row["tool"]
+        if "error" not in row:
+            name = f"{TOOLS[tool]} {result['tools'][tool]}" if tool in TOOLS else "ours"
+            found.setdefault(f"{name} ({row['variant']})", []).append(row)
+    return found
+
+
+def ranked(result: Result, figure: Callable[[Result], float], form: str, *, high: bool = True) -> tuple[str, list[str]]:
+    """The contenders by the median of a figure, the best first, and those that are ahead of all of ours."""
+    middles = {name: statistics.median(map(figure, rows)) for name, rows in contenders(result).items()}
+    order = sorted(middles, key=lambda name: (-middles[name] if high else middles[name], not name.startswith("ours")))
+    ahead = list(itertools.takewhile(lambda name: not name.startswith("ours"), order))
+    return "; ".join(f"{middles[name]:{form}} {name}" for name in order), ahead
+
+
+def behind(ahead: Sequence[str], why: str) -> str | None:
+    return f"{', '.join(ahead)}: {why}" if ahead else None
+
+
+def without(result: Result) -> str:
+    """Which tools are not in a result."""
+    return "".join(f"; left out: {TOOLS[tool]}, {reason}" for tool, reason in result["left_out"].items())
