@@ -1,0 +1,63 @@
+"""The benchmarks that repeat searches compare what they say: equal epochs, the best so far, the mean's interval."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))  # where they find each other, too
+
+import hpo_report
+import recombination
+from repeated import interval
+
+from swarm import Job
+from swarm.runner import Run, enroll
+from swarm.search import Search
+from swarm.store import Store
+from swarm.virtual import VirtualPool
+
+SCALE = hpo_report.SCALES["cores"]
+JOBS = hpo_report.jobs(SCALE, seeds=1)
+
+
+@pytest.mark.parametrize("method", JOBS)
+async def test_every_method_of_the_hpo_report_spends_as_many_epochs(method, tmp_path):
+    (job,) = JOBS[method]
+    with closing(Store(str(tmp_path / "swarm.db"))) as store:
+        enroll(job, store)
+        await (search := Search(job, store)).run(VirtualPool(2, lambda evaluation: accuracy(evaluation.params)))
+    found = hpo_report.outcome(Run(search, str(tmp_path / "swarm.db"), "finished"), SCALE.epochs)
+    searches = 1 if method == hpo_report.ORIGINAL else SCALE.evaluations
+    assert found["spent"][-1] == searches * SCALE.epochs
+    assert found["best"] == sorted(found["best"])
+    assert found["validation"] == accuracy(found["params"]) == found["test"]
+
+
+def accuracy(params):
+    return params["c1_filters"] / 32
+
+
+def test_a_curve_has_the_best_of_the_trainings_that_have_ended():
+    rows = [{"spent": [2, 4], "best": [0.1, 0.3]}, {"spent": [1, 4], "best": [0.2, 0.2]}]
+    nan = np.nan
+    expected = [[nan, nan, 0.1, 0.1, 0.3], [nan, 0.2, 0.2, 0.2, 0.2]]
+    np.testing.assert_array_equal(hpo_report.curves(rows, range(5)), expected)
+
+
+def test_an_interval_is_students():
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.4841), abs=1e-4)  # 4.3027 / √3
+
+
+def test_fixed_hyper_parameters_are_trained_as_long_as_those_that_evolve():
+    part = recombination.parts(recombination.CORES)["resnet"]
+    space = {**part.problem.space, **part.fixed}
+    job = Job(name="pbt", problem=part.problem, space=space, optimizer=part.optimizer)
+    steps = recombination.constant(job).steps
+    assert [step["budget"] for step in steps] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert steps[-1]["budget"] == part.optimizer.max_budget
+    assert all(step["params"] == {"learning_rate": 1e-3, "weight_decay": 1e-2, "blocks": 1} for step in steps)
