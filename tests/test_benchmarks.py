@@ -114,3 +114,35 @@ async def test_one_fold_asks_for_what_all_folds_ask_for_it(tmp_path):
     assert tables[0].equals(tables[1])
     assert figures_of(together, 10)["trained"] == figures_of(singly, 10)["trained"]
     assert sum(figures_of(singly, 10)["seconds"]) == pytest.approx(10 * singly.folds["seconds"].sum())
+
+
+def test_what_a_tool_has_trained_is_read_from_what_its_trainings_wrote():
+    from peer_runs import busy, full_from, repeated, trainings
+
+    def begin(name, time, params):
+        return {"kind": "begin", "id": name, "pid": 1, "time": time, "params": params}
+
+    done = trainings([
+        begin("a", 0.0, [1, 2]),
+        begin("b", 1.0, [3, 4]),
+        {"kind": "end", "id": "b", "time": 3.0, "loss": 0.5},
+        begin("c", 3.0, [1, 2]),
+        begin("d", 3.0, [5, 6]),
+        {"kind": "end", "id": "a", "time": 4.0, "loss": 0.25},
+    ])  # fmt: skip
+    assert [each.loss for each in done] == [0.25, 0.5, None, None]
+    assert [full_from(done, slots) for slots in (1, 2, 3, 4)] == [0.0, 1.0, 3.0, None]
+    assert busy(done, 2.0, 5.0) == 2 + 1 + 2 + 2  # what has no end lasts to the end
+    assert repeated(done) == 1
+
+
+def test_a_training_of_the_peers_depends_on_its_parameters_alone(tmp_path):
+    from peer_runs import Task
+
+    space = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
+    what = {"folder": str(tmp_path), "variant": "", "space": space, "slots": 1, "evaluations": 1, "population": 1}
+    task = Task(**what, seed=3, median=1, stragglers=0.5)
+    lengths = {task.seconds([x / 100, 0.5]) for x in range(100)}
+    assert lengths == {1, 10}
+    assert task.seconds([0.1, 0.5]) == task.seconds([0.1, 0.5])
+    assert task.loss([0.5, 0.5]) != Task(**what, seed=4).loss([0.5, 0.5])
