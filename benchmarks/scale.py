@@ -1,6 +1,7 @@
 """A day of 10,000 GPUs in a minute: every method against virtual slots, and what the master spends per evaluation.
 
     python benchmarks/scale.py [--quick] [--only PSO AsyncPSO …]
+    python benchmarks/scale.py --million        # evaluations, by three methods: half an hour, 1.5 GB of disk
 
 The search, the optimizer, the archive and the journal in SQLite are the real ones; the slots and their clock are
 simulated (trainings of log-normal length, median 1 hour, sigma 0.6). No Dask takes part.
@@ -17,10 +18,12 @@ import sys
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import psutil
 from cluster import machine, save
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +44,30 @@ SPACE = {
     "activation": Choice("relu", "tanh", "gelu"),
 }
 HOUR = 3600.0
+SIZES = {"quick": (500, 5_000), "": (10_000, 100_000), "million": (10_000, 1_000_000)}  # slots, evaluations
+SOME = ["Random", "AsyncPSO", "PSO"]
+MARKS = 100
+
+
+@dataclass
+class Gauge:
+    """What this process and its store amount to, read once per hundredth of the evaluations."""
+
+    folder: Path
+    number: int
+    marks: list[dict[str, float]] = field(default_factory=list)
+
+    def __call__(self, search: Search) -> None:
+        if search.told >= len(self.marks) * self.number // MARKS:
+            size = sum(file.stat().st_size for file in self.folder.iterdir())
+            mib = psutil.Process().memory_info().rss / 2**20
+            self.marks.append({"told": search.told, "cpu": time.process_time(), "mib": mib, "bytes": size})
+
+    def ms(self, start: float, stop: float) -> float:
+        """CPU milliseconds per evaluation between two shares of all."""
+        inside = [mark for mark in self.marks if start * self.number <= mark["told"] <= stop * self.number]
+        first, last = inside[0], inside[-1]
+        return 1000 * (last["cpu"] - first["cpu"]) / max(1, last["told"] - first["told"])
 
 
 def methods(slots: int, number: int) -> dict[str, Optimizer]:
@@ -77,42 +104,38 @@ def simulate(name: str, slots: int, number: int) -> dict[str, Any]:
         name=name, problem=lambda params, ctx: 0.0, space=SPACE, optimizer=methods(slots, number)[name], seed=1,
         stop={"evaluations": number},
     )  # fmt: skip
-    marks: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder, closing(Store(f"{folder}/swarm.db")) as store:
         enroll(job, store)
         search = Search(job, store)
-        pool = VirtualPool(slots, fitness, seconds)
+        pool, gauge = VirtualPool(slots, fitness, seconds), Gauge(Path(folder), number)
         began = time.process_time()
-        asyncio.run(search.run(pool, lambda changed: marks.append((changed.told, time.process_time()))))
+        asyncio.run(search.run(pool, gauge))
         cpu = time.process_time() - began
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     told = search.told
     return {
         "method": name, "slots": slots, "evaluations": told, "virtual_hours": pool.now / HOUR,
         "busy": pool.busy_seconds / (slots * pool.now), "ms": 1000 * cpu / told,
-        "first_tenth_ms": 1000 * rate(marks, 0, told // 10),
-        "last_tenth_ms": 1000 * rate(marks, told - told // 10, told),
+        "first_tenth_ms": gauge.ms(0, 0.1), "last_tenth_ms": gauge.ms(0.9, 1),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "store_bytes": size / told,
+        "marks": gauge.marks[:: MARKS // 20],
     }  # fmt: skip
-
-
-def rate(marks: list[tuple[int, float]], start: int, stop: int) -> float:
-    """CPU seconds per evaluation between two counts of told evaluations."""
-    inside = [mark for mark in marks if start <= mark[0] <= stop]
-    return (inside[-1][1] - inside[0][1]) / max(1, inside[-1][0] - inside[0][0])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="500 slots, 5,000 evaluations")
-    parser.add_argument("--only", nargs="*", default=list(methods(10, 100)))
+    parser.add_argument("--million", action="store_true", help="a million evaluations, where it is not said otherwise "
+                        f"by {', '.join(SOME)}")  # fmt: skip
+    parser.add_argument("--only", nargs="*", choices=list(methods(10, 100)))
     parser.add_argument("--simulate", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.simulate:
         name, slots, number = options.simulate
         print(json.dumps(simulate(name, int(slots), int(number))))
         return
-    slots, number = (500, 5_000) if options.quick else (10_000, 100_000)
+    size = "quick" if options.quick else "million" if options.million else ""
+    slots, number = SIZES[size]
     console = Console(width=130)
     table = Table(
         title=f"{slots:,} virtual GPUs, {number:,} evaluations; the master on one of {machine()['cores']} cores"
@@ -121,7 +144,7 @@ def main() -> None:
     for column in columns.split("|"):
         table.add_column(column, justify="right")
     rows = []
-    for name in options.only:
+    for name in options.only or (SOME if size == "million" else methods(10, 100)):
         command = [sys.executable, __file__, "--simulate", name, str(slots), str(number)]
         row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         rows.append(row)
@@ -131,7 +154,8 @@ def main() -> None:
             f"{row['store_bytes']:.0f}",
         )  # fmt: skip
     console.print(table)
-    console.print(f"written to {save('scale', {'quick': options.quick, 'rows': rows})}")
+    name = "scale-million" if size == "million" else "scale"
+    console.print(f"written to {save(name, {'quick': options.quick, 'rows': rows})}")
 
 
 if __name__ == "__main__":

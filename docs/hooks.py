@@ -1,6 +1,7 @@
 """What pages take from the program itself: a line such as ``{{ keys swarm.job.Job }}`` stands for it.
 
 command-line             every command with its arguments and options, as typer writes them
+costs, limits, growth, populations    what benchmarks/dask_limit.py, scale.py and population.py have measured
 keys MODULE.CLASS        the fields of a pydantic model as a table
 options NAME             the options of a search method as a table
 settings                 the file of settings
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import types
 import typing
@@ -75,8 +77,70 @@ def settings() -> str:
     return f"```yaml\n{(ROOT / 'swarm' / 'swarm.yaml').read_text(encoding='utf-8')}```"
 
 
+def of(benchmark: str) -> Callable[[Callable[[dict[str, Any]], str]], Callable[[], str]]:
+    """Has a writer write of the benchmark's figures, as they are in its results."""
+    file = ROOT / "benchmarks" / "results" / benchmark / f"{benchmark}.json"
+
+    def reading(write: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
+        return lambda: write(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else "Not measured yet."
+
+    return reading
+
+
+@of("dask-limit")
+def costs(result: dict[str, Any]) -> str:
+    """What scheduler and master spend."""
+    found = result["costs"]
+    named = {
+        "m": ("the master, per evaluation", "master", 1e3, "ms"),
+        "n": ("the master, per evaluation and worker", "master_slope", 1e6, "µs"),
+        "a": ("the scheduler, per evaluation", "scheduler", 1e3, "ms"),
+        "b": ("the scheduler, per evaluation and worker", "scheduler_slope", 1e6, "µs"),
+        "h": ("the scheduler, per heartbeat", "beat", 1e3, "ms"),
+        "i": ("the scheduler, per second", "idle", 1e3, "ms"),
+    }
+    rows = [f"| {name} | {what} | {found[key] * by:.2g} {unit} |" for name, (what, key, by, unit) in named.items()]
+    return "\n".join(["| | of CPU time | |", "|---|---|---|", *rows])
+
+
+@of("dask-limit")
+def limits(result: dict[str, Any]) -> str:
+    """How many GPUs they can serve."""
+    rows = [f"| {length} | {each['master']:,} | {each['scheduler']:,} |" for length, each in result["limits"].items()]
+    return "\n".join(["| length of a training | master | scheduler |", "|---|---|---|", *rows])
+
+
+@of("scale-million")
+def growth(result: dict[str, Any]) -> str:
+    """What the master and its store amount to."""
+    rows = []
+    for row in result["rows"]:
+        early, late = row["marks"][len(row["marks"]) // 10], row["marks"][-1]
+        rows.append(
+            f"| {row['method']} | {row['evaluations']:,} | {row['ms']:.2f} ms | {early['mib']:.0f} → {late['mib']:.0f} "
+            f"MiB | {row['store_bytes']:,.0f} bytes | {row['store_bytes'] * row['evaluations'] / 1e9:.1f} GB |"
+        )
+    head = ["method", "evaluations", "CPU each", "master's memory, after a tenth → at the end", "store each", "in all"]
+    return "\n".join([f"| {' | '.join(head)} |", "|---|---|---|---|---|---|", *rows])
+
+
+@of("population")
+def populations(result: dict[str, Any]) -> str:
+    """What a barrier costs."""
+    rows = [
+        f"| {row['method']} | {row['times']} N | {row['between_barriers']:g} | {row['longest']:.1f} | "
+        f"{100 * row['busy']:.0f} % | {100 * row['expected']:.0f} % |"
+        for row in result["rows"]
+    ]
+    return "\n".join(["| method | population | k | L | busy | expected |", "|---|---|---|---|---|---|", *rows])
+
+
 _WRITERS: dict[str, Callable[..., str]] = {
     "command-line": command_line,
+    "costs": costs,
+    "limits": limits,
+    "growth": growth,
+    "populations": populations,
     "keys": keys,
     "options": options,
     "settings": settings,
