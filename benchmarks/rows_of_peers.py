@@ -62,7 +62,10 @@ TOOLS = {"optuna": "Optuna", "leap": "LEAP", "deap": "DEAP", "propulate": "Propu
 def peers_utilisation(result: Result) -> Iterator[Row]:
     runs = max(row["seed"] for row in result["rows"]) + 1
     command = "python benchmarks/peers.py --only utilisation"
-    scale = f"8 sleeping slots, lengths of median 0.15 s with 10 % stragglers, {many(runs, 'seed')}{without(result)}"
+    scale = (
+        f"8 sleeping slots, lengths of median 0.15 s with 10 % stragglers, {many(runs, 'seed')}; all that a tool does "
+        f"between trainings shares {result['machine']['cores']} cores{without(result)}"
+    )
     said, ahead = ranked(result, lambda row: 100 * row["utilisation"], ".0f")
     yield Row(
         PEERS, "Slots' time that is training, under stragglers, %", said, scale, command,

@@ -81,7 +81,7 @@ class DaskPool:
 
     def running(self, keys: Collection[str]) -> set[str]:
         """Those of the evaluations that are in flight already, whoever submitted them: to join them takes no slot."""
-        return self._slots.running.intersection(keys)
+        return set(filter(self._slots.runs, keys))
 
     async def next(self) -> list[Result]:
         """Wait until an evaluation ended or the slots changed; what ended, perhaps nothing."""

@@ -177,6 +177,8 @@ class Progress:
                 self.counts["pruned"] += 1
             if self._rule is not None:
                 self._rule.ended(result.key, well=result.status is Status.OK)
+            for status in Status:
+                self._ends.pop((result.key, status), None)
             for number in self.archive.arrived(result.key):
                 self._answer(number, result, event.time)
         elif event.kind == "again":

@@ -135,10 +135,9 @@ class Slots:
         taken = sum(flight.size for flight in self._flights.values() if flight.resource == resource)
         return taken + sum(left.count(resource) for left in self._left.values())
 
-    @property
-    def running(self) -> set[str]:
-        """Keys of the evaluations in flight, and of those that ended before anybody here asked."""
-        return self._flights.keys() | self._left.keys() | self._known.keys()
+    def runs(self, key: str) -> bool:
+        """Whether this evaluation is in flight, or has ended before anybody here asked."""
+        return key in self._flights or key in self._left or key in self._known
 
     # --- for the pools
 
