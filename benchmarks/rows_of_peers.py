@@ -109,14 +109,15 @@ def peers_faults(result: Result) -> Iterator[Row]:
         "worker": "The process of a training is killed",
         "everything": "Everything is killed, and called again",
     }.items():
-        said, ahead = ranked(result, lambda row, kind=kind: row[kind]["extra"], ".0f", high=False)
+        said, ahead = ranked(result, lambda row, kind=kind: row[kind]["twice"], ".0f", high=False)
         rows = {name: found[0] for name, found in contenders(result).items()}
         ends = "; ".join(
-            f"{name} {row[kind]['end']}, {'the same answer' if row[kind]['same'] else 'another answer'} as undisturbed"
+            f"{name} {row[kind]['end']}, {row[kind]['cut_short']} cut short, "
+            f"{'the answer of an undisturbed run' if row[kind]['same'] else 'another answer'}"
             for name, row in rows.items()
         )
         yield Row(
-            PEERS, f"{what}: extra trainings", f"{said}. {ends}",
+            PEERS, f"{what}: finished trainings that were done again", f"{said}. {ends}",
             f"32 trainings of 1 s, 4 sleeping slots{without(result)}", "python benchmarks/peers.py --only faults",
             behind=behind(ahead, "less is trained again."),
         )  # fmt: skip
