@@ -204,7 +204,7 @@ def draw(result: Mapping[str, list[Row]]) -> Path:
     for name in METHODS:
         speed = by_slots(result["strong"], name, lambda row: row["total"] / row["wall"])
         bound = by_slots(result["strong"], name, lambda row: row["total"] / row["bound"])
-        strong.plot(bound, [statistics.mean(each) for each in bound.values()], ":", color=COLORS[name])
+        strong.plot(list(bound), [statistics.mean(each) for each in bound.values()], ":", color=COLORS[name])
         for axes, values in ((strong, speed), (weak, weak_efficiency(result["weak"], name))):
             means, halves = zip(*(interval(each) for each in values.values()), strict=True)
             axes.errorbar(
@@ -244,9 +244,9 @@ def main() -> None:
         else:
             result[part] = asyncio.run(archive(seeds) if part == "archive" else scaled(part, counts, seeds))
     show(result)
+    console.print(f"written to {save('scaling', {**result, 'median': MEDIAN, 'generations': GENERATIONS})}")
     if {"strong", "weak"} <= result.keys():
         console.print(f"drawn in {draw(result)}")
-    console.print(f"written to {save('scaling', {**result, 'median': MEDIAN, 'generations': GENERATIONS})}")
 
 
 if __name__ == "__main__":
