@@ -43,7 +43,8 @@ class Affinity:
         if task in self._bound and finish != "waiting":
             self._bound.discard(task)  # it has a worker; should it need another one, any will do
             self._scheduler.tasks[task].worker_restrictions = set()
-        if start == "processing" and finish == "memory" and worker in self._scheduler.workers:
+        ours = self._scheduler.tasks[task].resource_restrictions  # what has none is no training
+        if ours and start == "processing" and finish == "memory" and worker in self._scheduler.workers:
             self._hosts[task] = self._scheduler.workers[worker].host
             if len(self._hosts) > _REMEMBERED:
                 self._hosts.popitem(last=False)

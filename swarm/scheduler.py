@@ -15,6 +15,7 @@ from collections import OrderedDict
 from typing import Any
 
 import dask.config
+from dask.typing import Key
 from distributed import Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.http.utils import RequestHandler
@@ -228,10 +229,11 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         """New tasks: some are better off on a certain machine."""
         self._affinity.prefer(annotations)
 
-    def transition(self, key: str, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+    def transition(self, key: Key, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         """The pages show what runs where."""
-        self.board.transition(key, start, finish)
-        self._affinity.transition(key, start, finish, kwargs.get("worker"))
+        if isinstance(key, str):  # whoever else uses the cluster may have tuples
+            self.board.transition(key, start, finish)
+            self._affinity.transition(key, start, finish, kwargs.get("worker"))
 
     def _authorize(self, comm: Any) -> None:
         name = certified_name(comm)

@@ -108,3 +108,13 @@ async def test_a_machine_that_is_gone_is_not_missed(job: Job) -> None:
         child = evaluation(job, 1, parent)
         pool.submit([child])
         assert machine((await ended(pool, 1))[child.key]) != gone
+
+
+async def test_tasks_of_others_on_the_same_cluster_are_none_of_its_business(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two_machines(job) as (cluster, _):
+        caplog.set_level("INFO", "distributed.scheduler")
+        async with Client(cluster, asynchronous=True) as other:
+            assert await other.submit(sum, [1, 2], key=("chunk", 0)) == 3  # arrays of Dask have such keys
+        assert "Plugin failed" not in caplog.text
