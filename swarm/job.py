@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
-import keyword
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-import packaging.requirements
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,20 +14,18 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
 
-from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer
+from swarm import job_fields
+from swarm.errors import InvalidInput, InvalidJob
 from swarm.job_file import read
-from swarm.optimizers import OPTIMIZERS
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
-from swarm.optimizers.replay import Replay
 from swarm.problem import Problem
 from swarm.space import Space
-from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Result, Trial, resource
+from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Result, Trial
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -74,103 +67,6 @@ class Prune(BaseModel):
     trainings: int = Field(5, ge=1)
 
 
-def _space(value: Any) -> Any:
-    return value if value is None or isinstance(value, Space) else Space.parse(value)
-
-
-def _optimizer(value: Any) -> Any:
-    """An optimizer from its name, or from ``{name: …, option: …}``."""
-    if isinstance(value, Optimizer):
-        return value
-    options = {"name": value} if isinstance(value, str) else value
-    if not isinstance(options, dict) or "name" not in options:
-        raise InvalidOptimizer(f"an optimizer is a name or {{name: PSO, particles: 6, …}}, not {value!r}")
-    options = dict(options)
-    name = options.pop("name")
-    methods = OPTIMIZERS | {"Replay": Replay}  # which is no search, so the tests of the methods do not iterate it
-    if name not in methods:
-        raise InvalidOptimizer(
-            f"there is no optimizer {name!r}{_guess(name, OPTIMIZERS)}; there are {', '.join(OPTIMIZERS)}"
-        )
-    known = [option.name for option in dataclasses.fields(methods[name])]
-    for option in options:
-        if option not in known:
-            raise InvalidOptimizer(
-                f"optimizer {name} has no option {option!r}{_guess(option, known)}; it has {', '.join(known)}"
-            )
-    for option, inner in options.items():
-        if isinstance(inner, dict) and "name" in inner:  # a method that composes over another
-            options[option] = _optimizer(inner)
-    try:
-        return TypeAdapter(methods[name]).validate_python(options)
-    except ValidationError as error:
-        raise _own(error) or InvalidOptimizer(f"optimizer {name}: {_first(error)}") from None
-
-
-def _fitness(value: Any) -> Any:
-    """What the fitness is; a list is one of criteria."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, dict) and value:
-        return _weights_or_targets(value)
-    if not isinstance(value, list | tuple) or len(value) < 2:
-        raise InvalidJob(
-            "fitness is a metric, weights of metrics, or a list of two or more like {metric: val_accuracy, direction: "
-            f"maximize, tolerance: 0.01}}, not {value!r}"
-        )
-    criteria = tuple(_criterion(each) for each in value)
-    names = [each.metric for each in criteria]
-    for i, criterion in enumerate(criteria):
-        if criterion.metric in names[:i]:
-            raise InvalidJob(f"fitness: {criterion.metric} is named twice, and the second time decides nothing")
-        if criterion.tolerance is None and i < len(criteria) - 1:
-            raise InvalidJob(f"fitness: {criterion.metric} needs a tolerance, else what follows it decides nothing")
-        if criterion.tolerance is not None and not 0 < criterion.tolerance < math.inf:
-            raise InvalidJob(f"fitness: the tolerance of {criterion.metric} is above 0, not {criterion.tolerance!r}")
-    return criteria
-
-
-def _weights_or_targets(value: dict[str, Any]) -> dict[str, Any]:
-    directions = get_args(Direction)
-    named = [each in directions for each in value.values()]
-    if any(named) and not (all(named) and len(named) > 1):
-        raise InvalidJob(
-            "fitness: either every metric has a weight, or there are two or more, and each says "
-            f"{' or '.join(directions)}; not {value!r}"
-        )
-    return value
-
-
-def _criterion(value: Any) -> Criterion:
-    known = [each.name for each in dataclasses.fields(Criterion)]
-    for name in value if isinstance(value, dict) else ():
-        if name not in known:
-            raise InvalidJob(f"fitness: unknown key {name!r}{_guess(name, known)}; known are {', '.join(known)}")
-    try:
-        criterion: Criterion = TypeAdapter(Criterion).validate_python(value)
-    except ValidationError as error:
-        raise InvalidJob(f"fitness: {_first(error)} in {value!r}") from None
-    return criterion
-
-
-def _requirement(text: str) -> str:
-    try:
-        packaging.requirements.Requirement(text)
-    except packaging.requirements.InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidJob(f"requirement {text!r} is not like keras>=3.10: {reason}") from None
-    return text
-
-
-Requirement = Annotated[str, AfterValidator(_requirement)]
-"""What a worker must have installed, as in a requirements file: ``keras>=3.10``, ``python==3.11.*``."""
-
-
-def _gpus_per_training(value: float) -> float:
-    resource(value)  # refuses what is no class of slots
-    return value
-
-
 class Then(BaseModel):
     """What follows when a search has ended: another search around what it found.
 
@@ -183,7 +79,7 @@ class Then(BaseModel):
 
     model_config = _STRICT
 
-    optimizer: Annotated[Optimizer, BeforeValidator(_optimizer)]
+    optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
     search: list[str] = Field(min_length=1)
     stop: Stop = Stop()
 
@@ -240,16 +136,17 @@ class Job(BaseModel):
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     problem: Any
     options: dict[str, Any] = Field(default_factory=dict)
-    space: Annotated[Space | None, BeforeValidator(_space)] = None
-    optimizer: Annotated[Optimizer, BeforeValidator(_optimizer)]
+    space: Annotated[Space | None, BeforeValidator(job_fields.space)] = None
+    optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
     direction: Direction | None = None
     fitness: Annotated[
-        str | dict[str, float] | dict[str, Direction] | tuple[Criterion, ...] | None, BeforeValidator(_fitness)
+        str | dict[str, float] | dict[str, Direction] | tuple[Criterion, ...] | None,
+        BeforeValidator(job_fields.fitness),
     ] = None
     seed: int = Field(0, ge=0, lt=2**63)
     isolation: Isolation = "process"
     time_limit: float | None = Field(None, gt=0)
-    gpus_per_training: Annotated[float, AfterValidator(_gpus_per_training)] = 1
+    gpus_per_training: Annotated[float, AfterValidator(job_fields.gpus_per_training)] = 1
     replicas: int = Field(1, ge=1, le=1000)
     sync: bool = True
     folds: int = Field(1, ge=1, le=10)
@@ -258,7 +155,7 @@ class Job(BaseModel):
     archive: bool = True
     checkpoints: bool | str | None = None
     test: bool | None = None
-    requirements: list[Requirement] = Field(default=[], max_length=100)
+    requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
     then: Then | None = None
@@ -269,7 +166,9 @@ class Job(BaseModel):
         try:
             super().__init__(**_with_program(data))
         except ValidationError as error:
-            raise _own(error) or InvalidJob(_first(error, Job)) from None
+            raise job_fields.own(error) or InvalidJob(
+                job_fields.first(error, Job, {"stop": Stop, "prune": Prune})
+            ) from None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -462,11 +361,12 @@ class Job(BaseModel):
             "name": self.name,
             "problem": self._code.to_dict(),
             "space": self.space.to_dict(),
-            "optimizer": _plain(self.optimizer),
+            "optimizer": job_fields.plain(self.optimizer),
             **self.model_dump(exclude={"name", "problem", "options", "space", "optimizer", "then"}, mode="json"),
             "then": None
             if self.then is None
-            else self.then.model_dump(mode="json", exclude={"optimizer"}) | {"optimizer": _plain(self.then.optimizer)},
+            else self.then.model_dump(mode="json", exclude={"optimizer"})
+            | {"optimizer": job_fields.plain(self.then.optimizer)},
         }
         return dict(json.loads(json.dumps(data)))  # as a store gives it back: tuples are lists
 
@@ -525,13 +425,6 @@ def _with_program(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "problem": Problem.find("command", {"command": command, **options})}
 
 
-def _plain(optimizer: Optimizer) -> dict[str, Any]:
-    """An optimizer as :func:`_optimizer` reads it."""
-    options = {field.name: getattr(optimizer, field.name) for field in dataclasses.fields(optimizer)}
-    plain = {name: _plain(value) if isinstance(value, Optimizer) else value for name, value in options.items()}
-    return {"name": type(optimizer).__name__, **plain}
-
-
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
     """What a job searches and how; not where its problem was found, and where it may run."""
     problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options")}
@@ -546,30 +439,3 @@ def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any
             for row in _differ(mine.get(name), theirs.get(name), f"{where}.{name}" if where else name)
         ]
     return [] if mine == theirs else [(where, mine, theirs)]
-
-
-def _own(error: ValidationError) -> InvalidInput | None:
-    """The error of ours that pydantic wrapped, if its first complaint is one."""
-    cause = error.errors()[0].get("ctx", {}).get("error")
-    return cause if isinstance(cause, InvalidInput) else None
-
-
-def _first(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """The first complaint of pydantic, in one line, with a guess where a key is unknown."""
-    complaint = error.errors()[0]
-    where = ".".join(str(part) for part in complaint["loc"] if not keyword.iskeyword(str(part)))
-    if complaint["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        parts: dict[str, type[BaseModel]] = {"stop": Stop, "prune": Prune}
-        part = parts.get(where.split(".")[0]) if "." in where else model
-        known = part.model_fields if part else {}
-        return f"unknown key {where!r}{_guess(where.split('.')[-1], known)}; known are {', '.join(known)}"
-    if complaint["type"] == "missing":
-        return f"{where!r} is missing"
-    got = "" if complaint["type"] == "value_error" else f", got {complaint['input']!r}"
-    text = complaint["msg"].removeprefix("Value error, ")
-    return f"{where}: {text}{got}" if where and complaint["type"] != "value_error" else text
-
-
-def _guess(word: object, known: Any) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

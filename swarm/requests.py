@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from swarm.errors import InvalidInput
-from swarm.job import Requirement
+from swarm.job_fields import Requirement
 
 JobName = Annotated[str, Field(min_length=1, max_length=200)]
 Priority = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]

@@ -19,6 +19,7 @@ RECORDS = {
     "swarm.pruning",
     "swarm.job",
     "swarm.job_file",
+    "swarm.job_fields",
     "swarm.archive",
     "swarm.store",
     "swarm.problem",
