@@ -38,7 +38,7 @@ format: $(STAMP)  ## let ruff put the code in order
 docs: $(STAMP)  ## the documentation, as site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-bench: $(STAMP)  ## the benchmarks, quick form: a quarter of an hour
+bench: $(STAMP)  ## the benchmarks, quick form
 	@$(BIN)/python benchmarks/run_all.py
 
 clean:  ## remove .venv and what the demo left

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from cluster import KEPT, RESULTS, save
+from cluster import KEPT, RESULTS, earlier, save
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
@@ -317,10 +316,9 @@ def draw(model: str, result: dict[str, Any], file: Path) -> None:
     figure.savefig(file, dpi=80)
 
 
-def earlier(scale: str) -> dict[str, Any]:
+def others(scale: str) -> dict[str, Any]:
     """What was measured before at this scale, by model."""
-    file = RESULTS / "parallel-pso" / "parallel-pso.json"
-    found = json.loads(file.read_text()) if file.is_file() else {}
+    found = earlier("parallel-pso", ["scale", "models"])
     return dict(found["models"]) if found.get("scale") == scale else {}
 
 
@@ -340,7 +338,7 @@ def main() -> None:
         for model in options.only:
             result = measure(model, SCALES[name][model], options.slots, str(stores / f"{model}-{name}.db"))
             show(model, result)
-            file = save("parallel-pso", {"scale": name, "models": {**earlier(name), model: result}})
+            file = save("parallel-pso", {"scale": name, "models": {**others(name), model: result}})
             draw(model, result, file.with_name(f"{model}.png"))
     console.print(f"written to {RESULTS / 'parallel-pso'}")
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import os
 import statistics
@@ -28,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster import RESULTS, save
+from cluster import RESULTS, earlier, save
 from lenet4 import scores
 from matplotlib.figure import Figure
 from pbt import slope
@@ -280,12 +279,6 @@ def show(results: dict[str, Any]) -> None:
     console.print(table)
 
 
-def earlier() -> dict[str, Any]:
-    """What was measured before, by part."""
-    file = RESULTS / "recombination" / "recombination.json"
-    return dict(json.loads(file.read_text())["parts"]) if file.is_file() else {}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = tuple(parts(CORES))
@@ -297,7 +290,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet_dask()
     seeds = 1 if options.quick else options.seeds
-    every, results = parts(QUICK if options.quick else CORES), earlier()
+    every, results = parts(QUICK if options.quick else CORES), earlier("recombination", ["parts"]).get("parts", {})
     with stores("recombination", options.store) as folder:
         for name in options.parts or (("rpv", "seq2seq") if options.quick else known):
             part = every[name]

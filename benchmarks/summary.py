@@ -72,7 +72,7 @@ def _introduction(found: dict[str, Result]) -> str:
     versions = dict(pair for machine in machines for pair in machine["versions"].items() if pair[0] in packages)
     return (
         "Written by `python benchmarks/summary.py` from the files in `benchmarks/results/`; do not edit.\n"
-        "`make bench` runs the quick form of every benchmark in about a quarter of an hour, into "
+        "`make bench` runs the quick form of every benchmark, into "
         "`benchmarks/results-quick/`.\n\n"
         f"Measured on a machine with {' or '.join(map(str, cores)) or 'no'} CPU cores, "
         f"{' to '.join(dict.fromkeys((dates or ['never'])[:: max(1, len(dates) - 1)]))}, with "
