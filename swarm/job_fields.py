@@ -120,10 +120,10 @@ def gpus_per_training(value: float) -> float:
 
 
 def plain(optimizer: Optimizer) -> dict[str, Any]:
-    """An optimizer as :func:`_optimizer` reads it."""
+    """An optimizer as :func:`optimizer` reads it."""
     options = {field.name: getattr(optimizer, field.name) for field in dataclasses.fields(optimizer)}
-    plain = {name: plain(value) if isinstance(value, Optimizer) else value for name, value in options.items()}
-    return {"name": type(optimizer).__name__, **plain}
+    nested = {name: plain(value) if isinstance(value, Optimizer) else value for name, value in options.items()}
+    return {"name": type(optimizer).__name__, **nested}
 
 
 # --- what is wrong with them, in words
