@@ -28,7 +28,8 @@ console = Console(width=130)
 
 def benchmarks() -> dict[str, Path]:
     """Every benchmark by name: what has a quick form."""
-    return {file.stem: file for file in sorted(HERE.glob("*.py")) if 'add_argument("--quick"' in file.read_text()}
+    others = sorted(set(HERE.glob("*.py")) - {Path(__file__)})
+    return {file.stem: file for file in others if 'add_argument("--quick"' in file.read_text()}
 
 
 def quick(name: str, file: Path) -> str:

@@ -69,6 +69,12 @@ def test_a_quick_run_leaves_the_full_results_alone():
     assert found == ["results", "results-quick"]
 
 
+def test_every_benchmark_with_a_quick_form_is_known():
+    found = set(run_all.benchmarks())
+    assert {"peers", "quality", "scale", "speedup"} <= found
+    assert found.isdisjoint({"run_all", "cluster", "summary", "repeated"})
+
+
 def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capfd):
     for name, code in {"fails": 3, "works": 0}.items():
         (tmp_path / f"{name}.py").write_text(f'# parser.add_argument("--quick")\nraise SystemExit({code})')
