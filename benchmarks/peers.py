@@ -47,7 +47,7 @@ CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
         "ray": ("reused actors", "fresh actors"),
     },
     "overhead": {
-        "ours": ("Random", "AsyncPSO"),
+        "ours": ("Random",),
         "optuna": ("random, SQLite", "random, journal", "TPE, journal"),
         "leap": ("asynchronous", "synchronous"),
         "deap": ("generations",),
@@ -193,7 +193,7 @@ def cost(run: Run, needed: int, expected: Row | None) -> Row:
 
 
 MEASURES = {"utilisation": utilisation, "overhead": overhead, "repeats": repeats, "faults": faults}
-SEEDS = {"utilisation": 5, "overhead": 3, "repeats": 3, "faults": 1}
+SEEDS = {"utilisation": 5, "overhead": 5, "repeats": 3, "faults": 1}
 
 
 def measure(name: str, tools: Sequence[str], pythons: dict[str, str], quick: bool, seeds: int) -> Iterator[Row]:
