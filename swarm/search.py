@@ -81,6 +81,7 @@ class Search(Progress):
         self._pool: Pool = _NoPool()
         self._began = 0.0
         self._flying: dict[str, Evaluation] = {}
+        self._expected: dict[str, float] = {}  # seconds, of what waits
         self._in_hand: Trial | None = None  # asked for, but not yet known to the journal
         self._unwritten: list[Event] = []  # applied, and to be journalled before anything is done about it
         self._final: list[tuple[Evaluation, Result]] = []  # to be archived with them
@@ -209,7 +210,7 @@ class Search(Progress):
         if asked:
             self._rejoin()
         if asked and len(self._queue) > 1:
-            self._queue = deque(sorted(self._queue, key=self._expected_seconds, reverse=True))
+            self._put_longest_first()
         self._submit([self._queue.popleft() for _ in range(min(self._pool.free(), len(self._queue)))])
         return asked < _EVENTS_PER_COMMIT
 
@@ -240,8 +241,13 @@ class Search(Progress):
             self._flying.update((evaluation.key, evaluation) for evaluation in evaluations)
             self._pool.submit(evaluations)
 
-    def _expected_seconds(self, evaluation: Evaluation) -> float:
-        return self._durations.expected(evaluation.params, evaluation.budget)
+    def _put_longest_first(self) -> None:
+        """Sort what waits by its expected duration, which is computed once: a large population is asked in parts."""
+        self._expected = {
+            each.key: self._expected.get(each.key) or self._durations.expected(each.params, each.budget)
+            for each in self._queue
+        }
+        self._queue = deque(sorted(self._queue, key=lambda each: self._expected[each.key], reverse=True))
 
     def _take(self, results: Iterable[Result]) -> None:
         """Tell what ended; run again what is not to blame for its end. Written with what is asked for next."""
