@@ -2,8 +2,9 @@
 
     SWARM_DATA=data python benchmarks/run_all.py [NAME …]
 
-The table at the end says how long each took. The figures go to benchmarks/results-quick/; the full results stay as they
-are. A benchmark that fails does not stop those after it; the exit code is 1 then.
+Those on MNIST and CIFAR-10 are left out where the data are not. The table at the end says how long each took. The
+figures go to benchmarks/results-quick/; the full results stay as they are. A benchmark that fails does not stop those
+after it; the exit code is 1 then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A day of 10,000 GPUs in a minute: every method against virtual slots, and what the master spends per evaluation.
+"""A day of 10,000 GPUs in a minute: eight methods against virtual slots, and what the master spends per evaluation.
 
     python benchmarks/scale.py [--quick] [--only PSO AsyncPSO …]
     python benchmarks/scale.py --million        # evaluations, by three methods: half an hour, 1.5 GB of disk

@@ -82,7 +82,8 @@ def of(benchmark: str) -> Callable[[Callable[[dict[str, Any]], str]], Callable[[
     file = ROOT / "benchmarks" / "results" / benchmark / f"{benchmark}.json"
 
     def reading(write: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
-        return lambda: write(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else "Not measured yet."
+        unknown = "Not measured yet; the command below does it."
+        return lambda: write(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else unknown
 
     return reading
 

@@ -23,6 +23,8 @@ _HOME = {
     "Random": "swarm.optimizers.random",
     "Grid": "swarm.optimizers.grid",
     "Staged": "swarm.optimizers.staged",
+    "MuPlusLambda": "swarm.optimizers.mu_plus_lambda",
+    "Rescored": "swarm.optimizers.rescored",
     "TPE": "swarm.optimizers.tpe",
     "Hyperband": "swarm.optimizers.hyperband",
     "BOHB": "swarm.optimizers.bohb",
@@ -52,8 +54,10 @@ __all__ = [
     "Infeasible",
     "Integer",
     "Job",
+    "MuPlusLambda",
     "Random",
     "Real",
+    "Rescored",
     "Result",
     "Space",
     "Staged",
@@ -74,9 +78,11 @@ if TYPE_CHECKING:
     from swarm.optimizers.genetic import GA
     from swarm.optimizers.grid import Grid
     from swarm.optimizers.hyperband import Hyperband
+    from swarm.optimizers.mu_plus_lambda import MuPlusLambda
     from swarm.optimizers.pbt import PBT
     from swarm.optimizers.pso import PSO
     from swarm.optimizers.random import Random
+    from swarm.optimizers.rescored import Rescored
     from swarm.optimizers.staged import Staged
     from swarm.optimizers.tpe import TPE
     from swarm.runner import run

@@ -67,7 +67,7 @@ class Paired:
 
 
 def wilcoxon(first: Sequence[float], second: Sequence[float]) -> tuple[float, str]:
-    """Two-tailed p-value of a Wilcoxon signed-rank test on pairs, and the method (METHODS P11).
+    """Two-tailed p-value of a Wilcoxon signed-rank test on pairs, and the method.
 
     Args:
         first: One number per pair.

@@ -31,7 +31,7 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 class Stop(BaseModel):
-    """When to stop before the optimizer is done; the first rule that fires wins (METHODS X5).
+    """When to stop before the optimizer is done; the first rule that fires wins.
 
     Attributes:
         target: Stop once the best fitness is at least this good.
@@ -96,7 +96,8 @@ class Job(BaseModel):
         options: Arguments that make a problem of what ``problem`` names (built-in problems have some).
         space: Hyper-parameters by name; left out, the problem's own.
         optimizer: The method that searches.
-        direction: Whether a larger or a smaller fitness is better; None is what the problem says, or ``maximize``.
+        direction: Whether a larger or a smaller fitness is better; None is what the problem says, or ``maximize``. A
+            ``fitness`` of your own that is one metric or weights needs it.
         fitness: What the fitness is: a metric that the training returns (``seconds`` is its wall-clock time), or
             weights of metrics, whose sum it is: ``{val_loss: 1, parameters: 1.0e-7}``; or a list of metrics, the most
             important one first: ``[{metric: val_accuracy, direction: maximize, tolerance: 0.01}, {metric: parameters,

@@ -318,7 +318,7 @@ class Search(Progress):
         return trial
 
     def _stopping_rule(self) -> str | None:
-        """The first stopping rule that has fired (METHODS X5), or None."""
+        """The first stopping rule that has fired, or None."""
         rules, best = self.job.stop, self.best
         if rules.target is not None and best and self.job.sign * (best.fitness - rules.target) <= 0:
             return "target reached"

@@ -1,4 +1,4 @@
-"""The rules of DESIGN that code can hold: imports run one way, and importing the package is cheap."""
+"""The rules of CONTRIBUTING.md that code can hold: imports run one way, and importing the package is cheap."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def searched(folder: Any, name: str, optimizer: Any, **changes: Any) -> Run:
 @pytest.mark.parametrize(
     ("first", "second", "p", "method"),
     [
-        (range(10), [x + 1 + x / 10 for x in range(10)], 2 / 2**10, "exact"),  # METHODS T22
+        (range(10), [x + 1 + x / 10 for x in range(10)], 2 / 2**10, "exact"),
         ([x + 1 + x / 10 for x in range(10)], range(10), 2 / 2**10, "exact"),
         ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5], 1.0, "exact"),
         ([0.0] * 6, [1.0, -2.0, 3.0, -4.0, 5.0, -6.0], 0.84375, "exact"),

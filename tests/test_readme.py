@@ -87,7 +87,8 @@ def test_the_job_file_runs(tmp_path: Path) -> None:
     assert "learning_rate" in names and "fitness" in names
     assert re.findall(r"^ (\w+) ", printed, re.MULTILINE) == names
     assert "trainings run" in shown and "4 evaluations: 4 trainings run" in printed
-    assert shown.splitlines()[-1] in printed
+    assert {"finished: done", "more: swarm show digits --store demo.db"} <= set(shown.splitlines())
+    assert "finished: done\nmore: swarm show digits --store " in printed
 
 
 def test_branin_finds_the_known_minimum(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_diploid_individuals_train_the_mean_of_two_alleles():
 
 
 def test_the_sine_polynomial_gets_several_times_better_than_its_defaults():
-    """METHODS T18: GA with population 10, 13 generations and a mutation rate of 0.9, as in the authors' tutorial."""
+    """GA with population 10, 13 generations and a mutation rate of 0.9, as in the authors' tutorial."""
     default = [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0]
     space = Space({f"c{i}": Real(-1, 1, default=value) for i, value in enumerate(default)})
 

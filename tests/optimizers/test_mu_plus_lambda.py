@@ -131,7 +131,7 @@ def test_a_step_is_at_least_1_and_numbers_are_rounded_to_the_nearest():
 
 
 def test_rates_rise_by_a_half_and_fall_to_a_quarter():
-    """METHODS T24. The sign error of DLOPT's later version has them the other way round."""
+    """The sign error of DLOPT's later version has them the other way round."""
     assert adjusted(0.2, 0.2, 4.0, improved=True, steps=True) == pytest.approx((0.3, 0.3, 6.0))
     assert adjusted(0.2, 0.2, 4.0, improved=False, steps=True) == pytest.approx((0.05, 0.05, 1.0))
     assert adjusted(0.9, 0.9, 3.0, improved=True, steps=False) == (1.0, 1.0, 3.0)
@@ -147,7 +147,6 @@ def test_rates_rise_where_the_population_improves_and_fall_where_it_does_not():
 
 
 def test_the_mean_of_the_population_never_becomes_worse():
-    """METHODS T24."""
     optimizer = MuPlusLambda(population=3, children=2, evaluations=60, restarts=0, gene_rate=0.5).start(SPACE, seed=2)
     kept, means = [], []
     while not optimizer.done:

@@ -51,7 +51,7 @@ def reached(scheme, seeds=60):
 
 
 def test_recombination_solves_the_toy_that_cloning_cannot():
-    """METHODS T15: of 200 seeds asexual .3897 always, decoupled .758, two parents 83 % above 1.1, three 86.5 %."""
+    """Of 200 seeds asexual .3897 always, decoupled .758, two parents 83 % above 1.1, three 86.5 %."""
     found = {scheme: reached(scheme) for scheme in ("asexual", "decoupled", "two_parents", "three_parents")}
     assert found["asexual"] == pytest.approx(0.3897, abs=1e-4)
     assert 0.6 < np.median(found["decoupled"]) < 0.95
@@ -62,7 +62,6 @@ def test_recombination_solves_the_toy_that_cloning_cannot():
 
 
 def test_copying_the_hyper_parameters_with_factors_leaves_a_zero_at_zero():
-    """METHODS T14."""
     options = {"population": 2, "max_budget": 200, "initial": CORNERS, "scheme": "truncation", "truncation": 0.5}
     for seed in range(5):
         assert toy(options, seed, steps=1) == pytest.approx(0.39, abs=0.01)

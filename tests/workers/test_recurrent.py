@@ -27,7 +27,6 @@ def lstm(sequence, kernel, recurrent, bias):
 
 
 def test_the_listing_is_in_the_order_of_dlopt():
-    """METHODS T10."""
     assert listing((1, 2), (1, 2)) == [[1, 2], [1, 1], [2, 2], [2, 1], [2], [1]]
 
 
@@ -35,7 +34,7 @@ def test_the_listing_is_in_the_order_of_dlopt():
     ("units", "layers", "count"), [((1, 3), (1, 3), 39), ((1, 10), (1, 3), 1110), ((15, 60), (2, 2), 2116)]
 )
 def test_the_listing_has_every_architecture_once(units, layers, count):
-    """METHODS T10; there are Σ N^l of them."""
+    """There are Σ N^l of them."""
     found = listing(units, layers)
     assert len(found) == len({tuple(each) for each in found}) == count
     assert {len(each) for each in found} == set(range(layers[0], layers[1] + 1))

@@ -18,14 +18,13 @@ LISTING_2 = {"look_back": 2, "layers": 2, "units_1": 2, "units_2": 2}  # the pap
 
 
 def test_p_and_log_p_are_those_of_the_papers_listing():
-    """METHODS T8: listing 2 of DLOPT, to the last printed digit."""
+    """Listing 2 of DLOPT, to the last printed digit."""
     p, log_p = probability(0.81072833698353519, 0.1104613706995357, 0.01, 0.0, 2.0)
     assert p == 1.0279848149134584e-13
     assert log_p == -29.906005813483684
 
 
 def test_a_probability_of_0_has_the_logarithm_of_1e_300():
-    """METHODS T9."""
     assert probability(0.8, 0.01, 0.01, 0, 2) == (0.0, -690.7755278982137)
     assert probability(50.0, 0.01, 0.01, 0, 2) == (0.0, -690.7755278982137)  # nothing is left within the bounds
 
@@ -42,7 +41,7 @@ def test_a_sampling_has_the_deviation_of_all_samples_not_of_a_larger_population(
 
 
 def test_sampling_the_listing_gives_its_figures_up_to_their_noise():
-    """METHODS section 6: over 20 seeds mean 0.771 … 0.818, deviation 0.090 … 0.127, log p -39.6 … -22.5."""
+    """Over 20 seeds mean 0.771 … 0.818, deviation 0.090 … 0.127, log p -39.6 … -22.5."""
     sampler = MaeSampling(data={"name": "sine", "points": 100}, samples=30)
     reports = [sampler.report(LISTING_2, seed=seed) for seed in range(20)]
     assert all((each["look_back"], each["architecture"]) == (2, [1, 2, 2, 1]) for each in reports)

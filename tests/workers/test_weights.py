@@ -68,7 +68,7 @@ def test_the_strategy_keeps_the_best_of_parents_and_children_and_adapts_its_step
 
 
 def test_a_child_of_the_strategy_is_as_far_from_its_parent_as_its_step():
-    """METHODS 4.8: σ' = σ exp(τ N), θ' = θ + σ' N, τ = 1/√(2n)."""
+    """σ' = σ exp(τ N), θ' = θ + σ' N, τ = 1/√(2n)."""
     n = 20_000
     population = METHODS["es"](Settings(population=200, parents=1, step=0.3), lambda k, rng: normal(k, rng, n=n))
     first = population.ask(np.random.default_rng(0))
