@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from cluster import KEPT, QUICK
 
 from swarm import Job
@@ -52,10 +52,10 @@ async def searched(job: Job, client: Client, folder: Path) -> Run:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval by Student's t; NaN for a single value."""
+    """Mean, and half the width of its 95 % interval by Student's t; NaN for a single value, and where one is NaN."""
     from scipy.stats import t
 
-    n, mean = len(values), statistics.mean(values)
+    n, mean = len(values), float(np.mean(values))
     if n == 1:
         return mean, math.nan
-    return mean, float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return mean, float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))

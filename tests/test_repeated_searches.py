@@ -51,6 +51,7 @@ def test_a_curve_has_the_best_of_the_trainings_that_have_ended():
 
 def test_an_interval_is_students():
     assert interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.4841), abs=1e-4)  # 4.3027 / √3
+    assert interval([1.0, np.nan, 3.0]) == pytest.approx((np.nan, np.nan), nan_ok=True)
 
 
 def test_fixed_hyper_parameters_are_trained_as_long_as_those_that_evolve():
