@@ -228,6 +228,8 @@ class Result:
         end: When it ended.
         slot: Name of the worker slot that ran it.
         error: One line that says why there is no fitness, with the traceback below it if there is one.
+        passing: It failed by the circumstances and not by itself: the job's time limit, code that could not be loaded,
+            workers that went away.
 
     Raises:
         ValueError: Status and fitness contradict each other.
@@ -243,6 +245,7 @@ class Result:
     end: float = 0.0
     slot: str = ""
     error: str | None = None
+    passing: bool = False
 
     def __post_init__(self) -> None:
         if self.status in (Status.OK, Status.PRUNED):
@@ -250,6 +253,14 @@ class Result:
                 raise ValueError(f"a result that is {self.status} needs a finite fitness, not {self.fitness!r}")
         elif self.fitness is not None:
             raise ValueError(f"a result that is {self.status} has no fitness, got {self.fitness!r}")
+
+    @property
+    def answers_others(self) -> bool:
+        """Whether it is the answer for whoever asks for this evaluation: it says something of the configuration.
+
+        A pruned training says more of those that it was compared with.
+        """
+        return self.status is Status.OK or (self.status is Status.FAILED and not self.passing)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` reads it back."""

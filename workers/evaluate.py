@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ LOADED_LIMIT = 4
 _NO_ROOM = tuple(f"OSError: [Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT))
 
 Announce = Callable[[Mapping[str, Any]], None]
-Run = Callable[[bytes, Evaluation, Report, str | None, Seat | None], Result]
+Seating = AbstractContextManager[Seat | None]
+Run = Callable[[bytes, Evaluation, Report, str | None, Seating], Result]
 
 _loaded: OrderedDict[str, Problem] = OrderedDict()
 _loading = threading.Lock()
@@ -138,8 +140,7 @@ def _answer(
         announce({"invitation": dict(said), "key": evaluation.key})
 
     try:
-        with seated(evaluation, invitation, invite) as seat:
-            result = run(problem, evaluation, report, checkpoints, seat)
+        result = run(problem, evaluation, report, checkpoints, seated(evaluation, invitation, invite))
     except NotMetError as error:
         result = Result(key=evaluation.key, status=Status.CANCELLED, error=str(error))
     except Exception as error:  # this machine's fault (no process, no memory), so the search may try again
@@ -150,13 +151,14 @@ def _answer(
 
 
 def _in_thread(
-    problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str | None, seat: Seat | None
+    problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str | None, seating: Seating
 ) -> Result:
-    try:
-        loaded = _load_once(problem)
-    except BaseException as error:
-        return failed(evaluation, error)
-    return attempt(loaded, evaluation, report, checkpoints, seat)
+    with seating as seat:
+        try:
+            loaded = _load_once(problem)
+        except BaseException as error:
+            return failed(evaluation, error)
+        return attempt(loaded, evaluation, report, checkpoints, seat)
 
 
 def _load_once(data: bytes) -> Problem:

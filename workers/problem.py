@@ -91,7 +91,17 @@ def score(returned: Any, merit: Merit | None = None) -> tuple[float, dict[str, f
     if fitness is None:
         shown = repr(values["fitness"])[:100]
         raise InvalidProblem(f"the training returned a fitness of {shown}, which is no finite number")
-    return fitness, numbers({name: value for name, value in values.items() if name != "fitness"})
+    return fitness, _metrics({name: value for name, value in values.items() if name != "fitness"})
+
+
+def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers among them, by names that can be sent."""
+    return {_encodable(name): value for name, value in numbers(values).items()}
+
+
+def _encodable(text: str) -> str:
+    """The text with its lone surrogates escaped, as the name of a file has that is not UTF-8: they cannot be sent."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _combined(values: Mapping[str, float], merit: Merit) -> float:
@@ -137,16 +147,16 @@ def explain(error: BaseException) -> str:
 
     A :class:`SwarmError` speaks for itself and comes without a traceback.
     """
-    reason = f"{type(error).__name__}: {error}".split("\n", 1)[0][:REASON_LIMIT]
+    reason = _encodable(f"{type(error).__name__}: {error}".split("\n", 1)[0])[:REASON_LIMIT]
     if isinstance(error, SwarmError):
         return reason
-    return f"{reason}\n{''.join(traceback.format_exception(error))[-TRACEBACK_LIMIT:]}"
+    return f"{reason}\n{_encodable(''.join(traceback.format_exception(error)))[-TRACEBACK_LIMIT:]}"
 
 
 def failed(evaluation: Evaluation, error: BaseException) -> Result:
-    """The result of an evaluation that ended in ``error``, before or while it trained."""
+    """The result of an evaluation whose problem could not be loaded or prepared."""
     now = time.time()
-    return Result(key=evaluation.key, status=Status.FAILED, error=explain(error), start=now, end=now)
+    return Result(key=evaluation.key, status=Status.FAILED, error=explain(error), start=now, end=now, passing=True)
 
 
 def attempt(
@@ -175,11 +185,16 @@ def attempt(
     error: str | None = None
     replicas: Replicas | None = None
     first = seat is None or seat.rank == 0
+
+    def send(metrics: Mapping[str, float]) -> None:
+        if first:  # the other replicas make the same reports
+            report(_metrics(metrics))
+
     try:
         train = _entry(problem, evaluation)
         replicas = Replicas(seat)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation, keep=first)
-        returned = train(evaluation.params, Context.of(evaluation, report if first else _ignore, progress, replicas))
+        returned = train(evaluation.params, Context.of(evaluation, send, progress, replicas))
         if seat is not None and not replicas.met:
             raise InvalidProblem(
                 f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "
@@ -199,14 +214,16 @@ def attempt(
     if replicas is not None:
         replicas.close(well=fitness is not None)
     seconds = time.perf_counter() - clock
-    if evaluation.time_limit is not None and seconds > evaluation.time_limit:
-        fitness, metrics, error = None, {}, exceeded(evaluation.time_limit)
+    limit = evaluation.time_limit or math.inf
+    if late := seconds > limit:
+        fitness, metrics, error = None, {}, exceeded(limit)
     return Result(
         key=evaluation.key,
         status=Status.OK if fitness is not None else Status.CANCELLED if lost else Status.FAILED,
         fitness=fitness,
         metrics=metrics,
         error=lost or error if fitness is None else None,
+        passing=late,
         start=start,
         end=time.time(),
         seconds=seconds,
@@ -216,10 +233,6 @@ def attempt(
 def exceeded(seconds: float) -> str:
     """Says that the time limit was exceeded."""
     return f"exceeded its time limit of {seconds:g} s"
-
-
-def _ignore(metrics: Mapping[str, float]) -> None:
-    """Takes a report that another replica makes, too."""
 
 
 def _progress(checkpoints: str, evaluation: Evaluation, *, keep: bool) -> Progress:

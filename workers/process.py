@@ -21,6 +21,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
@@ -70,50 +71,70 @@ class _ServerDiedError(Exception):
 
 
 class _Training:
-    """A running training, seen from the worker."""
+    """A training, seen from the worker: on its way at first, and running once it has a child."""
 
-    def __init__(self, child: Child, evaluation: Evaluation, checkpoints: str | None, seat: Seat | None) -> None:
-        self.child = child
+    def __init__(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
+        self.child: Child | None = None  # while it runs; guarded by the lock of the module
         self.cancelled = False
         self.judged_by: str | None = None  # the metric by which it was found hopeless
         self._reported: dict[str, float] = {}  # the last value of each metric
         self._start: float | None = None  # when it began to train, on the wall clock …
         self._clock = time.perf_counter()  # … and on this one, which is never set back
-        self._deadline = self._clock + LOAD_SECONDS
+        self._deadline = math.inf
         self._result: Result | None = None
         self._stays = False
         self._late = False
-        child.slices += 1
-        with contextlib.suppress(OSError):  # it is dead already: attend() sees that
-            say(child.channel, asdict(evaluation), checkpoints, None if seat is None else seat.plain())
-            if seat is not None:
-                seat.hand_over(child.channel)
 
     @property
     def leaves_child(self) -> bool:
         """Whether its process has answered and waits for another slice, and nobody has had it killed."""
         return self._stays and not (self._late or self.cancelled or self.judged_by)
 
-    def attend(self, report: Report) -> Result:
-        """Waits for the training's process to answer and end, or to wait, and has it killed at its limit."""
-        lines = [self.child.channel, self.child.lifeline]
+    def attend(self, child: Child, report: Report, checkpoints: str | None, seat: Seat | None) -> Result:
+        """Waits for the training's process to answer and end, or to wait, and has it killed at its limit.
+
+        One that was cancelled on its way hears nothing of the training.
+        """
+        if self.cancelled:
+            return self.ended(Status.CANCELLED, "cancelled")
+        self._deadline = time.perf_counter() + LOAD_SECONDS
+        child.slices += 1
+        with contextlib.suppress(OSError):  # it is dead already, which is seen below
+            say(child.channel, asdict(self.evaluation), checkpoints, None if seat is None else seat.plain())
+            if seat is not None:
+                seat.hand_over(child.channel)
+        lines = [child.channel, child.lifeline]
         while not (self._result is not None and self.leaves_child):
             left = max(0.0, self._deadline - time.perf_counter())
             ready = wait(lines, None if self._late or math.isinf(left) else left)
             if not ready:
                 self._late = True
-                self.child.kill()
-            elif self.child.channel in ready:  # first: what it said comes before its end
-                if not self._listen(report):
-                    lines.remove(self.child.channel)
+                child.kill()
+            elif child.channel in ready:  # first: what it said comes before its end
+                if not self._listen(child.channel, report):
+                    lines.remove(child.channel)
             else:
-                return self._conclude(self.child.wait())
+                return self._conclude(child.wait())
         return self._result
 
-    def _listen(self, report: Report) -> bool:
+    def ended(self, status: Status, error: str, fitness: float | None = None) -> Result:
+        """The result of a training that has not given one itself."""
+        now = time.time()
+        return Result(
+            key=self.evaluation.key,
+            status=status,
+            fitness=fitness,
+            error=error,
+            start=self._start or now,
+            end=now,
+            seconds=0.0 if self._start is None else time.perf_counter() - self._clock,
+            passing=status is Status.FAILED,  # it was too slow, or its problem was not there
+        )
+
+    def _listen(self, channel: Connection, report: Report) -> bool:
         try:
-            kind, content, *stays = hear(self.child.channel)
+            kind, content, *stays = hear(channel)
         except (EOFError, OSError):
             return False
         if kind == "started":
@@ -129,28 +150,15 @@ class _Training:
     def _conclude(self, returncode: int) -> Result:
         if self._result is not None:
             return self._result
-        fitness = None
         if self.judged_by is not None and self.judged_by in self._reported:
-            status, error = Status.PRUNED, f"ended early: {self.judged_by} was hopeless"
             fitness = self._reported[self.judged_by]
-        elif self.cancelled:
-            status, error = Status.CANCELLED, "cancelled"
-        elif self._late and self._start is None:
-            status, error = Status.FAILED, _SLOW
-        elif self._late:
-            status, error = Status.FAILED, exceeded(self.evaluation.time_limit or math.inf)
-        else:
-            status, error = Status.CRASHED, f"training's process {_ended(returncode)}"
-        now = time.time()
-        return Result(
-            key=self.evaluation.key,
-            status=status,
-            fitness=fitness,
-            error=error,
-            start=self._start or now,
-            end=now,
-            seconds=0.0 if self._start is None else time.perf_counter() - self._clock,
-        )
+            return self.ended(Status.PRUNED, f"ended early: {self.judged_by} was hopeless", fitness)
+        if self.cancelled:
+            return self.ended(Status.CANCELLED, "cancelled")
+        if self._late:
+            limit = self.evaluation.time_limit or math.inf
+            return self.ended(Status.FAILED, _SLOW if self._start is None else exceeded(limit))
+        return self.ended(Status.CRASHED, f"training's process {_ended(returncode)}")
 
 
 class _Server:
@@ -164,13 +172,14 @@ class _Server:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Connection | None = None
+        self._closed = False
 
     def fork(self) -> Child:
         """A new child.
 
         Raises:
             _LoadFailedError: The problem cannot be loaded.
-            _ServerDiedError: The server ended meanwhile.
+            _ServerDiedError: The server ended meanwhile, or was closed.
         """
         with self._lock:
             while True:
@@ -186,7 +195,11 @@ class _Server:
                 self._step_down(number)
 
     def close(self) -> None:
-        """Ends the server and its trainings; returns when no process is left."""
+        """Ends the server and its trainings for good, amid its loading too; returns when no process is left."""
+        self._closed = True
+        self._stop()
+
+    def _stop(self) -> None:
         control, process = self._control, self._process
         self._control = self._process = None
         if control is not None and process is not None:
@@ -210,11 +223,12 @@ class _Server:
             raise self._died(process) from None
 
     def _running(self) -> tuple[Connection, subprocess.Popen[bytes]]:
-        if self._process is None or self._control is None:
-            self._control, self._process = self._launch()
-        return self._control, self._process
+        control, process = self._control, self._process
+        return self._launch() if control is None or process is None else (control, process)
 
     def _launch(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+        if self._closed:
+            raise _ServerDiedError("the process that holds the problem was ended")
         control, theirs = Pipe()
         with theirs:
             process = subprocess.Popen(
@@ -224,6 +238,9 @@ class _Server:
                 env={**environment(), **os.environ, "PYTHONPATH": _python_path()},
                 start_new_session=True,  # a signal to the worker's group must not end it before its trainings
             )
+        self._control, self._process = control, process  # from now on close() finds it …
+        if self._closed:  # … but it has been here before
+            self._stop()
         try:
             say(control, self._sharing, self._modules)
             control.send_bytes(self._problem)
@@ -232,6 +249,7 @@ class _Server:
         except (EOFError, OSError):
             raise self._died(process) from None
         if answer == "failed":
+            self._control = self._process = None
             process.kill()
             process.wait()
             control.close()
@@ -245,7 +263,7 @@ class _Server:
         return _ServerDiedError(f"the process that holds the problem {_ended(process.returncode)}")
 
     def _step_down(self, threads: int) -> None:
-        self.close()
+        self._stop()
         self._sharing = Sharing(self._sharing - 1)
         logger.warning(
             "importing and preparing the problem left %d threads, which cannot be forked; each training now "
@@ -260,37 +278,49 @@ def run(
     evaluation: Evaluation,
     report: Report,
     checkpoints: str | None = None,
-    seat: Seat | None = None,
+    seating: AbstractContextManager[Seat | None] | None = None,
 ) -> Result:
     """Trains in a child process.
+
+    From this call on the training can be cancelled: while it waits for its seat, for GPUs or for the problem, too.
 
     Args:
         problem: The pickled problem.
         evaluation: What to train.
         report: Takes what the training reports on the way, in the calling thread.
         checkpoints: URL of the checkpoints, or None.
-        seat: The place among several replicas, whose lines the child takes over; None trains alone.
+        seating: Gives the place among several replicas, whose lines the child takes over; None trains alone.
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
         LOST if the slot's GPUs are not free (:func:`workers.gpu.obstacle`).
+
+    Raises:
+        NotMetError: The replicas have not come together.
     """
-    child = _standby.take(problem if evaluation.slice and seat is None else None)
-    if child is None and (reason := gpu.obstacle()) is not None:
-        return Result(key=evaluation.key, status=Status.LOST, error=reason)
-    with _borrowed(problem) as server:
-        try:
-            training = _Training(child or server.fork(), evaluation, checkpoints, seat)
-        except (_LoadFailedError, _ServerDiedError) as error:
-            status = Status.FAILED if isinstance(error, _LoadFailedError) else Status.CRASHED
-            now = time.time()
-            return Result(key=evaluation.key, status=status, error=str(error), start=now, end=now)
-        with _listed(training):
-            return training.attend(report)
+    with _listed(evaluation) as training, seating or contextlib.nullcontext() as seat:
+        child = _standby.take(problem if evaluation.slice and seat is None else None)
+        if child is None and (reason := gpu.obstacle()) is not None:
+            return Result(key=evaluation.key, status=Status.LOST, error=reason)
+        with _borrowed(problem) as server:
+            try:
+                if child is None and not training.cancelled:
+                    child = server.fork()
+            except _LoadFailedError as error:
+                return training.ended(Status.FAILED, str(error))
+            except _ServerDiedError as error:
+                if not training.cancelled:  # else it was close() that has ended the server
+                    return training.ended(Status.CRASHED, str(error))
+            if child is None:
+                return training.ended(Status.CANCELLED, "cancelled")
+            with _given(child, training):
+                return training.attend(child, report, checkpoints, seat)
 
 
 def cancel(key: str | None = None) -> int:
-    """Kills the running trainings of this process, or those of the evaluation ``key``; they end as CANCELLED.
+    """Kills the trainings of this process, or those of the evaluation ``key``; they end as CANCELLED.
+
+    One that is on its way ends before it begins; a problem that is being loaded is, for the next training.
 
     Returns:
         How many there were.
@@ -299,7 +329,8 @@ def cancel(key: str | None = None) -> int:
         chosen = [training for training in _trainings if key in (None, training.evaluation.key)]
         for training in chosen:
             training.cancelled = True
-            training.child.kill()  # under the lock, since another training may have the child later
+            if training.child is not None:
+                training.child.kill()  # under the lock, since another training may have the child later
     return len(chosen)
 
 
@@ -307,7 +338,7 @@ def prune(key: str, metric: str) -> None:
     """Ends the running training of evaluation ``key`` as PRUNED; its last report of ``metric`` is its fitness."""
     with _lock:
         for training in _trainings:
-            if training.evaluation.key == key:
+            if training.evaluation.key == key and training.child is not None:
                 training.judged_by = metric
                 training.child.kill()
 
@@ -351,19 +382,35 @@ def _borrowed(problem: bytes) -> Iterator[_Server]:
 
 
 @contextlib.contextmanager
-def _listed(training: _Training) -> Iterator[None]:
-    """Where it can be cancelled and pruned. Afterwards its child waits, or is gone."""
+def _listed(evaluation: Evaluation) -> Iterator[_Training]:
+    """A training of it, where it can be cancelled."""
+    training = _Training(evaluation)
     with _lock:
         _trainings.append(training)
+    try:
+        yield training
+    finally:
+        with _lock:
+            _trainings.remove(training)
+
+
+@contextlib.contextmanager
+def _given(child: Child, training: _Training) -> Iterator[None]:
+    """The training has the child, which dies if it is cancelled or pruned. Afterwards the child waits, or is gone.
+
+    Whoever has cancelled before found no child to kill, but :meth:`_Training.attend` finds that it is cancelled.
+    """
+    with _lock:
+        training.child = child
     try:
         yield
     finally:
         with _lock:
-            _trainings.remove(training)
+            training.child = None
         if training.leaves_child:
-            _standby.put(training.child)
+            _standby.put(child)
         else:
-            training.child.end()
+            child.end()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

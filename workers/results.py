@@ -13,9 +13,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from swarm.trial import Result, Status
-
-FINAL = (Status.OK, Status.FAILED)
+from swarm.trial import Result
 
 logger = logging.getLogger("swarm.workers")
 
@@ -35,15 +33,15 @@ def committed(directory: str, key: str) -> Result | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         logger.warning("ignoring the committed result %s, which cannot be read: %s", path, error)
         return None
-    return result if result.key == key and result.status in FINAL else None
+    return result if result.key == key and result.answers_others else None
 
 
 def commit(directory: str, result: Result) -> None:
-    """Writes a final result, whole or not at all; others (crashed, lost, cancelled) are not kept.
+    """Writes a result that answers others, whole or not at all; the rest (crashed, out of time) is not kept.
 
     A directory that cannot be written costs only the shortcut, so it is logged and not raised.
     """
-    if result.status not in FINAL:
+    if not result.answers_others:
         return
     path = path_of(directory, result.key)
     try:

@@ -13,11 +13,14 @@ import cloudpickle
 import numpy as np
 import pytest
 
+from swarm.cluster import embedded, slots_of
+from swarm.dask_pool import DaskPool
 from swarm.errors import Infeasible
 from swarm.trial import Evaluation, Status
 from workers.checkpoint import CheckpointStore
 from workers.evaluate import evaluate
 from workers.results import path_of
+from workers.slots import make_slots
 
 ISOLATIONS = pytest.mark.parametrize("isolation", ["thread", "process"])
 
@@ -163,6 +166,7 @@ def test_a_process_is_stopped_at_its_time_limit():
     result = run(ends_badly, {"how": "sleep"}, time_limit=0.5)
     assert result.status is Status.FAILED
     assert result.error == "exceeded its time limit of 0.5 s"
+    assert result.passing
     assert 0.5 <= result.seconds < 10
 
 
@@ -170,6 +174,7 @@ def test_a_thread_that_took_longer_than_its_time_limit_fails():
     result = run(sphere, {"x": 1}, isolation="thread", time_limit=1e-9)
     assert result.status is Status.FAILED
     assert result.error == "exceeded its time limit of 1e-09 s"
+    assert result.passing
 
 
 @ISOLATIONS
@@ -178,6 +183,7 @@ def test_a_problem_that_cannot_be_prepared_fails_with_its_traceback(isolation):
     assert result.status is Status.FAILED
     assert result.error.startswith("FileNotFoundError: no mnist.npz\n")
     assert "in prepare" in result.error
+    assert result.passing
 
 
 @ISOLATIONS
@@ -302,6 +308,33 @@ def test_a_committed_result_whose_checkpoint_is_gone_is_trained_again(tmp_path):
     again = run(adds_up, {"x": 1}, results, budget=2, checkpoints=url)
     assert again.start > first.end
     assert CheckpointStore(url).keys() == {first.key}
+
+
+def names_a_file_that_is_not_utf_8(params, ctx):
+    name = os.fsdecode(b"caf\xe9")
+    ctx.report(**{name: 1.0})
+    if params["fails"]:
+        raise ValueError(name)
+    return {"fitness": 1.0, name: 2.0}
+
+
+@pytest.mark.slow
+@ISOLATIONS
+async def test_what_is_not_utf_8_comes_to_the_master_with_its_bytes_escaped(isolation):
+    problem = cloudpickle.dumps(names_a_file_that_is_not_utf_8)
+    evaluations = [Evaluation.of("p", {"fails": fails}, isolation=isolation) for fails in (True, False)]
+    results = {}
+    async with embedded(make_slots(slots=1)) as client, slots_of(client) as slots, DaskPool(slots, problem) as pool:
+        await pool.wait_for_slots(60)
+        for evaluation in evaluations:
+            pool.submit([evaluation])
+            while evaluation.key not in results:
+                results |= {result.key: result for result in await pool.next()}
+    failed, trained = (results[evaluation.key] for evaluation in evaluations)
+    assert (failed.status, trained.status) == (Status.FAILED, Status.OK), failed.error
+    assert failed.error.startswith("ValueError: caf\\udce9\n")
+    assert trained.metrics == {"caf\\udce9": 2.0}
+    assert failed.curve == trained.curve == ({"caf\\udce9": 1.0},)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -97,9 +98,9 @@ def trained(
     lines = [socket.socketpair() for _ in range(1, size)]
     seats = [Seat(0, size, sync, tuple(line for line, _ in lines))]
     seats += [Seat(rank, size, sync, (line,)) for rank, (_, line) in enumerate(lines, 1)]
-    given = [None] if size == 1 and sync else seats
+    given = [nullcontext(seat) for seat in ([None] if size == 1 and sync else seats)]
     with ThreadPoolExecutor(size) as pool:
-        runs = [pool.submit(process.run, problem, evaluation, lambda _: None, None, seat) for seat in given]
+        runs = [pool.submit(process.run, problem, evaluation, lambda _: None, None, seating) for seating in given]
         return [run.result() for run in runs]
 
 

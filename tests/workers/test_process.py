@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
@@ -38,6 +39,23 @@ class Prepared:
 
     def __call__(self, params, ctx):
         return {"fitness": params["x"], "prepared_here": f"{os.getpid()}\n" in Path(self.log).read_text()}
+
+
+class LoadsUntilTold:
+    """Says in one pipe that it is being prepared, and is once somebody writes into the other."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("loading", "go on"):
+            os.mkfifo(Path(folder, name))
+
+    def prepare(self):
+        Path(self.folder, "loading").write_text("here")
+        Path(self.folder, "go on").read_text()
+
+    def __call__(self, params, ctx):
+        Path(self.folder, "trained").touch()
+        return 1.0
 
 
 def sleeps_with_a_child(params, ctx):
@@ -158,6 +176,43 @@ def test_a_cancelled_training_is_killed(tmp_path):
         assert process.cancel("another key") == 0
         assert process.cancel() == 1
         assert future.result().status is Status.CANCELLED
+
+
+def test_a_training_that_is_cancelled_while_its_problem_loads_does_not_begin(tmp_path):
+    problem = LoadsUntilTold(tmp_path)
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(run, problem)
+        assert (tmp_path / "loading").read_text() == "here"
+        found = [process.cancel(key) for key in ("another key", Evaluation.of("p", {}).key)]
+        (tmp_path / "go on").write_text("")
+        assert future.result().status is Status.CANCELLED
+    assert found == [0, 1]
+    assert not (tmp_path / "trained").exists()
+    assert process.cancel() == 0
+    assert run(problem).status is Status.OK, "the problem is there for the next"
+
+
+def test_a_training_that_is_cancelled_while_it_waits_for_its_seat_loads_nothing(tmp_path):
+    problem, evaluation = cloudpickle.dumps(Prepared(str(tmp_path / "log"))), Evaluation.of("p", {"x": 1})
+
+    @contextmanager
+    def cancelled_meanwhile():
+        assert process.cancel(evaluation.key) == 1
+        yield None
+
+    result = process.run(problem, evaluation, lambda _: None, None, cancelled_meanwhile())
+    assert result.status is Status.CANCELLED
+    assert not (tmp_path / "log").exists()
+
+
+def test_closing_ends_what_loads_a_problem(tmp_path):
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(run, LoadsUntilTold(tmp_path))
+        assert (tmp_path / "loading").read_text() == "here"
+        process.close()
+        assert servers() == []
+        assert future.result().status is Status.CANCELLED
+    assert not (tmp_path / "trained").exists()
 
 
 def test_closing_cancels_and_leaves_no_process(tmp_path):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,18 @@ def test_a_slice_that_follows_another_can_be_ended(how, status, run, asked, tmp_
     assert (ended.status, ended.curve[0]["pid"]) == (status, warm)
     assert not psutil.pid_exists(warm)
     assert pid_of(run()) != warm
+
+
+def test_a_slice_that_is_pruned_before_it_begins_goes_on_and_its_process_waits(tmp_path):
+    evaluation = Evaluation.of("p", {}, budget=1, slice=True, time_limit=10)
+
+    @contextmanager
+    def pruned_meanwhile():
+        process.prune(evaluation.key, "pid")
+        yield None
+
+    arguments = cloudpickle.dumps(trains), evaluation, lambda _: None, str(tmp_path), pruned_meanwhile()
+    assert psutil.pid_exists(pid_of(process.run(*arguments)))
 
 
 def test_a_process_that_dies_while_it_waits_is_replaced(run):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 from math import floor
 
 import cloudpickle
+import msgpack
 import numpy as np
 import pytest
 
@@ -58,6 +60,15 @@ def test_an_error_is_explained_by_one_line_and_a_bounded_traceback():
 
 def test_a_long_reason_is_cut():
     assert len(explain(ValueError("x" * 10_000)).split("\n", 1)[0]) == REASON_LIMIT
+
+
+def test_an_error_that_names_a_file_whose_name_is_not_utf_8_can_be_sent():
+    name = os.fsdecode(b"caf\xe9")
+    explained = explain(FileNotFoundError(2, "No such file or directory", name))
+    assert explained.startswith(f"FileNotFoundError: [Errno 2] No such file or directory: {name!r}\n")
+    assert explain(Infeasible(f"no file {name}")) == "Infeasible: no file caf\\udce9"
+    assert len(explain(ValueError(name * 1000)).split("\n", 1)[0]) == REASON_LIMIT
+    assert msgpack.unpackb(msgpack.packb(explain(ValueError(name)))).startswith("ValueError: caf\\udce9\n")
 
 
 def test_an_infeasible_configuration_is_explained_without_a_traceback():
