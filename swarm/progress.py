@@ -183,6 +183,8 @@ class Progress:
                 self._answer(number, result, event.time)
         elif event.kind == "again":
             self._ends[data["key"], Status(data["status"])] += 1
+            if self._rule is not None:  # it may go on from what it has saved
+                self._rule.skip([data["key"]])
         elif event.kind == "ended":
             self.end_reason = data["reason"]
         elif event.kind == "job":

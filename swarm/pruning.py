@@ -5,7 +5,7 @@ Source: the median stopping rule of Golovin et al., Google Vizier: A Service for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import median
 
 
@@ -31,10 +31,17 @@ class MedianRule:
         self._kept = kept
         self._running: dict[str, list[float]] = {}
         self._ended: dict[str, list[float]] = {}  # means of the first 1, 2, … reports of each
+        self._skipped: set[str] = set()
+
+    def skip(self, keys: Iterable[str]) -> None:
+        """These trainings neither are judged nor set the standard: their first reports were not heard, or are void."""
+        for key in keys:
+            self._running.pop(key, None)
+            self._skipped.add(key)
 
     def hopeless(self, key: str, report: Mapping[str, float]) -> bool:
         """Take in a report of training ``key``; whether the training should be ended."""
-        if self._metric not in report:
+        if key in self._skipped or self._metric not in report:
             return False
         losses = self._running.setdefault(key, [])
         losses.append(self._sign * report[self._metric])
@@ -47,6 +54,7 @@ class MedianRule:
     def ended(self, key: str, well: bool) -> None:
         """Training ``key`` has ended; only those that ended well by themselves set the standard."""
         losses = self._running.pop(key, [])
+        self._skipped.discard(key)
         if not well or not losses:
             return
         total, means = 0.0, []

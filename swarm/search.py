@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -82,6 +83,7 @@ class Search(Progress):
         self._began = 0.0
         self._flying: dict[str, Evaluation] = {}
         self._expected: dict[str, float] = {}  # seconds, of what waits
+        self._fresh: set[str] = set()  # keys of what was asked just now, when the archive was looked into
         self._in_hand: Trial | None = None  # asked for, but not yet known to the journal
         self._unwritten: list[Event] = []  # applied, and to be journalled before anything is done about it
         self._final: list[tuple[Evaluation, Result]] = []  # to be archived with them
@@ -172,11 +174,11 @@ class Search(Progress):
         """Join what an earlier run has left running, and note that somebody runs the job again, or still."""
         if self.finished():
             return
+        if self._rule is not None:  # they run since before, or go on from what they have saved
+            self._rule.skip(evaluation.key for evaluation in self._queue)
         joined = self._rejoin()
         kind, more = ("resumed", {"joined": joined}) if self._seq else ("job", {"job": self.job.to_dict()})
-        event = self._event(kind, {"version": __version__, **more})
-        self._unwritten.append(event)
-        self._apply(event)
+        self._note(self._event(kind, {"version": __version__, **more}))
 
     async def _with_store(self, work: Callable[[], T]) -> T:
         """Do what needs the store; while that is away, try again for as long as there is patience."""
@@ -211,22 +213,42 @@ class Search(Progress):
             self._rejoin()
         if asked and len(self._queue) > 1:
             self._put_longest_first()
-        self._submit([self._queue.popleft() for _ in range(min(self._pool.free(), len(self._queue)))])
-        return asked < _EVENTS_PER_COMMIT
+        chosen = list(islice(self._queue, self._pool.free()))
+        answers = await self._with_store(lambda: self._answers_meanwhile(chosen))
+        for _ in chosen:
+            self._queue.popleft()
+        self._submit([evaluation for evaluation in chosen if evaluation.key not in answers])
+        for answer in answers.values():
+            self._note(self._event("result", replace(answer, curve=()).to_dict()))
+        return asked < _EVENTS_PER_COMMIT and not answers
 
     def _ask(self) -> int:
-        """Ask for what the free slots can take; how much was asked."""
+        """Ask for what the free slots can take, and end what needs no slot any more; how much was asked."""
         asked, free = 0, self._pool.free()
-        while (self.optimizer.generational and free) or len(self._queue) < free:
+        self._fresh = set()
+        while self._only_the_end_is_left() or (self.optimizer.generational and free) or len(self._queue) < free:
             event = self._next_event()
             if event is None:
                 break
-            self._apply(event)
-            self._unwritten.append(event)
+            self._note(event)
+            self._fresh.update(evaluation["key"] for evaluation in event.data.get("evaluations", ()))
             asked += 1
             if asked >= _EVENTS_PER_COMMIT:
                 break
         return asked
+
+    def _only_the_end_is_left(self) -> bool:
+        return not self._pending and (self._drained or self.optimizer.done)
+
+    def _answers_meanwhile(self, evaluations: list[Evaluation]) -> dict[str, Result]:
+        """What another search has trained of these, while they waited for a slot."""
+        keys = [evaluation.key for evaluation in evaluations if evaluation.key not in self._fresh]
+        return {key: answer for key in keys if (answer := self._store.result(key)) is not None}
+
+    def _note(self, event: Event) -> None:
+        """Apply what has happened; it is written before anything is done about it."""
+        self._unwritten.append(event)
+        self._apply(event)
 
     def _rejoin(self) -> bool:
         """Join what runs already, if anything: another search may train the same, another master may have begun it."""
@@ -239,6 +261,8 @@ class Search(Progress):
     def _submit(self, evaluations: list[Evaluation]) -> None:
         if evaluations:
             self._flying.update((evaluation.key, evaluation) for evaluation in evaluations)
+            if self._rule is not None:
+                self._rule.skip(self._pool.running([evaluation.key for evaluation in evaluations]))
             self._pool.submit(evaluations)
 
     def _put_longest_first(self) -> None:
@@ -259,11 +283,10 @@ class Search(Progress):
                 data = {"key": result.key, "status": result.status.value, "error": result.error}
                 event = self._event("again", data)
             else:
-                if verdict.status is not Status.PRUNED:  # that says more about the others than about this one
+                if verdict.answers_others:
                     self._final.append((evaluation, verdict))
                 event = self._event("result", replace(verdict, curve=()).to_dict())
-            self._unwritten.append(event)
-            self._apply(event)
+            self._note(event)
 
     def _verdict(self, evaluation: Evaluation, result: Result) -> Result | None:
         """The result as it counts, or None if the evaluation is to run again."""
@@ -274,7 +297,7 @@ class Search(Progress):
         ends = 1 + self._ends[result.key, result.status]
         if ends <= (CRASHES_ALLOWED if blamed else LOSSES_ALLOWED):
             return None
-        return replace(result, status=Status.FAILED, error=f"{result.error} ({ends} times)")
+        return replace(result, status=Status.FAILED, error=f"{result.error} ({ends} times)", passing=not blamed)
 
     def _on_report(self, key: str, metrics: Mapping[str, float]) -> None:
         """A training has reported: end it if it is hopeless."""

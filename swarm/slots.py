@@ -31,6 +31,7 @@ _SEND_INTERVAL = 0.001
 _RELEASE_SECONDS = 0.02
 _PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
 _RECOUNT_SECONDS = 0.1
+_KNOWN = 4096  # answers at hand
 FINAL = (Status.OK, Status.FAILED, Status.PRUNED)  # such an evaluation is not submitted again
 _log = logging.getLogger("swarm.slots")
 
@@ -102,16 +103,15 @@ class Slots:
         self._watchers: set[asyncio.Task[None]] = set()
         self._announced: dict[str, Result] = {}
         self._left: dict[str, list[str]] = {}  # what another process has left running, with the class of each slot
-        self._known: dict[str, Result] = {}
+        self._known: dict[str, Result] = {}  # answers that need no slot, the latest
         self._stale = asyncio.Event()
+        self._scheduler: str | None = None  # which one we have subscribed at
         self._dividing = False
 
     async def __aenter__(self) -> Slots:
         # Dask's client holds messages back for 10 ms, longer than all the rest of a round trip takes together.
         self.client.scheduler_comm.interval = _SEND_INTERVAL
         await self._count()
-        self.client.subscribe_topic("all", self._on_event)
-        self.client.subscribe_topic(self.topic, self._on_announcement)
         self.watch(self._keep_counting())
         return self
 
@@ -119,9 +119,17 @@ class Slots:
         for watcher in list(self._watchers):
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        # A client that is closing may have dropped the topic by itself.
+        self._unlisten()
+
+    def _listen(self) -> None:
+        """Hear of workers and results; a scheduler that was started anew knows of no subscription."""
+        self._unlisten()
+        self.client.subscribe_topic("all", self._on_event)
+        self.client.subscribe_topic(self.topic, self._on_announcement)
+
+    def _unlisten(self) -> None:
         for topic in ("all", self.topic):
-            with contextlib.suppress(ValueError, KeyError):
+            with contextlib.suppress(ValueError, KeyError):  # a client that is closing may have dropped it by itself
                 self.client.unsubscribe_topic(topic)
 
     # --- what is there
@@ -169,7 +177,9 @@ class Slots:
 
     def submit(self, pool: DaskPool, evaluation: Evaluation, *args: Any, **options: Any) -> None:
         """Send an evaluation to a worker for a pool, unless it is in flight already; Dask's key is the evaluation's."""
-        if (known := self._known.pop(evaluation.key, None)) is not None:
+        if (known := self._known.get(evaluation.key)) is not None:
+            if not known.answers_others:
+                del self._known[evaluation.key]
             pool.deliver(known)
             return
         self._left.pop(evaluation.key, None)
@@ -280,7 +290,15 @@ class Slots:
         self._settle(flight)
         for pool in flight.pools:
             pool.deliver(result)
+        if result.answers_others:
+            self._remember(result)
         self.divide()
+
+    def _remember(self, result: Result) -> None:
+        """Have it at hand for another pool that comes to the same position before the first has written it down."""
+        self._known[result.key] = replace(result, curve=())
+        if len(self._known) > _KNOWN:
+            del self._known[next(iter(self._known))]
 
     async def _joint(self, key: str, flight: _Flight, first: Result) -> Result:
         """The result of replicas, once all have ended: the first one's, unless that ended on account of another."""
@@ -345,11 +363,12 @@ class Slots:
             reason = f"its worker {error.last_worker.name} went away"
         elif error is None:
             reason = "the scheduler forgot it"
+            self._stale.set()  # it may be another one, with other workers
         else:
             reason = f"it could not be run: {type(error).__name__}: {error}"
         _log.warning("evaluation %s is lost: %s", key[:8], reason)
         status = Status.FAILED if reason.startswith("it could not be run") else Status.LOST
-        return Result(key=key, status=status, error=reason)
+        return Result(key=key, status=status, error=reason, passing=status is Status.FAILED)
 
     def _on_announcement(self, event: tuple[float, Any]) -> None:
         """Workers announce results on the line on which Dask then reports the task's end, so they come first."""
@@ -374,6 +393,7 @@ class Slots:
             self._announced[result.key] = result
         elif self._left.pop(result.key, None) is not None:
             self._known[result.key] = result
+            self.divide()
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         message = event[1]
@@ -385,8 +405,10 @@ class Slots:
             await self._stale.wait()
             self._stale.clear()
             before = self._workers
-            with contextlib.suppress(OSError):  # the client is reconnecting; the workers will announce themselves
+            try:
                 await self._count()
+            except OSError:  # the client is reconnecting
+                asyncio.get_running_loop().call_later(_RECOUNT_SECONDS, self._stale.set)
             if self._workers == before:
                 continue
             for pool in self._pools:
@@ -395,6 +417,9 @@ class Slots:
 
     async def _count(self) -> None:
         found = await self.client.scheduler.identity(n_workers=-1)
+        if self._scheduler != found["id"]:
+            self._listen()
+            self._scheduler = found["id"]
         self._workers = {
             address: {
                 name: min(int(amount), worker["nthreads"])

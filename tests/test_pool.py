@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from swarm import Grid, Integer, Job, Random
-from swarm.cluster import connected, embedded, pool_on, quiet_dask
+from swarm.cluster import connected, embedded, pool_on, quiet_dask, slots_of
 from swarm.dask_pool import DaskPool
 from swarm.errors import NoSlots, SchedulerUnreachable
 from swarm.runner import enroll
@@ -215,6 +216,52 @@ async def test_slots_are_counted_anew_when_workers_join_and_leave() -> None:
         while pool.slots > 1:
             await pool.next()
         assert pool.free() == 1
+
+
+async def test_two_jobs_that_come_to_the_same_positions_train_each_once(tmp_path: Path) -> None:
+    def train(params: Any, ctx: Any) -> float:
+        with (tmp_path / "log").open("a") as log:
+            log.write(f"{params['x']}\n")
+        return float(params["x"])
+
+    store = Store(str(tmp_path / "swarm.db"))
+    jobs = [job_of(train, name=name, space={"x": Integer(0, 9)}, optimizer=Grid()) for name in ("one", "two")]
+    searches = []
+    for job in jobs:
+        enroll(job, store)
+        searches.append(Search(job, store))
+    async with (
+        embedded(make_slots(slots=1)) as client,
+        slots_of(client) as slots,
+        DaskPool(slots, jobs[0].code.pickle) as one,
+        DaskPool(slots, jobs[1].code.pickle) as two,
+    ):
+        await one.wait_for_slots(60)
+        await asyncio.gather(*(search.run(pool) for search, pool in zip(searches, (one, two), strict=True)))
+    assert [search.told for search in searches] == [10, 10]
+    assert sorted((tmp_path / "log").read_text().split(), key=int) == [str(x) for x in range(10)]
+    store.close()
+
+
+async def test_a_slot_that_another_process_left_busy_is_offered_when_its_training_ends(tmp_path: Path) -> None:
+    job = job_of(lambda params, ctx: 1.0)
+    async with (
+        embedded(make_slots(slots=1)) as client,
+        slots_of(client) as slots,
+        DaskPool(slots, job.code.pickle) as pool,
+    ):
+        await pool.wait_for_slots(60)
+        slots.follow({"0" * 40: [pool.resource]})
+        assert pool.free() == 0
+        topic, ended = slots.topic, {"result": Result(key="0" * 40, status=Status.OK, fitness=1.0).to_dict()}
+
+        def announce(dask_worker: Any) -> None:
+            dask_worker.log_event(topic, ended)
+
+        await client.run(announce)
+        async with asyncio.timeout(10):
+            while not pool.free():
+                await pool.next()
 
 
 @pytest.mark.slow

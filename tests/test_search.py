@@ -6,16 +6,17 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from swarm import PSO, Choice, Hyperband, Integer, Job, Random, Real
+from swarm import PSO, Choice, Grid, Hyperband, Integer, Job, Random, Real
 from swarm.errors import JournalMismatch
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Event, Store
-from swarm.trial import Evaluation, Status
+from swarm.trial import Evaluation, Result, Status
 from swarm.virtual import VirtualPool
 
 SPACE = {"x": Integer(0, 20), "y": Integer(0, 20)}
@@ -383,3 +384,47 @@ def test_a_search_in_slices_cut_in_the_middle_goes_on_with_the_same_lineage(open
         found = search(job, store, make_pool(1))
         assert trajectory(store) == trajectory(whole)
         assert found.best == expected.best
+
+
+def test_a_job_ends_though_no_slot_is_free_any_more(open_store: OpenStore) -> None:
+    class OneForAWhile(VirtualPool):
+        def free(self) -> int:
+            return 0 if self.submitted else super().free()
+
+    found = search(make_job(optimizer=Random(trials=1)), open_store(), OneForAWhile(1, lambda _: 1.0))
+    assert found.finished()
+    assert found.told == 1
+
+
+def test_what_another_search_has_trained_while_it_waited_is_not_trained_again(open_store: OpenStore) -> None:
+    store = open_store()
+    job, other = (make_job(name=name, space={"x": Integer(0, 5)}, optimizer=Grid()) for name in ("job", "other"))
+
+    class Meanwhile(VirtualPool):
+        async def next(self) -> list[Result]:
+            if not Search(other, store).finished():
+                await Search(other, store).run(VirtualPool(6, lambda e: float(e.params["x"])))
+            return await super().next()
+
+    enroll(other, store)
+    pool = Meanwhile(1, lambda e: float(e.params["x"]))
+    found = search(job, store, pool)
+    assert pool.submitted == 1
+    assert found.told == 6
+    assert found.best is not None and found.best.params == {"x": 5}
+    again = Search(job, store)
+    assert (again.finished(), again.told, again.best) == (True, 6, found.best)
+
+
+def test_a_failure_by_the_circumstances_is_no_answer_for_another_job(open_store: OpenStore) -> None:
+    class Hasty(VirtualPool):
+        async def next(self) -> list[Result]:
+            return [replace(result, passing=True) for result in await super().next()]
+
+    store = open_store()
+    space = {"x": Integer(0, 5)}
+    short = search(make_job(space=space, optimizer=Grid()), store, Hasty(2, lambda _: None))
+    assert short.counts["failed"] == 6
+    pool = VirtualPool(2, lambda e: float(e.params["x"]))
+    longer = search(make_job(name="longer", space=space, optimizer=Grid()), store, pool)
+    assert (pool.submitted, longer.counts["failed"]) == (6, 0)
