@@ -186,6 +186,11 @@ class Job(BaseModel):
         if self.replicas > 1 and self.gpus_per_training > 1:
             raise InvalidJob("a training has several replicas, or several GPUs on one machine: give one of them")
         object.__setattr__(self, "direction", self._direction(code))
+        if self.prune is not None and self.direction == "minimize" and "metric" not in self.prune.model_fields_set:
+            raise InvalidJob(
+                f"prune judges by {self.prune.metric} unless told otherwise, larger is better, but the fitness is to "
+                "minimize: name a metric that falls, prune: {metric: val_loss}"
+            )
         object.__setattr__(self, "space", space)
         object.__setattr__(self, "checkpoints", code.resumable if self.checkpoints is None else self.checkpoints)
         if self.optimizer.inherits:

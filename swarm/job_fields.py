@@ -30,7 +30,7 @@ def optimizer(value: Any) -> Any:
     if isinstance(value, Optimizer):
         return value
     options = {"name": value} if isinstance(value, str) else value
-    if not isinstance(options, dict) or "name" not in options:
+    if not isinstance(options, dict) or not isinstance(options.get("name"), str):
         raise InvalidOptimizer(f"an optimizer is a name or {{name: PSO, particles: 6, …}}, not {value!r}")
     options = dict(options)
     name = options.pop("name")
@@ -85,6 +85,9 @@ def _weights_or_targets(value: dict[str, Any]) -> dict[str, Any]:
             "fitness: either every metric has a weight, or there are two or more, and each says "
             f"{' or '.join(directions)}; not {value!r}"
         )
+    for metric, weight in value.items():
+        if not any(named) and not (isinstance(weight, int | float) and math.isfinite(weight)):
+            raise InvalidJob(f"fitness: the weight of {metric} is a number, not {weight!r}")
     return value
 
 

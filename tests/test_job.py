@@ -239,6 +239,8 @@ SIZE = {"metric": "size", "direction": "minimize"}
         ([{**LOSS, "direction": "down"}, SIZE], "direction: .*'minimize'.* got 'down'"),
         ([LOSS, {"metric": "size"}], "'direction' is missing"),
         ([LOSS, {"direction": "minimize"}], "'metric' is missing"),
+        ({"loss": float("nan")}, "the weight of loss is a number, not nan"),
+        ({"loss": "much"}, "the weight of loss is a number, not 'much'"),
     ],
     ids=str,
 )
@@ -246,6 +248,18 @@ def test_a_fitness_that_decides_nothing_or_the_wrong_way_is_refused_in_one_line(
     with pytest.raises(InvalidJob, match=says) as caught:
         make_job(fitness=fitness)
     assert "\n" not in str(caught.value)
+
+
+def test_a_loss_is_not_pruned_by_the_accuracy_that_is_meant_where_nothing_is_said() -> None:
+    with pytest.raises(InvalidJob, match=r"name a metric that falls, prune: \{metric: val_loss\}"):
+        make_job(direction="minimize", prune={})
+    job = make_job(direction="minimize", prune={"metric": "val_loss"})
+    assert Job.from_dict(json.loads(json.dumps(job.to_dict())), job.code.pickle).prune == job.prune
+
+
+def test_an_optimizer_is_named_by_text() -> None:
+    with pytest.raises(InvalidOptimizer, match="an optimizer is a name or"):
+        make_job(optimizer={"name": [1]})
 
 
 def test_the_direction_of_a_fitness_of_several_metrics_is_its_own() -> None:
