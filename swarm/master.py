@@ -14,11 +14,13 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from distributed import Client
 
 from swarm.dask_pool import DaskPool
+from swarm.deletions import Deletions
 from swarm.errors import (
     ClusterError,
     InvalidInput,
@@ -122,6 +124,7 @@ class Master:
         self._outlets: dict[str, Outlet] = {}
         self._unpublished: list[str] = []
         self._settled: list[str] = []
+        self._deleting: set[asyncio.Task[None]] = set()
         self._store_away = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -143,9 +146,10 @@ class Master:
                     ended.result()
         finally:
             works = [hosted.work for hosted in self._hosted.values() if hosted.work is not None]
-            for task in (*chores, *works):
+            ending = [*chores, *works, *self._deleting]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*chores, *works, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
             with contextlib.suppress(ValueError, KeyError):
                 self._client.unsubscribe_topic(REQUESTS)
 
@@ -207,7 +211,7 @@ class Master:
 
     async def _search(self, hosted: _Hosted) -> None:
         """Search to the end, and note how it ended."""
-        job, submission = hosted.job, hosted.submission
+        job = hosted.job
         state, reason = "finished", None
         try:
             await self._run_search(hosted)
@@ -223,12 +227,27 @@ class Master:
             _log.exception("job %s", job.name)
             state, reason = "failed", f"{type(error).__name__}: {error}; report this as a bug"
         try:
+            if state == "finished":
+                reason = self._follow(hosted)
             ended = replace(hosted.submission, state=state, reason=reason, summary=hosted.state)
-            if state == "finished" and job.then is not None and hosted.search.best is not None:
-                self._add(job.following(hosted.search.best.params), replace(submission, job=f"{job.name}-then"))
             self._end(self._store.job(job.name), ended)
         except (LeaseLost, StoreUnavailable) as error:
             self._leave(error)
+
+    def _follow(self, hosted: _Hosted) -> str | None:
+        """Begin the second search of a job that has one, with its share as it is now; why it cannot begin, or None."""
+        job, best = hosted.job, hosted.search.best
+        if job.then is None or best is None:
+            return None
+        submission = replace(hosted.submission, job=f"{job.name}-then", reason=None, summary=None)
+        try:
+            self._add(job.following(best.params), submission)
+        except (LeaseLost, StoreUnavailable):
+            raise
+        except SwarmError as error:
+            _log.warning("job %s: its second search was not begun: %s", job.name, error)
+            return f"its second search was not begun: {error}"
+        return None
 
     async def _run_search(self, hosted: _Hosted) -> None:
         job = hosted.job
@@ -240,6 +259,7 @@ class Master:
                 f"job {job.name!r} hands trainings on, but there is no place for their checkpoints that all workers "
                 "see: give one, checkpoints: a folder or URL in the job, or start the master with --checkpoints"
             )
+        forget = await self._deletions(job.name, checkpoints)
         hosted.pool = DaskPool(
             self._slots,
             job.code.pickle,
@@ -259,9 +279,23 @@ class Master:
             reason = await self._unfit([*hosted.submission.environment, *job.requirements])
             if reason is not None:
                 raise InvalidInput(f"the workers cannot run it: {reason}")
-            await hosted.search.run(
-                pool, lambda _: self._on_change(hosted), self._forgetting(checkpoints), patience=math.inf
-            )
+            await hosted.search.run(pool, lambda _: self._on_change(hosted), forget, patience=math.inf)
+        await forget.done()
+
+    async def _deletions(self, name: str, checkpoints: str | None) -> Deletions:
+        """What deletes a job's checkpoints; a place that cannot be reached now may be reached later.
+
+        Raises:
+            InvalidInput: There can be no such place.
+        """
+        opened = partial(self._forgetting, checkpoints)
+        try:
+            await asyncio.to_thread(opened)
+        except (ValueError, ImportError) as error:
+            raise InvalidInput(f"the checkpoints of job {name!r} cannot be at {checkpoints}: {error}") from None
+        except Exception as error:
+            _log.warning("job %s: %s cannot be reached now: %s: %s", name, checkpoints, type(error).__name__, error)
+        return Deletions(name, opened, self._deleting)
 
     def _on_change(self, hosted: _Hosted) -> None:
         hosted.changed = True
@@ -373,6 +407,7 @@ class Master:
 
     def _add(self, job: Job, submission: Submission) -> dict[str, Any]:
         """Take a job in; the same job again is what it was, and goes on if it was cancelled or has failed."""
+        _check_most(job, submission.most)
         try:
             stored = self._store.job(job.name)
         except JobNotFound:
@@ -417,6 +452,7 @@ class Master:
         if request.method == "share":
             priority = submission.priority if request.priority is None else request.priority
             most = submission.most if request.most is None else request.most or None
+            _check_most(hosted.job, most)
             submission = replace(submission, priority=priority, most=most)
         else:
             submission = replace(submission, state="paused" if request.method == "pause" else "active")
@@ -443,3 +479,12 @@ class Master:
     def _check_owner(self, owner: str, name: str, user: str) -> None:
         if user != owner and user not in self._admins:
             raise NotAllowed(f"job {name!r} belongs to {owner!r}, and you are {user!r}: ask them, or an administrator")
+
+
+def _check_most(job: Job, most: int | None) -> None:
+    """Refuse a limit below which no training of the job could ever begin."""
+    if most is not None and most < job.replicas:
+        raise InvalidInput(
+            f"a training of job {job.name!r} takes {job.replicas} slots, its replicas, and it may use {most}: "
+            f"give --max-slots {job.replicas} (in Python, most={job.replicas}) or more, or no limit"
+        )

@@ -148,7 +148,9 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         running = {
             key: next(iter(task.resource_restrictions))
             for key, task in self._scheduler.tasks.items()
-            if task.state in ("processing", "no-worker") and task.resource_restrictions
+            if isinstance(key, str)  # whoever else uses the cluster may have tuples
+            and task.state in ("processing", "no-worker")
+            and task.resource_restrictions
         }
         return {"running": running, "results": list(self._results.values())}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ CRASHES_ALLOWED = 1
 LOSSES_ALLOWED = 10
 _EVENTS_PER_COMMIT = 500
 _LONGEST_PAUSE = 10.0  # seconds between attempts to reach the store
+_log = logging.getLogger("swarm.search")
 
 T = TypeVar("T")
 
@@ -393,5 +395,8 @@ class Search(Progress):
             self._seq += len(self._unwritten)
             self._unwritten, self._final = [], []
         if self._lineage.unneeded:
-            self._forget(self._lineage.unneeded)
-            self._lineage.unneeded = []
+            unneeded, self._lineage.unneeded = self._lineage.unneeded, []
+            try:
+                self._forget(unneeded)
+            except Exception as error:  # they stay, which costs nothing but room
+                _log.warning("checkpoints that nobody needs cannot be deleted: %s: %s", type(error).__name__, error)

@@ -91,7 +91,7 @@ class Submission:
         priority: Its share of the slots is in proportion to its priority.
         most: It never uses more slots than this; None is no limit.
         state: ``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
-        reason: Why it failed.
+        reason: Why it failed, or why what should follow it did not begin.
         environment: What must be installed on the workers.
         summary: What it found, once it has ended.
     """

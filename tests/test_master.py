@@ -7,7 +7,8 @@ import json
 import logging
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,17 @@ import dask
 import pytest
 import yaml
 from distributed import Client as DaskClient
-from distributed import Scheduler, Security
+from distributed import Scheduler, Security, Worker
 from distributed.core import connect, send_recv
 
-from swarm import Integer, Job, Random
+from swarm import Grid, Integer, Job, Random
 from swarm.client import Client
 from swarm.cluster import forgetting, quiet_dask, slots_of
 from swarm.errors import InvalidInput, NoMaster, NotAllowed
 from swarm.master import Master, Places
 from swarm.protocol import RESULTS
 from swarm.store import Store
+from workers.checkpoint import CheckpointStore
 
 quiet_dask()
 MAKE_CERTIFICATES = Path(__file__).parent.parent / "deploy" / "make-certificates"
@@ -54,23 +56,79 @@ async def mastered(folder: Path, address: str, security: Security | None = None,
             slots,
             store,
             holder="here",
-            places=Places(),
-            forgetting=forgetting,
             unfit=lambda _: asyncio.sleep(0, None),
-            **options,
+            **{"places": Places(), "forgetting": forgetting, **options},
         )
         serving = asyncio.ensure_future(master.run())
         while not (await Client(address, asynchronous=True, security=security).hello())["master"]:
+            if serving.done():
+                serving.result()
             await asyncio.sleep(0.01)
-        yield
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        try:
+            yield
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
     store.close()
 
 
-def job_of(name: str = "job") -> Job:
-    space = {"x": Integer(0, 9)}
-    return Job(name=name, problem=lambda params, ctx: 0.0, space=space, optimizer=Random(trials=3))
+def worker(address: str) -> Worker:
+    """A machine with one slot, in this process."""
+    return Worker(address, nthreads=1, resources={"GPU": 1}, dashboard=False, dashboard_address="127.0.0.1:0")
+
+
+def job_of(name: str = "job", **changes: Any) -> Job:
+    defaults = {"problem": lambda params, ctx: 0.0, "space": {"x": Integer(0, 9)}, "optimizer": Random(trials=3)}
+    return Job(**{"name": name, **defaults, **changes})
+
+
+def job_of_two() -> Job:
+    """A job that finds x = 1, y = 1, and is followed by a second search; all in this process."""
+
+    def train(params: Any, ctx: Any) -> float:
+        return float(params["x"] + params["y"])
+
+    space = {"x": Integer(0, 1), "y": Integer(0, 1)}
+    then = {"optimizer": {"name": "Random", "trials": 2}, "search": ["y"]}
+    return job_of(problem=train, space=space, optimizer=Grid(), isolation="thread", then=then)
+
+
+class Saving:
+    """A training whose checkpoint may be continued; it does to the folder of the checkpoints what it is told to."""
+
+    resumable = True
+
+    def __init__(self, spoil: Callable[[], None] = lambda: None) -> None:
+        self.spoil = spoil
+
+    def __call__(self, params: Any, ctx: Any) -> float:
+        import numpy as np
+
+        ctx.save({"w": np.zeros(1)})
+        self.spoil()
+        return float(params["x"])
+
+
+def saving(problem: Saving, trials: int) -> Job:
+    """A job that lets go of almost all its checkpoints, all in this process."""
+    space = {"x": Integer(0, 999)}
+    return job_of(problem=problem, space=space, optimizer=Random(trials=trials), isolation="thread", test=False)
+
+
+class Slow:
+    """A storage that begins to delete, and goes on when its gate is opened."""
+
+    def __init__(self) -> None:
+        self.begun, self.gate = asyncio.Event(), threading.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, place: str | None) -> Callable[[list[str]], None]:
+        def delete(keys: list[str]) -> None:
+            self._loop.call_soon_threadsafe(self.begun.set)
+            assert self.gate.wait(20)
+            forgetting(place)(keys)
+
+        return delete
 
 
 async def raw(address: str, **message: Any) -> Any:
@@ -163,3 +221,124 @@ async def test_with_certificates_their_names_are_the_owners(tmp_path: Path) -> N
             await comm.close()
         with pytest.raises(InvalidInput, match="you have no certificate: set"):
             Client(served.address)
+
+
+async def test_checkpoints_that_cannot_be_deleted_stay_and_the_service_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "checkpoints"
+
+    def spoil() -> None:
+        for save in folder.glob("*.partial*"):  # a folder of its name cannot be deleted like a file
+            Path(folder, f"{save.name.partition('.')[0]}.folder").mkdir(exist_ok=True)
+
+    places = Places(checkpoints=str(folder))
+    async with scheduler() as served, worker(served.address), mastered(tmp_path, served.address, places=places):
+        client = Client(served.address, asynchronous=True)
+        state = await (await client.submit(saving(Saving(spoil), trials=60))).wait(timeout=60)
+        assert (state.state, state.told, state.counts["failed"]) == ("finished", 60, 0)
+        assert (await client.hello())["master"]
+    refused = [record for record in caplog.records if "cannot be deleted, and stay" in record.getMessage()]
+    assert len(refused) == 1
+    assert "job job: checkpoints that nobody needs" in refused[0].getMessage()
+
+
+async def test_the_search_does_not_wait_for_deletions_but_its_end_does(tmp_path: Path) -> None:
+    slow = Slow()
+    kept = CheckpointStore(str(tmp_path / "checkpoints"))
+    options = {"places": Places(checkpoints=str(tmp_path / "checkpoints")), "forgetting": slow}
+    async with scheduler() as served, worker(served.address), mastered(tmp_path, served.address, **options):
+        handle = await Client(served.address, asynchronous=True).submit(saving(Saving(), trials=60))
+        await slow.begun.wait()
+        while (await handle.state()).told < 60:
+            await asyncio.sleep(0.01)
+        assert len(kept.keys()) == 60
+        assert await handle.status == "active"
+        slow.gate.set()
+        assert (await handle.wait(timeout=60)).state == "finished"
+        assert len(kept.keys()) == 1
+
+
+async def test_neither_cancelling_nor_the_end_of_the_master_waits_for_deletions(tmp_path: Path) -> None:
+    slow = Slow()
+    options = {"places": Places(checkpoints=str(tmp_path / "checkpoints")), "forgetting": slow}
+    async with scheduler() as served, worker(served.address):
+        async with asyncio.timeout(15), mastered(tmp_path, served.address, **options):  # less than the storage takes
+            handle = await Client(served.address, asynchronous=True).submit(saving(Saving(), trials=900))
+            await slow.begun.wait()
+            assert (await handle.cancel()).state == "cancelled"
+        slow.gate.set()
+
+
+async def test_a_job_whose_checkpoints_can_be_nowhere_fails_with_the_reason(tmp_path: Path) -> None:
+    places = Places(checkpoints="nowhere://bucket")
+    async with scheduler() as served, worker(served.address), mastered(tmp_path, served.address, places=places):
+        handle = await Client(served.address, asynchronous=True).submit(saving(Saving(), trials=3))
+        state = await handle.wait(timeout=60)
+    assert (state.state, state.told) == ("failed", 0)
+    assert "checkpoints of job 'job' cannot be at nowhere://bucket: Protocol not known: nowhere" in state.reason
+
+
+async def test_a_second_search_whose_name_is_taken_is_not_begun_and_the_first_says_so(tmp_path: Path) -> None:
+    async with scheduler() as served, worker(served.address), mastered(tmp_path, served.address):
+        client = Client(served.address, asynchronous=True)
+        assert (await (await client.submit(job_of("job-then", isolation="thread"))).wait(timeout=60)).reason is None
+        state = await (await client.submit(job_of_two())).wait(timeout=60)
+        assert (state.state, state.told) == ("finished", 4)
+        assert state.reason.startswith("its second search was not begun: there is another job named 'job-then'")
+        assert [each.name for each in await client.jobs()] == ["job-then", "job"]
+
+
+async def test_a_second_search_that_is_somebody_elses_is_left_alone_and_the_first_says_so(tmp_path: Path) -> None:
+    async with scheduler() as served, mastered(tmp_path, served.address):
+        ann, bob = (Client(served.address, asynchronous=True, user=name) for name in ("ann", "bob"))
+        theirs = await bob.submit(job_of_two().following({"x": 1, "y": 1}))
+        await theirs.cancel()
+        handle = await ann.submit(job_of_two())
+        async with worker(served.address):
+            state = await handle.wait(timeout=60)
+        assert state.state == "finished"
+        assert state.reason.startswith("its second search was not begun: job 'job-then' belongs to 'bob'")
+        assert await theirs.status == "cancelled"
+
+
+async def test_a_second_search_has_the_share_that_the_first_has_at_its_end(tmp_path: Path) -> None:
+    async with scheduler() as served:
+        client = Client(served.address, asynchronous=True)
+        async with mastered(tmp_path, served.address):
+            handle = await client.submit(job_of_two(), most=2)
+            await handle.pause()
+        async with mastered(tmp_path, served.address):
+            await handle.resume()
+            await handle.share(priority=7.0, most=5)
+            async with worker(served.address):
+                assert (await handle.wait(timeout=60)).reason is None
+                state = await (await client.attach("job-then")).wait(timeout=60)
+    assert (state.state, state.told, state.priority, state.most) == ("finished", 2, 7.0, 5)
+
+
+async def test_a_master_takes_office_where_others_have_tasks_that_take_slots(tmp_path: Path) -> None:
+    async with scheduler() as served, DaskClient(served.address, asynchronous=True) as other:
+        theirs = other.submit(sum, [1, 2], key=("chunk", 0), resources={"GPU": 1})  # arrays of Dask have such keys
+        while ("chunk", 0) not in served.tasks or served.tasks["chunk", 0].state != "no-worker":
+            await asyncio.sleep(0.01)
+        async with mastered(tmp_path, served.address):
+            handle = await Client(served.address, asynchronous=True).submit(job_of(isolation="thread"))
+            async with worker(served.address):
+                assert (await handle.wait(timeout=60)).told == 3
+                assert await theirs == 3
+
+
+async def test_a_limit_that_no_training_fits_into_is_refused(tmp_path: Path) -> None:
+    async with scheduler() as served, mastered(tmp_path, served.address):
+        client = Client(served.address, asynchronous=True)
+        remedy = r"takes 3 slots, its replicas, and it may use 2: give --max-slots 3 \(in Python, most=3\) or more"
+        with pytest.raises(InvalidInput, match=remedy):
+            await client.submit(job_of(replicas=3), most=2)
+        assert await client.jobs() == []
+        handle = await client.submit(job_of(replicas=3), most=3)
+        with pytest.raises(InvalidInput, match=remedy):
+            await handle.share(priority=4.0, most=2)
+        state = await handle.state()
+        assert (state.priority, state.most) == (1.0, 3)
+        assert (await handle.share(most=0)).most is None
