@@ -1,13 +1,13 @@
 """Architectures found without training, weights found without gradients: the claims of DLOPT, on its series.
 
-    SWARM_DATA=data python benchmarks/dlopt.py [--quick] [--seeds 7] [--evaluations 60]
+    SWARM_DATA=data python benchmarks/dlopt.py [--quick] [--seeds 11] [--evaluations 200] [--processes 2]
                                                [--parts architectures weights throughput training]
 
 architectures  The (μ+λ) evolution of lists of layers against random search, on the sine (1 … 6 layers of
-               1 … 16 units, look back 2 … 20) and on the 28 car parks (2 layers of 15 … 60 units, look back 2 … 10).
-               60 evaluations each, unless told otherwise: with 30 random networks, and the best 5 again with 100 (they
-               are 5 of the 60). What each has found is then scored with 400 fresh random networks, so that nobody is
-               paid for luck.
+               1 … 16 units, look back 2 … 20) and on the 28 car parks (1 … 4 layers of 5 … 60 units, look back
+               2 … 10). 200 evaluations each, unless told otherwise: with 30 random networks, and the best 10 again with
+               100 (they are 10 of the 200). What each has found is then scored with 1,500 fresh random networks, so
+               that nobody is paid for luck.
 training       log p of 24 random architectures (100 samples) against the error of the same when trained, by look-back.
 weights        Networks of the sine whose weights evolve, against the best of random networks, at equal evaluations.
 throughput     Random networks per second: all at once, one by one, and one by one through Keras as DLOPT does it.
@@ -16,9 +16,11 @@ throughput     Random networks per second: all at once, one by one, and one by o
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +35,17 @@ from swarm.trial import Evaluation, Params
 from workers.context import Context
 from workers.evolution import METHODS
 from workers.recurrent import drawn, errors
-from workers.sampling import MaeSampling, problem
+from workers.sampling import problem
 from workers.weights import WeightEvolution
 
-FINALISTS, SAMPLES, FRESH = 5, 100, 400
+FINALISTS, SAMPLES, FRESH = 10, 100, 1500
 SEARCHES = {
     "sine": {"layers": (1, 6), "units": (1, 16), "look_back": (2, 20)},
     "parking": {
-        "data": "parking", "activation": "sigmoid", "layers": (2, 2), "units": (15, 60), "look_back": (2, 10),
+        "data": "parking", "activation": "sigmoid", "layers": (1, 4), "units": (5, 60), "look_back": (2, 10),
     },
 }  # fmt: skip
-STEPS = {"sine": 3, "parking": 8}  # about a sixth of the range of the units
+STEPS = {"sine": 5, "parking": 18}  # a third of the range of the units
 NETWORKS = ((1, (2, 2), 2, 100), (1, (2, 2), 2, 600), (1, (10, 10), 10, 600), (28, (30, 30), 2, 950))
 """Inputs, units, look-back, and the steps of the series: the listing's network first."""
 PARTS = ("architectures", "weights", "throughput", "training")
@@ -57,7 +59,8 @@ def methods(evaluations: int, step: int) -> dict[str, Optimizer]:
     """Each with as many evaluations, the finalists among them."""
     first = evaluations - FINALISTS
     rates = {"gene_rate": 0.3, "length_rate": 0.3, "step": step}
-    plus = {"population": 5, "children": 5, "evaluations": first, "restarts": 0, "migrants": 0, **rates}
+    sizes = {"population": 20, "children": 10}  # a score is noisy: a few lucky ones must not be all the parents
+    plus = {**sizes, "evaluations": first, "restarts": 0, "migrants": 0, **rates}
     of: dict[str, Optimizer] = {
         "(μ+λ)": MuPlusLambda(**plus),
         "(μ+λ), self-adjusting": MuPlusLambda(**plus, mutation="step", adapt=True),
@@ -66,50 +69,57 @@ def methods(evaluations: int, step: int) -> dict[str, Optimizer]:
     return {name: Rescored(of=method, top=FINALISTS, budget=SAMPLES) for name, method in of.items()}
 
 
-def found(optimizer: Optimizer, sampler: MaeSampling, seed: int) -> tuple[Params, int]:
-    """The best architecture, and the number of evaluations that it took; seeds are those of a search."""
-    optimizer = optimizer.start(Space.parse(sampler.space), seed=seed)
-    evaluations = 0
+def found(series: str, name: str, evaluations: int, seed: int) -> tuple[float, int, Params]:
+    """What a method finds, scored afresh, and the number of evaluations that it took; seeds are those of a search."""
+    sampler = problem(**SEARCHES[series])  # type: ignore[arg-type]
+    optimizer = methods(evaluations, STEPS[series])[name].start(Space.parse(sampler.space), seed=seed)
+    spent = 0
     while not optimizer.done:
         trial = optimizer.ask()
         assert trial is not None
         evaluation = Evaluation.of(sampler.name, trial.params, budget=trial.budget, salt=str(seed))
         optimizer.tell(trial, -sampler(trial.params, Context.of(evaluation))["fitness"])
-        evaluations += 1
+        spent += 1
     assert optimizer.best is not None
-    return optimizer.best[0].params, evaluations
+    params = optimizer.best[0].params
+    return sampler(params, Context(seed=10_000 + seed, budget=FRESH))["fitness"], spent, params
 
 
-def architectures(seeds: int, evaluations: int) -> list[dict[str, Any]]:
-    """Every method on every series that there is."""
-    rows = []
-    for series, options in SEARCHES.items():
-        if series == "parking" and not Path(os.environ.get("SWARM_DATA", ""), "parking-birmingham").is_dir():
-            console.print("parking: no parking-birmingham in the folder that SWARM_DATA names, left out")
-            continue
-        sampler = problem(**options)  # type: ignore[arg-type]
-        for name, method in methods(evaluations, STEPS[series]).items():
-            scores, spent = [], set()
-            for seed in range(seeds):
-                params, count = found(method, sampler, seed)
-                spent.add(count)
-                scores.append(sampler(params, Context(seed=10_000 + seed, budget=FRESH))["fitness"])
-            rows.append({"series": series, "method": name, "evaluations": sorted(spent), "log_p": scores})
-            console.print(f"{series}, {name}: {statistics.median(scores):.2f}", style="dim")
+def architectures(seeds: int, evaluations: int, processes: int) -> list[dict[str, Any]]:
+    """Every method on every series that there is; p of Mann and Whitney that random search is as good."""
+    from scipy.stats import mannwhitneyu
+
+    rows: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for series in SEARCHES:
+            if series == "parking" and not Path(os.environ.get("SWARM_DATA", ""), "parking-birmingham").is_dir():
+                console.print("parking: no parking-birmingham in the folder that SWARM_DATA names, left out")
+                continue
+            for name in methods(evaluations, STEPS[series]):
+                ends = list(pool.map(found, *zip(*[(series, name, evaluations, i) for i in range(seeds)], strict=True)))
+                scores, spent, params = (list(each) for each in zip(*ends, strict=True))
+                rows.append(
+                    {
+                        "series": series, "method": name, "evaluations": sorted(set(spent)), "log_p": scores,
+                        "fresh": FRESH, "params": params,
+                    }
+                )  # fmt: skip
+                console.print(f"{series}, {name}: {statistics.median(scores):.2f}", style="dim")
+            plain = rows[-1]["log_p"]  # of random search
+            for row in rows:
+                if row["series"] == series:
+                    row["p"] = float(mannwhitneyu(row["log_p"], plain).pvalue)
     return rows
 
 
 def show_architectures(rows: list[dict[str, Any]]) -> None:
     table = Table(title=f"log p of what was found, by {FRESH} fresh networks (higher is better)")
-    for column in ("series", "method", "evaluations", "median", "lowest", "highest", "better than random search"):
+    for column in ("series", "method", "evaluations", "median", "lowest", "highest", "random is as good, p"):
         table.add_column(column, justify="left" if column in ("series", "method") else "right")
     for row in rows:
-        plain = next(r for r in rows if r["series"] == row["series"] and r["method"] == "random search")["log_p"]
-        wins = sum(mine > theirs for mine, theirs in zip(row["log_p"], plain, strict=True))
         values = row["log_p"]
         cells = [f"{each:.2f}" for each in (statistics.median(values), min(values), max(values))]
-        beats = "" if row["method"] == "random search" else f"{wins} of {len(values)}"
-        table.add_row(row["series"], row["method"], ", ".join(map(str, row["evaluations"])), *cells, beats)
+        table.add_row(row["series"], row["method"], ", ".join(map(str, row["evaluations"])), *cells, f"{row['p']:.2g}")
     console.print(table)
 
 
@@ -271,26 +281,30 @@ def draw(result: dict[str, Any]) -> None:
     if "weights" in result:
         panels[3].legend()
     figure.savefig(RESULTS / "dlopt" / "dlopt.png", dpi=100)
-    console.print("written to benchmarks/results/dlopt/dlopt.png")
+    console.print(f"written to {RESULTS / 'dlopt' / 'dlopt.png'}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 seeds, fewer generations")
-    parser.add_argument("--seeds", type=int, default=7)
-    parser.add_argument("--evaluations", type=int, default=60, help="of each search for architectures")
+    parser.add_argument("--quick", action="store_true", help="2 or 3 seeds, fewer evaluations")
+    parser.add_argument("--seeds", type=int, help="default: 11 of architectures, 7 of weights")
+    parser.add_argument("--evaluations", type=int, help="of each search for architectures; default: 200")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that search for architectures at once")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
-    seeds = 3 if options.quick else options.seeds
     result = earlier("dlopt", PARTS)
     if "throughput" in options.parts:
         result["throughput"] = throughput(1.0 if options.quick else 3.0)
         show_throughput(result["throughput"])
     if "weights" in options.parts:
-        result["weights"] = weights(seeds, 100 if options.quick else 200)
+        result["weights"] = weights(options.seeds or (3 if options.quick else 7), 100 if options.quick else 200)
         show_weights(result["weights"])
     if "architectures" in options.parts:
-        result["architectures"] = architectures(seeds, options.evaluations)
+        result["architectures"] = architectures(
+            options.seeds or (2 if options.quick else 11),
+            options.evaluations or (60 if options.quick else 200),
+            options.processes,
+        )
         show_architectures(result["architectures"])
     if "training" in options.parts:
         result["training"] = training(24, epochs=10 if options.quick else 20)
