@@ -408,7 +408,7 @@ class Slots:
             try:
                 await self._count()
             except OSError:  # the client is reconnecting
-                asyncio.get_running_loop().call_later(_RECOUNT_SECONDS, self._stale.set)
+                self._recount_soon()
             if self._workers == before:
                 continue
             for pool in self._pools:
@@ -418,8 +418,10 @@ class Slots:
     async def _count(self) -> None:
         found = await self.client.scheduler.identity(n_workers=-1)
         if self._scheduler != found["id"]:
-            self._listen()
-            self._scheduler = found["id"]
+            if self.client.status == "running":  # else it is connecting, and what it says has to wait
+                self._listen()
+                self._scheduler = found["id"]
+            self._recount_soon()  # who has joined before it heard of us
         self._workers = {
             address: {
                 name: min(int(amount), worker["nthreads"])
@@ -430,8 +432,11 @@ class Slots:
             if worker["status"] == "running"
         }
         if len(self._workers) < len(found["workers"]):  # one has only just come, or is paused: Dask passes it over
-            asyncio.get_running_loop().call_later(_RECOUNT_SECONDS, self._stale.set)
+            self._recount_soon()
         self._allowed = None
+
+    def _recount_soon(self) -> None:
+        asyncio.get_running_loop().call_later(_RECOUNT_SECONDS, self._stale.set)
 
 
 def dask_key(evaluation: Evaluation) -> str:
