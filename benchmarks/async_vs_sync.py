@@ -19,7 +19,7 @@ import tempfile
 from typing import Any
 
 import pandas as pd
-from cluster import machine, save
+from cluster import QUICK, machine, save
 from rich.console import Console
 from rich.table import Table
 from speedup import in_order
@@ -28,7 +28,7 @@ from swarm import PSO, AsyncPSO, Job, Real, run
 from swarm.optimizers import Optimizer
 
 SPACE = {f"x{i}": Real(0, 1) for i in range(4)}
-EVALUATIONS = 320
+EVALUATIONS = 120 if QUICK else 320
 
 
 def sleeper(median: float, stragglers: bool) -> Any:
@@ -80,7 +80,7 @@ def gap(trained: pd.DataFrame) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a median of 0.05 s and 6 slots only")
+    parser.add_argument("--quick", action="store_true", help="120 evaluations, a median of 0.05 s and 6 slots only")
     options = parser.parse_args()
     console = Console(width=130)
     table = Table(title=f"{EVALUATIONS} evaluations, emulated slots, {machine()['cores']} cores")

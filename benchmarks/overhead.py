@@ -115,7 +115,7 @@ def measure(name: str, address: str, number: int, slots: int) -> dict[str, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="500 and 1,500 evaluations, one repetition")
+    parser.add_argument("--quick", action="store_true", help="300 and 900 evaluations, one repetition")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--numbers", type=int, nargs="*", default=[1000, 10_000, 30_000])
@@ -127,7 +127,7 @@ def main() -> None:
         name, address, number, slots = options.contend
         print(json.dumps(contend(name, address, int(number), int(slots))))
         return
-    numbers, repetitions = ([500, 1500], 1) if options.quick else (options.numbers, options.repetitions)
+    numbers, repetitions = ([300, 900], 1) if options.quick else (options.numbers, options.repetitions)
     console = Console(width=130)
     table = Table(title=f"zero-length evaluations per second, {options.slots} slots, {machine()['cores']} cores")
     for column in ("evaluations", "contender", "per second", "× pinned as_completed", "last / first tenth", "peak MiB"):

@@ -23,7 +23,11 @@ from rich.table import Table
 HERE = Path(__file__).parent
 MOST_SECONDS = 600  # of one benchmark
 DATA = {"hpo_report": "cifar10-12k.npz"} | dict.fromkeys(("lenet4", "parallel_pso", "time_to_accuracy"), "mnist.npz")
-OPTIONS = {"dlopt": ("--parts", "throughput", "weights")}  # its other parts take minutes
+OPTIONS = {  # what else would take minutes
+    "dashboard": ("--seconds", "5"),
+    "dlopt": ("--parts", "throughput", "weights"),
+    "parallel_pso": ("--only", "simplenet1"),
+}
 console = Console(width=130)
 
 
