@@ -27,6 +27,8 @@ OPTIONS = {  # what else would take minutes
     "dashboard": ("--seconds", "5"),
     "dlopt": ("--parts", "throughput", "weights"),
     "parallel_pso": ("--only", "simplenet1"),
+    "scaling": ("--parts", "strong", "archive"),
+    "speedup": ("--only", "start"),
 }
 console = Console(width=130)
 

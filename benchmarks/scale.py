@@ -64,8 +64,9 @@ class Gauge:
             self.marks.append({"told": search.told, "cpu": time.process_time(), "mib": mib, "bytes": size})
 
     def ms(self, start: float, stop: float) -> float:
-        """CPU milliseconds per evaluation between two shares of all."""
-        inside = [mark for mark in self.marks if start * self.number <= mark["told"] <= stop * self.number]
+        """CPU milliseconds per evaluation between two shares of all that there were."""
+        total = self.marks[-1]["told"]
+        inside = [mark for mark in self.marks if start * total <= mark["told"] <= stop * total]
         first, last = inside[0], inside[-1]
         return 1000 * (last["cpu"] - first["cpu"]) / max(1, last["told"] - first["told"])
 
