@@ -81,7 +81,10 @@ def peers_utilisation(result: Result) -> Iterator[Row]:
 
 def peers_overhead(result: Result) -> Iterator[Row]:
     command = "python benchmarks/peers.py --only overhead"
-    scale = f"2 slots, up to {max(row['evaluations'] for row in result['rows']):,} trainings of no length, or 20 s"
+    scale = (
+        f"2 slots, up to {max(row['evaluations'] for row in result['rows']):,} trainings of no length, or 20 s; "
+        f"{many(max(row['seed'] for row in result['rows']) + 1, 'run')}"
+    )
     said, ahead = ranked(result, lambda row: row["last_tenth"] / row["first_tenth"], ".2f")
     yield Row(
         PEERS, "Growth of the overhead: pace of the last tenth of the evaluations over that of the first", said,
@@ -135,11 +138,18 @@ def contenders(result: Result) -> dict[str, list[Result]]:
 
 
 def ranked(result: Result, figure: Callable[[Result], float], form: str, *, high: bool = True) -> tuple[str, list[str]]:
-    """The contenders by the median of a figure, the best first, and those that are ahead of all of ours."""
-    middles = {name: statistics.median(map(figure, rows)) for name, rows in contenders(result).items()}
+    """The contenders by the median of a figure, the best first, and those whose median is ahead of all of ours."""
+    values = {name: list(map(figure, rows)) for name, rows in contenders(result).items()}
+    middles = {name: statistics.median(found) for name, found in values.items()}
     order = sorted(middles, key=lambda name: (-middles[name] if high else middles[name], not name.startswith("ours")))
     ahead = list(itertools.takewhile(lambda name: not name.startswith("ours"), order))
-    return "; ".join(f"{middles[name]:{form}} {name}" for name in order), ahead
+    return "; ".join(f"{ranged(values[name], form)} {name}" for name in order), ahead
+
+
+def ranged(values: Sequence[float], form: str) -> str:
+    """The median, and where they differ the lowest and the highest."""
+    low, high = (f"{value:{form}}" for value in (min(values), max(values)))
+    return f"{statistics.median(values):{form}}{f' [{low}, {high}]' if low != high else ''}"
 
 
 def behind(ahead: Sequence[str], why: str) -> str | None:

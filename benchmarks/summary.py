@@ -23,7 +23,8 @@ NOT_YET = (
     "ResNet-20 itself and the capsule network on CIFAR-10, which take GPUs; P3B1, RPV and translation on real data, "
     "which are not public or not at hand.",
     "Real GPUs, from one to many, and several trainings on one: `python benchmarks/scaling.py --parts gpus`.",
-    "Two runs of everything, to see that both come to the same conclusions: single runs have no spread here.",
+    "Two runs of everything, to see that both come to the same conclusions: a figure without [lowest, highest], ± or a "
+    "number of seeds is that of a single run.",
 )
 
 
