@@ -30,9 +30,14 @@ def number(value: Any) -> float | None:
     return converted if math.isfinite(converted) else None
 
 
+def encodable(text: str) -> str:
+    """The text with its lone surrogates escaped, as the name of a file has that is not UTF-8: they cannot be sent."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers among ``values``, as floats; the others are left out."""
-    converted = {str(name): number(value) for name, value in values.items()}
+    """The finite numbers among ``values``, as floats, by names that can be sent; the others are left out."""
+    converted = {encodable(str(name)): number(value) for name, value in values.items()}
     return {name: value for name, value in converted.items() if value is not None}
 
 

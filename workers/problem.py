@@ -20,7 +20,7 @@ import cloudpickle
 from swarm.errors import InvalidProblem, SwarmError
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
 from workers.checkpoint import CheckpointStore, Progress
-from workers.context import Context, Report, number, numbers
+from workers.context import Context, Report, encodable, number, numbers
 from workers.replicas import Replicas
 from workers.seat import Seat
 
@@ -91,17 +91,7 @@ def score(returned: Any, merit: Merit | None = None) -> tuple[float, dict[str, f
     if fitness is None:
         shown = repr(values["fitness"])[:100]
         raise InvalidProblem(f"the training returned a fitness of {shown}, which is no finite number")
-    return fitness, _metrics({name: value for name, value in values.items() if name != "fitness"})
-
-
-def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers among them, by names that can be sent."""
-    return {_encodable(name): value for name, value in numbers(values).items()}
-
-
-def _encodable(text: str) -> str:
-    """The text with its lone surrogates escaped, as the name of a file has that is not UTF-8: they cannot be sent."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return fitness, numbers({name: value for name, value in values.items() if name != "fitness"})
 
 
 def _combined(values: Mapping[str, float], merit: Merit) -> float:
@@ -147,10 +137,10 @@ def explain(error: BaseException) -> str:
 
     A :class:`SwarmError` speaks for itself and comes without a traceback.
     """
-    reason = _encodable(f"{type(error).__name__}: {error}".split("\n", 1)[0])[:REASON_LIMIT]
+    reason = encodable(f"{type(error).__name__}: {error}".split("\n", 1)[0])[:REASON_LIMIT]
     if isinstance(error, SwarmError):
         return reason
-    return f"{reason}\n{_encodable(''.join(traceback.format_exception(error)))[-TRACEBACK_LIMIT:]}"
+    return f"{reason}\n{encodable(''.join(traceback.format_exception(error)))[-TRACEBACK_LIMIT:]}"
 
 
 def failed(evaluation: Evaluation, error: BaseException) -> Result:
@@ -185,16 +175,11 @@ def attempt(
     error: str | None = None
     replicas: Replicas | None = None
     first = seat is None or seat.rank == 0
-
-    def send(metrics: Mapping[str, float]) -> None:
-        if first:  # the other replicas make the same reports
-            report(_metrics(metrics))
-
     try:
         train = _entry(problem, evaluation)
         replicas = Replicas(seat)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation, keep=first)
-        returned = train(evaluation.params, Context.of(evaluation, send, progress, replicas))
+        returned = train(evaluation.params, Context.of(evaluation, report if first else _ignore, progress, replicas))
         if seat is not None and not replicas.met:
             raise InvalidProblem(
                 f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "
@@ -233,6 +218,10 @@ def attempt(
 def exceeded(seconds: float) -> str:
     """Says that the time limit was exceeded."""
     return f"exceeded its time limit of {seconds:g} s"
+
+
+def _ignore(metrics: Mapping[str, float]) -> None:
+    """Takes a report that another replica makes, too."""
 
 
 def _progress(checkpoints: str, evaluation: Evaluation, *, keep: bool) -> Progress:
