@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 _LONGEST_WAIT = 60.0  # seconds, at a job's end
-_log = logging.getLogger("swarm.master")
+_log = logging.getLogger("swarm.deletions")
 
 
 class Deletions:

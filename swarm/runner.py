@@ -203,6 +203,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
 
 async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
     from swarm.cluster import check_unserved, connected, dashboard_of, embedded, forgetting, pool_on
+    from swarm.deletions import Deletions
     from swarm.outlet import Outlet, showing
 
     async with AsyncExitStack() as stack:
@@ -230,7 +231,9 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
                 pool = await stack.enter_async_context(pool_on(client, job, results, shared))
             link = await dashboard_of(client)
             await stack.enter_async_context(showing(client, search, outlet))
-            await search.run(pool, lambda changed: on_change(changed, link), forgetting(shared))
+            forget = Deletions(job.name, lambda: forgetting(shared), set())
+            await search.run(pool, lambda changed: on_change(changed, link), forget)
+            await forget.done()
         return Run(search, store, "finished")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +29,6 @@ CRASHES_ALLOWED = 1
 LOSSES_ALLOWED = 10
 _EVENTS_PER_COMMIT = 500
 _LONGEST_PAUSE = 10.0  # seconds between attempts to reach the store
-_log = logging.getLogger("swarm.search")
 
 T = TypeVar("T")
 
@@ -215,8 +213,7 @@ class Search(Progress):
             self._rejoin()
         if asked and len(self._queue) > 1:
             self._put_longest_first()
-        chosen = list(islice(self._queue, self._pool.free()))
-        answers = await self._with_store(lambda: self._answers_meanwhile(chosen))
+        chosen, answers = await self._with_store(self._choose)
         for _ in chosen:
             self._queue.popleft()
         self._submit([evaluation for evaluation in chosen if evaluation.key not in answers])
@@ -242,10 +239,11 @@ class Search(Progress):
     def _only_the_end_is_left(self) -> bool:
         return not self._pending and (self._drained or self.optimizer.done)
 
-    def _answers_meanwhile(self, evaluations: list[Evaluation]) -> dict[str, Result]:
-        """What another search has trained of these, while they waited for a slot."""
-        keys = [evaluation.key for evaluation in evaluations if evaluation.key not in self._fresh]
-        return {key: answer for key in keys if (answer := self._store.result(key)) is not None}
+    def _choose(self) -> tuple[list[Evaluation], dict[str, Result]]:
+        """What the free slots can take, and of it what another search has trained while it waited."""
+        chosen = list(islice(self._queue, self._pool.free()))
+        waited = [evaluation.key for evaluation in chosen if evaluation.key not in self._fresh]
+        return chosen, {key: answer for key in waited if (answer := self._store.result(key)) is not None}
 
     def _note(self, event: Event) -> None:
         """Apply what has happened; it is written before anything is done about it."""
@@ -395,8 +393,5 @@ class Search(Progress):
             self._seq += len(self._unwritten)
             self._unwritten, self._final = [], []
         if self._lineage.unneeded:
-            unneeded, self._lineage.unneeded = self._lineage.unneeded, []
-            try:
-                self._forget(unneeded)
-            except Exception as error:  # they stay, which costs nothing but room
-                _log.warning("checkpoints that nobody needs cannot be deleted: %s: %s", type(error).__name__, error)
+            self._forget(self._lineage.unneeded)
+            self._lineage.unneeded = []

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from swarm import PSO, Integer, Job, Random, Real, run
@@ -111,3 +112,27 @@ def test_names_that_are_taken_get_a_number(tmp_path: Path) -> None:
     for _ in range(2):
         run(make_job(name=free_name("job", store), optimizer=Random(trials=1)), slots=1, store=store)
     assert free_name("job", store) == "job-3"
+
+
+def test_checkpoints_that_cannot_be_deleted_stay_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "checkpoints"
+
+    class Spoiling:
+        """Leaves a folder that has the name of a checkpoint, and cannot be deleted like a file."""
+
+        resumable = True
+
+        def __call__(self, params: Any, ctx: Any) -> float:
+            ctx.save({"w": np.zeros(1)})
+            for save in folder.glob("*.partial*"):
+                Path(folder, f"{save.name.partition('.')[0]}.folder").mkdir(exist_ok=True)
+            return float(params["x"])
+
+    space = {"x": Integer(0, 999)}
+    job = make_job(problem=Spoiling(), space=space, optimizer=Random(trials=60), checkpoints=str(folder))
+    found = run(job, slots=1, store=f"{tmp_path}/swarm.db", progress=False)
+    assert (found.status, found.counts["trained"], found.counts["failed"]) == ("finished", 60, 0)
+    refused = [record for record in caplog.records if "cannot be deleted, and stay" in record.getMessage()]
+    assert len(refused) == 1

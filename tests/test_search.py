@@ -428,18 +428,3 @@ def test_a_failure_by_the_circumstances_is_no_answer_for_another_job(open_store:
     pool = VirtualPool(2, lambda e: float(e.params["x"]))
     longer = search(make_job(name="longer", space=space, optimizer=Grid()), store, pool)
     assert (pool.submitted, longer.counts["failed"]) == (6, 0)
-
-
-def test_checkpoints_that_cannot_be_deleted_stay_and_the_search_goes_on(
-    open_store: OpenStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refused(keys: list[str]) -> None:
-        raise PermissionError("not yours")
-
-    job = make_job(optimizer=Hyperband(min_budget=1, max_budget=9), checkpoints=True)
-    store = open_store()
-    enroll(job, store)
-    found = Search(job, store)
-    asyncio.run(found.run(make_pool(), forget=refused))
-    assert found.finished()
-    assert "cannot be deleted: PermissionError: not yours" in caplog.text
