@@ -67,7 +67,8 @@ class Paired:
 
 
 def wilcoxon(first: Sequence[float], second: Sequence[float]) -> tuple[float, str]:
-    """Two-tailed p-value of a Wilcoxon signed-rank test on pairs, and the method.
+    """Two-tailed p-value of a Wilcoxon signed-rank test on pairs, and the method, as in the parallel PSO paper,
+    section 4.
 
     Args:
         first: One number per pair.

@@ -66,10 +66,7 @@ async def test_slots_are_heard_of_again_when_the_scheduler_was_started_anew() ->
     first = await Scheduler(port=0, **OPTIONS)
     address, port = first.address, first.port
     old = [await Worker(address, **worker) for _ in range(2)]
-    job = Job(
-        name="job", problem=endless, space={"x": Integer(0, 9)}, optimizer="Grid",
-        isolation="thread",
-    )  # fmt: skip
+    job = Job(name="job", problem=endless, space={"x": Integer(0, 9)}, optimizer="Grid", isolation="thread")
     async with (
         Client(address, asynchronous=True) as client,
         slots_of(client) as slots,
