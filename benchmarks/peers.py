@@ -1,6 +1,6 @@
 """Whole tools side by side: the same trainings on ours and on Optuna, LEAP, DEAP, Propulate and Ray Tune.
 
-    python benchmarks/peers.py [--quick] [--only utilisation overhead repeats faults] [--peers ours optuna …]
+    python benchmarks/peers.py [--quick] [--only utilisation stragglers overhead …] [--peers ours optuna …]
                                [--python leap=PATH propulate=PATH ray=PATH]
 
 Each tool runs as its own documentation says (benchmarks/contenders/), with one process per slot; trainings sleep, so N
@@ -11,6 +11,8 @@ one that is not there is left out, and the result says why. benchmarks/requireme
 utilisation  8 slots, log-normal lengths (median 0.15 s, sigma 0.6), 10 % stragglers of ten times the length: share of
              the slots' time that is training, over some seconds from when all slots were first in use; and the best
              that was found at equal slot time, counted from the first training on
+stragglers   the same with lengths of median 1.5 s, where waiting for others weighs more than what is done between two
+             trainings; the best variants of each tool
 overhead     trainings of no length on 2 slots: how many a second, and how that changes with their number
 repeats      200 evaluations in a space of 36 points: trainings of what was trained before
 faults       4 slots, trainings of 1 s: the process of a training is killed; or everything is, and the tool is called
@@ -46,6 +48,14 @@ CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
         "propulate": ("asynchronous",),
         "ray": ("reused actors", "fresh actors"),
     },
+    "stragglers": {
+        "ours": ("AsyncPSO", "PSO"),
+        "optuna": ("TPE, journal",),
+        "leap": ("asynchronous", "synchronous"),
+        "deap": ("generations",),
+        "propulate": ("asynchronous",),
+        "ray": ("reused actors",),
+    },
     "overhead": {
         "ours": ("Random",),
         "optuna": ("random, SQLite", "random, journal", "TPE, journal"),
@@ -78,10 +88,10 @@ HANG_SECONDS = 20  # longer than undisturbed, and a run is said to hang
 console = Console(width=150)
 
 
-def utilisation(begin: Callable[..., Run], quick: bool, seed: int) -> Row:
-    slots, seconds = 8, 2.0 if quick else 8.0
+def utilisation(begin: Callable[..., Run], quick: bool, seed: int, median: float = 0.15, seconds: float = 8.0) -> Row:
+    slots, seconds = 8, seconds / 4 if quick else seconds
     run = begin(
-        space=CUBE, slots=slots, evaluations=4000, population=4 * slots, seed=seed, median=0.15, sigma=0.6,
+        space=CUBE, slots=slots, evaluations=4000, population=4 * slots, seed=seed, median=median, sigma=0.6,
         stragglers=0.1,
     )  # fmt: skip
     first = run.begun()
@@ -192,8 +202,13 @@ def cost(run: Run, needed: int, expected: Row | None) -> Row:
     }
 
 
-MEASURES = {"utilisation": utilisation, "overhead": overhead, "repeats": repeats, "faults": faults}
-SEEDS = {"utilisation": 5, "overhead": 5, "repeats": 3, "faults": 1}
+MEASURES: dict[str, Callable[..., Row]] = {
+    "utilisation": utilisation,
+    "stragglers": partial(utilisation, median=1.5, seconds=32.0),
+    "overhead": overhead,
+    "repeats": repeats,
+    "faults": faults,
+}
 
 
 def measure(name: str, tools: Sequence[str], pythons: dict[str, str], quick: bool, seeds: int) -> Iterator[Row]:
@@ -243,14 +258,16 @@ def spread(rows: Sequence[Row], key: str, form: str = ".2f") -> str:
     return f"{middle} ({min(values):{form}}–{max(values):{form}})" if len(values) > 1 else middle
 
 
+SHARES = {
+    "slots training": lambda rows: spread(rows, "utilisation"),
+    "trained at equal slot time": lambda rows: spread(rows, "trained", ".0f"),
+    "best by then": lambda rows: spread(rows, "best", ".1e"),
+    "s to the first training": lambda rows: spread(rows, "start_up", ".1f"),
+    "s from there until all slots train": lambda rows: spread(rows, "ramp", ".1f"),
+}
 COLUMNS: dict[str, dict[str, Callable[[Sequence[Row]], str]]] = {
-    "utilisation": {
-        "slots training": lambda rows: spread(rows, "utilisation"),
-        "trained at equal slot time": lambda rows: spread(rows, "trained", ".0f"),
-        "best by then": lambda rows: spread(rows, "best", ".1e"),
-        "s to the first training": lambda rows: spread(rows, "start_up", ".1f"),
-        "s from there until all slots train": lambda rows: spread(rows, "ramp", ".1f"),
-    },
+    "utilisation": SHARES,
+    "stragglers": SHARES,
     "overhead": {
         "evaluations": lambda rows: spread(rows, "evaluations", ".0f"),
         "per second": lambda rows: spread(rows, "per_second", ".0f"),
@@ -294,7 +311,7 @@ def draw(name: str, rows: Sequence[Row]) -> None:
 
     found = grouped(rows)
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    if name == "utilisation":
+    if name != "overhead":
         names = list(found)[::-1]
         values = [[100 * row["utilisation"] for row in found[each]] for each in names]
         middles = [statistics.median(each) for each in values]
@@ -303,7 +320,8 @@ def draw(name: str, rows: Sequence[Row]) -> None:
         colours = ["tab:orange" if each.startswith("dask-swarm") else "tab:blue" for each in names]
         axes.barh(names, middles, xerr=errors, color=colours, error_kw={"lw": 1, "capsize": 3})
         axes.set(xlabel="slots' time that is training, % (median, lowest and highest)", xlim=(0, 100))
-        axes.set_title("8 emulated slots, log-normal lengths with 10 % stragglers of ten times the length", fontsize=10)
+        length = "median 0.15 s" if name == "utilisation" else "median 1.5 s"
+        axes.set_title(f"8 emulated slots, {length}, 10 % stragglers of ten times the length", fontsize=10)
     else:
         for contender, runs in found.items():
             curve = max((row["curve"] for row in runs), key=len)
@@ -329,7 +347,7 @@ def main() -> None:
         console.print(f"{tool} is left out: {reason}")
     tools = [tool for tool in options.peers if tool in there]
     for name in options.only:
-        seeds = options.repetitions or (1 if options.quick else SEEDS[name])
+        seeds = options.repetitions or (1 if options.quick else 5)
         few = options.quick and name == "faults" and options.peers == list(DISTRIBUTIONS)
         chosen = [tool for tool in tools if not few or tool in ("ours", "optuna")]  # the others take minutes
         rows = list(measure(name, chosen, pythons, options.quick, seeds))
@@ -342,7 +360,7 @@ def main() -> None:
             "rows": rows,
         }
         file = save(f"peers-{name}", result)
-        if name in ("utilisation", "overhead"):
+        if name in ("utilisation", "stragglers", "overhead"):
             draw(name, rows)
         console.print(f"written to {file}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from rows import PEERS, Result, Row, many, middle
@@ -60,30 +61,36 @@ TOOLS = {"optuna": "Optuna", "leap": "LEAP", "deap": "DEAP", "propulate": "Propu
 
 
 def peers_utilisation(result: Result) -> Iterator[Row]:
-    runs = max(row["seed"] for row in result["rows"]) + 1
-    command = "python benchmarks/peers.py --only utilisation"
+    return _busy(result, "utilisation", "0.15 s")
+
+
+def peers_stragglers(result: Result) -> Iterator[Row]:
+    return _busy(result, "stragglers", "1.5 s")
+
+
+def _busy(result: Result, measure: str, median: str) -> Iterator[Row]:
+    command = f"python benchmarks/peers.py --only {measure}"
     scale = (
-        f"8 sleeping slots, lengths of median 0.15 s with 10 % stragglers, {many(runs, 'seed')}; all that a tool does "
-        f"between trainings shares {result['machine']['cores']} cores{without(result)}"
+        f"8 sleeping slots, lengths of median {median} with 10 % stragglers, {many(seeds(result), 'seed')}; all that a "
+        f"tool does between trainings shares {result['machine']['cores']} cores{without(result)}"
     )
     said, ahead = ranked(result, lambda row: 100 * row["utilisation"], ".0f")
     yield Row(
-        PEERS, "Slots' time that is training, under stragglers, %", said, scale, command,
+        PEERS, f"Slots' time that is training, under stragglers, trainings of {median}, %", said, scale, command,
         behind=behind(ahead, "ours breeds in one place, which hears of a training's end and then sends the next; a "
                       "slot waits for both. A process that breeds for itself, or a queue on the worker, does not."),
     )  # fmt: skip
     said, ahead = ranked(result, lambda row: math.inf if row["best"] is None else row["best"], ".1e", high=False)
-    yield Row(
-        PEERS, "Best found at equal slot time, under stragglers (squared distance to the optimum)", said, scale,
-        command, behind=behind(ahead, "such a method needs fewer evaluations on this function of four parameters."),
-    )  # fmt: skip
+    what = f"Best found at equal slot time, under stragglers, trainings of {median} (squared distance to the optimum)"
+    why = "such a method needs fewer evaluations on this function of four parameters."
+    yield Row(PEERS, what, said, scale, command, behind=behind(ahead, why))
 
 
 def peers_overhead(result: Result) -> Iterator[Row]:
     command = "python benchmarks/peers.py --only overhead"
     scale = (
         f"2 slots, up to {max(row['evaluations'] for row in result['rows']):,} trainings of no length, or 20 s; "
-        f"{many(max(row['seed'] for row in result['rows']) + 1, 'run')}"
+        f"{many(seeds(result), 'run')}"
     )
     said, ahead = ranked(result, lambda row: row["last_tenth"] / row["first_tenth"], ".2f")
     yield Row(
@@ -102,7 +109,7 @@ def peers_repeats(result: Result) -> Iterator[Row]:
     said, ahead = ranked(result, lambda row: row["repeated"], ".0f", high=False)
     yield Row(
         PEERS, "Trainings of what was trained before", said,
-        f"200 evaluations in a space of 36 points, 4 slots{without(result)}",
+        f"200 evaluations in a space of 36 points, 4 slots, {many(seeds(result), 'seed')}{without(result)}",
         "python benchmarks/peers.py --only repeats", behind=behind(ahead, "less is trained again."),
     )  # fmt: skip
 
@@ -113,17 +120,26 @@ def peers_faults(result: Result) -> Iterator[Row]:
         "everything": "Everything is killed, and called again",
     }.items():
         said, ahead = ranked(result, lambda row, kind=kind: row[kind]["twice"], ".0f", high=False)
-        rows = {name: found[0] for name, found in contenders(result).items()}
-        ends = "; ".join(
-            f"{name} {row[kind]['end']}, {row[kind]['cut_short']} cut short, "
-            f"{'the answer of an undisturbed run' if row[kind]['same'] else 'another answer'}"
-            for name, row in rows.items()
-        )
+        ends = "; ".join(f"{name} {_end([row[kind] for row in rows])}" for name, rows in contenders(result).items())
+        scale = f"32 trainings of 1 s, 4 sleeping slots, {many(seeds(result), 'seed')}{without(result)}"
         yield Row(
-            PEERS, f"{what}: finished trainings that were done again", f"{said}. {ends}",
-            f"32 trainings of 1 s, 4 sleeping slots{without(result)}", "python benchmarks/peers.py --only faults",
+            PEERS, f"{what}: finished trainings that were done again", f"{said}. {ends}", scale,
+            "python benchmarks/peers.py --only faults",
             behind=behind(ahead, "less is trained again."),
         )  # fmt: skip
+
+
+def _end(strikes: Sequence[Result]) -> str:
+    """How the runs of one contender went on, and in how many the answer was that of an undisturbed run."""
+    how = Counter(strike["end"] for strike in strikes)
+    ends = next(iter(how)) if len(how) == 1 else ", ".join(f"{end} in {number}" for end, number in how.items())
+    same = sum(strike["same"] for strike in strikes)
+    return f"{ends}, the answer of an undisturbed run in {same} of {len(strikes)}"
+
+
+def seeds(result: Result) -> int:
+    """How many runs of each contender there were."""
+    return max(int(row["seed"]) for row in result["rows"]) + 1
 
 
 def contenders(result: Result) -> dict[str, list[Result]]:

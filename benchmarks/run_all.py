@@ -27,7 +27,8 @@ OPTIONS = {  # what else would take minutes
     "dashboard": ("--seconds", "5"),
     "dlopt": ("--parts", "throughput", "weights"),
     "parallel_pso": ("--only", "simplenet1"),
-    "scaling": ("--parts", "strong", "archive"),
+    "peers": ("--only", "utilisation", "overhead", "repeats", "faults"),
+    "scaling": ("--parts", "strong"),
     "speedup": ("--only", "start"),
 }
 console = Console(width=130)

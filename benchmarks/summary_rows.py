@@ -22,6 +22,7 @@ READERS: dict[str, Reader] = {
     "quality": rows_of_peers.quality,
     "overhead": rows_of_peers.overhead,
     "peers-utilisation": rows_of_peers.peers_utilisation,
+    "peers-stragglers": rows_of_peers.peers_stragglers,
     "peers-overhead": rows_of_peers.peers_overhead,
     "peers-repeats": rows_of_peers.peers_repeats,
     "peers-faults": rows_of_peers.peers_faults,
