@@ -6,7 +6,7 @@ killed with SIGKILL, and started again as systemd or Kubernetes would; or it is 
 nanny replaces it, a master or a whole machine until others have taken over, when it wakes up. The same jobs then run
 undisturbed.
 
-    python benchmarks/chaos.py                 # three minutes of kills, 8 slots
+    python benchmarks/chaos.py                 # three minutes of kills, 8 slots; five times
     python benchmarks/chaos.py --seconds 30
 """
 
@@ -56,20 +56,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180, help="how long to kill")
     parser.add_argument("--every", type=float, default=5, help="mean seconds between two kills")
     parser.add_argument("--training", type=float, default=2, help="seconds of a training")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first run's kills; each further one adds one")
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="keep logs and store here")
     parser.add_argument("--quick", action="store_true", help="15 seconds of kills, short trainings")
     options = parser.parse_args()
     if options.quick:
-        options.seconds, options.training = 15, 0.5
-    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
-        folder = options.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        kills, rows, wall = disturbed(folder, options)
+        options.seconds, options.training, options.repetitions = 15, 0.5, 1
     expected = {name: undisturbed(job_of(name, Path(), 0.0)) for name in ("pso", "random")}
-    show(kills, rows, expected, wall)
-    result = {"kills": kills, "jobs": rows, "undisturbed": expected, "wall_seconds": wall, "seed": options.seed}
-    console.print(f"written to {save('chaos', result)}")
+    runs = []
+    for seed in range(options.seed, options.seed + options.repetitions):
+        with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+            folder = Path(options.folder or temporary, f"seed-{seed}")
+            folder.mkdir(parents=True)
+            kills, rows, wall = disturbed(folder, options, seed)
+        show(kills, rows, expected, wall)
+        runs.append({"seed": seed, "kills": kills, "jobs": rows, "wall_seconds": wall})
+    console.print(f"written to {save('chaos', {'runs': runs, 'undisturbed': expected})}")
 
 
 def job_of(name: str, folder: Path, seconds: float) -> Job:
@@ -98,9 +101,11 @@ def undisturbed(job: Job) -> dict[str, Any]:
     return {"best": search.best.params, "fitness": search.best.fitness, "trained": search.counts["trained"]}
 
 
-def disturbed(folder: Path, options: argparse.Namespace) -> tuple[Counter[str], dict[str, dict[str, Any]], float]:
+def disturbed(
+    folder: Path, options: argparse.Namespace, seed: int
+) -> tuple[Counter[str], dict[str, dict[str, Any]], float]:
     """Run both jobs while things die."""
-    rng = random.Random(options.seed)
+    rng = random.Random(seed)
     kills: Counter[str] = Counter()
     with Service(folder, env={"DASK_SWARM__WORKER_TTL_SECONDS": "5"}) as service:
         service.scheduler()

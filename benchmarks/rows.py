@@ -74,6 +74,12 @@ def remark(result: Result) -> str:
     return "; a quick run" if result.get("quick") else ""
 
 
+def ranged(values: Sequence[float], form: str, unit: str = "") -> str:
+    """The median, and where they differ the lowest and the highest."""
+    low, high = (f"{value:{form}}" for value in (min(values), max(values)))
+    return f"{statistics.median(values):{form}}{unit}{f' [{low}, {high}]' if low != high else ''}"
+
+
 def spread(values: Sequence[float], form: str = ".2f") -> str:
     """Mean and half of its 95 % interval."""
     mean, half = interval(values)

@@ -8,7 +8,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from rows import PEERS, Result, Row, many, middle
+from rows import PEERS, Result, Row, many, middle, ranged
 
 AHEAD = {
     "Optuna TPE": "ours is BOHB's, which models whole configurations, and proposes a third of them at random.",
@@ -44,10 +44,11 @@ def overhead(result: Result) -> Iterator[Row]:
     for number in dict.fromkeys(number for number, _ in rows):
         ours = rows[number, "ours"]
         ratios = ours["ratios"]
+        growth = [run["last_tenth"] / run["first_tenth"] for run in ours["runs"]]
         yield Row(
             PEERS, "Evaluations of no length per second, against a plain Dask loop that keeps nothing",
-            f"{ours['per_second']:.0f}/s, {statistics.median(ratios):.2f} × the plain loop's; the last tenth runs "
-            f"{ours['last_tenth'] / ours['first_tenth']:.2f} × as fast as the first",
+            f"{ranged([run['per_second'] for run in ours['runs']], '.0f')} a second, {ranged(ratios, '.2f')} × the "
+            f"plain loop's; the last tenth runs {ranged(growth, '.2f')} × as fast as the first",
             f"{number:,} evaluations, {result['slots']} slots, {many(len(ratios), 'repetition')}; archive and journal "
             "in SQLite included",
             "python benchmarks/overhead.py",
@@ -154,18 +155,21 @@ def contenders(result: Result) -> dict[str, list[Result]]:
 
 
 def ranked(result: Result, figure: Callable[[Result], float], form: str, *, high: bool = True) -> tuple[str, list[str]]:
-    """The contenders by the median of a figure, the best first, and those whose median is ahead of all of ours."""
+    """The contenders by the median of a figure, the best first, and those whose median is ahead of all of ours.
+
+    Of the latter it is said where the median is within those of our runs.
+    """
     values = {name: list(map(figure, rows)) for name, rows in contenders(result).items()}
     middles = {name: statistics.median(found) for name, found in values.items()}
     order = sorted(middles, key=lambda name: (-middles[name] if high else middles[name], not name.startswith("ours")))
     ahead = list(itertools.takewhile(lambda name: not name.startswith("ours"), order))
+    if ahead and len(ahead) < len(order):
+        mine = values[order[len(ahead)]]
+        ahead = [
+            f"{name.removesuffix(')')}; within the spread of ours)" if min(mine) <= middles[name] <= max(mine) else name
+            for name in ahead
+        ]
     return "; ".join(f"{ranged(values[name], form)} {name}" for name in order), ahead
-
-
-def ranged(values: Sequence[float], form: str) -> str:
-    """The median, and where they differ the lowest and the highest."""
-    low, high = (f"{value:{form}}" for value in (min(values), max(values)))
-    return f"{statistics.median(values):{form}}{f' [{low}, {high}]' if low != high else ''}"
 
 
 def behind(ahead: Sequence[str], why: str) -> str | None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rows import COST, SCALE, Result, Row, many, remark, spread
+from rows import COST, SCALE, Result, Row, many, ranged, remark, spread
 
 
 def speedup_sleep(result: Result) -> Iterator[Row]:
-    for row in result["rows"]:
-        archive = "" if row["archive"] == "empty" else f", archive with {row['archive']}"
+    for durations, known in dict.fromkeys((row["durations"], row["archive"]) for row in result["rows"]):
+        rows = [row for row in result["rows"] if (row["durations"], row["archive"]) == (durations, known)]
+        archive = "" if known == "empty" else f", archive with {known}"
+        close, asked = ([100 * row[name] for row in rows] for name in ("efficiency", "as_asked"))
         yield Row(
             SCALE,
-            f"Time of a generational swarm against its bound; durations {row['durations']}{archive}",
-            f"bound / time {100 * row['efficiency']:.0f} %; the schedule in the order of asking, without any overhead, "
-            f"/ time {100 * row['as_asked']:.0f} %; speed-up {row['speedup']:.1f}",
-            f"{row['slots']} sleeping slots, {row['trained']} trainings, {row['total']:.0f} s in all",
+            f"Time of a generational swarm against its bound; durations {durations}{archive}",
+            f"bound / time {ranged(close, '.0f', ' %')}; the schedule in the order of asking, without any overhead, "
+            f"/ time {ranged(asked, '.0f', ' %')}; speed-up {ranged([row['speedup'] for row in rows], '.1f')}",
+            f"{rows[0]['slots']} sleeping slots, {rows[0]['trained']} trainings, "
+            f"{statistics.median(row['total'] for row in rows):.0f} s in all; {many(len(rows), 'seed')}",
             "python benchmarks/speedup.py --only sleep",
         )
 
@@ -81,13 +85,17 @@ def async_vs_sync(result: Result) -> Iterator[Row]:
     for stragglers in (False, True):
         pairs = [r for r in result["rows"] if r["slots"] == most and r["stragglers"] is stragglers]
         shortest = min(row["median"] for row in pairs)
-        rows = {row["method"]: row for row in pairs if row["median"] == shortest}
-        sync, free = rows["PSO"], rows["AsyncPSO"]
+        sync, free = (
+            [row for row in pairs if (row["method"], row["median"]) == (method, shortest)]
+            for method in ("PSO", "AsyncPSO")
+        )
+        busy = [ranged([100 * row["utilisation"] for row in rows], ".0f") for rows in (sync, free)]
+        wall = [ranged([row["wall"] for row in rows], ".0f") for rows in (sync, free)]
         yield Row(
             SCALE, f"Barrier or none, {'10 % stragglers of ten times the length' if stragglers else 'no stragglers'}",
-            f"slots busy {100 * sync['utilisation']:.0f} % → {100 * free['utilisation']:.0f} % without the barrier, "
-            f"{sync['wall']:.0f} → {free['wall']:.0f} s; then {free['gap_ms']:.0f} ms between two trainings of a slot",
-            f"{most} sleeping slots, {free['trained']} trainings, median {shortest} s",
+            f"slots busy {' → '.join(busy)} % without the barrier, {' → '.join(wall)} s; then "
+            f"{ranged([row['gap_ms'] for row in free], '.0f')} ms between two trainings of a slot",
+            f"{most} sleeping slots, {free[0]['trained']} trainings, median {shortest} s; {many(len(free), 'seed')}",
             "python benchmarks/async_vs_sync.py",
             "Parallel PSO: idle slots wait for the slowest, no number; section 4.3",
         )  # fmt: skip
@@ -154,41 +162,48 @@ def slices(result: Result) -> Iterator[Row]:
 
 
 def chaos(result: Result) -> Iterator[Row]:
-    jobs, undisturbed = result["jobs"], result["undisturbed"]
-    kills = ", ".join(f"{count} × {kind}" for kind, count in result["kills"].items())
-    twice = sum(job["trained_twice"] for job in jobs.values())
-    interrupted, trained = (sum(job[name] for job in jobs.values()) for name in ("interrupted", "trained"))
-    same = all(jobs[name]["best"] == undisturbed[name]["best"] for name in jobs)
+    runs, undisturbed = result["runs"], result["undisturbed"]
+    kills = sum((Counter(run["kills"]) for run in runs), Counter[str]())
+    jobs = [(name, job) for run in runs for name, job in run["jobs"].items()]
+    total = {name: sum(job[name] for _, job in jobs) for name in ("interrupted", "trained", "trained_twice", "failed")}
+    same = sum(job["best"] == undisturbed[name]["best"] for name, job in jobs)
     yield Row(
-        COST, f"{sum(result['kills'].values())} faults while two searches run",
-        f"{'the same best as' if same else 'ANOTHER best than'} undisturbed; {interrupted} of {trained} trainings cut "
-        f"short and begun again, {twice} finished twice, "
-        f"{sum(job['failed'] for job in jobs.values())} failed",
-        f"{kills}; 8 sleeping slots, {result['wall_seconds']:.0f} s", "python benchmarks/chaos.py",
+        COST, f"{kills.total()} faults while two searches run, {many(len(runs), 'run')}",
+        f"the best of an undisturbed search in {same} of {len(jobs)}; {total['interrupted']} of {total['trained']:,} "
+        f"trainings cut short and begun again, {total['trained_twice']} finished twice, {total['failed']} failed",
+        f"{', '.join(f'{count} × {kind}' for kind, count in kills.most_common())}; 8 sleeping slots, "
+        f"{sum(run['wall_seconds'] for run in runs):.0f} s", "python benchmarks/chaos.py",
     )  # fmt: skip
 
 
 def service(result: Result) -> Iterator[Row]:
     command = "python benchmarks/service.py"
-    if crowd := result.get("crowd"):
+    if crowds := result.get("crowd"):
+        look, submit = (
+            [ranged([crowd[name][share] for crowd in crowds], ".0f") for share in ("median", "p95")]
+            for name in ("look_ms", "submit_ms")
+        )
         yield Row(
             COST, "Many clients at once",
-            f"{crowd['finished']} of {crowd['jobs']} jobs done in {crowd['wall_seconds']:.0f} s; a look takes "
-            f"{crowd['look_ms']['median']:.0f} ms (95 %: {crowd['look_ms']['p95']:.0f}), a submission "
-            f"{crowd['submit_ms']['median']:.0f} ms (95 %: {crowd['submit_ms']['p95']:.0f})",
-            "20 clients submit, 50 look once a second; 2 slots, evaluations take no time", command,
+            f"{sum(crowd['finished'] for crowd in crowds)} of {sum(crowd['jobs'] for crowd in crowds)} jobs done, each "
+            f"{crowds[0]['jobs']} in {ranged([crowd['wall_seconds'] for crowd in crowds], '.0f', ' s')}; a look takes "
+            f"{look[0]} ms (95 %: {look[1]}), a submission {submit[0]} ms (95 %: {submit[1]})",
+            f"20 clients submit, 50 look once a second; 2 slots, evaluations take no time; {many(len(crowds), 'run')}",
+            command,
         )  # fmt: skip
-    if fairness := result.get("fairness"):
+    if shares := result.get("fairness"):
         yield Row(
-            COST, "Sharing by priority, 3 to 1", f"{fairness['ratio']:.2f} to 1 slot seconds",
-            "two jobs whose trainings take 0.5 and 1.5 s, 8 sleeping slots", command,
+            COST, "Sharing by priority, 3 to 1",
+            f"{ranged([share['ratio'] for share in shares], '.2f')} to 1 slot seconds",
+            f"two jobs whose trainings take 0.5 and 1.5 s, 8 sleeping slots; {many(len(shares), 'run')}", command,
         )  # fmt: skip
-    if takeover := result.get("takeover"):
+    if takeovers := result.get("takeover"):
         yield Row(
             COST, "The master is killed while another stands by",
-            f"{takeover['seconds_to_take_over']:.1f} s until that has taken over; {takeover['finished_twice']} of "
-            f"{takeover['trained']} trainings done twice",
-            f"8 sleeping slots, a lease of {takeover['lease_seconds']} s", command,
+            f"{ranged([each['seconds_to_take_over'] for each in takeovers], '.1f', ' s')} until that has taken over; "
+            f"{sum(each['finished_twice'] for each in takeovers)} of {sum(each['trained'] for each in takeovers)} "
+            "trainings done twice",
+            f"8 sleeping slots, a lease of {takeovers[0]['lease_seconds']} s; {many(len(takeovers), 'run')}", command,
         )  # fmt: skip
 
 

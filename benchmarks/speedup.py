@@ -1,8 +1,8 @@
 """Speed-up from 1 to N slots of one and the same swarm.
 
-    python benchmarks/speedup.py [--quick] [--only sleep|digits|start]
+    python benchmarks/speedup.py [--quick] [--only sleep|digits|start] [--seeds 5]
 
-sleep   A swarm of 32 whose trainings sleep (log-normal, median 2 s, sigma 0.6), on 1 … 16 slots: N GPUs are emulated by
+sleep   A swarm of 32 whose trainings sleep (log-normal, median 1 s, sigma 0.6), on 16 slots: N GPUs are emulated by
         N worker processes. Beside each run stands its generational bound, the sum over the generations of the best
         possible makespan of the durations that were slept: max(longest, total / slots).
 digits  Real trainings of the digits network on 1 and 2 slots.
@@ -16,10 +16,12 @@ import argparse
 import asyncio
 import contextlib
 import heapq
+import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +102,10 @@ def bounds(history: pd.DataFrame, slots: int) -> dict[str, float]:
     return found
 
 
-def sleep(quick: bool) -> list[dict[str, Any]]:
-    """The sleeping swarm on 1 … 16 slots."""
-    median, generations = (0.05, 5) if quick else (2.0, 10)
-    # At 2 s one slot would sleep for a quarter of an hour: there, one slot's time is the sum of what was slept.
+def sleep(quick: bool, seeds: int) -> list[dict[str, Any]]:
+    """The sleeping swarm on many slots; each seed's second run follows its first in one store."""
+    median, generations = (0.05, 5) if quick else (1.0, 10)
+    # One slot would sleep for minutes: its time is the sum of what was slept.
     counts = (1, 4) if quick else (16,)
     table = Table(title=f"32 particles, trainings sleep {median} s in the median")
     for column in (
@@ -111,6 +113,7 @@ def sleep(quick: bool) -> list[dict[str, Any]]:
         "generations",
         "archive",
         "slots",
+        "seed",
         "wall s",
         "speed-up",
         "bound s",
@@ -121,18 +124,19 @@ def sleep(quick: bool) -> list[dict[str, Any]]:
         table.add_column(column, justify="right")
     rows = []
     for kind in ("known", "hashed"):
-        for slots in counts:
+        for slots, seed in itertools.product(counts, range(seeds)):
             with stores() as store:
-                for archive, seed in (("empty", 1), ("durations of another run", 2)):
+                for archive, run_seed in (("empty", 2 * seed + 1), ("durations of another run", 2 * seed + 2)):
                     job = Job(
-                        name=f"seed-{seed}", problem=sleeper(median, kind), space=SPACE, isolation="thread", seed=seed,
-                        optimizer=PSO(particles=32, generations=generations),
+                        name=f"seed-{run_seed}", problem=sleeper(median, kind), space=SPACE, isolation="thread",
+                        seed=run_seed, optimizer=PSO(particles=32, generations=generations),
                     )  # fmt: skip
                     found, history = measured(job, slots, store)
-                    row = {"durations": kind, "archive": archive, "slots": slots, **makespan(history, slots)}
+                    row = {"durations": kind, "archive": archive, "slots": slots, "seed": seed}
+                    row |= makespan(history, slots)
                     rows.append({**row, "trained": found.counts["trained"]})
                     table.add_row(
-                        kind, str(generations + 1), archive, str(slots),
+                        kind, str(generations + 1), archive, str(slots), str(seed),
                         f"{row['wall']:.1f}", f"{row['speedup']:.2f}", f"{row['bound']:.1f}",
                         f"{row['efficiency']:.3f}", f"{row['as_asked']:.3f}", f"{row['busy']:.2f}",
                     )  # fmt: skip
@@ -258,9 +262,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller swarms and shorter sleeps")
     parser.add_argument("--only", choices=("sleep", "digits", "start"))
+    parser.add_argument("--seeds", type=int, default=5, help="of sleep")
     options = parser.parse_args()
     quiet_dask()
-    parts = {"sleep": sleep, "digits": digits, "start": start}
+    parts = {"sleep": partial(sleep, seeds=1 if options.quick else options.seeds), "digits": digits, "start": start}
     for name, part in parts.items():
         if options.only in (None, name):
             file = save(f"speedup-{name}", {"quick": options.quick, "rows": part(options.quick)})

@@ -54,7 +54,7 @@ def test_each_result_has_rows_with_a_command_that_exists(name):
 
 def test_a_figure_of_the_summary_changes_with_the_result(tmp_path):
     result = summary.results()["service"]
-    result["fairness"]["ratio"] = 1.2345
+    result["fairness"] = [{"ratio": 1.2345}]
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "service.json").write_text(json.dumps(result))
     assert "1.23 to 1 slot seconds" in summary.page(summary.results(tmp_path))
