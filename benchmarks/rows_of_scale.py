@@ -166,11 +166,12 @@ def chaos(result: Result) -> Iterator[Row]:
     kills = sum((Counter(run["kills"]) for run in runs), Counter[str]())
     jobs = [(name, job) for run in runs for name, job in run["jobs"].items()]
     total = {name: sum(job[name] for _, job in jobs) for name in ("interrupted", "trained", "trained_twice", "failed")}
+    why = " (where a machine or worker hung until it was given up; they count once)" if "hung machine" in kills else ""
     same = sum(job["best"] == undisturbed[name]["best"] for name, job in jobs)
     yield Row(
         COST, f"{kills.total()} faults while two searches run, {many(len(runs), 'run')}",
         f"the best of an undisturbed search in {same} of {len(jobs)}; {total['interrupted']} of {total['trained']:,} "
-        f"trainings cut short and begun again, {total['trained_twice']} finished twice, {total['failed']} failed",
+        f"trainings cut short and begun again, {total['trained_twice']} finished twice{why}, {total['failed']} failed",
         f"{', '.join(f'{count} × {kind}' for kind, count in kills.most_common())}; 8 sleeping slots, "
         f"{sum(run['wall_seconds'] for run in runs):.0f} s", "python benchmarks/chaos.py",
     )  # fmt: skip

@@ -36,6 +36,7 @@ READERS: dict[str, Reader] = {
     "population": rows_of_scale.population,
     "slices": rows_of_scale.slices,
     "chaos": rows_of_scale.chaos,
+    "chaos-hangs": rows_of_scale.chaos,
     "service": rows_of_scale.service,
     "dashboard": rows_of_scale.dashboard,
 }
