@@ -75,15 +75,16 @@ def _busy(result: Result, measure: str, median: str) -> Iterator[Row]:
         f"8 sleeping slots, lengths of median {median} with 10 % stragglers, {many(seeds(result), 'seed')}; all that a "
         f"tool does between trainings shares {result['machine']['cores']} cores{without(result)}"
     )
-    said, ahead = ranked(result, lambda row: 100 * row["utilisation"], ".0f")
+    said, ahead = ranked(result, lambda row: 100 * row["utilisation"], ".1f")
     yield Row(
         PEERS, f"Slots' time that is training, under stragglers, trainings of {median}, %", said, scale, command,
-        behind=behind(ahead, "ours breeds in one place, which hears of a training's end and then sends the next; a "
-                      "slot waits for both. A process that breeds for itself, or a queue on the worker, does not."),
+        behind=behind(ahead, f"at trainings of {median}, ours breeds in one place, which hears of a training's end and "
+                      "then sends the next; a slot waits 15 to 50 ms for both. A process that breeds for itself, or a "
+                      "queue on the worker, does not."),
     )  # fmt: skip
     said, ahead = ranked(result, lambda row: math.inf if row["best"] is None else row["best"], ".1e", high=False)
     what = f"Best found at equal slot time, under stragglers, trainings of {median} (squared distance to the optimum)"
-    why = "such a method needs fewer evaluations on this function of four parameters."
+    why = f"at trainings of {median}, such a method needs fewer evaluations on this function of four parameters."
     yield Row(PEERS, what, said, scale, command, behind=behind(ahead, why))
 
 
