@@ -23,8 +23,9 @@ NOT_YET = (
     "ResNet-20 itself and the capsule network on CIFAR-10, which take GPUs; P3B1, RPV and translation on real data, "
     "which are not public or not at hand.",
     "Real GPUs, from one to many, and several trainings on one: `python benchmarks/scaling.py --parts gpus`.",
-    "Two runs of everything, to see that both come to the same conclusions: a figure without [lowest, highest], ± or a "
-    "number of seeds is that of a single run.",
+    "A second run of the hours that train networks: their rows say over how many seeds or folds. What has no [lowest, "
+    "highest], ± or number of seeds is of a single run: the master's work per evaluation, the service with N workers, "
+    "the cost of a slice.",
 )
 
 
