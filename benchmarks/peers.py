@@ -83,12 +83,13 @@ CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 CUBE = {f"x{i}": (0.0, 1.0) for i in range(4)}
 GRID = {"x": (0, 5), "y": (0, 5)}
+LENGTHS = {"utilisation": (0.15, 8.0), "stragglers": (1.5, 32.0)}  # median of the trainings, and how long to look
 RAMP_SECONDS = 15  # how long to wait for all slots to be in use
 HANG_SECONDS = 20  # longer than undisturbed, and a run is said to hang
 console = Console(width=150)
 
 
-def utilisation(begin: Callable[..., Run], quick: bool, seed: int, median: float = 0.15, seconds: float = 8.0) -> Row:
+def utilisation(begin: Callable[..., Run], quick: bool, seed: int, median: float, seconds: float) -> Row:
     slots, seconds = 8, seconds / 4 if quick else seconds
     run = begin(
         space=CUBE, slots=slots, evaluations=4000, population=4 * slots, seed=seed, median=median, sigma=0.6,
@@ -203,8 +204,7 @@ def cost(run: Run, needed: int, expected: Row | None) -> Row:
 
 
 MEASURES: dict[str, Callable[..., Row]] = {
-    "utilisation": utilisation,
-    "stragglers": partial(utilisation, median=1.5, seconds=32.0),
+    **{name: partial(utilisation, median=median, seconds=window) for name, (median, window) in LENGTHS.items()},
     "overhead": overhead,
     "repeats": repeats,
     "faults": faults,
@@ -311,7 +311,7 @@ def draw(name: str, rows: Sequence[Row]) -> None:
 
     found = grouped(rows)
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    if name != "overhead":
+    if name in LENGTHS:
         names = list(found)[::-1]
         values = [[100 * row["utilisation"] for row in found[each]] for each in names]
         middles = [statistics.median(each) for each in values]
@@ -320,8 +320,8 @@ def draw(name: str, rows: Sequence[Row]) -> None:
         colours = ["tab:orange" if each.startswith("dask-swarm") else "tab:blue" for each in names]
         axes.barh(names, middles, xerr=errors, color=colours, error_kw={"lw": 1, "capsize": 3})
         axes.set(xlabel="slots' time that is training, % (median, lowest and highest)", xlim=(0, 100))
-        length = "median 0.15 s" if name == "utilisation" else "median 1.5 s"
-        axes.set_title(f"8 emulated slots, {length}, 10 % stragglers of ten times the length", fontsize=10)
+        title = f"8 emulated slots, median {LENGTHS[name][0]} s, 10 % stragglers of ten times the length"
+        axes.set_title(title, fontsize=10)
     else:
         for contender, runs in found.items():
             curve = max((row["curve"] for row in runs), key=len)
@@ -360,7 +360,7 @@ def main() -> None:
             "rows": rows,
         }
         file = save(f"peers-{name}", result)
-        if name in ("utilisation", "stragglers", "overhead"):
+        if name in (*LENGTHS, "overhead"):
             draw(name, rows)
         console.print(f"written to {file}")
 

@@ -79,7 +79,7 @@ def _busy(result: Result, measure: str, median: str) -> Iterator[Row]:
     yield Row(
         PEERS, f"Slots' time that is training, under stragglers, trainings of {median}, %", said, scale, command,
         behind=behind(ahead, f"at trainings of {median}, ours breeds in one place, which hears of a training's end and "
-                      "then sends the next; a slot waits 15 to 50 ms for both. A process that breeds for itself, or a "
+                      "then sends the next; a slot waits for both. A process that breeds for itself, or a "
                       "queue on the worker, does not."),
     )  # fmt: skip
     said, ahead = ranked(result, lambda row: math.inf if row["best"] is None else row["best"], ".1e", high=False)

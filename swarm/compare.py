@@ -67,8 +67,9 @@ class Paired:
 
 
 def wilcoxon(first: Sequence[float], second: Sequence[float]) -> tuple[float, str]:
-    """Two-tailed p-value of a Wilcoxon signed-rank test on pairs, and the method, as in the parallel PSO paper,
-    section 4.
+    """Two-tailed p-value of a Wilcoxon signed-rank test on pairs, and the method.
+
+    The parallel PSO paper compares its swarms so (section 4).
 
     Args:
         first: One number per pair.

@@ -16,15 +16,18 @@ class Deletions:
     Args:
         job: Name of the job.
         opened: Gives what deletes the checkpoints of these keys, from where they are.
-        tasks: Where the task is kept while there is something to delete; whoever has it may cancel it.
+        tasks: Where the task is kept while there is something to delete, for whoever may have to cancel it.
     """
 
     def __init__(
-        self, job: str, opened: Callable[[], Callable[[list[str]], None]], tasks: set[asyncio.Task[None]]
+        self,
+        job: str,
+        opened: Callable[[], Callable[[list[str]], None]],
+        tasks: set[asyncio.Task[None]] | None = None,
     ) -> None:
         self._job = job
         self._opened = opened
-        self._tasks = tasks
+        self._tasks = set() if tasks is None else tasks
         self._doomed: list[str] = []
         self._task: asyncio.Task[None] | None = None
         self._refused = False

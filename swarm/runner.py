@@ -231,7 +231,7 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
                 pool = await stack.enter_async_context(pool_on(client, job, results, shared))
             link = await dashboard_of(client)
             await stack.enter_async_context(showing(client, search, outlet))
-            forget = Deletions(job.name, lambda: forgetting(shared), set())
+            forget = Deletions(job.name, lambda: forgetting(shared))
             await search.run(pool, lambda changed: on_change(changed, link), forget)
             await forget.done()
         return Run(search, store, "finished")
