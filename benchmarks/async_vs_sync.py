@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-from cluster import QUICK, machine, save
+from cluster import QUICK, machine, positive, save
 from rich.console import Console
 from rich.table import Table
 from speedup import in_order
@@ -95,7 +95,7 @@ def settings(quick: bool, seeds: int) -> Iterator[tuple[int, float, int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="120 evaluations, a median of 0.05 s and 6 slots only")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=positive, default=5)
     options = parser.parse_args()
     console = Console(width=130)
     table = Table(title=f"{EVALUATIONS} evaluations, emulated slots, {machine()['cores']} cores")

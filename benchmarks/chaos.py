@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cluster import save
+from cluster import positive, save
 from rich.console import Console
 from rich.table import Table
 
@@ -58,11 +58,13 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=5, help="mean seconds between two kills")
     parser.add_argument("--training", type=float, default=2, help="seconds of a training")
     parser.add_argument("--seed", type=int, default=0, help="of the first run's kills; each further one adds one")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=positive, default=5)
     parser.add_argument("--hangs", action="store_true", help="hang workers and machines, too")
-    parser.add_argument("--folder", type=Path, help="keep logs and store here")
+    parser.add_argument("--folder", type=Path, help="keep logs and stores here, a folder that is new or empty")
     parser.add_argument("--quick", action="store_true", help="15 seconds of kills, short trainings")
     options = parser.parse_args()
+    if options.folder and options.folder.exists() and any(options.folder.iterdir()):
+        parser.error(f"{options.folder} is not empty: name a new folder, as old logs would be counted, too")
     if options.quick:
         options.seconds, options.training, options.repetitions = 15, 0.5, 1
     expected = {name: undisturbed(job_of(name, Path(), 0.0)) for name in ("pso", "random")}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cluster import save
+from cluster import positive, save
 from rich.console import Console
 from rich.table import Table
 from tornado.websocket import WebSocketClientConnection, websocket_connect
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds, and no browser")
     parser.add_argument("--trials", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=positive, default=10)
     parser.add_argument("--seconds", type=float, default=12.0, help="of each phase")
     options = parser.parse_args()
     rounds = 2 if options.quick else options.rounds

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from cluster import KEPT, RESULTS, machine
+from cluster import KEPT, RESULTS, machine, positive
 from rich.console import Console
 
 from swarm import Grid, Job, run
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the smallest grid, 1 epoch")
     parser.add_argument("--configurations", type=int, default=270, help="at most so many")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--slots", type=positive, default=2)
     parser.add_argument("--store", help="keep the journal in this file, and go on from what it holds")
     options = parser.parse_args()
     if options.quick:

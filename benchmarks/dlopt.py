@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster import RESULTS, earlier, save
+from cluster import RESULTS, earlier, positive, save
 from rich.console import Console
 from rich.table import Table
 
@@ -287,7 +287,7 @@ def draw(result: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2 or 3 seeds, fewer evaluations")
-    parser.add_argument("--seeds", type=int, help="default: 11 of architectures, 7 of weights")
+    parser.add_argument("--seeds", type=positive, help="default: 11 of architectures, 7 of weights")
     parser.add_argument("--evaluations", type=int, help="of each search for architectures; default: 200")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that search for architectures at once")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster import RESULTS, save
+from cluster import RESULTS, positive, save
 from matplotlib.figure import Figure
 from repeated import interval, searched, stores
 from rich.console import Console
@@ -205,8 +205,8 @@ def main() -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="500 images, 4 epochs, 5 evaluations, 1 seed")
     size.add_argument("--full", action="store_true", help="the report's scale, for GPUs")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--slots", type=int, help="to train on; left out, one per GPU or core")
+    parser.add_argument("--seeds", type=positive, default=5)
+    parser.add_argument("--slots", type=positive, help="to train on; left out, one per GPU or core")
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="where the searches are kept")
     options = parser.parse_args()
     quiet_dask()

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster import save
+from cluster import positive, save
 from rich.console import Console
 from rich.table import Table
 
@@ -49,9 +49,9 @@ async def scores(job: Job, networks: dict[str, Params], seeds: int, slots: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="1,000 images, 1 generation, 1 seed")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--generations", type=int, default=10)
-    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--slots", type=positive, default=2)
     options = parser.parse_args()
     quiet_dask()
     changes: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster import RESULTS, earlier, save
+from cluster import RESULTS, earlier, positive, save
 from rich.console import Console
 from rich.table import Table
 
@@ -175,9 +175,9 @@ def draw(rows: list[dict[str, Any]], stages: list[list[int]]) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seeds", type=positive, default=5)
+    parser.add_argument("--slots", type=positive, default=2)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--store", help="file to keep the searches in; the same again goes on from there")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--quick", action="store_true", help="a minute, to see whether it runs")

@@ -19,7 +19,7 @@ import tempfile
 import time
 from typing import Any
 
-from cluster import cluster, machine, save
+from cluster import cluster, machine, positive, save
 from rich.console import Console
 from rich.table import Table
 
@@ -116,8 +116,8 @@ def measure(name: str, address: str, number: int, slots: int) -> dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="300 and 900 evaluations, one repetition")
-    parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--slots", type=positive, default=2)
+    parser.add_argument("--repetitions", type=positive, default=3)
     parser.add_argument("--numbers", type=int, nargs="*", default=[1000, 10_000, 30_000])
     parser.add_argument("--only", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--contend", nargs=4, help=argparse.SUPPRESS)

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from cluster import KEPT, RESULTS, earlier, save
+from cluster import KEPT, RESULTS, earlier, positive, save
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
@@ -328,7 +328,7 @@ def main() -> None:
     size.add_argument("--quick", action="store_true", help="300 images, 2 folds, one generation or none")
     size.add_argument("--full", action="store_true", help="the paper's scale, for GPUs")
     parser.add_argument("--only", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--slots", type=int, help="to train on; left out, one per GPU or core")
+    parser.add_argument("--slots", type=positive, help="to train on; left out, one per GPU or core")
     options = parser.parse_args()
     quiet_dask()
     name = "quick" if options.quick else "full" if options.full else "cores"

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from cluster import RESULTS, save
+from cluster import RESULTS, positive, save
 from lenet4 import scores
 from rich.console import Console
 from rich.table import Table
@@ -53,9 +53,9 @@ def slope(schedule: pd.DataFrame, name: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="1 seed, 4 networks, 4 epochs")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=positive, default=5)
     parser.add_argument("--job", type=Path, default=JOB)
-    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--slots", type=positive, default=2)
     options = parser.parse_args()
     changes: dict[str, Any] = SMALL if options.quick else {}
     if options.quick:

@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from cluster import RESULTS, machine, save
+from cluster import RESULTS, machine, positive, save
 from peer_runs import DISTRIBUTIONS, GIVE_UP_SECONDS, Run, Task, busy, full_from, repeated, versions
 from rich.console import Console
 from rich.table import Table
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(MEASURES), default=list(MEASURES))
     parser.add_argument("--peers", nargs="*", choices=list(DISTRIBUTIONS), default=list(DISTRIBUTIONS))
     parser.add_argument("--python", nargs="*", default=[], metavar="NAME=PATH", help="a tool's own interpreter")
-    parser.add_argument("--repetitions", type=int, help="runs of each contender, each with its own seed")
+    parser.add_argument("--repetitions", type=positive, help="runs of each contender, each with its own seed")
     options = parser.parse_args()
     pythons = dict(each.split("=", 1) for each in options.python)
     there, reasons = versions(pythons)

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster import save
+from cluster import positive, save
 from digits_table import grid_points
 from quality_functions import Array, Function, Record, Spent, functions
 from quality_peers import PARTICLES, PEERS, installed
@@ -364,7 +364,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="5 seeds, 3 functions")
     parser.add_argument("--evaluations", type=int, default=120)
-    parser.add_argument("--seeds", type=int, default=21)
+    parser.add_argument("--seeds", type=positive, default=21)
     options = parser.parse_args()
     evaluations, seeds = options.evaluations, 5 if options.quick else options.seeds
     chosen = [function for function in functions() if not options.quick or function.name in QUICK]

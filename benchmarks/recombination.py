@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster import RESULTS, earlier, save
+from cluster import RESULTS, earlier, positive, save
 from lenet4 import scores
 from matplotlib.figure import Figure
 from pbt import slope
@@ -284,8 +284,8 @@ def main() -> None:
     known = tuple(parts(CORES))
     parser.add_argument("--quick", action="store_true", help="2 or 3 networks, 1 seed; rpv and seq2seq alone")
     parser.add_argument("--parts", nargs="+", choices=known)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--slots", type=positive, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="where the searches are kept")
     options = parser.parse_args()
     quiet_dask()

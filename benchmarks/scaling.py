@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster import RESULTS, earlier, save
+from cluster import RESULTS, earlier, positive, save
 from matplotlib.figure import Figure
 from repeated import interval, searched
 from rich.console import Console
@@ -229,7 +229,7 @@ def draw(result: Mapping[str, list[Row]]) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="1 and 4 slots, one seed")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=positive, default=5)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     quiet_dask()

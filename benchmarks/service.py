@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster import earlier, save
+from cluster import earlier, positive, save
 from rich.console import Console
 from rich.table import Table
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--watchers", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60, help="of sharing")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=positive, default=5)
     options = parser.parse_args()
     if options.quick:
         options.jobs, options.seconds, options.repetitions = 40, 10, 1

@@ -27,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 import psutil
-from cluster import machine, save
+from cluster import machine, positive, save
 from rich.console import Console
 from rich.table import Table
 
@@ -262,7 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller swarms and shorter sleeps")
     parser.add_argument("--only", choices=("sleep", "digits", "start"))
-    parser.add_argument("--seeds", type=int, default=5, help="of sleep")
+    parser.add_argument("--seeds", type=positive, default=5, help="of sleep")
     options = parser.parse_args()
     quiet_dask()
     parts = {"sleep": partial(sleep, seeds=1 if options.quick else options.seeds), "digits": digits, "start": start}

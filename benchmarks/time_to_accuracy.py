@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from cluster import save
+from cluster import positive, save
 from lenet4 import scores
 from rich.console import Console
 from rich.table import Table
@@ -69,7 +69,7 @@ def show(rows: Mapping[str, dict[str, Any]], title: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="30 %% on 1,000 images, twice 4 networks, 1 seed")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--population", type=int, default=10)
     parser.add_argument("--mutation", type=float, default=0.4)
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=10_000, help="images")
     parser.add_argument("--max-iterations", type=int, default=2000)
     parser.add_argument("--measure", choices=get_args(Measure), default="cpu_seconds")
-    parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--slots", type=positive, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.generations, options.population = 1, 1, 4
