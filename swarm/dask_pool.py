@@ -95,9 +95,17 @@ class DaskPool:
         self.taken += [result.key for result in ended]
         return ended
 
-    def watch(self, on_report: OnReport) -> None:
-        """Call ``on_report(key, metrics)`` with what trainings report on the way."""
+    def open(self, on_report: OnReport) -> None:
+        """The search begins to take slots; call ``on_report(key, metrics)`` with what trainings report on the way."""
         self.on_report = on_report
+        self._slots.level(self)
+        self.share.closed = False
+        self._slots.divide()
+
+    def close(self) -> None:
+        """The search takes no more slots; what it was offered goes to others."""
+        self.share.closed = True
+        self._slots.divide()
 
     def prune(self, key: str, metric: str) -> None:
         """End the training of ``key``, on the worker from which it reported."""

@@ -199,7 +199,7 @@ class Master:
         except SwarmError as error:
             self._end(stored, replace(submission, state="failed", reason=str(error)))
             return None
-        share = Share(submission.priority, submission.most, paused=submission.state == "paused")
+        share = Share(submission.priority, submission.most, closed=True, paused=submission.state == "paused")
         self._outlets[job.name] = outlet
         hosted = self._hosted[job.name] = _Hosted(submission, job, search, share)
         return hosted

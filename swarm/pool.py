@@ -38,8 +38,12 @@ class Pool(Protocol):
         """Seconds since the epoch, on the pool's own clock."""
         ...
 
-    def watch(self, on_report: OnReport) -> None:
-        """Call ``on_report(key, metrics)`` with what trainings report on the way."""
+    def open(self, on_report: OnReport) -> None:
+        """The search begins to take slots; call ``on_report(key, metrics)`` with what trainings report on the way."""
+        ...
+
+    def close(self) -> None:
+        """The search takes no more slots; what it was offered goes to others."""
         ...
 
     def prune(self, key: str, metric: str) -> None:

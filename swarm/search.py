@@ -53,7 +53,10 @@ class _NoPool:
     async def next(self) -> list[Result]:
         raise RuntimeError("this search has no pool; run it")
 
-    def watch(self, on_report: OnReport) -> None:
+    def open(self, on_report: OnReport) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
     def prune(self, key: str, metric: str) -> None:
@@ -151,9 +154,9 @@ class Search(Progress):
         """
         self._pool, self._began, self._forget = pool, pool.time(), forget
         self._patience, self._on_change = patience, on_change
-        pool.watch(self._on_report)
         await self._with_store(lambda: self._store.set_status(self.job.name, "running"))
         self._begin()
+        pool.open(self._on_report)
         try:
             while not self.finished():
                 waiting = await self._fill()
@@ -162,6 +165,7 @@ class Search(Progress):
                     await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
                 elif not self.finished():
                     self._take(await pool.next())
+            pool.close()
             self._let_go()
             await self._with_store(self._write)
             await self._with_store(lambda: self._store.set_status(self.job.name, "finished"))

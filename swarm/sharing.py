@@ -20,6 +20,7 @@ class Share:
         weight: Its share is in proportion to this.
         most: It never has more slots than this; None is no limit.
         grain: It takes so many slots at a time, all or none.
+        closed: Its search has not begun to take slots, or takes no more.
         paused: It gets no slots now.
         hungry: It would take more slots than it has.
         used: Slots that it has.
@@ -29,6 +30,7 @@ class Share:
     weight: float = 1.0
     most: int | None = None
     grain: int = 1
+    closed: bool = False
     paused: bool = False
     hungry: bool = True
     used: int = 0
@@ -42,7 +44,8 @@ class Share:
     @property
     def wants(self) -> bool:
         """Whether a free slot would be of use to it."""
-        return self.hungry and not self.paused and (self.most is None or self.used + self.grain <= self.most)
+        takes_part = self.hungry and not self.paused and not self.closed
+        return takes_part and (self.most is None or self.used + self.grain <= self.most)
 
 
 def entitlements(shares: Collection[Share], slots: int) -> dict[Share, float]:

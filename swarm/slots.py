@@ -150,11 +150,15 @@ class Slots:
     # --- for the pools
 
     def join(self, pool: DaskPool) -> None:
-        """A pool begins to take part; it has no credit for the time before."""
-        others = [other.share.turn for other in self._pools if other.share.wants or other.share.used]
-        pool.share.seconds = max(pool.share.seconds, min(others, default=0.0) * pool.share.weight)
+        """A pool begins to take part."""
+        self.level(pool)
         self._pools.append(pool)
         self.divide()
+
+    def level(self, pool: DaskPool) -> None:
+        """Give a pool no credit for the time before."""
+        others = [other.share.turn for other in self._pools if other.share.wants or other.share.used]
+        pool.share.seconds = max(pool.share.seconds, min(others, default=0.0) * pool.share.weight)
 
     def leave(self, pool: DaskPool) -> None:
         """A pool takes part no more."""

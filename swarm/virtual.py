@@ -78,8 +78,11 @@ class VirtualPool:
             end = self.now + self._seconds(evaluation)
             heapq.heappush(self._running, (end, next(self._order), slot, self.now, evaluation))
 
-    def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
-        """Simulated trainings report nothing."""
+    def open(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
+        """Simulated trainings report nothing, and nobody else uses these slots."""
+
+    def close(self) -> None:
+        """Nobody else uses these slots."""
 
     def prune(self, key: str, metric: str) -> None:
         """Nobody asks for it, since nothing is reported."""

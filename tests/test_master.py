@@ -56,8 +56,7 @@ async def mastered(folder: Path, address: str, security: Security | None = None,
             slots,
             store,
             holder="here",
-            unfit=lambda _: asyncio.sleep(0, None),
-            **{"places": Places(), "forgetting": forgetting, **options},
+            **{"unfit": lambda _: asyncio.sleep(0, None), "places": Places(), "forgetting": forgetting, **options},
         )
         serving = asyncio.ensure_future(master.run())
         while not (await Client(address, asynchronous=True, security=security).hello())["master"]:
@@ -327,6 +326,29 @@ async def test_a_master_takes_office_where_others_have_tasks_that_take_slots(tmp
             async with worker(served.address):
                 assert (await handle.wait(timeout=60)).told == 3
                 assert await theirs == 3
+
+
+async def test_while_the_workers_are_looked_at_for_one_job_others_have_its_slots(tmp_path: Path) -> None:
+    looking, gate = asyncio.Event(), asyncio.Event()
+
+    async def unfit(requirements: list[str]) -> None:
+        if "numpy>=1" in requirements:
+            looking.set()
+            await gate.wait()
+
+    async with (
+        scheduler() as started,
+        worker(started.address),
+        mastered(tmp_path, started.address, unfit=unfit),
+    ):
+        client = Client(started.address, asynchronous=True)
+        first = await client.submit(job_of("first", requirements=["numpy>=1"], isolation="thread"))
+        await looking.wait()
+        second = await client.submit(job_of("second", isolation="thread"))
+        assert (await second.wait(timeout=20)).state == "finished"
+        assert (await first.state()).told == 0
+        gate.set()
+        assert (await first.wait(timeout=20)).state == "finished"
 
 
 async def test_a_limit_that_no_training_fits_into_is_refused(tmp_path: Path) -> None:

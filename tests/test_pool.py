@@ -21,6 +21,7 @@ from swarm.dask_pool import DaskPool
 from swarm.errors import NoSlots, SchedulerUnreachable
 from swarm.runner import enroll
 from swarm.search import Search
+from swarm.sharing import Share
 from swarm.store import Store
 from swarm.trial import Result, Status, Trial
 from workers.slots import make_slots
@@ -240,6 +241,32 @@ async def test_two_jobs_that_come_to_the_same_positions_train_each_once(tmp_path
         await asyncio.gather(*(search.run(pool) for search, pool in zip(searches, (one, two), strict=True)))
     assert [search.told for search in searches] == [10, 10]
     assert sorted((tmp_path / "log").read_text().split(), key=int) == [str(x) for x in range(10)]
+    store.close()
+
+
+async def test_a_search_that_has_ended_keeps_no_slot_from_others(tmp_path: Path) -> None:
+    """Its turn would come first, since all that it asked for was trained on the other's account."""
+    store = Store(str(tmp_path / "swarm.db"))
+    spaces = {"paid": (0, 2), "same": (0, 2), "more": (5, 7)}
+    searches = {}
+    for name, ends in spaces.items():
+        job = job_of(lambda params, ctx: 0.0, name=name, space={"x": Integer(*ends)}, optimizer=Grid())
+        enroll(job, store)
+        searches[name] = Search(job, store)
+    problem = searches["paid"].job.code.pickle
+    async with (
+        embedded(make_slots(slots=1)) as client,
+        slots_of(client) as slots,
+        DaskPool(slots, problem) as one,
+        DaskPool(slots, problem, share=Share(closed=True)) as other,
+    ):
+        await one.wait_for_slots(60)
+        async with asyncio.timeout(60):
+            await searches["paid"].run(one)
+            await searches["same"].run(other)
+            await searches["more"].run(one)
+    assert other.share.seconds < one.share.seconds
+    assert [search.told for search in searches.values()] == [3, 3, 3]
     store.close()
 
 

@@ -101,8 +101,11 @@ class Learning(VirtualPool):
         for evaluation in evaluations:
             self.epochs.setdefault(evaluation.key, 0)
 
-    def watch(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
+    def open(self, on_report: Callable[[str, Mapping[str, float]], None]) -> None:
         self.report = on_report
+
+    def close(self) -> None:
+        pass
 
     def prune(self, key: str, metric: str) -> None:
         self.pruned += 1
