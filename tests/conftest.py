@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
+import swarm.cluster
 from swarm.store import Store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def any_dashboard_port() -> Iterator[None]:
+    """Let the system choose the port: two processes of tests may find the usual one free in the same moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(swarm.cluster, "_DASHBOARD_PORT", 0)
+        yield
 
 
 @pytest.fixture(scope="session")
