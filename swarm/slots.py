@@ -193,6 +193,8 @@ class Slots:
             future = send(dask_key(evaluation), *args)
             flight = self._flights[evaluation.key] = _Flight(evaluation, pool.resource, send, future)
             self.watch(self._await_end(evaluation.key, flight))
+        else:
+            pool.wake()  # to join takes no slot, so the search still has what it was offered
         if not flight.pools:
             pool.share.used += flight.size  # the first one pays
             self._allowed = None

@@ -270,6 +270,39 @@ async def test_a_search_that_has_ended_keeps_no_slot_from_others(tmp_path: Path)
     store.close()
 
 
+async def test_to_join_a_training_of_another_search_leaves_no_slot_idle(tmp_path: Path) -> None:
+    """The first position's training ends when the second one is trained, which only the other search can begin."""
+
+    def train(params: Any, ctx: Any) -> float:
+        if params["x"] == 1:
+            (tmp_path / "go").touch()
+        while not (tmp_path / "go").exists():
+            time.sleep(0.01)
+        return 0.0
+
+    store = Store(str(tmp_path / "swarm.db"))
+    searches = []
+    for name in ("one", "two"):
+        job = job_of(train, name=name, space={"x": Integer(0, 1)}, optimizer=Grid())
+        enroll(job, store)
+        searches.append(Search(job, store))
+    problem = searches[0].job.code.pickle
+    async with (
+        embedded(make_slots(slots=2)) as client,
+        slots_of(client) as slots,
+        DaskPool(slots, problem, share=Share(most=1)) as one,
+    ):
+        while one.slots < 2:
+            await one.next()
+        first = asyncio.ensure_future(searches[0].run(one))
+        while not searches[0].running:
+            await asyncio.sleep(0)
+        async with DaskPool(slots, problem, share=Share(most=1, closed=True)) as two, asyncio.timeout(60):
+            await asyncio.gather(first, searches[1].run(two))
+    assert [search.told for search in searches] == [2, 2]
+    store.close()
+
+
 async def test_a_slot_that_another_process_left_busy_is_offered_when_its_training_ends(tmp_path: Path) -> None:
     job = job_of(lambda params, ctx: 1.0)
     async with (
