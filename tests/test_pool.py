@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from swarm import Grid, Integer, Job, Random
+from swarm import PSO, AsyncPSO, Grid, Integer, Job, Random
 from swarm.cluster import connected, embedded, pool_on, quiet_dask, slots_of
 from swarm.dask_pool import DaskPool
 from swarm.errors import NoSlots, SchedulerUnreachable
@@ -241,6 +242,44 @@ async def test_two_jobs_that_come_to_the_same_positions_train_each_once(tmp_path
         await asyncio.gather(*(search.run(pool) for search, pool in zip(searches, (one, two), strict=True)))
     assert [search.told for search in searches] == [10, 10]
     assert sorted((tmp_path / "log").read_text().split(), key=int) == [str(x) for x in range(10)]
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_many_searches_on_few_slots_all_end_and_train_nothing_twice(tmp_path: Path, seed: int) -> None:
+    """They come one after another, with claims of all kinds, and to many of the same positions."""
+    rng = random.Random(seed)
+
+    def train(params: Any, ctx: Any) -> float:
+        with (tmp_path / "log").open("a") as log:
+            log.write(f"{params['x']}\n")
+        return float(params["x"])
+
+    methods = [Grid(), Random(trials=20), PSO(particles=5, generations=6), AsyncPSO(particles=4, generations=7)]
+    store = Store(str(tmp_path / "swarm.db"))
+    async with embedded(make_slots(slots=1 + seed % 3)) as client, slots_of(client) as slots:
+
+        async def search(number: int, share: Share) -> Search:
+            low = rng.randrange(10)
+            space = {"x": Integer(low, low + rng.randint(19, 30))}
+            job = job_of(train, name=f"job-{number}", space=space, optimizer=methods[number % 4], seed=number)
+            enroll(job, store)
+            search = Search(job, store)
+            pool = DaskPool(slots, job.code.pickle, share=share)
+            slots.join(pool)  # and it stays when its search has ended
+            await search.run(pool)
+            return search
+
+        async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+            searches = []
+            for number in range(6):
+                share = Share(weight=rng.choice([1, 2, 5]), most=rng.choice([None, 1, 2]), closed=rng.random() < 0.5)
+                searches.append(group.create_task(search(number, share)))
+                for _ in range(rng.randrange(200)):
+                    await asyncio.sleep(0)
+    assert all(task.result().finished() for task in searches)
+    trained = (tmp_path / "log").read_text().split()
+    assert len(trained) == len(set(trained)) > 20
     store.close()
 
 
