@@ -15,8 +15,8 @@ from typing import Literal, get_args
 
 from swarm.domain import Choice, Integer, Real
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.genetic import _SELECTION, Genetic, Mating, Rng
 from swarm.optimizers.population import Genome, Individual, replace_worst
+from swarm.optimizers.recombination import SELECTION, Genetic, Mating, Rng
 from swarm.trial import Params, Trial
 
 Scheme = Literal["three_parents", "two_parents", "decoupled", "asexual", "truncation"]
@@ -206,7 +206,7 @@ class PBT(Genetic):
             genome, source = self._truncated(self._adults.get(member), adults, rng)
             return genome, [source]
         if self._pairs is None or self.update == "async":
-            site = self._rng(generation, _SELECTION) if self.update == "sync" else rng
+            site = self._rng(generation, SELECTION) if self.update == "sync" else rng
             self._pairs = self._mating(adults, site)
         genome, source = self._recombined(self._pairs, rng)
         others = [self._pairs.one(rng) for _ in range(self.weight_parents - 1)]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.genetic import GA, Mating, crossed, mutated, mutation, relative_fitness
+from swarm.optimizers.genetic import GA
 from swarm.optimizers.population import Individual
+from swarm.optimizers.recombination import Mating, crossed, mutated, mutation, relative_fitness
 from swarm.space import Choice, Integer, Real, Space
 from swarm.trial import Trial
 
