@@ -84,12 +84,18 @@ class DaskPool:
         return set(filter(self._slots.runs, keys))
 
     async def next(self) -> list[Result]:
-        """Wait until an evaluation ended or the slots changed; what ended, perhaps nothing."""
+        """Wait until an evaluation ended or the slots changed; what ended, perhaps nothing.
+
+        Raises:
+            ClusterError: The scheduler is gone.
+        """
         if self.share.hungry and self.free():  # the search has left slots that it was offered
             self.share.hungry = False
             self._slots.divide()
+        self._slots.check()
         await self._woken.wait()
         self._woken.clear()
+        self._slots.check()
         self.share.hungry = True
         ended, self._ended = self._ended, []
         self.taken += [result.key for result in ended]

@@ -150,7 +150,7 @@ class Master:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
-            with contextlib.suppress(ValueError, KeyError):
+            with contextlib.suppress(Exception):  # the client may be closed
                 self._client.unsubscribe_topic(REQUESTS)
 
     # --- taking over
@@ -215,7 +215,7 @@ class Master:
         state, reason = "finished", None
         try:
             await self._run_search(hosted)
-        except (LeaseLost, OSError) as error:
+        except (LeaseLost, ClusterError, OSError) as error:
             self._leave(error)
             return
         except JobConflict as error:  # another master writes its journal, or a `swarm run` of the same name

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed import Client, Future, KilledWorker, fire_and_forget, wait
+from distributed.client import ClosedClientError
 
 from swarm.affinity import CONTINUES
+from swarm.errors import ClusterError
 from swarm.sharing import allot
 from swarm.trial import Evaluation, Purpose, Result, Status, resource
 
@@ -31,6 +33,8 @@ _SEND_INTERVAL = 0.001
 _RELEASE_SECONDS = 0.02
 _PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
 _RECOUNT_SECONDS = 0.1
+_LOOK_SECONDS = 10.0  # between two looks at the scheduler, where there is no news of it
+_STOP_SECONDS = 10.0  # for a training to be told to stop: its worker may hang
 _KNOWN = 4096  # answers at hand
 FINAL = (Status.OK, Status.FAILED, Status.PRUNED)  # such an evaluation is not submitted again
 _log = logging.getLogger("swarm.slots")
@@ -105,6 +109,7 @@ class Slots:
         self._left: dict[str, list[str]] = {}  # what another process has left running, with the class of each slot
         self._known: dict[str, Result] = {}  # answers that need no slot, the latest
         self._stale = asyncio.Event()
+        self._gone: ClusterError | None = None
         self._scheduler: str | None = None  # which one we have subscribed at
         self._dividing = False
 
@@ -129,7 +134,7 @@ class Slots:
 
     def _unlisten(self) -> None:
         for topic in ("all", self.topic):
-            with contextlib.suppress(ValueError, KeyError):  # a client that is closing may have dropped it by itself
+            with contextlib.suppress(Exception):  # a client that is closing may have dropped it by itself
                 self.client.unsubscribe_topic(topic)
 
     # --- what is there
@@ -146,6 +151,15 @@ class Slots:
     def runs(self, key: str) -> bool:
         """Whether this evaluation is in flight, or has ended before anybody here asked."""
         return key in self._flights or key in self._left or key in self._known
+
+    def check(self) -> None:
+        """See that there is a scheduler, or that it may come back.
+
+        Raises:
+            ClusterError: Dask's client has given it up.
+        """
+        if self._gone is not None:
+            raise self._gone
 
     # --- for the pools
 
@@ -226,8 +240,10 @@ class Slots:
         if not doomed:
             return
         flights = [self._flights.pop(key) for key in doomed]
-        await self._end(doomed, [future for flight in flights for future in (flight.future, *flight.others)])
-        self.divide()
+        try:
+            await self._end(doomed, [future for flight in flights for future in (flight.future, *flight.others)])
+        finally:
+            self.divide()
 
     def prune(self, key: str, metric: str) -> None:
         """End the training of ``key``, on the worker from which it reported."""
@@ -239,7 +255,13 @@ class Slots:
         """Let this work go on in the background until these slots are closed."""
         watcher = asyncio.ensure_future(work)
         self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
+        watcher.add_done_callback(self._watched)
+
+    def _watched(self, watcher: asyncio.Task[None]) -> None:
+        self._watchers.discard(watcher)
+        error = None if watcher.cancelled() else watcher.exception()
+        if error is not None and self._gone is None:
+            _log.warning("work beside the searches failed: %s: %s", type(error).__name__, error)
 
     # --- inside
 
@@ -282,12 +304,16 @@ class Slots:
             await wait([flight.future])
         if self._flights.get(key) is not flight:  # dropped
             return
-        result = self._announced.pop(key, None)
-        if result is None:
-            result = await self._fetch(key, flight.future)
-        if flight.others:
-            result = await self._joint(key, flight, result)
+        try:
+            result = self._announced.pop(key, None) or await self._fetch(key, flight.future)
+            if flight.others:
+                result = await self._joint(key, flight, result)
+        except Exception as error:  # such as that the client is reconnecting
+            result = Result(key=key, status=Status.LOST, error=f"nobody saw its end: {type(error).__name__}: {error}")
         self._release(flight.future, result)
+        if result.status is Status.LOST:  # what goes to a worker that is leaving would wait for a busy one instead
+            with contextlib.suppress(Exception):
+                await self._recount()
         # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
         await asyncio.sleep(0)
         if self._flights.get(key) is not flight:
@@ -335,10 +361,13 @@ class Slots:
         return await self._fetch(key, future)
 
     async def _end(self, keys: list[str], futures: list[Future]) -> None:
-        """End these trainings, on the workers too."""
-        await self.client.cancel(futures, asynchronous=True, force=True)
-        if self._stop is not None:
-            await self.client.run(self._stop, keys, on_error="ignore")
+        """End these trainings, on the workers too, if they can be reached; one that hangs is not waited for."""
+        try:
+            await self.client.cancel(futures, asynchronous=True, force=True)
+            if self._stop is not None:
+                await asyncio.wait_for(self.client.run(self._stop, keys, on_error="ignore"), _STOP_SECONDS)
+        except (OSError, ClosedClientError) as error:  # a TimeoutError is an OSError, too
+            _log.warning("%d trainings could not be told to end: %s", len(keys), error or type(error).__name__)
 
     def _settle(self, flight: _Flight) -> None:
         """Charge the slot seconds to the pool that pays."""
@@ -408,18 +437,34 @@ class Slots:
 
     async def _keep_counting(self) -> None:
         while True:
-            await self._stale.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stale.wait(), _LOOK_SECONDS)
             self._stale.clear()
-            before = self._workers
             try:
-                await self._count()
-            except OSError:  # the client is reconnecting
-                self._recount_soon()
-            if self._workers == before:
-                continue
-            for pool in self._pools:
-                pool.wake()
-            self.divide()
+                await self._recount()
+            except Exception:
+                if self.client.status in ("closing", "closed"):
+                    return self._give_up()
+                self._recount_soon()  # the client is reconnecting
+
+    async def _recount(self) -> None:
+        before = self._workers
+        await self._count()
+        if self._workers != before:
+            self._wake_all()
+
+    def _give_up(self) -> None:
+        """Dask's client has closed itself, since the scheduler did not come back: the searches are told."""
+        self._gone = ClusterError(
+            f"the scheduler at {self.client.scheduler.address} went away and did not come back; what has ended is "
+            "kept: when it is there, the same command goes on"
+        )
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for pool in self._pools:
+            pool.wake()
+        self.divide()
 
     async def _count(self) -> None:
         found = await self.client.scheduler.identity(n_workers=-1)

@@ -11,13 +11,17 @@ import pytest
 from distributed import Client, Scheduler, Worker, get_worker
 from distributed.core import Status
 
+import swarm.cluster
+import swarm.slots
 from swarm import Integer, Job, Random
-from swarm.cluster import quiet_dask, slots_of
+from swarm.cluster import connected, pool_on, quiet_dask, slots_of
 from swarm.dask_pool import DaskPool
-from swarm.errors import InvalidInput
-from swarm.runner import run
+from swarm.errors import ClusterError, InvalidInput
+from swarm.runner import enroll, run
+from swarm.search import Search
+from swarm.store import Store
+from swarm.trial import Evaluation, Result, Trial
 from swarm.trial import Status as Ended
-from swarm.trial import Trial
 
 quiet_dask()
 OPTIONS = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
@@ -86,3 +90,74 @@ async def test_slots_are_heard_of_again_when_the_scheduler_was_started_anew() ->
             async with Worker(second.address, **worker):  # of which it hears as it happens
                 while slots.total() != 2:
                     await pool.next()
+
+
+async def test_a_scheduler_that_was_started_anew_while_nothing_ran_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swarm.slots, "_LOOK_SECONDS", 0.2)
+    worker = {"resources": {"GPU": 1}, "nthreads": 1, **OPTIONS}
+    first = await Scheduler(port=0, **OPTIONS)
+    async with Client(first.address, asynchronous=True) as client, slots_of(client) as slots:
+        assert slots.total() == 0
+        await first.close()
+        async with Scheduler(port=first.port, **OPTIONS) as second, Worker(second.address, **worker):
+            async with asyncio.timeout(30):
+                while slots.total() != 1:
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_search_says_so_when_the_scheduler_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarm.cluster, "_CONNECT_SECONDS", 1)
+    job = Job(name="job", problem=endless, space={"x": Integer(0, 9)}, optimizer="Grid", isolation="thread")
+    store = Store(f"{tmp_path}/swarm.db")
+    enroll(job, store)
+    search = Search(job, store)
+    scheduler = await Scheduler(port=0, **OPTIONS)
+    async with Worker(scheduler.address, resources={"GPU": 1}, nthreads=1, **OPTIONS) as worker:
+        with pytest.raises(ClusterError, match=f"scheduler at {scheduler.address} went away .*same command goes on"):
+            async with connected(scheduler.address) as client, pool_on(client, job, None) as pool:
+                await pool.wait_for_slots(30)
+                running = asyncio.ensure_future(search.run(pool))
+                while not search.running:
+                    await asyncio.sleep(0.01)
+                await scheduler.close()
+                await worker.close()
+                async with asyncio.timeout(30):
+                    await running
+    assert store.job("job").status == "stopped"
+    store.close()
+
+
+def lost_while_leaving(
+    problem: bytes, evaluation: Evaluation, results: str | None, topic: str, checkpoints: str | None = None
+) -> Result:
+    """What a worker does when its GPU is not free: it takes no more work, and says that the training is lost."""
+    worker = get_worker()
+
+    async def pause() -> None:
+        worker.status = Status.paused
+
+    asyncio.run_coroutine_threadsafe(pause(), worker.loop.asyncio_loop).result()
+    result = Result(key=evaluation.key, status=Ended.LOST, error="its GPU is not free")
+    worker.log_event(topic, {"result": result.to_dict()})
+    return result
+
+
+async def test_the_slot_of_a_worker_that_is_leaving_is_not_free_when_its_loss_is_told() -> None:
+    # What is submitted again at once would be queued behind the training of another worker.
+    job = Job(name="job", problem=endless, space={"x": Integer(0, 9)}, optimizer="Grid", isolation="thread")
+    async with (
+        Scheduler(port=0, **OPTIONS) as scheduler,
+        Worker(scheduler.address, resources={"GPU": 1}, nthreads=1, **OPTIONS),
+        Client(scheduler.address, asynchronous=True) as client,
+        swarm.slots.Slots(client, lost_while_leaving) as slots,
+        DaskPool(slots, job.code.pickle) as pool,
+    ):
+        await pool.wait_for_slots(30)
+        pool.submit(job.evaluations(Trial(id=0, params={"x": 1})))
+        async with asyncio.timeout(30):
+            while not (ended := await pool.next()):
+                pass
+        assert ended[0].status is Ended.LOST
+        assert pool.free() == 0

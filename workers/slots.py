@@ -120,14 +120,18 @@ def restart() -> None:
         worker = get_worker()
     except ValueError:
         return
-    if worker.nanny is not None:
+    if worker.nanny is not None:  # paused before anybody hears that the training is lost, who may submit it again
+        asyncio.run_coroutine_threadsafe(_pause(worker), worker.loop.asyncio_loop).result()
         asyncio.run_coroutine_threadsafe(_restart(worker), worker.loop.asyncio_loop)
 
 
-async def _restart(worker: Any) -> None:
+async def _pause(worker: Any) -> None:
     from distributed.core import Status
 
     worker.status = Status.paused
+
+
+async def _restart(worker: Any) -> None:
     while worker.state.executing_count:
         await asyncio.sleep(_IDLE_CHECK)
     await worker.close_gracefully(restart=True, reason="its GPU is not free")
