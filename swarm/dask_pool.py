@@ -115,7 +115,7 @@ class DaskPool:
 
     def prune(self, key: str, metric: str) -> None:
         """End the training of ``key``, on the worker from which it reported."""
-        self._slots.prune(key, metric)
+        self._slots.prune(self, key, metric)
 
     # --- for whoever runs the search
 
@@ -158,7 +158,9 @@ class DaskPool:
         self._woken.set()
 
     def pause(self, paused: bool = True) -> None:
-        """Take no more slots, or take some again; what runs goes on."""
+        """Take no more slots, or take some again; what runs goes on. There is no credit for the pause."""
+        if self.share.paused and not paused:
+            self._slots.level(self)
         self.share.paused = paused
         self._slots.divide()
         self.wake()

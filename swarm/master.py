@@ -38,7 +38,7 @@ from swarm.protocol import PROTOCOL, REQUESTS, SETTLED
 from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
 from swarm.search import Search
 from swarm.sharing import Share
-from swarm.slots import Slots
+from swarm.slots import Slots, key_of
 from swarm.state import ended_state, state_of
 from swarm.store import Store, StoredJob, Submission
 from swarm.trial import Result, resource
@@ -124,6 +124,7 @@ class Master:
         self._outlets: dict[str, Outlet] = {}
         self._unpublished: list[str] = []
         self._settled: list[str] = []
+        self._taken_up: set[int] = set()  # numbers of requests
         self._deleting: set[asyncio.Task[None]] = set()
         self._store_away = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -175,7 +176,7 @@ class Master:
         wanted = {key for hosted in self._hosted.values() for key in hosted.search.outstanding}
         running: dict[str, list[str]] = {}
         for name, slot in found["running"].items():  # the Dask keys of an evaluation and of its replicas hold its own
-            key = name.partition("-")[2].partition("-")[0]
+            key = key_of(name)
             if key in wanted:
                 running.setdefault(key, []).append(slot)
         results = [Result.from_dict(result) for result in found["results"] if result["key"] in wanted]
@@ -319,11 +320,13 @@ class Master:
     async def _keep_office(self) -> None:
         while True:
             self._renew_lease()
-            in_office = await asyncio.wait_for(
-                self._client.scheduler.swarm_beat(master=self._client.id), _ANSWER_SECONDS
-            )
-            if not in_office:
+            taken_up = set(self._taken_up)
+            waiting = await asyncio.wait_for(self._client.scheduler.swarm_beat(master=self._client.id), _ANSWER_SECONDS)
+            if waiting is None:
                 raise ClusterError("the scheduler was restarted, or obeys another master")
+            for number in waiting:  # such as those that came before the scheduler knew that we listen
+                self._take_up(number)
+            self._taken_up -= taken_up - set(waiting)
             await asyncio.sleep(_BEAT_SECONDS)
 
     def _renew_lease(self) -> None:
@@ -366,7 +369,12 @@ class Master:
     # --- requests
 
     def _on_request(self, event: tuple[float, Any]) -> None:
-        self._slots.watch(self._answer(event[1]["number"]))
+        self._take_up(event[1]["number"])
+
+    def _take_up(self, number: int) -> None:
+        if number not in self._taken_up:
+            self._taken_up.add(number)
+            self._slots.watch(self._answer(number))
 
     async def _answer(self, number: int) -> None:
         with contextlib.suppress(OSError):  # whoever asked will ask again
@@ -458,11 +466,13 @@ class Master:
             submission = replace(submission, state="paused" if request.method == "pause" else "active")
         self._store.set_submission(submission)
         hosted.submission, hosted.changed = submission, True
-        hosted.share.weight, hosted.share.most = submission.priority, submission.most
-        hosted.share.paused = submission.state == "paused"
+        self._slots.charge()
+        hosted.share.weigh(submission.priority)
+        hosted.share.most = submission.most
+        paused = submission.state == "paused"
         if hosted.pool is not None:
-            hosted.pool.wake()
-        self._slots.divide()
+            hosted.pool.pause(paused)
+        hosted.share.paused = paused
         return hosted.state
 
     async def _cancel(self, hosted: _Hosted) -> dict[str, Any]:
@@ -473,6 +483,8 @@ class Master:
         await asyncio.gather(hosted.work, return_exceptions=True)
         if hosted.pool is not None:
             await hosted.pool.cancel()
+        others = {key for other in self._hosted.values() if other is not hosted for key in other.search.outstanding}
+        await self._slots.abandon(hosted.search.outstanding - others)
         self._end(self._store.job(submission.job), submission)
         return self._ended[submission.job]
 

@@ -129,6 +129,9 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
     def attach(self, comm: Any, master: str = "", term: int = 0) -> Answer:
         """A master takes office.
 
+        One before it that is connected still, since it was suspended, has its Dask tasks no more: Dask would keep
+        their results for it, and answer with them when its successor has something trained once more.
+
         Args:
             comm: Its connection.
             master: Name of its Dask client.
@@ -143,6 +146,8 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             raise PermissionError("a later master has taken office")
         if self._master is not None:
             self.board.forget(self._master)
+            if self._master != master and (previous := self._scheduler.clients.get(self._master)) is not None:
+                self._scheduler.client_releases_keys([task.key for task in previous.wants_what], self._master)
         self._master, self._term, self.heard = master, term, time.monotonic()
         _log.info("master %s took office for term %d", master, term)
         running = {
@@ -154,11 +159,12 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         }
         return {"running": running, "results": list(self._results.values())}
 
-    def beat(self, master: str = "") -> bool:
-        """Whether this master is still in office."""
-        if master == self._master:
-            self.heard = time.monotonic()
-        return master == self._master
+    def beat(self, master: str = "") -> list[int] | None:
+        """Numbers of the requests that wait, whose announcement it may have missed; None if it is not in office."""
+        if master != self._master:
+            return None
+        self.heard = time.monotonic()
+        return [number for number, answer in self._answers.items() if not answer.done()]
 
     def take(self, comm: Any, number: int = 0) -> dict[str, Any] | None:
         """Fetch a request."""

@@ -294,14 +294,16 @@ class Search(Progress):
 
     def _verdict(self, evaluation: Evaluation, result: Result) -> Result | None:
         """The result as it counts, or None if the evaluation is to run again."""
-        if result.status in (Status.OK, Status.PRUNED, Status.FAILED):
+        pruned = result.status is Status.PRUNED and self._rule is not None  # or it was another search's rule
+        if pruned or result.status in (Status.OK, Status.FAILED):
             return result
         # A training in its worker's own thread takes the worker along when it crashes, which looks like a loss.
-        blamed = result.status is Status.CRASHED or evaluation.isolation == "thread"
+        blamed = result.status is Status.CRASHED or (result.status is Status.LOST and evaluation.isolation == "thread")
         ends = 1 + self._ends[result.key, result.status]
         if ends <= (CRASHES_ALLOWED if blamed else LOSSES_ALLOWED):
             return None
-        return replace(result, status=Status.FAILED, error=f"{result.error} ({ends} times)", passing=not blamed)
+        error = f"{result.error} ({ends} times)"
+        return replace(result, status=Status.FAILED, fitness=None, error=error, passing=not blamed)
 
     def _on_report(self, key: str, metrics: Mapping[str, float]) -> None:
         """A training has reported: end it if it is hopeless."""

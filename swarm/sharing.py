@@ -36,6 +36,11 @@ class Share:
     used: int = 0
     seconds: float = 0.0
 
+    def weigh(self, weight: float) -> None:
+        """Have another weight from now on: its turn does not come sooner or later for the time before."""
+        self.seconds *= weight / self.weight
+        self.weight = weight
+
     @property
     def turn(self) -> float:
         """Slot seconds by weight: whose are fewest, has the next turn."""

@@ -36,7 +36,6 @@ _RECOUNT_SECONDS = 0.1
 _LOOK_SECONDS = 10.0  # between two looks at the scheduler, where there is no news of it
 _STOP_SECONDS = 10.0  # for a training to be told to stop: its worker may hang
 _KNOWN = 4096  # answers at hand
-FINAL = (Status.OK, Status.FAILED, Status.PRUNED)  # such an evaluation is not submitted again
 _log = logging.getLogger("swarm.slots")
 
 
@@ -54,6 +53,7 @@ class _Flight:
     future: Future
     others: list[Future] = field(default_factory=list)  # of the replicas but the first
     pools: list[DaskPool] = field(default_factory=list)
+    hopeless: dict[DaskPool, str] = field(default_factory=dict)  # who would end it early, and by which metric
     since: float = field(default_factory=time.monotonic)
     place: str | None = None  # worker address, as the reports say it
 
@@ -61,6 +61,12 @@ class _Flight:
     def size(self) -> int:
         """Slots that it takes."""
         return self.evaluation.replicas
+
+    def concerns(self, pool: DaskPool, result: Result) -> bool:
+        """Whether the result counts for this pool, too: one's pruning or time limit says nothing to another."""
+        if result.status is Status.PRUNED:
+            return pool in self.hopeless or not self.hopeless  # it was another master's pool
+        return result.status is not Status.FAILED or result.answers_others or pool is self.pools[0]
 
     def invite(self, invitation: Mapping[str, Any]) -> None:
         """Send the other replicas to the first; the name is of this attempt, for those of another may still run."""
@@ -106,7 +112,7 @@ class Slots:
         self._allowed: dict[DaskPool, int] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
         self._announced: dict[str, Result] = {}
-        self._left: dict[str, list[str]] = {}  # what another process has left running, with the class of each slot
+        self._left: dict[str, list[str]] = {}  # what another process left running, with the class of each slot it has
         self._known: dict[str, Result] = {}  # answers that need no slot, the latest
         self._stale = asyncio.Event()
         self._gone: ClusterError | None = None
@@ -170,8 +176,10 @@ class Slots:
         self.divide()
 
     def level(self, pool: DaskPool) -> None:
-        """Give a pool no credit for the time before."""
-        others = [other.share.turn for other in self._pools if other.share.wants or other.share.used]
+        """Give a pool no credit for the time before, beside those that use slots of its class."""
+        self.charge()
+        same = [other.share for other in self._pools if other.resource == pool.resource and other is not pool]
+        others = [share.turn for share in same if share.wants or share.used]
         pool.share.seconds = max(pool.share.seconds, min(others, default=0.0) * pool.share.weight)
 
     def leave(self, pool: DaskPool) -> None:
@@ -179,6 +187,11 @@ class Slots:
         if pool in self._pools:
             self._pools.remove(pool)
         self.divide()
+
+    def charge(self) -> None:
+        """Charge what runs to the pools that pay for it, up to this moment."""
+        for flight in self._flights.values():
+            self._charge(flight)
 
     def allowed(self, pool: DaskPool) -> int:
         """How many more slots the pool may take now."""
@@ -245,10 +258,20 @@ class Slots:
         finally:
             self.divide()
 
-    def prune(self, key: str, metric: str) -> None:
-        """End the training of ``key``, on the worker from which it reported."""
+    async def abandon(self, keys: Iterable[str]) -> None:
+        """End what another process has left running of these evaluations, and nobody has submitted."""
+        left = [key for key in keys if self._left.pop(key, None) is not None]
+        if left:
+            await self._end(left, [])
+            self.divide()
+
+    def prune(self, pool: DaskPool, key: str, metric: str) -> None:
+        """End the training of ``key``, on the worker from which it reported, unless other pools wait for its end."""
         flight = self._flights.get(key)
-        if self._prune is not None and flight is not None and flight.place is not None:
+        if self._prune is None or flight is None or flight.place is None:
+            return
+        flight.hopeless[pool] = metric
+        if all(flight.hopeless.get(each) == metric for each in flight.pools):
             self.watch(self.client.run(self._prune, key, metric, workers=[flight.place], on_error="ignore"))
 
     def watch(self, work: Any) -> None:
@@ -321,7 +344,7 @@ class Slots:
         del self._flights[key]
         self._settle(flight)
         for pool in flight.pools:
-            pool.deliver(result)
+            pool.deliver(result if flight.concerns(pool, result) else _for_others(result))
         if result.answers_others:
             self._remember(result)
         self.divide()
@@ -370,16 +393,20 @@ class Slots:
             _log.warning("%d trainings could not be told to end: %s", len(keys), error or type(error).__name__)
 
     def _settle(self, flight: _Flight) -> None:
-        """Charge the slot seconds to the pool that pays."""
+        """The pool that pays has this slot no more."""
+        self._charge(flight)
+        if flight.pools:
+            flight.pools[0].share.used -= flight.size
+
+    def _charge(self, flight: _Flight) -> None:
         if flight.pools:
             now = time.monotonic()
-            flight.pools[0].share.used -= flight.size
             flight.pools[0].share.seconds += flight.size * (now - flight.since)
             flight.since = now
 
     def _release(self, future: Future, result: Result) -> None:
         """Give the worker's memory back, and forget an answer that is not to answer the next submit of that key."""
-        if future.status == "finished" and result.status in FINAL:
+        if future.status == "finished" and result.answers_others:
             # Not yet: what is sent to a worker keeps the next message to it, a training, waiting for 5 ms.
             asyncio.get_running_loop().call_later(_RELEASE_SECONDS, future.release)
         else:
@@ -450,6 +477,8 @@ class Slots:
     async def _recount(self) -> None:
         before = self._workers
         await self._count()
+        if any(self._left.values()):
+            await self._count_left()
         if self._workers != before:
             self._wake_all()
 
@@ -486,6 +515,15 @@ class Slots:
             self._recount_soon()
         self._allowed = None
 
+    async def _count_left(self) -> None:
+        """What another process has left running takes no slot when its worker is gone; it may be submitted again."""
+        processing = await self.client.scheduler.processing()
+        running = {key_of(name) for names in processing.values() for name in names}
+        gone = [key for key, slots in self._left.items() if slots and key not in running]
+        if gone:
+            self._left |= {key: [] for key in gone}
+            self.divide()
+
     def _recount_soon(self) -> None:
         asyncio.get_running_loop().call_later(_RECOUNT_SECONDS, self._stale.set)
 
@@ -493,6 +531,17 @@ class Slots:
 def dask_key(evaluation: Evaluation) -> str:
     """Dask's name of an evaluation."""
     return _task_name(evaluation.purpose, evaluation.key)
+
+
+def key_of(name: Any) -> str:
+    """The key of the evaluation that a task of Dask, or a replica's, is named after; empty if it is no task of ours."""
+    return name.partition("-")[2].partition("-")[0] if isinstance(name, str) else ""
+
+
+def _for_others(result: Result) -> Result:
+    """What a search is told that had joined a training that another has ended early: it trains that itself."""
+    error = "the job that had begun it ended it early"
+    return replace(result, status=Status.CANCELLED, fitness=None, error=error, metrics={}, curve=())
 
 
 def _task_name(purpose: Purpose, key: str) -> str:

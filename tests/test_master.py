@@ -364,3 +364,34 @@ async def test_a_limit_that_no_training_fits_into_is_refused(tmp_path: Path) -> 
         state = await handle.state()
         assert (state.priority, state.most) == (1.0, 3)
         assert (await handle.share(most=0)).most is None
+
+
+async def test_a_retry_is_not_answered_by_what_a_suspended_master_still_wants(tmp_path: Path) -> None:
+    """Dask keeps a result for as long as any client wants it."""
+
+    def train() -> int:
+        with (tmp_path / "log").open("a") as log:
+            log.write("trained\n")
+        return len((tmp_path / "log").read_text().split())
+
+    async with (
+        scheduler() as started,
+        worker(started.address),
+        DaskClient(started.address, asynchronous=True) as suspended,
+        DaskClient(started.address, asynchronous=True) as successor,
+    ):
+        await suspended.scheduler.swarm_attach(master=suspended.id, term=1)
+        first = suspended.submit(train, key="train-key", pure=False)
+        assert await first == 1
+        await successor.scheduler.swarm_attach(master=successor.id, term=2)
+        assert await successor.submit(train, key="train-key", pure=False) == 2
+
+
+async def test_a_request_whose_announcement_was_missed_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler announces requests from the moment when the master is in office, perhaps before it is heard."""
+    monkeypatch.setattr(Master, "_on_request", lambda *_: None)
+    async with scheduler() as started, mastered(tmp_path, started.address), asyncio.timeout(20):
+        handle = await Client(started.address, asynchronous=True).submit(job_of())
+        assert (await handle.pause()).state == "paused"

@@ -389,3 +389,35 @@ async def test_hopeless_trainings_are_ended_early_and_their_slots_are_free_at_on
     assert search.best.params == {"x": 0}
     assert store.result(pruned[0]["key"]) is None  # no answer for other jobs
     store.close()
+
+
+@pytest.mark.slow
+async def test_one_jobs_pruning_ends_no_training_that_another_waits_for(tmp_path: Path) -> None:
+    def train(params: Any, ctx: Any) -> float:
+        for epoch in range(3):
+            ctx.report(epoch=epoch, accuracy=1.0 - params["x"] / 10)
+        time.sleep(0.5)  # the epochs that pruning would save
+        return 100.0 + params["x"]
+
+    rule = {"metric": "accuracy", "after": 1, "trainings": 3}
+    changes: dict[str, Any] = {"isolation": "process", "space": {"x": Integer(0, 7)}, "optimizer": Grid()}
+    jobs = [job_of(train, name="pruning", prune=rule, **changes), job_of(train, name="whole", **changes)]
+    store = Store(str(tmp_path / "swarm.db"))
+    for job in jobs:
+        enroll(job, store)
+    pruning, whole = (Search(job, store) for job in jobs)
+    async with (
+        embedded(make_slots(slots=2)) as client,
+        slots_of(client) as slots,
+        DaskPool(slots, jobs[0].code.pickle) as one,
+        DaskPool(slots, jobs[1].code.pickle) as other,
+        asyncio.timeout(120),
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(pruning.run(one))
+        group.create_task(whole.run(other))
+    assert whole.told == pruning.told == 8
+    assert whole.counts["pruned"] == whole.counts["failed"] == 0
+    assert whole.best is not None
+    assert whole.best.fitness == 107.0
+    store.close()

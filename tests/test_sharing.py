@@ -7,7 +7,9 @@ import random
 
 import pytest
 
+from swarm.dask_pool import DaskPool
 from swarm.sharing import Share, allot, entitlements
+from swarm.slots import Slots
 
 
 def test_a_single_job_may_use_all_slots() -> None:
@@ -63,6 +65,28 @@ def test_slot_seconds_follow_the_weights_whatever_the_number_of_slots(slots: int
         shares[number].used -= 1
         shares[number].seconds += seconds
     assert shares[1].seconds / shares[0].seconds == pytest.approx(3, rel=0.1)
+
+
+def test_another_weight_brings_no_turn_forward_and_puts_none_back() -> None:
+    share = Share(weight=1, seconds=36_000.0)
+    turn = share.turn
+    share.weigh(10)
+    assert (share.weight, share.turn) == (10, turn)
+
+
+async def test_a_pause_and_coming_late_give_no_credit_beside_others_of_the_same_class() -> None:
+    slots = Slots(None, None, topic="results")  # type: ignore[arg-type]  # nothing is sent
+    busy, paused, late = (DaskPool(slots, b"") for _ in range(3))
+    elsewhere = DaskPool(slots, b"", resource="GPU-0.5")
+    slots.join(elsewhere)
+    slots.join(busy)
+    slots.join(paused)
+    paused.pause()
+    busy.share.used, busy.share.seconds = 1, 18_000.0
+    elsewhere.share.used, elsewhere.share.seconds = 1, 10.0
+    paused.pause(False)
+    slots.join(late)
+    assert paused.share.seconds == late.share.seconds == 18_000
 
 
 # --- jobs that take several slots at a time

@@ -161,3 +161,50 @@ async def test_the_slot_of_a_worker_that_is_leaving_is_not_free_when_its_loss_is
                 pass
         assert ended[0].status is Ended.LOST
         assert pool.free() == 0
+
+
+def waiting(gate: Path) -> None:
+    """Until the gate is there."""
+    while not gate.exists():
+        time.sleep(0.05)
+
+
+async def test_a_slot_that_another_process_left_busy_is_free_when_its_worker_goes(tmp_path: Path) -> None:
+    key, worker = "0" * 40, {"resources": {"GPU": 1}, "nthreads": 1, **OPTIONS}
+    job = Job(name="job", problem=endless, space={"x": Integer(0, 9)}, optimizer="Grid", isolation="thread")
+    async with (
+        Scheduler(port=0, **OPTIONS) as scheduler,
+        Client(scheduler.address, asynchronous=True) as client,
+        Worker(scheduler.address, **worker),
+    ):
+        old = await Worker(scheduler.address, **worker)
+        left = client.submit(waiting, tmp_path / "go", key=f"train-{key}", resources={"GPU": 1}, workers=[old.address])
+        while f"train-{key}" not in old.state.tasks:
+            await client.scheduler.identity()
+        async with slots_of(client) as slots, DaskPool(slots, job.code.pickle) as pool, asyncio.timeout(30):
+            slots.follow({key: [pool.resource]})
+            while pool.slots != 2:
+                await pool.next()
+            assert pool.free() == 1
+            await scheduler.remove_worker(old.address, stimulus_id="it is gone")
+            while (pool.slots, pool.free()) != (1, 1):
+                await pool.next()
+        (tmp_path / "go").touch()
+        await old.close()
+        left.release()
+
+
+async def test_what_another_process_left_running_is_ended_when_nobody_wants_it(tmp_path: Path) -> None:
+    def stop(keys: list[str]) -> None:
+        (tmp_path / "ended").write_text(" ".join(keys))
+
+    async with (
+        Scheduler(port=0, **OPTIONS) as scheduler,
+        Worker(scheduler.address, resources={"GPU": 1}, nthreads=1, **OPTIONS),
+        Client(scheduler.address, asynchronous=True) as client,
+        swarm.slots.Slots(client, lost_while_leaving, stop=stop) as slots,
+    ):
+        slots.follow({"left": ["GPU"]})
+        assert slots.used() == 1
+        await slots.abandon({"left", "of another"})
+        assert (slots.used(), (tmp_path / "ended").read_text()) == (0, "left")
