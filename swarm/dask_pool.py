@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 
 from swarm.errors import NoSlots
 from swarm.pool import OnReport
+from swarm.roster import GPU
 from swarm.sharing import Share
-from swarm.slots import GPU, Slots
+from swarm.slots import Slots
 from swarm.trial import Evaluation, Result
 
 
@@ -132,7 +133,8 @@ class DaskPool:
         deadline = time.monotonic() + seconds
         while self.slots < self.share.grain:
             try:
-                await asyncio.wait_for(self._woken.wait(), max(0.0, deadline - time.monotonic()))
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._woken.wait()
                 self._woken.clear()
             except TimeoutError:
                 address = self._slots.client.scheduler.address

@@ -32,13 +32,14 @@ from swarm.errors import (
     StoreUnavailable,
     SwarmError,
 )
+from swarm.flight import key_of
 from swarm.job import Job
 from swarm.outlet import Outlet
 from swarm.protocol import PROTOCOL, REQUESTS, SETTLED
 from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
 from swarm.search import Search
 from swarm.sharing import Share
-from swarm.slots import Slots, key_of
+from swarm.slots import Slots
 from swarm.state import ended_state, state_of
 from swarm.store import Store, StoredJob, Submission
 from swarm.trial import Result, resource
@@ -321,7 +322,8 @@ class Master:
         while True:
             self._renew_lease()
             taken_up = set(self._taken_up)
-            waiting = await asyncio.wait_for(self._client.scheduler.swarm_beat(master=self._client.id), _ANSWER_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                waiting = await self._client.scheduler.swarm_beat(master=self._client.id)
             if waiting is None:
                 raise ClusterError("the scheduler was restarted, or obeys another master")
             for number in waiting:  # such as those that came before the scheduler knew that we listen

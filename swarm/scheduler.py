@@ -114,10 +114,12 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         certified = certified_name(comm)
         user = user if certified is None else certified
         self._requests[number] = {"method": method, "data": data, "blob": blob, "user": user}
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
         self._scheduler.log_event(REQUESTS, {"number": number})
         try:
-            return await asyncio.wait_for(answer, _MASTER_SECONDS)
+            async with asyncio.timeout(_MASTER_SECONDS):
+                return await answer
         except TimeoutError:
             return _no_master(f"the master has not answered for {_MASTER_SECONDS:.0f} s; is it stopped?")
         finally:

@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -21,60 +20,20 @@ from distributed import Client, Future, KilledWorker, fire_and_forget, wait
 from distributed.client import ClosedClientError
 
 from swarm.affinity import CONTINUES
-from swarm.errors import ClusterError
+from swarm.flight import Flight, dask_key, key_of, task_name
+from swarm.roster import GPU, Roster
 from swarm.sharing import allot
-from swarm.trial import Evaluation, Purpose, Result, Status, resource
+from swarm.trial import Evaluation, Result, Status
 
 if TYPE_CHECKING:
     from swarm.dask_pool import DaskPool
 
-GPU = resource()  # the usual class of slots; the names of the others begin with it
 _SEND_INTERVAL = 0.001
 _RELEASE_SECONDS = 0.02
 _PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
-_RECOUNT_SECONDS = 0.1
-_LOOK_SECONDS = 10.0  # between two looks at the scheduler, where there is no news of it
 _STOP_SECONDS = 10.0  # for a training to be told to stop: its worker may hang
 _KNOWN = 4096  # answers at hand
 _log = logging.getLogger("swarm.slots")
-
-
-@dataclass(eq=False)
-class _Flight:
-    """An evaluation that Dask has: usually one pool waits for it; two, if two jobs came to the same position.
-
-    Its replicas, if there are several, have a Dask task each. The first opens a line and invites the others, and its
-    result is the training's. All slots are taken from the beginning, so the others find theirs free.
-    """
-
-    evaluation: Evaluation
-    resource: str
-    send: Callable[..., Future]
-    future: Future
-    others: list[Future] = field(default_factory=list)  # of the replicas but the first
-    pools: list[DaskPool] = field(default_factory=list)
-    hopeless: dict[DaskPool, str] = field(default_factory=dict)  # who would end it early, and by which metric
-    since: float = field(default_factory=time.monotonic)
-    place: str | None = None  # worker address, as the reports say it
-
-    @property
-    def size(self) -> int:
-        """Slots that it takes."""
-        return self.evaluation.replicas
-
-    def concerns(self, pool: DaskPool, result: Result) -> bool:
-        """Whether the result counts for this pool, too: one's pruning or time limit says nothing to another."""
-        if result.status is Status.PRUNED:
-            return pool in self.hopeless or not self.hopeless  # it was another master's pool
-        return result.status is not Status.FAILED or result.answers_others or pool is self.pools[0]
-
-    def invite(self, invitation: Mapping[str, Any]) -> None:
-        """Send the other replicas to the first; the name is of this attempt, for those of another may still run."""
-        name = dask_key(self.evaluation)
-        self.others = [
-            self.send(f"{name}-{rank}-{invitation['attempt']}", invitation={**invitation, "rank": rank})
-            for rank in range(1, self.size)
-        ]
 
 
 class Slots:
@@ -106,48 +65,34 @@ class Slots:
         self._stop = stop
         self._prune = prune
         self.outlive = outlive
-        self._workers: dict[str, Mapping[str, int]] = {}  # slots by resource, by worker address
-        self._flights: dict[str, _Flight] = {}
+        self._roster = Roster(client, {self.topic: self._on_announcement})
+        self._flights: dict[str, Flight] = {}
         self._pools: list[DaskPool] = []
         self._allowed: dict[DaskPool, int] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
         self._announced: dict[str, Result] = {}
         self._left: dict[str, list[str]] = {}  # what another process left running, with the class of each slot it has
         self._known: dict[str, Result] = {}  # answers that need no slot, the latest
-        self._stale = asyncio.Event()
-        self._gone: ClusterError | None = None
-        self._scheduler: str | None = None  # which one we have subscribed at
         self._dividing = False
 
     async def __aenter__(self) -> Slots:
         # Dask's client holds messages back for 10 ms, longer than all the rest of a round trip takes together.
         self.client.scheduler_comm.interval = _SEND_INTERVAL
-        await self._count()
-        self.watch(self._keep_counting())
+        await self._roster.count()
+        self.watch(self._keep_looking())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for watcher in list(self._watchers):
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        self._unlisten()
-
-    def _listen(self) -> None:
-        """Hear of workers and results; a scheduler that was started anew knows of no subscription."""
-        self._unlisten()
-        self.client.subscribe_topic("all", self._on_event)
-        self.client.subscribe_topic(self.topic, self._on_announcement)
-
-    def _unlisten(self) -> None:
-        for topic in ("all", self.topic):
-            with contextlib.suppress(Exception):  # a client that is closing may have dropped it by itself
-                self.client.unsubscribe_topic(topic)
+        self._roster.unlisten()
 
     # --- what is there
 
     def total(self, resource: str = GPU) -> int:
         """Number of slots of this class, over all workers."""
-        return sum(slots.get(resource, 0) for slots in self._workers.values())
+        return self._roster.total(resource)
 
     def used(self, resource: str = GPU) -> int:
         """Number of slots of this class that something runs on."""
@@ -164,8 +109,7 @@ class Slots:
         Raises:
             ClusterError: Dask's client has given it up.
         """
-        if self._gone is not None:
-            raise self._gone
+        self._roster.check()
 
     # --- for the pools
 
@@ -191,7 +135,7 @@ class Slots:
     def charge(self) -> None:
         """Charge what runs to the pools that pay for it, up to this moment."""
         for flight in self._flights.values():
-            self._charge(flight)
+            flight.charge()
 
     def allowed(self, pool: DaskPool) -> int:
         """How many more slots the pool may take now."""
@@ -218,7 +162,7 @@ class Slots:
         if flight is None:
             send: Callable[..., Future] = functools.partial(self._send, pool, evaluation, **options)
             future = send(dask_key(evaluation), *args)
-            flight = self._flights[evaluation.key] = _Flight(evaluation, pool.resource, send, future)
+            flight = self._flights[evaluation.key] = Flight(evaluation, pool.resource, send, future)
             self.watch(self._await_end(evaluation.key, flight))
         else:
             pool.wake()  # to join takes no slot, so the search still has what it was offered
@@ -244,7 +188,7 @@ class Slots:
         doomed = []
         for key, flight in list(self._flights.items()):
             if pool in flight.pools:
-                self._settle(flight)
+                flight.settle()
                 flight.pools.remove(pool)
                 if flight.pools:
                     flight.pools[0].share.used += flight.size
@@ -283,7 +227,7 @@ class Slots:
     def _watched(self, watcher: asyncio.Task[None]) -> None:
         self._watchers.discard(watcher)
         error = None if watcher.cancelled() else watcher.exception()
-        if error is not None and self._gone is None:
+        if error is not None and not self._roster.gone:
             _log.warning("work beside the searches failed: %s: %s", type(error).__name__, error)
 
     # --- inside
@@ -305,7 +249,7 @@ class Slots:
 
     def _send(self, pool: DaskPool, evaluation: Evaluation, key: str, *args: Any, **options: Any) -> Future:
         earlier = [evaluation.parent, *evaluation.donors]
-        continues = {CONTINUES: [_task_name("fitness", one) for one in earlier if one is not None]}
+        continues = {CONTINUES: [task_name("fitness", one) for one in earlier if one is not None]}
         with dask.annotate(**continues) if continues[CONTINUES] else contextlib.nullcontext():
             future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
                 self._task,
@@ -322,7 +266,7 @@ class Slots:
             fire_and_forget(future)
         return future
 
-    async def _await_end(self, key: str, flight: _Flight) -> None:
+    async def _await_end(self, key: str, flight: Flight) -> None:
         with contextlib.suppress(Exception):  # how it ended is read from the future
             await wait([flight.future])
         if self._flights.get(key) is not flight:  # dropped
@@ -336,15 +280,14 @@ class Slots:
         self._release(flight.future, result)
         if result.status is Status.LOST:  # what goes to a worker that is leaving would wait for a busy one instead
             with contextlib.suppress(Exception):
-                await self._recount()
+                await self._look()
         # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
         await asyncio.sleep(0)
         if self._flights.get(key) is not flight:
             return
         del self._flights[key]
-        self._settle(flight)
-        for pool in flight.pools:
-            pool.deliver(result if flight.concerns(pool, result) else _for_others(result))
+        flight.settle()
+        flight.deliver(result)
         if result.answers_others:
             self._remember(result)
         self.divide()
@@ -355,11 +298,12 @@ class Slots:
         if len(self._known) > _KNOWN:
             del self._known[next(iter(self._known))]
 
-    async def _joint(self, key: str, flight: _Flight, first: Result) -> Result:
+    async def _joint(self, key: str, flight: Flight, first: Result) -> Result:
         """The result of replicas, once all have ended: the first one's, unless that ended on account of another."""
         ends = asyncio.gather(*(self._outcome(key, future) for future in flight.others))
         try:
-            others = await asyncio.wait_for(asyncio.shield(ends), _PARTING_SECONDS)
+            async with asyncio.timeout(_PARTING_SECONDS):
+                others = await asyncio.shield(ends)
         except TimeoutError:
             await self._end([key], flight.others)
             others = await ends
@@ -371,7 +315,7 @@ class Slots:
         blamed = sorted((end for end in others if end.status in causes), key=lambda end: causes.index(end.status))
         return replace(blamed[0], slot=first.slot) if blamed else first
 
-    async def _mind(self, key: str, flight: _Flight, other: Future) -> None:
+    async def _mind(self, key: str, flight: Flight, other: Future) -> None:
         """End a training if a replica's machine is gone without a word, since the first would wait for it."""
         with contextlib.suppress(Exception):
             await wait([other])
@@ -388,21 +332,10 @@ class Slots:
         try:
             await self.client.cancel(futures, asynchronous=True, force=True)
             if self._stop is not None:
-                await asyncio.wait_for(self.client.run(self._stop, keys, on_error="ignore"), _STOP_SECONDS)
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self.client.run(self._stop, keys, on_error="ignore")
         except (OSError, ClosedClientError) as error:  # a TimeoutError is an OSError, too
             _log.warning("%d trainings could not be told to end: %s", len(keys), error or type(error).__name__)
-
-    def _settle(self, flight: _Flight) -> None:
-        """The pool that pays has this slot no more."""
-        self._charge(flight)
-        if flight.pools:
-            flight.pools[0].share.used -= flight.size
-
-    def _charge(self, flight: _Flight) -> None:
-        if flight.pools:
-            now = time.monotonic()
-            flight.pools[0].share.seconds += flight.size * (now - flight.since)
-            flight.since = now
 
     def _release(self, future: Future, result: Result) -> None:
         """Give the worker's memory back, and forget an answer that is not to answer the next submit of that key."""
@@ -421,11 +354,11 @@ class Slots:
         # Our task never raises, so its worker, or the scheduler, went away.
         error = await future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
-            self._workers.pop(error.last_worker.address, None)
+            self._roster.strike(error.last_worker.address)
             reason = f"its worker {error.last_worker.name} went away"
         elif error is None:
             reason = "the scheduler forgot it"
-            self._stale.set()  # it may be another one, with other workers
+            self._roster.doubt()
         else:
             reason = f"it could not be run: {type(error).__name__}: {error}"
         _log.warning("evaluation %s is lost: %s", key[:8], reason)
@@ -457,63 +390,22 @@ class Slots:
             self._known[result.key] = result
             self.divide()
 
-    def _on_event(self, event: tuple[float, Any]) -> None:
-        message = event[1]
-        if isinstance(message, dict) and message.get("action") in ("add-worker", "remove-worker"):
-            self._stale.set()
-
-    async def _keep_counting(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stale.wait(), _LOOK_SECONDS)
-            self._stale.clear()
-            try:
-                await self._recount()
-            except Exception:
-                if self.client.status in ("closing", "closed"):
-                    return self._give_up()
-                self._recount_soon()  # the client is reconnecting
-
-    async def _recount(self) -> None:
-        before = self._workers
-        await self._count()
+    async def _look(self) -> None:
+        changed = await self._roster.count()
+        self._allowed = None
         if any(self._left.values()):
             await self._count_left()
-        if self._workers != before:
+        if changed:
             self._wake_all()
 
-    def _give_up(self) -> None:
-        """Dask's client has closed itself, since the scheduler did not come back: the searches are told."""
-        self._gone = ClusterError(
-            f"the scheduler at {self.client.scheduler.address} went away and did not come back; what has ended is "
-            "kept: when it is there, the same command goes on"
-        )
+    async def _keep_looking(self) -> None:
+        await self._roster.keep(self._look)
         self._wake_all()
 
     def _wake_all(self) -> None:
         for pool in self._pools:
             pool.wake()
         self.divide()
-
-    async def _count(self) -> None:
-        found = await self.client.scheduler.identity(n_workers=-1)
-        if self._scheduler != found["id"]:
-            if self.client.status == "running":  # else it is connecting, and what it says has to wait
-                self._listen()
-                self._scheduler = found["id"]
-            self._recount_soon()  # who has joined before it heard of us
-        self._workers = {
-            address: {
-                name: min(int(amount), worker["nthreads"])
-                for name, amount in worker["resources"].items()
-                if name.startswith(GPU)
-            }
-            for address, worker in found["workers"].items()
-            if worker["status"] == "running"
-        }
-        if len(self._workers) < len(found["workers"]):  # one has only just come, or is paused: Dask passes it over
-            self._recount_soon()
-        self._allowed = None
 
     async def _count_left(self) -> None:
         """What another process has left running takes no slot when its worker is gone; it may be submitted again."""
@@ -523,26 +415,3 @@ class Slots:
         if gone:
             self._left |= {key: [] for key in gone}
             self.divide()
-
-    def _recount_soon(self) -> None:
-        asyncio.get_running_loop().call_later(_RECOUNT_SECONDS, self._stale.set)
-
-
-def dask_key(evaluation: Evaluation) -> str:
-    """Dask's name of an evaluation."""
-    return _task_name(evaluation.purpose, evaluation.key)
-
-
-def key_of(name: Any) -> str:
-    """The key of the evaluation that a task of Dask, or a replica's, is named after; empty if it is no task of ours."""
-    return name.partition("-")[2].partition("-")[0] if isinstance(name, str) else ""
-
-
-def _for_others(result: Result) -> Result:
-    """What a search is told that had joined a training that another has ended early: it trains that itself."""
-    error = "the job that had begun it ended it early"
-    return replace(result, status=Status.CANCELLED, fitness=None, error=error, metrics={}, curve=())
-
-
-def _task_name(purpose: Purpose, key: str) -> str:
-    return f"{'train' if purpose == 'fitness' else 'test'}-{key}"

@@ -12,13 +12,15 @@ from distributed import Client, Scheduler, Worker, get_worker
 from distributed.core import Status
 
 import swarm.cluster
-import swarm.slots
+import swarm.roster
 from swarm import Integer, Job, Random
 from swarm.cluster import connected, pool_on, quiet_dask, slots_of
 from swarm.dask_pool import DaskPool
 from swarm.errors import ClusterError, InvalidInput
+from swarm.roster import Roster
 from swarm.runner import enroll, run
 from swarm.search import Search
+from swarm.slots import Slots
 from swarm.store import Store
 from swarm.trial import Evaluation, Result, Trial
 from swarm.trial import Status as Ended
@@ -93,7 +95,7 @@ async def test_slots_are_heard_of_again_when_the_scheduler_was_started_anew() ->
 
 
 async def test_a_scheduler_that_was_started_anew_while_nothing_ran_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(swarm.slots, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(swarm.roster, "_LOOK_SECONDS", 0.2)
     worker = {"resources": {"GPU": 1}, "nthreads": 1, **OPTIONS}
     first = await Scheduler(port=0, **OPTIONS)
     async with Client(first.address, asynchronous=True) as client, slots_of(client) as slots:
@@ -151,7 +153,7 @@ async def test_the_slot_of_a_worker_that_is_leaving_is_not_free_when_its_loss_is
         Scheduler(port=0, **OPTIONS) as scheduler,
         Worker(scheduler.address, resources={"GPU": 1}, nthreads=1, **OPTIONS),
         Client(scheduler.address, asynchronous=True) as client,
-        swarm.slots.Slots(client, lost_while_leaving) as slots,
+        Slots(client, lost_while_leaving) as slots,
         DaskPool(slots, job.code.pickle) as pool,
     ):
         await pool.wait_for_slots(30)
@@ -202,9 +204,25 @@ async def test_what_another_process_left_running_is_ended_when_nobody_wants_it(t
         Scheduler(port=0, **OPTIONS) as scheduler,
         Worker(scheduler.address, resources={"GPU": 1}, nthreads=1, **OPTIONS),
         Client(scheduler.address, asynchronous=True) as client,
-        swarm.slots.Slots(client, lost_while_leaving, stop=stop) as slots,
+        Slots(client, lost_while_leaving, stop=stop) as slots,
     ):
         slots.follow({"left": ["GPU"]})
         assert slots.used() == 1
         await slots.abandon({"left", "of another"})
         assert (slots.used(), (tmp_path / "ended").read_text()) == (0, "left")
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_looking_ends_when_it_is_cancelled_in_the_moment_of_news(steps: int) -> None:
+    async def look() -> None:
+        pass
+
+    roster = Roster(None, {})  # type: ignore[arg-type]  # nobody is asked
+    looking = asyncio.ensure_future(roster.keep(look))
+    await asyncio.sleep(0)
+    roster.doubt()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.wait([looking], timeout=5)
+    assert looking.cancelled()
