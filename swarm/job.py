@@ -54,6 +54,8 @@ class Stop(BaseModel):
 class Prune(BaseModel):
     """When to end a training early: :class:`~swarm.pruning.MedianRule` on what trainings report.
 
+    A training for whose end another job waits, too, is not ended.
+
     Attributes:
         metric: The reported number to judge by, in the job's direction; it becomes the fitness of a pruned training.
         after: Reports (epochs) that every training may make before it is judged.
