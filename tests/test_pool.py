@@ -343,16 +343,24 @@ async def test_to_join_a_training_of_another_search_leaves_no_slot_idle(tmp_path
 
 
 async def test_a_slot_that_another_process_left_busy_is_offered_when_its_training_ends(tmp_path: Path) -> None:
-    job = job_of(lambda params, ctx: 1.0)
+    job, key = job_of(lambda params, ctx: 1.0), "0" * 40
+
+    def train() -> None:
+        while not (tmp_path / "go").exists():
+            time.sleep(0.01)
+
     async with (
         embedded(make_slots(slots=1)) as client,
         slots_of(client) as slots,
         DaskPool(slots, job.code.pickle) as pool,
     ):
         await pool.wait_for_slots(60)
-        slots.follow({"0" * 40: [pool.resource]})
+        left = client.submit(train, key=f"train-{key}", resources={pool.resource: 1})
+        while not any(names for names in (await client.processing()).values()):
+            pass
+        slots.follow({key: [pool.resource]})
         assert pool.free() == 0
-        topic, ended = slots.topic, {"result": Result(key="0" * 40, status=Status.OK, fitness=1.0).to_dict()}
+        topic, ended = slots.topic, {"result": Result(key=key, status=Status.OK, fitness=1.0).to_dict()}
 
         def announce(dask_worker: Any) -> None:
             dask_worker.log_event(topic, ended)
@@ -361,6 +369,8 @@ async def test_a_slot_that_another_process_left_busy_is_offered_when_its_trainin
         async with asyncio.timeout(10):
             while not pool.free():
                 await pool.next()
+        (tmp_path / "go").touch()
+        await left
 
 
 @pytest.mark.slow
