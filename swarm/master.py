@@ -8,7 +8,6 @@ wait for it to expire.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from distributed import Client
 
 from swarm.dask_pool import DaskPool
 from swarm.deletions import Deletions
+from swarm.desk import Desk
 from swarm.errors import (
     ClusterError,
     InvalidInput,
@@ -35,7 +35,7 @@ from swarm.errors import (
 from swarm.flight import key_of
 from swarm.job import Job
 from swarm.outlet import Outlet
-from swarm.protocol import PROTOCOL, REQUESTS, SETTLED
+from swarm.protocol import PROTOCOL, SETTLED
 from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
 from swarm.search import Search
 from swarm.sharing import Share
@@ -125,7 +125,7 @@ class Master:
         self._outlets: dict[str, Outlet] = {}
         self._unpublished: list[str] = []
         self._settled: list[str] = []
-        self._taken_up: set[int] = set()  # numbers of requests
+        self._desk = Desk(client, self._serve, slots.watch)
         self._deleting: set[asyncio.Task[None]] = set()
         self._store_away = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -139,7 +139,7 @@ class Master:
             LeaseLost: Another master has taken over the store.
         """
         await self._take_office()
-        self._client.subscribe_topic(REQUESTS, self._on_request)
+        self._desk.open()
         chores = [asyncio.ensure_future(chore) for chore in (self._keep_office(), self._keep_publishing())]
         try:
             await asyncio.wait([self._over, *chores], return_when=asyncio.FIRST_COMPLETED)
@@ -152,8 +152,7 @@ class Master:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
-            with contextlib.suppress(Exception):  # the client may be closed
-                self._client.unsubscribe_topic(REQUESTS)
+            self._desk.close()
 
     # --- taking over
 
@@ -321,14 +320,11 @@ class Master:
     async def _keep_office(self) -> None:
         while True:
             self._renew_lease()
-            taken_up = set(self._taken_up)
             async with asyncio.timeout(_ANSWER_SECONDS):
                 waiting = await self._client.scheduler.swarm_beat(master=self._client.id)
             if waiting is None:
                 raise ClusterError("the scheduler was restarted, or obeys another master")
-            for number in waiting:  # such as those that came before the scheduler knew that we listen
-                self._take_up(number)
-            self._taken_up -= taken_up - set(waiting)
+            self._desk.take_up(waiting)  # such as came before the scheduler knew that we listen
             await asyncio.sleep(_BEAT_SECONDS)
 
     def _renew_lease(self) -> None:
@@ -370,31 +366,11 @@ class Master:
 
     # --- requests
 
-    def _on_request(self, event: tuple[float, Any]) -> None:
-        self._take_up(event[1]["number"])
-
-    def _take_up(self, number: int) -> None:
-        if number not in self._taken_up:
-            self._taken_up.add(number)
-            self._slots.watch(self._answer(number))
-
-    async def _answer(self, number: int) -> None:
-        with contextlib.suppress(OSError):  # whoever asked will ask again
-            request = await self._client.scheduler.swarm_take(number=number)
-            if request is None:
-                return
-            try:
-                done = await self._do(**request)
-                if isinstance(done, dict) and "state" in done:  # whoever asked may look at once
-                    await self._publish([done])
-                answer: dict[str, Any] = {"ok": json.dumps(done)}
-            except SwarmError as error:
-                _log.info("refused %s of %s: %s", request["method"], request["user"], error)
-                answer = {"error": [type(error).__name__, str(error)]}
-            except Exception as error:
-                _log.exception("request %s", request["method"])
-                answer = {"error": ["SwarmError", f"the master failed at it: {type(error).__name__}; see its log"]}
-            await self._client.scheduler.swarm_reply(number=number, answer=answer)
+    async def _serve(self, method: str, data: str, blob: bytes, user: str) -> Any:
+        done = await self._do(method, data, blob, user)
+        if isinstance(done, dict) and "state" in done:  # whoever asked may look at once
+            await self._publish([done])
+        return done
 
     async def _do(self, method: str, data: str, blob: bytes, user: str) -> Any:
         request = parse(method, data, blob)
@@ -472,9 +448,10 @@ class Master:
         hosted.share.weigh(submission.priority)
         hosted.share.most = submission.most
         paused = submission.state == "paused"
-        if hosted.pool is not None:
+        if hosted.pool is None:
+            hosted.share.paused = paused
+        else:
             hosted.pool.pause(paused)
-        hosted.share.paused = paused
         return hosted.state
 
     async def _cancel(self, hosted: _Hosted) -> dict[str, Any]:
