@@ -61,7 +61,7 @@ class JobState:
         counts: Evaluations by the source of their answer; ``failed`` trials.
         trained_seconds: Seconds of training, over all slots.
         seconds_left: How long it will take at the pace so far, or None.
-        best: The best trial: ``{"trial": id, "params": {…}, "fitness": …}``, or None.
+        best: The best trial: ``{"trial": id, "params": {…}, "fitness": …, "metrics": {…}}``, or None.
         tests: Score of the best on the unseen test set, by fold.
         errors: Why trials failed, and how often.
         trouble: What keeps it from going on, such as a store that is away, or None.
@@ -273,7 +273,7 @@ class JobHandle:
 
     @property
     def best(self) -> Any:
-        """The best trial so far: ``{"trial": id, "params": {…}, "fitness": …}``, or None."""
+        """The best trial so far: ``{"trial": id, "params": {…}, "fitness": …, "metrics": {…}}``, or None."""
         return self.client._then(self.client._states([self.name]), lambda states: states[0].best)
 
     @property

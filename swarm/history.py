@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swarm.archive import Source
-from swarm.outcome import outcome
+from swarm.columns import Columns, columns
+from swarm.outcome import Outcome, outcome
 from swarm.store import Event, Store
-from swarm.trial import Params
+from swarm.trial import Params, rank_of
 
 _TRIAL = ("trial", "generation", "member", "fold", "budget", "parent", "source", "status", "fitness")
 _COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error")
@@ -31,9 +33,10 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
 
     Columns: ``trial``, ``generation``, ``member``, ``fold``, ``budget``, ``parent`` (the trial that it continues),
     ``source``, ``status``, ``fitness``, ``seconds``, ``start`` and ``end`` (the time of the question, if nothing was
-    trained for it), ``slot`` and ``error`` (see :class:`~swarm.outcome.Outcome`), and one column per hyper-parameter.
+    trained for it), ``slot`` and ``error`` (see :class:`~swarm.outcome.Outcome`), one column per hyper-parameter, and
+    one per metric that trainings returned beside the fitness. What is called like another column is found as
+    ``params.NAME`` or ``metrics.NAME`` (:mod:`swarm.columns`).
     """
-    rows: list[dict[str, Any]] = []
     asked: list[dict[str, Any]] = []
     results: dict[str, dict[str, Any]] = {}
     for event in events:
@@ -41,24 +44,29 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
             asked.append({**event.data, "time": event.time})
         elif event.kind == "result":
             results[event.data["key"]] = event.data
-    for entry in asked:
-        rows.append(_row(entry, results))
-    found = dict.fromkeys(name for entry in asked for name in entry["params"])  # not all may have all
-    names = [name for name in found if name not in _COLUMNS]
-    return pd.DataFrame(rows, columns=[*_COLUMNS, *names])
+    found = [_outcome(entry["evaluations"], results) for entry in asked]
+    names = columns(  # not all may have all
+        dict.fromkeys(name for entry in asked for name in entry["params"]),
+        dict.fromkeys(name for each in found for name in each.metrics),
+    )
+    rows = [_row(entry, each, names) for entry, each in zip(asked, found, strict=True)]
+    return pd.DataFrame(rows, columns=[*_COLUMNS, *names.params.values(), *names.metrics.values()])
 
 
-def _row(entry: dict[str, Any], results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    evaluations = entry["evaluations"]
+def _outcome(evaluations: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> Outcome:
     answers = [evaluation["result"] or results.get(evaluation["key"]) for evaluation in evaluations]
-    found = outcome([evaluation["source"] for evaluation in evaluations], answers)
+    return outcome([evaluation["source"] for evaluation in evaluations], answers)
+
+
+def _row(entry: dict[str, Any], found: Outcome, names: Columns) -> dict[str, Any]:
     return {
+        **{names.params[name]: value for name, value in entry["params"].items()},
+        **{names.metrics[name]: value for name, value in found.metrics.items()},
         "trial": entry["id"],
         **{name: entry[name] for name in ("generation", "member", "fold", "budget", "parent")},
-        **asdict(found),
+        **{field.name: getattr(found, field.name) for field in fields(found) if field.name != "metrics"},
         "start": entry["time"] if found.start is None else found.start,
         "end": entry["time"] if found.end is None else found.end,
-        **entry["params"],
     }
 
 
@@ -71,12 +79,22 @@ class History:
         events: The run's journal, from its beginning.
         sign: 1 if a smaller fitness is better, -1 if a larger one is (:attr:`swarm.job.Job.sign`).
         gpus: GPUs that one training has.
+        leaders: Which trial was the best after each that was told, if the search compares several targets
+            (:attr:`swarm.progress.Progress.leaders`); None where the fitness decides.
     """
 
-    def __init__(self, events: Iterable[Event], *, sign: int = -1, gpus: float = 1) -> None:
+    def __init__(
+        self,
+        events: Iterable[Event],
+        *,
+        sign: int = -1,
+        gpus: float = 1,
+        leaders: Sequence[tuple[int, int | None]] | None = None,
+    ) -> None:
         self._events = list(events)
         self._sign = sign
         self._gpus = gpus
+        self._leaders = leaders
         self._asked = [event for event in self._events if event.kind in ("asked", "test")]
         self._results = {event.data["key"]: event for event in self._events if event.kind == "result"}
 
@@ -178,9 +196,8 @@ class History:
         """The trials that have a fitness, in the order of their answers, as a scatter plot and its best line need them.
 
         Columns: ``trial``, ``generation``, ``member``, ``fold``, ``budget``, ``source``, ``fitness``, ``answered``
-        (seconds since the run began), ``evaluations`` (those answered so far), ``best`` (the best fitness so far:
-        of the trials with the largest budget so far, as others do not compare) and ``is_best`` (the trial is that),
-        ``x``: the generation, its trials side by side, or the number of the trial where there is one generation only.
+        (seconds since the run began), ``evaluations`` (those answered so far), ``best`` (the fitness of the best so
+        far, by :func:`swarm.trial.rank_of`) and ``is_best`` (the trial is that), ``x``: the generation, its trials side by side, or the number of the trial where there is one generation only.
         """
         rows = self.trials
         fitness = self.evaluations[self.evaluations["purpose"] == "fitness"]
@@ -192,18 +209,42 @@ class History:
         rows["evaluations"] = rows["each"].cumsum()
         rows = rows[rows["fitness"].notna()].reset_index(drop=True)
         best = self._best_so_far(rows)
-        return rows.assign(best=rows["fitness"].to_numpy()[best], is_best=best == np.arange(len(rows)))[list(_POINT)]
+        rows = rows.assign(best=self._fitness_of(rows, best), is_best=best == rows["trial"].to_numpy())
+        return rows[list(_POINT)]
 
-    def _best_so_far(self, rows: pd.DataFrame) -> NDArray[np.intp]:
-        """Index of the best row up to each row: the largest budget, then the best fitness, then the first."""
-        best, index = (-math.inf, math.inf), 0
-        found = np.zeros(len(rows), dtype=int)
-        for i, (budget, fitness) in enumerate(zip(rows["budget"], rows["fitness"], strict=True)):
-            mine = (-(budget if pd.notna(budget) else 0.0), self._sign * fitness)
-            if i == 0 or mine < best:
-                best, index = mine, i
-            found[i] = index
-        return found
+    @property
+    def best(self) -> int | None:
+        """The best trial so far; None if none has a fitness."""
+        best = self._best_so_far(self.points)
+        return int(best[-1]) if len(best) else None
+
+    def _best_so_far(self, rows: pd.DataFrame) -> NDArray[np.int64]:
+        """The best trial of these up to each, if they are told in this order."""
+        if self._leaders is not None:
+            return self._leader_so_far(rows)
+        return np.array([rank[-1] for rank in accumulate(self._ranks(rows), min)], dtype=np.int64)
+
+    def _leader_so_far(self, rows: pd.DataFrame) -> NDArray[np.int64]:
+        """The same where the search said which is the best: after the latest of these answers, and failures next."""
+        assert self._leaders is not None
+        told = {trial: place for place, (trial, _) in enumerate(self._leaders)}
+        places = [told.get(trial, len(told) - 1) for trial in rows["trial"]]  # the journal may know more by now
+        ends = [*sorted(places)[1:], len(told)]
+        until = dict(zip(sorted(places), ends, strict=True))
+        return np.array([self._leaders[until[place] - 1][1] for place in accumulate(places, max)], dtype=np.int64)
+
+    def _ranks(self, rows: pd.DataFrame) -> list[tuple[float, float, int]]:
+        """What sorts these trials from the best to the worst."""
+        columns = (rows["budget"], rows["fitness"], rows["trial"])
+        return [
+            rank_of(None if pd.isna(budget) else float(budget), self._sign * float(fitness), int(trial))
+            for budget, fitness, trial in zip(*columns, strict=True)
+        ]
+
+    def _fitness_of(self, rows: pd.DataFrame, found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The fitness of these trials, which are among the rows."""
+        fitness = dict(zip(rows["trial"], rows["fitness"], strict=True))
+        return np.array([fitness[trial] for trial in found], dtype=float)
 
     @property
     def by_generation(self) -> bool:
@@ -223,7 +264,7 @@ class History:
         Columns: ``x`` as in :attr:`points`, ``low``, ``mean``, ``high``, ``best`` up to here.
         """
         rows = self.points.sort_values(["generation", "trial"], ignore_index=True)  # folds may be at different ones
-        rows = rows.assign(best=rows["fitness"].to_numpy()[self._best_so_far(rows)])
+        rows = rows.assign(best=self._fitness_of(rows, self._best_so_far(rows)))
         width = 1 if self.by_generation else max(5, math.ceil(len(self.trials) / 30))
         group = rows.groupby((rows["generation"] if self.by_generation else rows["trial"]) // width)
         fitness = group["fitness"]
@@ -280,15 +321,20 @@ class History:
         places = rows.set_index("trial")[["generation", "member"]].astype(float)
         parents = {f"parent_{name}": rows["parent"].map(places[name]) for name in places}
         rows = rows.assign(**parents).astype({"parent": float})
-        best = self.points["trial"][self.points["is_best"]]
-        return rows.assign(winner=rows["trial"].isin(self._line(int(best.iloc[-1])) if len(best) else []))
+        return rows.assign(winner=rows["trial"].isin([] if self.best is None else self._line(self.best)))
+
+    def ordered(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """These rows of :attr:`points`, the best first."""
+        ranks = self._ranks(rows)
+        best = None if self._leaders is None else self.best
+        order = sorted(range(len(rows)), key=lambda i: (ranks[i][-1] != best, ranks[i]))
+        return rows.iloc[order]
 
     def best_trials(self, count: int) -> pd.DataFrame:
         """The best configurations that were found, the best first, at most ``count``; rows of :attr:`points`."""
-        rows = self.points.assign(loss=self._sign * self.points["fitness"], longest=-self.points["budget"].fillna(0.0))
-        rows = rows.sort_values(["longest", "loss", "trial"])
+        rows = self.ordered(self.points)
         same = self.configurations.loc[rows["trial"]].astype(str).duplicated().to_numpy()
-        return rows[~same].head(count).drop(columns=["loss", "longest"])
+        return rows[~same].head(count)
 
     def curves(self, store: Store, found: Iterable[int]) -> dict[int, pd.DataFrame]:
         """What the trainings of these trials reported on the way, a row per report, by trial; those that did.

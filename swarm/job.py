@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,7 @@ from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
 from swarm.problem import Problem
 from swarm.space import Space
-from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Result, Trial
+from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Trial
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -84,6 +84,18 @@ class Then(BaseModel):
     optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
     search: list[str] = Field(min_length=1)
     stop: Stop = Stop()
+
+
+class Scored(Protocol):
+    """What has a fitness, if all went well, and other numbers beside it: the result of a training, or of a trial."""
+
+    @property
+    def fitness(self) -> float | None:
+        """In the job's own direction; None if it failed."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Other numbers by name."""
 
 
 class Job(BaseModel):
@@ -275,12 +287,12 @@ class Job(BaseModel):
         """Loss = sign × fitness: optimizers minimise."""
         return 1 if self.direction == "minimize" else -1
 
-    def losses(self, result: Result) -> list[float]:
+    def losses(self, found: Scored) -> list[float]:
         """What the optimizer is told of a trial that has a fitness: one loss, or one for each target."""
-        assert result.fitness is not None
+        assert found.fitness is not None
         if not self.targets:
-            return [self.sign * result.fitness]
-        values = {**result.metrics, "fitness": result.fitness}
+            return [self.sign * found.fitness]
+        values = {**found.metrics, next(iter(self.targets)): found.fitness}  # the first is the fitness
         return [values[name] if direction == "minimize" else -values[name] for name, direction in self.targets.items()]
 
     def start(self) -> Optimizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from swarm.archive import Source
@@ -25,7 +26,8 @@ class Outcome:
         start: When the first training for it began, seconds since the epoch; None if nothing was trained for it.
         end: When the last training for it ended; None likewise.
         slot: Where that was.
-        error: First line of the first error, or None.
+        error: First line of the first error, of an evaluation without a fitness if there is one; or None.
+        metrics: Other numbers that all of its evaluations returned, the mean of each; empty where there is no fitness.
     """
 
     status: str
@@ -36,6 +38,7 @@ class Outcome:
     end: float | None
     slot: str
     error: str | None
+    metrics: Mapping[str, float]
 
 
 def outcome(sources: Sequence[str], answers: Sequence[Mapping[str, Any] | None]) -> Outcome:
@@ -48,17 +51,36 @@ def outcome(sources: Sequence[str], answers: Sequence[Mapping[str, Any] | None])
     there = [answer for answer in answers if answer is not None]
     spent = [answer for answer, source in zip(answers, sources, strict=True) if answer and source == Source.TRAINED]
     fitness = [answer["fitness"] for answer in there if answer["fitness"] is not None]
+    measured = [answer.get("metrics") or {} for answer in there]
     status = RUNNING if len(there) < len(answers) else _ended({answer["status"] for answer in there}, fitness, there)
+    blamed = sorted(there, key=lambda answer: answer["fitness"] is not None)  # what was pruned says why, too
+    scored = status in (Status.OK, Status.PRUNED)
     return Outcome(
         status=status,
-        fitness=sum(fitness) / len(fitness) if status in (Status.OK, Status.PRUNED) else None,
+        fitness=mean(fitness) if scored else None,
         source=next(source.value for source in _SOURCES if source in sources),
         seconds=sum(answer["seconds"] for answer in spent),
         start=min((answer["start"] for answer in spent), default=None),
         end=max((answer["end"] for answer in spent), default=None),
         slot=", ".join(sorted({answer["slot"] for answer in spent})),
-        error=next((answer["error"].splitlines()[0] for answer in there if answer["error"]), None),
+        error=next((answer["error"].splitlines()[0] for answer in blamed if answer["error"]), None),
+        metrics=_means(measured) if scored else {},
     )
+
+
+def mean(values: Sequence[float]) -> float:
+    """The float that is nearest to the mean of these, one or more: the one mean over folds and repeats.
+
+    A sum of floats would round on the way: it would depend on the order, the mean of 1.7, 1.8 and 1.9 could be
+    1.7999999999999998, and large values would overflow.
+    """
+    return values[0] if len(values) == 1 else float(sum(map(Fraction, values)) / len(values))
+
+
+def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric that all have, in the order of the first."""
+    first, *others = measured
+    return {name: mean([each[name] for each in measured]) for name in first if all(name in each for each in others)}
 
 
 def _ended(statuses: Collection[str], fitness: Sequence[float], answers: Sequence[Mapping[str, Any]]) -> str:

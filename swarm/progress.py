@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.archive import Archive, Source
@@ -17,6 +17,7 @@ from swarm.durations import Durations
 from swarm.errors import JournalMismatch
 from swarm.job import Job
 from swarm.lineage import Lineage
+from swarm.outcome import Outcome, outcome
 from swarm.pruning import MedianRule
 from swarm.store import Event, Store
 from swarm.trial import Evaluation, Purpose, Result, Status, Trial
@@ -68,16 +69,29 @@ class _Pending:
 
     trial: Trial
     keys: list[str]
+    sources: list[str]
     purpose: Purpose
     results: dict[str, Result] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the trial, once all results are there."""
+        return outcome(self.sources, [self.results[key].to_dict() for key in self.keys])
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best trial so far, with its fitness in the job's own direction."""
+    """The best trial so far.
+
+    Attributes:
+        trial: The trial.
+        fitness: Its fitness in the job's own direction; over folds and repeats their mean.
+        metrics: Other numbers that its training returned; likewise.
+    """
 
     trial: Trial
     fitness: float
+    metrics: Mapping[str, float] = field(default_factory=dict, compare=False)  # how long checkpoints took, say
 
     @property
     def params(self) -> dict[str, Any]:
@@ -101,6 +115,8 @@ class Progress:
         generations: By number.
         tests: Scores on the test set, by fold.
         errors: Why trials failed, and how often.
+        leaders: Where several targets count, for each trial that was told: its id, and that of the best from then on;
+            None where the fitness decides, since :func:`swarm.trial.rank_of` then says which is better.
         asked, told: Numbers of trials.
         replayed: How many of those told were read from the journal.
         generation: The latest that was asked for.
@@ -120,6 +136,7 @@ class Progress:
         self.generations: dict[int, Generation] = {}
         self.tests: dict[int, Result] = {}
         self.errors: Counter[str] = Counter()
+        self.leaders: list[tuple[int, int | None]] | None = [] if job.targets else None
         self.asked = self.told = 0
         self.generation = 0
         self.trained_seconds = 0.0
@@ -128,6 +145,7 @@ class Progress:
         self._on_event = on_event
         self._seq = 0  # events in the journal
         self._pending: dict[int, _Pending] = {}
+        self._metrics: dict[int, Mapping[str, float]] = {}  # of the best; of all that may become it, if targets count
         self._lineage = Lineage()
         self._queue: deque[Evaluation] = deque()  # to be trained
         self._ends: Counter[tuple[str, Status]] = Counter()  # of what ran again
@@ -149,7 +167,9 @@ class Progress:
     def best(self) -> Best | None:
         """The best trial so far, or None while no training has succeeded."""
         found = self.optimizer.best
-        return None if found is None else Best(found[0], self.job.sign * found[1])
+        if found is None:
+            return None
+        return Best(found[0], self.job.sign * found[1], self._metrics.get(found[0].id, {}))
 
     @property
     def gpu_seconds(self) -> float:
@@ -198,9 +218,10 @@ class Progress:
         purpose: Purpose = "fitness" if event.kind == "asked" else "test"
         trial = Trial(**{name: value for name, value in data.items() if name != "evaluations"})
         keys = [evaluation["key"] for evaluation in data["evaluations"]]
+        sources = [evaluation["source"] for evaluation in data["evaluations"]]
         # A test score is no trial of the optimizer: negative numbers keep the two apart.
         number = trial.id if purpose == "fitness" else -1 - trial.id
-        self._pending[number] = _Pending(trial, keys, purpose)
+        self._pending[number] = _Pending(trial, keys, sources, purpose)
         if purpose == "fitness":
             self._note_asked(trial, data["evaluations"], event.time)
             self._note_lineage(trial, keys)
@@ -267,24 +288,39 @@ class Progress:
         if len(pending.results) < len(set(pending.keys)):
             return
         del self._pending[number]
-        if pending.purpose == "test":
-            self.tests[pending.trial.fold or 0] = _merged([pending.results[key] for key in pending.keys])
+        if pending.purpose == "test":  # one training, on one fold
+            self.tests[pending.trial.fold or 0] = pending.results[pending.keys[0]]
             return
-        merged = _merged([pending.results[key] for key in pending.keys])
+        found = pending.outcome
         row = self.generations[pending.trial.generation]
         row.told += 1
         row.end = max(row.end, when)
         self.told += 1
-        if merged.fitness is None:
+        if found.fitness is None:
             row.failed += 1
             self.counts["failed"] += 1
-            self._note_error(merged.error)
-            self.optimizer.tell(pending.trial, None)
+            self._note_error(found.error)
         else:
-            row.low, row.high = min(row.low, merged.fitness), max(row.high, merged.fitness)
-            row.total += merged.fitness
-            self.optimizer.tell(pending.trial, self.job.losses(merged))
+            row.low, row.high = min(row.low, found.fitness), max(row.high, found.fitness)
+            row.total += found.fitness
+        self._tell(pending.trial, found, when)
         self._note_finished(pending)
+
+    def _tell(self, trial: Trial, found: Outcome, when: float) -> None:
+        """Tell the optimizer, and note what it takes for the best from now on."""
+        before = self.optimizer.best
+        losses = None if found.fitness is None else self.job.losses(found)
+        self.optimizer.tell(trial, losses)
+        best = self.optimizer.best
+        if self.leaders is None:
+            if best is not None and best[0].id == trial.id:
+                self._metrics = {trial.id: found.metrics}
+            return
+        self._metrics[trial.id] = found.metrics
+        self.leaders.append((trial.id, None if best is None else best[0].id))
+        if best is not None and best != before:  # those who only see events could not tell
+            data = {"trial": best[0].id, "fitness": self.job.sign * best[1], "generation": trial.generation}
+            self._on_event(Event("best", data, when))
 
     def _note_finished(self, pending: _Pending) -> None:
         """Nobody continues a whole training, but its network may be the one that wins: keep that of the best so far."""
@@ -320,23 +356,3 @@ class Progress:
                 f"{written['params']}, but the optimizer asks for {None if trial is None else dict(trial.params)}; "
                 "resume with the version of dask-swarm that wrote it, or run the job under another name"
             )
-
-
-def _merged(results: list[Result]) -> Result:
-    """One result for the folds and repeats of a trial: the means of fitness and metrics, or the first failure."""
-    for result in results:
-        if result.fitness is None:
-            return result
-    if len(results) == 1:
-        return results[0]
-    common = set.intersection(*(set(result.metrics) for result in results))
-    return replace(
-        results[0],
-        fitness=_mean([result.fitness or 0.0 for result in results]),
-        metrics={name: _mean([result.metrics[name] for result in results]) for name in sorted(common)},
-        seconds=sum(result.seconds for result in results),
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

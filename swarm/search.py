@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ CRASHES_ALLOWED = 1
 LOSSES_ALLOWED = 10
 _EVENTS_PER_COMMIT = 500
 _LONGEST_PAUSE = 10.0  # seconds between attempts to reach the store
+_ROUNDING = 1e-12  # of a fitness, relative: a few units in the last place
 
 T = TypeVar("T")
 
@@ -349,7 +351,7 @@ class Search(Progress):
     def _stopping_rule(self) -> str | None:
         """The first stopping rule that has fired, or None."""
         rules, best = self.job.stop, self.best
-        if rules.target is not None and best and self.job.sign * (best.fitness - rules.target) <= 0:
+        if rules.target is not None and best and _reached(self.job.sign * best.fitness, self.job.sign * rules.target):
             return "target reached"
         if rules.evaluations is not None and sum(self.counts[s] for s in Source) >= rules.evaluations:
             return "evaluations used up"
@@ -401,3 +403,8 @@ class Search(Progress):
         if self._lineage.unneeded:
             self._forget(self._lineage.unneeded)
             self._lineage.unneeded = []
+
+
+def _reached(loss: float, target: float) -> bool:
+    """Whether a loss is as low as the target, but for rounding: a mean that is shown as 0.3 may lie just beside it."""
+    return loss <= target or math.isclose(loss, target, rel_tol=_ROUNDING)

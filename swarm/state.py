@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from swarm.progress import Best
 from swarm.search import Search
 from swarm.store import StoredJob, Submission
 
@@ -23,7 +24,7 @@ def state_of(search: Search, submission: Submission) -> dict[str, Any]:
         "counts": dict(search.counts),
         "trained_seconds": search.trained_seconds,
         "seconds_left": search.seconds_left,
-        "best": None if best is None else {"trial": best.trial.id, "params": best.params, "fitness": best.fitness},
+        "best": None if best is None else _best(best),
         "tests": {str(fold): test.fitness for fold, test in search.tests.items()},
         "errors": dict(search.errors.most_common(3)),
         "trouble": search.trouble,
@@ -47,8 +48,20 @@ def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
         "errors": {},
         "end_reason": None,
     }
-    now = {"running": 0, "trouble": None, "seconds_left": None}
-    return {**nothing, **(submission.summary or {}), **_submitted(submission), **now}
+    now: dict[str, Any] = {"running": 0, "trouble": None, "seconds_left": None}
+    found = {**nothing, **(submission.summary or {}), **_submitted(submission), **now}
+    if found["best"] is not None:
+        found["best"] = {**found["best"], "metrics": found["best"].get("metrics", {})}  # an earlier version kept none
+    return found
+
+
+def _best(best: Best) -> dict[str, Any]:
+    return {
+        "trial": best.trial.id,
+        "params": best.params,
+        "fitness": best.fitness,
+        "metrics": dict(best.metrics),
+    }
 
 
 def _submitted(submission: Submission) -> dict[str, Any]:

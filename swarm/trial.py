@@ -66,6 +66,21 @@ class Trial:
         object.__setattr__(self, "donors", tuple(self.donors))  # a journal has lists
 
 
+def rank_of(budget: float | None, loss: float, trial: int) -> tuple[float, float, int]:
+    """What sorts trials from the best to the worst: largest budget first, then lowest loss, then lowest id.
+
+    The one definition of "better", for searches, tables, pages and exports alike. Losses at different budgets do not
+    compare: half-trained, a network that will be good may look bad, and one that was trained on a little may have been
+    lucky.
+
+    Args:
+        budget: What the trial was trained up to; None if its method sets no budgets.
+        loss: What is minimised: its fitness, times -1 if a larger one is better.
+        trial: Its id.
+    """
+    return -(budget or 0.0), loss, trial
+
+
 def resource(gpus_per_training: float = 1) -> str:
     """Name of the Dask resource of which a slot offers one: ``GPU``, or ``GPU-2``, ``GPU-0.5`` for the other classes.
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from swarm.errors import InvalidOptimizer
 from swarm.space import Space
-from swarm.trial import Params, Trial
+from swarm.trial import Params, Trial, rank_of
 
 
 @dataclass(kw_only=True)
@@ -248,9 +248,5 @@ class Optimizer(ABC):
 
 
 def rank(trial: Trial, loss: float) -> tuple[float, float, int]:
-    """What sorts trials from the best to the worst: largest budget first, then lowest loss, then lowest id.
-
-    Losses at different budgets do not compare: half-trained, a network that will be good may look bad, and one
-    that was trained on a little may have been lucky.
-    """
-    return -(trial.budget or 0.0), loss, trial.id
+    """What sorts trials from the best to the worst, see :func:`swarm.trial.rank_of`."""
+    return rank_of(trial.budget, loss, trial.id)

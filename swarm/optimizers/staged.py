@@ -32,7 +32,7 @@ class Staged(Optimizer):
 
     Losses at different budgets do not compare: a box is put round the best of the latest stage in which a trial has
     succeeded, and the stage's first trial is that best again, with the new budget: without noise, a stage ends no
-    worse than the one before. :attr:`best` is the lowest loss of all. ``Trial.generation`` is the stage,
+    worse than the one before. :attr:`best` is the best of the largest budget. ``Trial.generation`` is the stage,
     ``Trial.budget`` its budget, ``Trial.member`` the number of the trial in its stage.
 
     When to end one training early (the paper's ``train_tolerance``) is for the training to say.
