@@ -257,8 +257,10 @@ def _watch(handle: JobHandle) -> None:
 
 def _past(handle: JobHandle) -> Trace:
     """The best fitness of a job after each trial so far."""
-    fitness, state = handle.history["fitness"].dropna(), handle.state()
-    return Trace(fitness.cummax() if state.direction == "maximize" else fitness.cummin())
+    from swarm.history import History
+
+    sign = -1 if handle.state().direction == "maximize" else 1
+    return Trace(History(handle.events(), sign=sign).points["best"])
 
 
 def _refresh(draw: Callable[[], RenderableType]) -> None:

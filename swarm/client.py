@@ -22,6 +22,7 @@ from distributed import Security
 from distributed.core import connect, send_recv
 
 from swarm import errors
+from swarm.columns import columns
 from swarm.config import settings
 from swarm.errors import InvalidInput, JobNotFound, NoMaster, NoService, SchedulerUnreachable, SwarmError
 from swarm.job import Job
@@ -100,7 +101,9 @@ class JobState:
 
         rows = {"job": self.name, "state": self.state, "trials": f"{self.told} of {self.planned or '?'}"}
         if self.best is not None:
-            rows |= {"best": f"{self.best['fitness']:.6g}", **self.best["params"]}
+            rows["best"] = f"{self.best['fitness']:.6g}"
+            params = self.best["params"]
+            rows |= {column: params[name] for name, column in columns(params, others=rows).params.items()}
         cells = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
         return f"<table>{cells}</table>"
 

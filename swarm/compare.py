@@ -21,6 +21,7 @@ from swarm.dashboard.page import Page, Picture, Section, Table, Text
 from swarm.dashboard.sections import number, source
 from swarm.dashboard.tables import MOST_POINTS, Tables, Unit
 from swarm.errors import InvalidInput
+from swarm.outcome import mean
 from swarm.runner import Run
 from swarm.terminal import duration
 
@@ -125,7 +126,7 @@ class Comparison:
 
     def _row(self, name: str, tables: Tables) -> dict[str, object]:
         run, counts = tables.run, tables.run.counts
-        scores = [result.fitness for result in run.tests.values() if result.fitness is not None]
+        scores = run.test_scores
         return {
             "run": name,
             "method": type(run.job.optimizer).__name__,
@@ -133,17 +134,14 @@ class Comparison:
             "trained": counts[Source.TRAINED],
             "saved": counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT],
             "best": np.nan if run.best is None else run.best.fitness,
-            "test": float(np.mean(scores)) if scores else np.nan,
+            "test": mean(list(scores.values())) if scores else np.nan,
             "wall": tables.history.end - tables.history.start,
             "training": float(tables.history.folds["trained_seconds"].sum()),
         }
 
     def paired(self) -> list[Paired]:
         """A test of every two runs that have folds in common; of their scores on the test set if both have those."""
-        scores = [
-            {fold: result.fitness for fold, result in run.tests.items() if result.fitness is not None}
-            for run in self.runs
-        ]
+        scores = [run.test_scores for run in self.runs]
         best = [
             {
                 trial.fold: run.job.sign * loss

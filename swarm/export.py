@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from swarm import __version__
+from swarm.columns import Columns, columns
 from swarm.domain import Choice, Domain, Integer, Real
 from swarm.errors import InvalidInput
 from swarm.outcome import RUNNING, outcome
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from swarm.runner import Run
 
 _BATCH = 1000  # metrics that MLflow takes at once
+_OTHERS = ("key", "epoch")  # besides what a history tells of a trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class Entry:
         start: When its training began, or when it was asked for; seconds since the epoch.
         end: When its answer was there; None while it is running.
         about: What else is known of it: ``generation``, ``member``, ``source``, ``error`` and so on; plain values.
-        metrics: Other numbers that its training returned; of several evaluations, the first.
-        curve: What that training reported on the way.
+        metrics: Other numbers that its training returned, the mean over its evaluations; none if it has no fitness.
+        curve: What its training reported on the way; of several evaluations, the first.
     """
 
     trial: int
@@ -81,9 +83,17 @@ def _entry(event: Event, answers: Mapping[str, dict[str, Any]], store: Store) ->
         start=event.time if found.start is None else found.start,
         end=None if whole is None else event.time if found.end is None else found.end,
         about={name: value for name, value in about.items() if value not in (None, "")},
-        metrics={} if whole is None else whole.metrics,
+        metrics=found.metrics,
         curve=() if whole is None else whole.curve,
     )
+
+
+def names(found: Sequence[Entry]) -> Columns:
+    """What hyper-parameters, metrics and numbers of the learning curves are called where they stand beside others."""
+    params = dict.fromkeys(name for entry in found for name in entry.params)
+    returned = dict.fromkeys(name for entry in found for name in entry.metrics)
+    reported = dict.fromkeys(name for entry in found for point in entry.curve for name in point)
+    return columns(params, returned | reported, others=_OTHERS)
 
 
 def reported_metric(run: Run, found: Sequence[Entry]) -> str | None:
@@ -157,20 +167,38 @@ def to_optuna(run: Run, storage: str, name: str | None = None) -> int:
     study.set_user_attr("problem", run.job.code.name)
     study.set_user_attr("method", repr(run.job.optimizer))
     study.set_user_attr("dask-swarm", __version__)
+    study.set_user_attr("best_trial", None if run.best is None else run.best.trial.id)
     domains = {key: _distribution(optuna, value) for key, value in _domains(run).items()}
-    study.add_trials([_optuna_trial(optuna, entry, domains, metric) for entry in found])
+    named = names(found).metrics
+    longest = max((_budget(entry) for entry in found if entry.fitness is not None), default=0.0)
+    for entry in found:
+        whole = entry.fitness is None or _budget(entry) == longest
+        attributes = {"trial": entry.trial, **entry.about, **{named[key]: v for key, v in entry.metrics.items()}}
+        study.add_trial(_optuna_trial(optuna, entry, domains, metric, whole, attributes))
     return len(found)
 
 
-def _optuna_trial(optuna: Any, entry: Entry, domains: Mapping[str, Any], metric: str | None) -> Any:
+def _budget(entry: Entry) -> float:
+    return float(entry.about.get("budget", 0.0))
+
+
+def _optuna_trial(
+    optuna: Any,
+    entry: Entry,
+    domains: Mapping[str, Any],
+    metric: str | None,
+    whole: bool,
+    attributes: Mapping[str, Any],
+) -> Any:
+    """A trial of Optuna. On less than the largest budget it does not compare: it is one that was pruned."""
     states = optuna.trial.TrialState
     state = {"ok": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL, RUNNING: states.RUNNING}
     trial = optuna.trial.create_trial(
-        state=state[entry.status],
+        state=state[entry.status if whole else "pruned"],
         value=entry.fitness,
         params={name: value for name, value in entry.params.items() if name in domains},
         distributions={name: domain for name, domain in domains.items() if name in entry.params},
-        user_attrs={"trial": entry.trial, **entry.about, **entry.metrics},
+        user_attrs=dict(attributes),
         intermediate_values={step: point[metric] for step, point in steps(entry.curve) if metric and metric in point},
     )
     trial.datetime_start = datetime.fromtimestamp(entry.start)
@@ -210,19 +238,19 @@ def to_tensorboard(run: Run, folder: Path) -> int:
     if root.exists():
         raise InvalidInput(f"{root} exists already; delete it, or name another folder")
     hparams = [api.HParam(name, _tensorboard_domain(api, domain)) for name, domain in _domains(run).items()]
-    overview = summary_v2.hparams_config_pb(hparams, [api.Metric("fitness")])
-    _write_events(root, [(overview, 0, None)])
-    ends = {"ok": api_pb2.STATUS_SUCCESS, "pruned": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
     found = list(entries(run))
+    named, returned = names(found).metrics, dict.fromkeys(name for entry in found for name in entry.metrics)
+    measured = [api.Metric("fitness"), *(api.Metric(named[name]) for name in returned)]
+    _write_events(root, [(summary_v2.hparams_config_pb(hparams, measured), 0, None)])
+    ends = {"ok": api_pb2.STATUS_SUCCESS, "pruned": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
     for entry in found:
         events: list[tuple[Any, int, float | None]] = [
             (summary_v2.hparams_pb(dict(entry.params), str(entry.trial), entry.start), 0, entry.start)
         ]
         last = 0
         for last, point in steps(entry.curve):
-            events += [(_scalar(name, value), last, entry.end) for name, value in point.items() if name != "epoch"]
-        if entry.fitness is not None:
-            events.append((_scalar("fitness", entry.fitness), last, entry.end))
+            events += [(_scalar(named[key], value), last, entry.end) for key, value in point.items() if key != "epoch"]
+        events += [(_scalar(tag, value), last, entry.end) for tag, value in _measured(entry, named).items()]
         if entry.status in ends:
             events.append((summary.session_end_pb(ends[entry.status], entry.end), last, entry.end))
         _write_events(root / f"trial-{entry.trial:05d}", events)
@@ -283,14 +311,18 @@ def to_mlflow(run: Run, uri: str, name: str | None = None) -> int:
         tags = {"problem": run.job.code.name, "method": repr(run.job.optimizer), "dask-swarm": __version__}
         experiment = client.create_experiment(name, tags=tags)
         found = list(entries(run))
+        named = names(found).metrics
         for entry in found:
             start, end = _milliseconds(entry.start), None if entry.end is None else _milliseconds(entry.end)
             made = client.create_run(experiment, start_time=start, run_name=f"trial-{entry.trial}").info.run_id
+            reports = [
+                (step, {named[key]: value for key, value in point.items() if key != "epoch"})
+                for step, point in steps(entry.curve)
+            ]
             metrics = [
                 Metric(metric, value, end or start, step)
-                for step, point in [*steps(entry.curve), (len(entry.curve), _measured(entry))]
+                for step, point in [*reports, (len(entry.curve), _measured(entry, named))]
                 for metric, value in point.items()
-                if metric != "epoch"
             ]
             params = [Param(key, str(value)) for key, value in entry.params.items()]
             client.log_batch(made, params=params, tags=[RunTag(key, str(v)) for key, v in entry.about.items()])
@@ -303,9 +335,9 @@ def to_mlflow(run: Run, uri: str, name: str | None = None) -> int:
     return len(found)
 
 
-def _measured(entry: Entry) -> dict[str, float]:
+def _measured(entry: Entry, named: Mapping[str, str]) -> dict[str, float]:
     fitness = {} if entry.fitness is None else {"fitness": entry.fitness}
-    return {**entry.metrics, **fitness}
+    return {**{named[name]: value for name, value in entry.metrics.items()}, **fitness}
 
 
 def _milliseconds(seconds: float) -> int:

@@ -197,7 +197,8 @@ class History:
 
         Columns: ``trial``, ``generation``, ``member``, ``fold``, ``budget``, ``source``, ``fitness``, ``answered``
         (seconds since the run began), ``evaluations`` (those answered so far), ``best`` (the fitness of the best so
-        far, by :func:`swarm.trial.rank_of`) and ``is_best`` (the trial is that), ``x``: the generation, its trials side by side, or the number of the trial where there is one generation only.
+        far, by :func:`swarm.trial.rank_of`) and ``is_best`` (the trial is that), ``x``: the generation, its trials side
+        by side, or the number of the trial where there is one generation only.
         """
         rows = self.trials
         fitness = self.evaluations[self.evaluations["purpose"] == "fitness"]

@@ -72,11 +72,12 @@ def importance(space: Space, configurations: Iterable[Params], fitness: Iterable
     positions = pd.DataFrame([space.encode(each) for each in configurations], columns=list(space.names))
     if positions.empty:
         return None
-    tried = positions.assign(fitness=list(fitness)).groupby(list(space.names), as_index=False)["fitness"].mean()
-    if len(tried) < _FEWEST or tried["fitness"].nunique() < 2:
+    found = pd.Series(list(fitness), dtype=float)  # not a column beside hyper-parameters, of which one may be so called
+    tried = found.groupby([positions[name] for name in space.names]).mean()
+    if len(tried) < _FEWEST or tried.nunique() < 2:
         return None
     tried = tried.sample(min(len(tried), _MOST), random_state=0)
-    x, y = tried[list(space.names)].to_numpy(), tried["fitness"].to_numpy()
+    x, y = tried.index.to_frame().to_numpy(), tried.to_numpy()
     predicted, losses = np.empty_like(y), []
     for seen, unseen in KFold(_PARTS, shuffle=True, random_state=0).split(x):
         forest = RandomForestRegressor(_TREES, random_state=0).fit(x[seen], y[seen])

@@ -13,14 +13,16 @@ import yaml
 
 from swarm import __version__
 from swarm.archive import Source
+from swarm.columns import columns
 from swarm.dashboard import sections
 from swarm.dashboard.page import Code, Facts, Page, Section, Table, Text
 from swarm.dashboard.sections import number, values
 from swarm.dashboard.tables import Tables
 from swarm.job import Job
+from swarm.outcome import mean
 from swarm.problem import Problem
 from swarm.runner import Run
-from swarm.terminal import duration
+from swarm.terminal import duration, params_line
 
 _PACKAGES = ("numpy", "dask", "distributed", "tensorflow", "tensorflow_cpu", "keras", "scikit-learn")
 Part = Text | Facts | Table | Code
@@ -75,10 +77,10 @@ def _tiles(tables: Tables) -> Iterator[tuple[str, str, str]]:
     saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
     total = saved + counts[Source.TRAINED]
     yield f"Best {tables.fitness_label}", number(run.best.fitness if run.best else None), f"of {total} evaluations"
-    scores = [result.fitness for result in run.tests.values() if result.fitness is not None]
+    scores = list(run.test_scores.values())
     if run.tests:
         remark = "on unseen data" if len(run.tests) == 1 else f"on unseen data, mean of {len(scores)} folds"
-        yield "Test score", number(sum(scores) / len(scores) if scores else None), remark
+        yield "Test score", number(mean(scores) if scores else None), remark
     yield "Trainings", str(counts[Source.TRAINED]), f"{duration(rows['trained_seconds'].sum())} of training"
     share = f"{saved / total:.0%}" if total else "–"
     yield "Archive saved", share, f"{saved} trainings, {duration(rows['saved_seconds'].sum())}"
@@ -96,16 +98,18 @@ def _best(tables: Tables) -> Iterator[Part]:
         return
     trial = run.best.trial
     rows = [(f"{tables.fitness_label.capitalize()} on validation data", number(run.best.fitness))]
-    scores = [result.fitness for result in run.tests.values() if result.fitness is not None]
+    scores = list(run.test_scores.values())
     if len(run.tests) == 1:
         error = next(iter(run.tests.values())).error
         rows.append(("Score on the unseen test set", number(scores[0]) if scores else f"failed: {error}"))
     elif scores:
-        spread = f"mean {number(sum(scores) / len(scores))}, from {number(min(scores))} to {number(max(scores))}"
+        spread = f"mean {number(mean(scores))}, from {number(min(scores))} to {number(max(scores))}"
         rows.append((f"Scores of the best of {len(run.tests)} folds on the unseen test set", spread))
     fold = "" if trial.fold is None else f", fold {trial.fold}"
     budget = "" if trial.budget is None else f", trained to a budget of {trial.budget:g}"
     rows.append(("Found by", f"trial {trial.id}, generation {trial.generation}{fold}{budget}"))
+    if run.best.metrics:
+        rows.append(("Measured besides", params_line(run.best.metrics)))
     yield Facts(rows)
     yield Code("Hyper-parameters, as YAML", yaml.safe_dump(run.best.params, sort_keys=False).strip())
     if len(run.tests) > 1:
@@ -114,7 +118,8 @@ def _best(tables: Tables) -> Iterator[Part]:
     best, names = tables.history.best_trials(10), [axis.name for axis in tables.axes]
     ranked = zip(best["trial"], best["fitness"], strict=True)
     found = [[str(trial), number(fitness), *values(tables, trial, names)] for trial, fitness in ranked]
-    yield Table("The ten best configurations", ["trial", tables.fitness_label, *names], found, folded=True)
+    headings = columns(names, others=[tables.fitness_label]).params.values()
+    yield Table("The ten best configurations", ["trial", tables.fitness_label, *headings], found, folded=True)
 
 
 def _job(tables: Tables) -> Iterator[Part]:

@@ -62,7 +62,7 @@ class Run:
 
     @property
     def best(self) -> Best | None:
-        """The best trial: ``best.params``, ``best.fitness``; None if no training has succeeded."""
+        """The best trial: ``best.params``, ``best.fitness``, ``best.metrics``; None if no training has succeeded."""
         return self.search.best
 
     @property
@@ -74,6 +74,11 @@ class Run:
     def tests(self) -> dict[int, Result]:
         """Score of the best on the unseen test set, by fold."""
         return self.search.tests
+
+    @property
+    def test_scores(self) -> dict[int, float]:
+        """The same as numbers, of those folds where it did not fail."""
+        return {fold: result.fitness for fold, result in self.tests.items() if result.fitness is not None}
 
     @property
     def end_reason(self) -> str | None:

@@ -10,19 +10,31 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from swarm.columns import PARAMS, columns
 from swarm.errors import InvalidJob
 from swarm.job import Job
 from swarm.optimizers.replay import Replay
+from swarm.space import Space
 
 if TYPE_CHECKING:
     from swarm.runner import Run
+
+_MEAN = "mean_"
+
+
+def schedule_columns(space: Space) -> dict[str, tuple[str, str]]:
+    """Of each searched hyper-parameter its column in a schedule, and that of its mean over the generation."""
+    means = [f"{_MEAN}{prefix}{name}" for name in space.names for prefix in ("", PARAMS)]
+    named = columns(space.names, others=means).params
+    return {name: (own, _MEAN + own) for name, own in named.items()}
 
 
 def schedule(run: Run) -> pd.DataFrame:
     """One row per slice of the winner's network, the first slice first.
 
     Columns: ``trial``, ``generation``, ``member``, ``budget`` (trained up to), ``fitness``, and one column per
-    hyper-parameter. ``mean_…`` columns give the mean of every numeric one over the generation.
+    hyper-parameter, named as by :mod:`swarm.columns`. ``mean_…`` columns give the mean of every numeric one over the
+    generation.
 
     Raises:
         InvalidJob: The run trained no slices, or none has succeeded.
@@ -39,10 +51,11 @@ def schedule(run: Run) -> pd.DataFrame:
     line = [run.best.trial.id]
     while pd.notna(parent := parents[line[-1]]):
         line.append(int(parent))
-    names = list(run.job.space.names)
-    found = history.loc[line[::-1], ["trial", "generation", "member", "budget", "fitness", *names]]
-    means = history.groupby("generation")[names].mean(numeric_only=True).add_prefix("mean_")
-    return found.join(means, on="generation").reset_index(drop=True)
+    named, there = schedule_columns(run.job.space), columns(run.job.space.names).params
+    values = pd.DataFrame({own: history[there[name]] for name, (own, _) in named.items()})
+    found = history[["trial", "generation", "member", "budget", "fitness"]].join(values).loc[line[::-1]]
+    means = values.groupby(history["generation"]).mean(numeric_only=True)
+    return found.join(means.add_prefix(_MEAN), on="generation").reset_index(drop=True)
 
 
 def replay(run: Run, *, name: str, repeats: int = 1) -> Job:
@@ -57,10 +70,10 @@ def replay(run: Run, *, name: str, repeats: int = 1) -> Job:
         InvalidJob: The run has no schedule.
     """
     assert run.job.space is not None
-    names = run.job.space.names
+    named = schedule_columns(run.job.space)
     steps = [
-        {"budget": row["budget"], "params": {name: row[name] for name in names}}
-        for row in schedule(run)[["budget", *names]].to_dict("records")
+        {"budget": row["budget"], "params": {name: row[own] for name, (own, _) in named.items()}}
+        for row in schedule(run).to_dict("records")
     ]
     data = run.job.to_dict() | {"name": name, "repeats": repeats, "optimizer": Replay(steps=steps), "stop": {}}
     return Job.from_dict(data, run.job.code.pickle)
@@ -76,7 +89,7 @@ def plot(table: pd.DataFrame, file: Path, title: str) -> None:
     from bokeh.plotting import figure, output_file, save
 
     source, panels = ColumnDataSource({name: table[name].to_numpy() for name in table.columns}), []
-    for name in ["fitness", *(name.removeprefix("mean_") for name in table.columns if name.startswith("mean_"))]:
+    for name in ["fitness", *(name for name in table.columns if _MEAN + name in table)]:
         wide = bool((table[name] > 0).all()) and table[name].max() > 10 * table[name].min()
         panel = figure(
             width=640, height=280, title=name, x_axis_label="budget", y_axis_type="log" if wide else "linear"
@@ -85,7 +98,7 @@ def plot(table: pd.DataFrame, file: Path, title: str) -> None:
         panel.scatter("budget", name, source=source, size=6)
         if name != "fitness":
             panel.line(
-                "budget", f"mean_{name}", source=source, line_dash="dashed", color="gray", legend_label="mean of all"
+                "budget", _MEAN + name, source=source, line_dash="dashed", color="gray", legend_label="mean of all"
             )
         panels.append(panel)
     output_file(file, title=title, mode="inline")

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swarm.archive import Source
+from swarm.columns import columns
 from swarm.search import Search
 from swarm.trace import Trace
 
@@ -287,8 +288,9 @@ def summary(search: Search, status: str) -> RenderableType:
         parts.append(Text("no training has succeeded yet", style="bold red"))
     else:
         table = Table(title=f"best of {search.job.name}", title_justify="left", show_header=False, box=None)
+        named = columns(best.params).params
         for name, value in best.params.items():
-            table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value), style="cyan")
+            table.add_row(named[name], f"{value:.6g}" if isinstance(value, float) else str(value), style="cyan")
         table.add_row("fitness", Text(f"{best.fitness:.6g}", style="bold green"))
         for fold, test in sorted(search.tests.items()):
             name = "on the unseen test set" + (f", fold {fold}" if len(search.tests) > 1 else "")

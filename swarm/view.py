@@ -5,7 +5,6 @@ The same class serves at both ends: the master draws what has been, the schedule
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,11 +13,20 @@ from typing import Any, Self
 from swarm.archive import Source
 from swarm.outcome import outcome
 from swarm.store import Event
-from swarm.trial import Direction, Value
+from swarm.trial import Direction, Value, rank_of
 
 POINTS = 3000  # more would hide each other
 GENERATIONS = 1000
 _MOVES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """A trial that was the best at some time: its number, its fitness, and what it was trained up to."""
+
+    trial: int
+    fitness: float
+    budget: float | None
 
 
 @dataclass(slots=True)
@@ -30,7 +38,7 @@ class Point:
         trial, generation, member, budget, parent: As in :class:`~swarm.trial.Trial`.
         params: Its hyper-parameters.
         fitness: In the job's own direction; None if it failed.
-        best: The best fitness so far, of the trials with the largest budget so far; None while there is none.
+        best: The fitness of the best so far, as of its answer; None while there is none.
         source: ``trained``, ``in_flight`` or ``archive``.
         slot: Where it was trained; empty if it was not.
         seconds: How long it was trained.
@@ -58,8 +66,9 @@ class Point:
 class Row:
     """One generation, or all: how many trials were answered and failed, how well, and where the answers came from.
 
-    ``low``, ``high`` and ``total`` are of the fitness values, the former two None while there is none; ``seconds`` were
-    spent on training, ``saved`` need not be, since the archive or a running training answered.
+    ``low``, ``high`` and ``total`` are of the fitness values, the former two None while there is none; ``lead`` is the
+    best of it and of the generations up to the next row; ``seconds`` were spent on training, ``saved`` need not be,
+    since the archive or a running training answered.
     """
 
     number: int
@@ -75,6 +84,7 @@ class Row:
     saved: float = 0.0
     start: float | None = None
     end: float = 0.0
+    lead: Lead | None = None
 
     @property
     def mean(self) -> float | None:
@@ -115,9 +125,12 @@ class View:
         direction: Whether a larger or a smaller fitness is better.
 
     Attributes:
-        points: What was answered, thinned out evenly when there is too much; the best is always among them.
+        points: What was answered, thinned out evenly when there is too much; the best is always among them, unless the
+            search says only later which it is.
         thinned: How often ``points`` was thinned out, after which it must be read from its beginning.
         rows: The generations by number; of very many, every second is dropped.
+        lead: The best so far; None while none has a fitness.
+        led: Whether several targets count, so that the search says which is the best, by events named ``best``.
         moves: Last and last but one trial of each member of the population, and of its fold.
         all: All generations together.
         reason: Why the search ended; None while it has not.
@@ -131,9 +144,8 @@ class View:
         self.moves: dict[tuple[int, int], deque[Point]] = {}
         self.all = Row(-1)
         self.reason: str | None = None
-        self._best: float | None = None
-        self._best_trial: int | None = None
-        self._merit = (-math.inf, -math.inf)
+        self.lead: Lead | None = None
+        self.led = False
         self._stride = 1
         self._every = 1
         self._waiting: dict[int, _Waiting] = {}
@@ -147,6 +159,8 @@ class View:
             for number in self._waiters.pop(event.data["key"], ()):
                 self._waiting[number].answers[event.data["key"]] = event.data
                 self._settle(number, event.time)
+        elif event.kind == "best":
+            self._follow(event.data)
         elif event.kind == "ended":
             self.reason = event.data["reason"]
 
@@ -154,10 +168,23 @@ class View:
         """The trial that first waited for this evaluation, while it is waited for."""
         return next(iter(self._waiters.get(key, ())), None)
 
+    def better(self, one: Lead, other: Lead) -> bool:
+        """Whether one is better than the other; of two equal ones, that with the lower number."""
+        return self._rank(one) < self._rank(other)
+
+    def ordered(self) -> list[Point]:
+        """The points that have a fitness, the best first."""
+        found = [
+            (point.trial != (self.lead.trial if self.led and self.lead else None), self._rank(lead), point)
+            for point in self.points
+            if (lead := _lead(point)) is not None
+        ]
+        return [point for *_, point in sorted(found, key=lambda each: each[:2])]
+
     def lineage(self) -> list[Point]:
         """The trials that the best one continues, from the first to itself; empty while there is none."""
         found = {point.trial: point for point in self.points}
-        line = [found[self._best_trial]] if self._best_trial is not None else []
+        line = [found[self.lead.trial]] if self.lead is not None and self.lead.trial in found else []
         while line and line[-1].parent in found:
             line.append(found[line[-1].parent])
         return line[::-1]
@@ -174,7 +201,8 @@ class View:
             "waiting": [asdict(waiting) for waiting in self._waiting.values()],
             "all": asdict(self.all),
             "reason": self.reason,
-            "best": [self._best, self._best_trial, *(value if math.isfinite(value) else None for value in self._merit)],
+            "lead": None if self.lead is None else asdict(self.lead),
+            "led": self.led,
             "strides": [self._stride, self._every],
         }
 
@@ -183,13 +211,12 @@ class View:
         """The view that :meth:`to_dict` wrote."""
         view = cls(data["direction"])
         view.points = [Point(**point) for point in data["points"]]
-        view.rows = {row["number"]: Row(**row) for row in data["rows"]}
+        view.rows = {row["number"]: _row(row) for row in data["rows"]}
         view.moves = {
             (fold, member): deque((Point(**point) for point in where), 2) for fold, member, where in data["moves"]
         }
-        view.all, view.reason = Row(**data["all"]), data["reason"]
-        view._best, view._best_trial, *merit = data["best"]
-        view._merit = (merit[0], merit[1]) if view._best_trial is not None else (-math.inf, -math.inf)
+        view.all, view.reason = _row(data["all"]), data["reason"]
+        view.lead, view.led = _led(data["lead"]), data["led"]
         view._stride, view._every = data["strides"]
         for each in data["waiting"]:
             waiting = _Waiting(**each)
@@ -238,7 +265,7 @@ class View:
             parent=trial["parent"],
             params=trial["params"],
             fitness=found.fitness,
-            best=self._best,
+            best=None,
             source=found.source,
             slot=found.slot,
             seconds=found.seconds,
@@ -251,28 +278,68 @@ class View:
         spared = [key for key, source in waiting.sources.items() if source != Source.TRAINED]
         saved = sum(waiting.answers[key]["seconds"] for key in spared)
         self.all.add(point, waiting.since, sources, saved)
-        if point.generation % self._every:
-            return
-        self.rows.setdefault(point.generation, Row(point.generation)).add(point, waiting.since, sources, saved)
+        if not point.generation % self._every:
+            self._row_of(point.generation).add(point, waiting.since, sources, saved)
+        if not self.led and (lead := _lead(point)) is not None:
+            self._lead_row(self._row_of(point.generation), lead)
         if len(self.rows) > GENERATIONS:
             self._every *= 2
-            self.rows = {number: kept for number, kept in self.rows.items() if number % self._every == 0}
+            rows, self.rows = self.rows, {}
+            for number in sorted(rows):
+                self._merge(number, rows[number])
+
+    def _row_of(self, generation: int) -> Row:
+        """The row that stands for a generation."""
+        number = generation - generation % self._every
+        return self.rows.setdefault(number, Row(number))
+
+    def _merge(self, number: int, row: Row) -> None:
+        """Keep a row, or of one that is dropped its best."""
+        if number % self._every == 0:
+            self.rows[number] = row
+        elif row.lead is not None:
+            self._lead_row(self._row_of(number), row.lead)
+
+    def _lead_row(self, row: Row, lead: Lead) -> None:
+        """Note who led in a generation: the best of it, or if the search says who leads, the last."""
+        if row.lead is None or self.led or self.better(lead, row.lead):
+            row.lead = lead
+
+    def _follow(self, said: Mapping[str, Any]) -> None:
+        """The search takes this trial for the best from now on."""
+        self.led, self.lead = True, Lead(said["trial"], said["fitness"], None)
+        self._row_of(said["generation"]).lead = self.lead
+        if self.points and self.points[-1].index == self.all.told - 1:  # by its answer
+            self.points[-1].best = self.lead.fitness
 
     def _keep(self, point: Point) -> None:
-        sign = 1 if self.direction == "maximize" else -1
-        merit = (point.budget or 0.0, -math.inf if point.fitness is None else sign * point.fitness)
-        improved = point.fitness is not None and merit > self._merit
+        lead = _lead(point)
+        improved = not self.led and lead is not None and (self.lead is None or self.better(lead, self.lead))
         if improved:
-            self._merit, self._best, self._best_trial = merit, point.fitness, point.trial
-            point.best = point.fitness
+            self.lead = lead
+        point.best = None if self.lead is None else self.lead.fitness
         if improved or point.index % self._stride == 0:
             self.points.append(point)
         if len(self.points) > POINTS:
             self._stride *= 2
             self.thinned += 1
-            self.points = [
-                kept for kept in self.points if kept.index % self._stride == 0 or kept.trial == self._best_trial
-            ]
+            kept = None if self.lead is None else self.lead.trial
+            self.points = [each for each in self.points if each.index % self._stride == 0 or each.trial == kept]
+
+    def _rank(self, lead: Lead) -> tuple[float, float, int]:
+        return rank_of(lead.budget, -lead.fitness if self.direction == "maximize" else lead.fitness, lead.trial)
+
+
+def _lead(point: Point) -> Lead | None:
+    return None if point.fitness is None else Lead(point.trial, point.fitness, point.budget)
+
+
+def _row(data: Mapping[str, Any]) -> Row:
+    return Row(**{**data, "lead": _led(data["lead"])})
+
+
+def _led(data: Mapping[str, Any] | None) -> Lead | None:
+    return None if data is None else Lead(**data)
 
 
 def without_curve(event: Event) -> Event:

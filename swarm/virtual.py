@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from swarm.trial import Evaluation, Result, Status
 
-Train = Callable[[Evaluation], float | Status | None]
+Train = Callable[[Evaluation], float | Mapping[str, float] | Status | None]
 
 
 class VirtualPool:
@@ -19,7 +19,8 @@ class VirtualPool:
 
     Args:
         slots: Number of slots at the beginning.
-        train: Fitness of an evaluation, None for a training that fails, or ``Status.CRASHED`` / ``Status.LOST``.
+        train: Fitness of an evaluation, or a mapping with ``fitness`` and other metrics; None for a training that
+            fails, or ``Status.CRASHED`` / ``Status.LOST``.
         seconds: Virtual seconds that an evaluation takes.
         changes: ``(time, number)`` pairs: at that virtual time so many slots join, or leave if negative. Slots that
             leave take the evaluations with them that were submitted last.
@@ -113,7 +114,9 @@ class VirtualPool:
             return Result(key=evaluation.key, status=got, error=f"simulated: {got.value}", **times)  # type: ignore[arg-type]
         if got is None:
             return Result(key=evaluation.key, status=Status.FAILED, error="simulated failure", **times)  # type: ignore[arg-type]
-        return Result(key=evaluation.key, status=Status.OK, fitness=got, **times)  # type: ignore[arg-type]
+        metrics = dict(got) if isinstance(got, Mapping) else {"fitness": got}
+        fitness = metrics.pop("fitness")
+        return Result(key=evaluation.key, status=Status.OK, fitness=fitness, metrics=metrics, **times)  # type: ignore[arg-type]
 
     def _join(self, number: int) -> list[Result]:
         for _ in range(number):

@@ -25,7 +25,7 @@ RECORDS = {
     "swarm.problem",
     "swarm",
 }
-LOOP = {"swarm.pool", "swarm.lineage", "swarm.progress", "swarm.search", "swarm.outcome"}
+LOOP = {"swarm.pool", "swarm.lineage", "swarm.progress", "swarm.search", "swarm.outcome", "swarm.columns"}
 BOTH_SIDES = {"swarm.cli", "swarm.cli_architecture", "swarm.cluster", "swarm.winner"}
 FORBIDDEN_IN_METHODS = {"os", "time", "threading", "logging", "random", "dask", "distributed", "asyncio", "pathlib"}
 KERAS = {"tensorflow", "keras"}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import log
-from typing import Any
 
 import numpy as np
 from bokeh.layouts import column, gridplot, row
@@ -21,7 +20,7 @@ from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.live import Page
 from swarm.space import Space
 from swarm.trial import Value
-from swarm.view import Point, Row, View
+from swarm.view import Lead, Point, Row, View
 
 _LINES = 300
 _GOLDEN = 0.618034  # neighbours land far apart
@@ -98,9 +97,8 @@ class Fitness(JobPage):
         self._axis.axis_label = "generation" if self._by_generation else "trial"
         self._points.show(view.points, (job, view.thinned, self._by_generation))
         replace(self._bands, _bands(view))
-        best = next((point for point in reversed(view.points) if point.best is not None), None)
         said = f"<b>{view.all.told}</b> trials answered"
-        said += "" if best is None else f", best <b>{best.best:.6g}</b>"
+        said += "" if view.lead is None else f", best <b>{view.lead.fitness:.6g}</b>"
         return said + (f", <b>{view.all.failed}</b> failed" if view.all.failed else "")
 
     def _columns(self, points: Sequence[Point]) -> Columns:
@@ -135,12 +133,11 @@ class SearchSpace(JobPage):
     def draw(self, view: View, job: object) -> str:
         """Points, the best and latest lines, and the last move of each member."""
         self._points.show([point for point in view.points if point.fitness is not None], (job, view.thinned))
-        scored = [point for point in view.points if point.fitness is not None]
-        sign = 1 if view.direction == "maximize" else -1
-        best = sorted(scored, key=lambda point: sign * (point.fitness or 0.0))[-20:]
-        latest = scored[-(_LINES - len(best)) :]
-        chosen = {point.trial: point for point in [*latest, *best]}  # the best on top
-        replace(self._lines, _lines(list(chosen.values()), self._axes))
+        best = view.ordered()[:20][::-1]
+        drawn = {point.trial for point in best}
+        others = [point for point in view.points if point.fitness is not None and point.trial not in drawn]
+        chosen = [*others[-(_LINES - len(best)) :], *best]  # the best on top
+        replace(self._lines, _lines(chosen, self._axes))
         by_name = {axis.name: axis for axis in self._axes}
         across, up = by_name[self._across.value], by_name[self._up.value]
         replace(self._moves, _moves([list(points) for points in view.moves.values()], across, up, self._palette))
@@ -257,32 +254,36 @@ def _bands(view: View) -> Columns:
     rows = sorted(view.rows.values(), key=lambda row: row.number)
     if len(rows) == 1:
         rows = _blocks(view)
-    rows = [row for row in rows if row.low is not None]
-    best, sofar = [], None
+    rows = [row for row in rows if row.lead is not None or row.low is not None]
+    best, lead = [], None
     for each in rows:
-        found = each.high if view.direction == "maximize" else each.low
-        pick: Callable[..., Any] = max if view.direction == "maximize" else min
-        sofar = found if sofar is None else pick(sofar, found)
-        best.append(sofar)
+        if each.lead is not None and (lead is None or view.led or view.better(each.lead, lead)):
+            lead = each.lead
+        best.append(_NAN if lead is None else lead.fitness)
+    if view.led and view.lead is not None and best:  # the rows of a run without generations do not know
+        best[-1] = view.lead.fitness
     return {
         "x": [float(row.number) for row in rows],
-        "low": [row.low for row in rows],
-        "mean": [row.mean for row in rows],
-        "high": [row.high for row in rows],
+        **{name: [_number(getattr(row, name)) for row in rows] for name in ("low", "mean", "high")},
         "best": best,
     }
+
+
+def _number(value: float | None) -> float:
+    return _NAN if value is None else value
 
 
 def _blocks(view: View) -> list[Row]:
     """Rows of so many trials each, for methods without generations."""
     width = max(5, view.all.told // 30)
     blocks: dict[int, Row] = {}
-    for point in view.points:
+    for point in reversed(view.ordered()):  # the last to lead a block is its best
         if point.fitness is not None:
             block = blocks.setdefault(point.trial // width, Row(point.trial // width * width + width // 2))
             block.told, block.total = block.told + 1, block.total + point.fitness
             block.low = point.fitness if block.low is None else min(block.low, point.fitness)
             block.high = point.fitness if block.high is None else max(block.high, point.fitness)
+            block.lead = Lead(point.trial, point.fitness, point.budget)
     return [blocks[number] for number in sorted(blocks)]
 
 

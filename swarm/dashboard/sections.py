@@ -35,8 +35,8 @@ def search(tables: Tables) -> Iterator[Part]:
     plot = plots.fitness(
         source(points), source(bands), tables.axes, x_label=tables.x_label, y_label=tables.fitness_label, log=tables.log
     )
-    every = tables.history.points
-    best, means = every[every["is_best"]].iloc[-1], bands["mean"]
+    every, means = tables.history.points, bands["mean"]
+    best = every[every["trial"] == tables.history.best].iloc[0]
     thin = f" Of {len(every)} trials, {len(points)} are drawn." if len(points) < len(every) else ""
     yield Picture(
         plot,

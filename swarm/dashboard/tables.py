@@ -15,6 +15,7 @@ from swarm.dashboard.axes import Axis, axes, columns
 from swarm.history import History
 from swarm.importance import Importance, importance
 from swarm.runner import Run
+from swarm.schedule import schedule_columns
 from swarm.store import Store
 from swarm.terminal import duration
 
@@ -72,7 +73,7 @@ class Tables:
         self.run, self.space = run, run.job.space
         with closing(Store(run.store, create=False)) as store:
             events = store.events(run.job.name)
-            self.history = History(events, sign=run.job.sign, gpus=run.job.gpus)
+            self.history = History(events, sign=run.job.sign, gpus=run.job.gpus, leaders=run.search.leaders)
             best = self.history.best_trials(BEST_FEW)
             curves = self.history.curves(store, best["trial"])
         ranked = enumerate(zip(best["trial"], best["fitness"], strict=True), start=1)
@@ -113,7 +114,8 @@ class Tables:
     @cached_property
     def lines(self) -> pd.DataFrame:
         """Trials as lines over parallel axes, the best last: ``xs``, ``ys`` and the columns of :attr:`points`."""
-        rows = self.points.sort_values("fitness", ascending=self.run.job.sign < 0)
+        order = {trial: place for place, trial in enumerate(self.history.ordered(self.history.points)["trial"])}
+        rows = self.points.sort_values("trial", key=lambda trials: trials.map(order), ascending=False)
         rows = rows.drop_duplicates([axis.column for axis in self.axes], keep="last")
         rest, best = rows.iloc[:-_BEST_LINES], rows.iloc[-_BEST_LINES:]
         rest = rest.iloc[:: math.ceil(max(1, len(rest)) / (_MOST_LINES - _BEST_LINES))]
@@ -184,12 +186,13 @@ class Tables:
     @cached_property
     def schedule(self) -> dict[str, pd.DataFrame]:
         """What PBT's winner was trained with, by searched number: ``budget``, ``value``, ``mean`` of the population."""
-        table = self.run.schedule
+        table, named = self.run.schedule, schedule_columns(self.space)
         found = {}
         for axis in self.axes:
             if axis.scale != "options":
-                named = {axis.name: "value", f"mean_{axis.name}": "mean"}
-                found[axis.name] = table[["budget", *named]].rename(columns=named).astype(float)
+                column, average = named[axis.name]
+                columns = {"budget": table["budget"], "value": table[column], "mean": table[average]}
+                found[axis.name] = pd.DataFrame(columns).astype(float)
         return found
 
     @property
