@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 import swarm.view
-from swarm import PBT, PSO, Integer, Job, Random, Real
+from swarm import PBT, PSO, Hyperband, Integer, Job, Random, Real
+from swarm.dashboard.searches import _bands
 from swarm.history import trials
 from swarm.outlet import Outlet
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Event, Store
 from swarm.trial import Evaluation
-from swarm.view import View
+from swarm.view import Lead, View
 from swarm.virtual import VirtualPool
 
 SPACE = {"x": Integer(0, 9), "y": Integer(0, 9)}
@@ -96,6 +97,39 @@ def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
     assert found.best is not None
     assert found.best.fitness in [point.fitness for point in view.points]
     assert max(b.index - a.index for a, b in itertools.pairwise(view.points)) <= 2**view.thinned
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+@pytest.mark.parametrize(
+    "method", [PSO(particles=3, generations=60), Random(trials=150), Hyperband(min_budget=1, max_budget=9)], ids=str
+)
+def test_the_line_of_the_best_ends_at_the_best_however_much_was_dropped(
+    method: Any, folds: int, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarm.view, "POINTS", 20)
+    monkeypatch.setattr(swarm.view, "GENERATIONS", 6)
+    view = View("maximize")
+    found = make_search(open_store("store"), view.apply, optimizer=method, folds=folds)
+    assert found.best is not None and view.thinned
+    assert view.lead == Lead(found.best.trial.id, found.best.fitness, found.best.trial.budget)
+    sent = View.from_dict(json.loads(json.dumps(view.to_dict())))
+    for each in (view, sent):
+        line = _bands(each)["best"]
+        assert line[-1] == found.best.fitness
+        assert each.ordered()[0].trial == found.best.trial.id
+    if found.best.trial.budget is None:
+        assert line == sorted(line)
+
+
+def test_of_equal_trials_the_lowest_number_is_the_best_whichever_was_answered_first(open_store: OpenStore) -> None:
+    view, store = View("maximize"), open_store("store")
+    job = Job(name="job", problem=bowl, space=SPACE, optimizer=Random(trials=9))
+    enroll(job, store)
+    found, seconds = Search(job, store, view.apply), iter(range(9, 0, -1))
+    asyncio.run(found.run(VirtualPool(9, lambda _: 1.0, lambda _: next(seconds))))
+    assert view.points[0].trial != 0
+    assert found.best is not None and view.lead is not None
+    assert found.best.trial.id == view.lead.trial == 0
 
 
 def test_a_winner_has_a_line_of_ancestors(open_store: OpenStore) -> None:
