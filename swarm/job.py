@@ -34,7 +34,7 @@ class Stop(BaseModel):
     """When to stop before the optimizer is done; the first rule that fires wins.
 
     Attributes:
-        target: Stop once the best fitness is at least this good.
+        target: Stop once the best fitness is at least this good, to 12 digits.
         evaluations: Stop after this many evaluations, however they were answered.
         seconds: Stop asking after this much wall-clock time, over all runs and masters; times when neither the job nor
             a training of it ran are left out.

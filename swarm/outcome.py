@@ -71,8 +71,8 @@ def outcome(sources: Sequence[str], answers: Sequence[Mapping[str, Any] | None])
 def mean(values: Sequence[float]) -> float:
     """The float that is nearest to the mean of these, one or more: the one mean over folds and repeats.
 
-    A sum of floats would round on the way: it would depend on the order, the mean of 1.7, 1.8 and 1.9 could be
-    1.7999999999999998, and large values would overflow.
+    A sum of floats would round on the way: the mean of 1.0, 1.1 and 1.2 would be 1.0999999999999999, that of others
+    would depend on their order, and that of large ones would overflow.
     """
     return values[0] if len(values) == 1 else float(sum(map(Fraction, values)) / len(values))
 
