@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ast
 import collections
+import contextlib
 import dis
 import enum
 import functools
 import hashlib
+import importlib
 import io
 import logging
 import os
@@ -26,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from swarm import sources
-from swarm.own_modules import OURS, is_own
+from swarm.own_modules import OURS, is_own, is_users
 from swarm.sources import Import, Source, source_of
 from swarm.syntax import all_codes, dotted, dump, global_names, instructions, is_guard, paths
-from swarm.values import is_changed
+from swarm.values import depends, is_changed
 
 PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 """Types whose values count as they are."""
@@ -42,7 +44,7 @@ _NO_ATTRIBUTE = frozenset({
     "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__annotate_func__",
     "__annotations_cache__", "__slots__", "__firstlineno__", "__static_attributes__", "__abstractmethods__",
     "__dataclass_params__", "__dataclass_fields__", "__match_args__", "__orig_bases__", "__parameters__", "__hash__",
-    "_abc_impl", "__type_params__",
+    "_abc_impl", "__type_params__", "__slotnames__",
 })  # fmt: skip
 _MADE_FOR_CLASSES = ("member_descriptor", "getset_descriptor", "_abc_data", "_tuplegetter")
 _remembered: dict[CodeType, tuple[str, ast.AST, Source]] = {}  # what ran while its source could still be read
@@ -364,9 +366,8 @@ class Fingerprint:
 
     def _statements(self, source: Source, name: str, rest: str) -> None:
         """The statements of a source that make a name, or all, and what these use."""
-        changed = sys.modules.get(source.name)
-        if name and changed is not None and name in vars(changed) and is_changed(source, name, vars(changed)[name]):
-            self._global(vars(changed), name)
+        if name and is_users(source.name) and (found := self._changed(source, name)) is not None:
+            self._global(found, name)
             return
         statements = source.bindings.get(name, []) if name else source.tree.body
         for statement in (each for each in statements if not is_guard(each)):
@@ -383,6 +384,15 @@ class Fingerprint:
             for each in source.imports():
                 if each.attribute == "*" and is_own(each.module):
                     self._read_only(each.module, name)
+
+    @staticmethod
+    def _changed(source: Source, name: str) -> Mapping[str, Any] | None:
+        """The names of a module as they are here, if one of them is not what its import elsewhere would give."""
+        if source.name not in sys.modules and depends(source, name):
+            with contextlib.suppress(Exception):  # then its import says why, where the training runs
+                importlib.import_module(source.name)
+        names = vars(sys.modules.get(source.name, ModuleType("")))
+        return names if name in names and is_changed(source, name, names[name]) else None
 
     def _imports_of(self, code: CodeType, values: Mapping[str, Any]) -> None:
         """What code without a source imports, as a whole."""

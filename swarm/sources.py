@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType
 
 from swarm.own_modules import MAIN, OURS, find, folders, is_users, read
-from swarm.syntax import all_codes, begins, bound_by, covers, dotted, is_guard, known_text, last_name
+from swarm.syntax import all_codes, beginning, bound_by, covers, dotted, is_guard, known_text, last_name
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,19 @@ class Source:
         """The part of the tree that this code was compiled from, or None if it was compiled from another text."""
         if code not in self.codes:
             return None
-        found = [node for node in ast.walk(self.tree) if begins(node, code)]
+        found = self._functions.get((code.co_name, code.co_firstlineno), [])
         if len(found) > 1:  # lambdas of one line
             found = [node for node in found if covers(node, code)] or found
         same = {ast.dump(node) for node in found}
         return found[0] if len(same) == 1 else None
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, int], list[ast.AST]]:
+        found: dict[tuple[str, int], list[ast.AST]] = {}
+        for node in ast.walk(self.tree):
+            if (place := beginning(node)) is not None:
+                found.setdefault(place, []).append(node)
+        return found
 
     def imports(self, node: ast.AST | None = None) -> Iterator[Import]:
         """What it imports, wherever in it, or in a part of it."""

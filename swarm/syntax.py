@@ -168,13 +168,13 @@ def bound_by(node: ast.AST) -> Iterator[str]:
             yield from bound_by(child)
 
 
-def begins(node: ast.AST, code: CodeType) -> bool:
-    """Whether a function begins in the line where this code does, under the same name."""
+def beginning(node: ast.AST) -> tuple[str, int] | None:
+    """Name and first line of a function, as its code has them; None for anything else."""
     if isinstance(node, ast.Lambda):
-        return code.co_name == "<lambda>" and node.lineno == code.co_firstlineno
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name != code.co_name:
-        return False
-    return code.co_firstlineno == min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        return "<lambda>", node.lineno
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return node.name, min([node.lineno, *(each.lineno for each in node.decorator_list)])
+    return None
 
 
 def covers(node: ast.AST, code: CodeType) -> bool:

@@ -59,8 +59,14 @@ def _is_changed_there(source: Source, statement: ast.ImportFrom, name: str, valu
     return each is not None and near is not None and is_changed(near, each.attribute or "", value)
 
 
+def depends(source: Source, path: str) -> bool:
+    """Whether a name's value depends on arguments, the environment, the time or chance."""
+    statement = source.statement(path)
+    computed = isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.If | ast.Try | ast.With | ast.For)
+    return statement is not None and computed and _depends(source, statement, set())
+
+
 def _depends(source: Source, node: ast.AST, seen: set[str]) -> bool:
-    """Whether a statement, or what it uses of its module, asks for arguments, the environment, the time or chance."""
     for each in ast.walk(node):
         if (name := last_name(each)) in _SURROUNDINGS:
             return True
