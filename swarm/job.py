@@ -108,6 +108,10 @@ class Job(BaseModel):
             program that trains and prints ``FoM: 0.97`` (:class:`workers.command.CommandProblem`, whose other arguments
             are ``options``).
         options: Arguments that make a problem of what ``problem`` names (built-in problems have some).
+        version: Any text or number that counts for what is the same training: another version, another training. For
+            what code cannot show, such as a data base that has changed.
+        files: Files and folders, or patterns such as ``data/*.npz``, whose content counts likewise; relative to the
+            job file, or to the current folder.
         space: Hyper-parameters by name; left out, the problem's own.
         optimizer: The method that searches.
         direction: Whether a larger or a smaller fitness is better; None is what the problem says, or ``maximize``. A
@@ -151,6 +155,8 @@ class Job(BaseModel):
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     problem: Any
     options: dict[str, Any] = Field(default_factory=dict)
+    version: str | int | float | None = None
+    files: list[str] = Field(default=[], max_length=1000)
     space: Annotated[Space | None, BeforeValidator(job_fields.space)] = None
     optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
     direction: Direction | None = None
@@ -188,6 +194,7 @@ class Job(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         code = self.problem if isinstance(self.problem, Problem) else Problem.of(self.problem, self.options)
+        code = code.with_data(self.version, self.files, Path())
         space = self.space or (Space.parse(code.space) if code.space else None)
         if space is None:
             raise InvalidJob(f"job {self.name!r} has no search space; give one: space: {{name: {{integer: [1, 9]}}}}")
@@ -417,6 +424,11 @@ class Job(BaseModel):
         elif isinstance(data.get("problem"), str) and (options is None or isinstance(options, dict)):
             data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
         try:
+            data = _with_program(data)
+            if isinstance(data.get("problem"), Problem):
+                data["problem"] = data["problem"].with_data(
+                    data.get("version"), data.get("files") or [], path.parent.absolute()
+                )
             return cls(**data)
         except InvalidInput as error:
             raise type(error)(f"{path}: {error}") from None
@@ -427,6 +439,11 @@ class Job(BaseModel):
         for name in mine.keys() - other.keys():  # what an earlier version did not know was as it is by default
             other = {**other, name: fields[name].get_default(call_default_factory=True)}
         rows = _differ(_identity(mine), _identity(other))
+        if other["problem"].get("identity", 1) != self._code.identity:
+            return [
+                "it is of an earlier version of dask-swarm, which told problems apart in another way; go on with it as it "
+                f"is stored, swarm resume {self.name}"
+            ]
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
 
 
@@ -447,7 +464,7 @@ def _with_program(data: dict[str, Any]) -> dict[str, Any]:
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
     """What a job searches and how; not where its problem was found, and where it may run."""
-    problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options")}
+    problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options", "identity")}
     return {**spec, "problem": problem, "requirements": None}
 
 

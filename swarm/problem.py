@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import json
+import os
 import sys
-import sysconfig
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from glob import glob
+from pathlib import Path, PurePath
+from types import ModuleType
 from typing import Any
 
-import cloudpickle
+from swarm import own_modules
+from swarm.bundle import pack
+from swarm.errors import InvalidJob, InvalidProblem
+from swarm.fingerprint import Fingerprint, data_digest
 
-from swarm.errors import InvalidProblem
+IDENTITY = 2
+"""Number of the way in which fingerprints are made; jobs of another one cannot be compared."""
 
+_imported: set[str] = set()  # own modules that were imported for job files
 _BUILT_IN = "workers.models"  # its PROBLEMS maps names to "module:function"
-# Attributes of a problem that do not change what a training gives.
-_NOT_IDENTITY = frozenset({"space", "name", "preload", "changeable", "direction"})
-_LIBRARIES = tuple(
-    str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A problem as it travels: pickled, named, and with a fingerprint of the code and data that define it.
 
-    The fingerprint is equal as long as the same configuration gives the same training: it covers the problem's
-    source without comments, docstrings and layout, the user's functions and values that it refers to, and its own
-    attributes. Libraries count by name only.
+    The fingerprint is equal as long as the same configuration gives the same training; see
+    :mod:`swarm.fingerprint`, and :mod:`swarm.bundle` for what travels.
 
     Attributes:
         name: Where the problem comes from, for people.
@@ -49,6 +45,8 @@ class Problem:
         direction: ``maximize`` or ``minimize`` if it says which way its fitness is better, or None.
         origin: Where it was found, as the user said it; None if it was handed over as an object.
         options: What it was made with there; None if that is no plain data.
+        sealed: Whether what the job says of its data is part of the fingerprint already.
+        identity: Number of the way in which the fingerprint was made.
         changeable: Names of the hyper-parameters that may change when a training is continued; None if it does not
             say.
     """
@@ -63,6 +61,8 @@ class Problem:
     direction: str | None = None
     origin: str | None = None
     options: Mapping[str, Any] | None = None
+    sealed: bool = False
+    identity: int = IDENTITY
 
     @classmethod
     def of(cls, problem: Any, options: Mapping[str, Any] | None = None) -> Problem:
@@ -79,14 +79,11 @@ class Problem:
             raise InvalidProblem(f"a problem is a function train(params, ctx), not {type(problem).__name__}")
         _check_signature(problem)
         name = getattr(problem, "name", None) or getattr(problem, "__qualname__", type(problem).__qualname__)
-        digest = hashlib.sha256()
-        modules: set[str] = set()
-        for part in _parts(problem, {}, modules):
-            digest.update(part.encode() + b"\0")
+        found = _fingerprint(problem)
         return cls(
             name=str(name),
-            fingerprint=digest.hexdigest()[:16],
-            pickle=_pickled(problem, modules),
+            fingerprint=found.digest,
+            pickle=pack(problem, found),
             testable=callable(getattr(problem, "test", None)),
             resumable=bool(getattr(problem, "resumable", False)),
             space=getattr(problem, "space", None),
@@ -129,11 +126,30 @@ class Problem:
             raise InvalidProblem(f"problem {text!r} cannot be imported: {reason}") from error
         return cls.of(_made(found, options) if options or inspect.isclass(found) else found)
 
+    def with_data(self, version: Any, files: Any, folder: Path) -> Problem:
+        """The problem whose fingerprint covers what a job says of its data, too; itself if it does already.
+
+        Args:
+            version: Any text or number, or None.
+            files: Names of files and folders, or patterns, whose content counts.
+            folder: What they are relative to.
+
+        Raises:
+            InvalidJob: They are none, or name nothing.
+        """
+        if self.sealed:
+            return self
+        parts = [] if version is None else [_version(version)]
+        parts += [part for pattern in _patterns(files) for part in _contents(pattern, folder)]
+        fingerprint = data_digest([self.fingerprint, *parts]) if parts else self.fingerprint
+        return replace(self, fingerprint=fingerprint, sealed=True)
+
     def to_dict(self) -> dict[str, Any]:
         """What a job's specification says of it."""
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
+            "identity": self.identity,
             "testable": self.testable,
             "resumable": self.resumable,
             "origin": self.origin,
@@ -143,8 +159,9 @@ class Problem:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], code: bytes) -> Problem:
         """The problem of a stored job; it is not unpickled."""
-        said = {name: data.get(name) for name in ("origin", "options")}  # which earlier versions did not write down
-        return cls(data["name"], data["fingerprint"], code, data["testable"], data["resumable"], **said)
+        said: dict[str, Any] = {name: data.get(name) for name in ("origin", "options")}  # which earlier versions did not write down
+        said["identity"] = data.get("identity", 1)
+        return cls(data["name"], data["fingerprint"], code, data["testable"], data["resumable"], **said, sealed=True)
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -162,6 +179,45 @@ def _made(maker: Any, options: Mapping[str, Any]) -> Any:
         raise InvalidProblem(f"options of problem {getattr(maker, '__name__', maker)}: {error}") from None
 
 
+def _version(version: Any) -> Any:
+    if isinstance(version, bool) or not isinstance(version, str | int | float):
+        raise InvalidJob(f"version is a text or a number, not {version!r}")
+    return version
+
+
+def _patterns(files: Any) -> list[str]:
+    if not isinstance(files, list | tuple) or not all(isinstance(each, str | PurePath) and str(each) for each in files):
+        raise InvalidJob(f"files is a list of names or patterns, such as [data/*.npz], not {files!r}")
+    return [str(each) for each in files]
+
+
+def _contents(pattern: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """Names, as far as they differ from the pattern's folder, and digests of the files that it names."""
+    place = folder / Path(pattern).expanduser()
+    matched = [] if place.exists() else glob(str(Path(pattern).expanduser()), root_dir=folder, recursive=True)
+    named = [place] if place.exists() else [folder / each for each in sorted(matched)]
+    found = [file for each in named for file in (sorted(each.rglob("*")) if each.is_dir() else [each]) if file.is_file()]
+    if not found:
+        raise InvalidJob(f"files: {pattern!r} names no file in {folder.absolute()}; what is it relative to?")
+    base = os.path.commonpath([file.parent for file in found])
+    for file in found:
+        try:
+            with file.open("rb") as content:
+                yield str(file.relative_to(base)), hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            raise InvalidJob(f"files: {file} cannot be read: {error.strerror}") from None
+
+
+def _fingerprint(problem: Any) -> Fingerprint:
+    own_modules.refresh()
+    try:
+        return Fingerprint(problem)
+    except RecursionError:
+        raise InvalidProblem(
+            "the data that the problem uses are nested too deeply to be looked through; read them inside the training"
+        ) from None
+
+
 def _check_signature(problem: Callable[..., Any]) -> None:
     try:
         inspect.signature(problem).bind({}, None)
@@ -175,14 +231,23 @@ def _check_signature(problem: Callable[..., Any]) -> None:
 
 def _from_file(folder: Path, where: str) -> ModuleType:
     path = (folder / where).resolve()
-    name = path.stem
+    name = path.stem if path.stem not in sys.stdlib_module_names else f"{path.stem}_"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no file {path}")
+    for earlier in _imported:  # of another file, which may have modules of the same names beside it
+        sys.modules.pop(earlier, None)
+    before = set(sys.modules)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    if str(path.parent) in sys.path:
+        sys.path.remove(str(path.parent))
     sys.path.insert(0, str(path.parent))
-    spec.loader.exec_module(module)
+    importlib.invalidate_caches()
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        _imported.update({name} | {each for each in set(sys.modules) - before if own_modules.is_users(each)})
     return module
 
 
@@ -190,148 +255,3 @@ def _from_name(folder: Path | None, where: str) -> ModuleType:
     if folder is not None and str(folder.resolve()) not in sys.path:
         sys.path.insert(0, str(folder.resolve()))
     return importlib.import_module(where)
-
-
-def _pickled(problem: Any, modules: set[str]) -> bytes:
-    """Pickle with the user's own modules by value, since workers elsewhere do not have their files."""
-    own = [sys.modules[name] for name in sorted(modules) if name in sys.modules and name != "__main__"]
-    try:
-        for module in own:
-            cloudpickle.register_pickle_by_value(module)
-        try:
-            return bytes(cloudpickle.dumps(problem))
-        finally:
-            for module in own:
-                cloudpickle.unregister_pickle_by_value(module)
-    except Exception as error:  # pickling runs user code (__reduce__), it may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InvalidProblem(
-            f"the problem cannot be pickled ({reason}); open files, locks, connections and models inside the training"
-        ) from error
-
-
-# --- fingerprint
-
-
-def _parts(value: Any, seen: dict[int, Any], modules: set[str]) -> Iterator[str]:
-    """Texts that together identify ``value``; the names of the user's modules met on the way go into ``modules``."""
-    if isinstance(value, _PLAIN):
-        yield f"{type(value).__name__} {value!r}"
-        return
-    if id(value) in seen:
-        yield "again"
-        return
-    seen[id(value)] = value  # kept alive: an object that is made on the way must not get the identity of another
-    if isinstance(value, ModuleType):
-        yield f"module {value.__name__}"
-    elif isinstance(value, MethodType):
-        yield from _parts(value.__func__, seen, modules)
-        yield from _parts(value.__self__, seen, modules)
-    elif isinstance(value, FunctionType):
-        yield from _function_parts(value, seen, modules)
-    elif isinstance(value, type):
-        yield from _class_parts(value, seen, modules)
-    elif isinstance(value, Mapping):
-        yield "mapping"
-        for name in sorted(value, key=repr):
-            yield repr(name)
-            yield from _parts(value[name], seen, modules)
-    elif isinstance(value, list | tuple | set | frozenset):
-        yield type(value).__name__
-        for item in value if isinstance(value, list | tuple) else sorted(value, key=repr):
-            yield from _parts(item, seen, modules)
-    else:
-        yield from _object_parts(value, seen, modules)
-
-
-def _function_parts(function: FunctionType, seen: dict[int, Any], modules: set[str]) -> Iterator[str]:
-    yield f"function {function.__qualname__}"
-    if not _is_users(function):
-        yield str(function.__module__)
-        return
-    _note_module(function, modules)
-    yield _source(function)
-    for value in (function.__defaults__, function.__kwdefaults__):
-        yield from _parts(value, seen, modules)
-    for cell in function.__closure__ or ():
-        yield from _parts(cell.cell_contents, seen, modules)
-    for name in sorted(_names(function.__code__)):
-        if name in function.__globals__:
-            yield name
-            yield from _parts(function.__globals__[name], seen, modules)
-
-
-def _class_parts(cls: type, seen: dict[int, Any], modules: set[str]) -> Iterator[str]:
-    yield f"class {cls.__qualname__}"
-    if not _is_users(cls):
-        yield cls.__module__
-        return
-    _note_module(cls, modules)
-    yield from (part for base in cls.__bases__ for part in _parts(base, seen, modules))
-    for name, attribute in sorted(vars(cls).items()):
-        member = getattr(attribute, "__func__", attribute)  # static and class methods
-        member = getattr(member, "fget", None) or member  # properties
-        if isinstance(member, FunctionType) and not name.startswith("__dataclass"):
-            if member.__code__.co_filename.startswith("<"):
-                continue  # made by the dataclass decorator from the fields
-            yield from _function_parts(member, seen, modules)
-        elif isinstance(member, _PLAIN) and not name.startswith("__"):
-            yield f"{name} {member!r}"
-
-
-def _object_parts(value: Any, seen: dict[int, Any], modules: set[str]) -> Iterator[str]:
-    yield "object"
-    yield from _parts(type(value), seen, modules)
-    if isinstance(value, functools.partial):
-        yield from _parts([value.func, value.args, value.keywords], seen, modules)
-        return
-    state = getattr(value, "__dict__", None)
-    if state is not None and not hasattr(value, "__array__"):
-        yield from _parts({k: v for k, v in state.items() if k not in _NOT_IDENTITY}, seen, modules)
-        return
-    try:
-        yield hashlib.sha256(cloudpickle.dumps(value)).hexdigest()
-    except Exception:  # what cannot be pickled is named by its class alone
-        yield "unpicklable"
-
-
-def _is_users(thing: Any) -> bool:
-    """Whether a function or class is the user's own or one of our trainings, and no library's."""
-    if (thing.__module__ or "").split(".")[0] == "workers":
-        return True
-    module = sys.modules.get(thing.__module__ or "")
-    file = getattr(module, "__file__", None)
-    if module is None or thing.__module__ == "__main__" or file is None:
-        return module is None or thing.__module__ == "__main__"
-    return not str(Path(file).resolve()).startswith(_LIBRARIES)
-
-
-def _note_module(thing: Any, modules: set[str]) -> None:
-    if (thing.__module__ or "").split(".")[0] not in ("swarm", "workers"):
-        modules.add(thing.__module__)
-
-
-def _names(code: CodeType) -> set[str]:
-    """Global names that the code and the functions inside it refer to."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names(constant)
-    return names
-
-
-def _source(function: FunctionType) -> str:
-    """The function's syntax tree as text, without docstrings; its byte code where there is no source."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):  # typed at a prompt, or a lambda in the middle of a line
-        code = function.__code__
-        constants = [constant for constant in code.co_consts if isinstance(constant, _PLAIN)]
-        return f"{code.co_code.hex()} {constants!r} {code.co_names!r}"
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            constant = body[0].value
-            if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
-                node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.dump(tree)

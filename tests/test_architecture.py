@@ -23,6 +23,12 @@ RECORDS = {
     "swarm.archive",
     "swarm.store",
     "swarm.problem",
+    "swarm.bundle",
+    "swarm.fingerprint",
+    "swarm.own_modules",
+    "swarm.sources",
+    "swarm.syntax",
+    "swarm.values",
     "swarm",
 }
 LOOP = {"swarm.pool", "swarm.lineage", "swarm.progress", "swarm.search", "swarm.outcome", "swarm.columns"}

@@ -10,16 +10,17 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from swarm.trial import Evaluation, Result, Status
 from workers import process
+from workers.bundle import Bundle
 from workers.checkpoint import CheckpointStore
 from workers.context import Curve, Report
-from workers.problem import Problem, attempt, explain, failed, load, prepare
+from workers.problem import Problem, attempt, checked, explain, failed, load, prepare
 from workers.results import commit, committed
 from workers.seat import NotMetError, Seat, seated
 from workers.slots import restart
@@ -31,7 +32,7 @@ Announce = Callable[[Mapping[str, Any]], None]
 Seating = AbstractContextManager[Seat | None]
 Run = Callable[[bytes, Evaluation, Report, str | None, Seating], Result]
 
-_loaded: OrderedDict[str, Problem] = OrderedDict()
+_loaded: OrderedDict[str, tuple[Problem, Bundle | None]] = OrderedDict()
 _loading = threading.Lock()
 
 
@@ -155,22 +156,25 @@ def _in_thread(
 ) -> Result:
     with seating as seat:
         try:
-            loaded = _load_once(problem)
+            loaded, bundle = _load_once(problem)
         except BaseException as error:
             return failed(evaluation, error)
-        return attempt(loaded, evaluation, report, checkpoints, seat)
+        with nullcontext() if bundle is None else bundle.active():
+            return attempt(loaded, evaluation, report, checkpoints, seat)
 
 
-def _load_once(data: bytes) -> Problem:
-    """The problem, loaded and prepared once for all trainings in threads of this process."""
+def _load_once(data: bytes) -> tuple[Problem, Bundle | None]:
+    """The problem, loaded and prepared once for all trainings in threads of this process, and its modules."""
     digest = hashlib.sha256(data).hexdigest()
     with _loading:
         if digest not in _loaded:
             for name, value in process.environment().items():
                 os.environ.setdefault(name, value)  # before the problem imports TensorFlow
-            problem = load(data)
-            prepare(problem)
-            _loaded[digest] = problem
+            bundle = Bundle.of(data)
+            with nullcontext() if bundle is None else bundle.active():
+                problem = load(data) if bundle is None else checked(bundle.load())
+                prepare(problem)
+            _loaded[digest] = problem, bundle
         _loaded.move_to_end(digest)
         if len(_loaded) > LOADED_LIMIT:
             _loaded.popitem(last=False)

@@ -22,6 +22,7 @@ import gc
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from multiprocessing.reduction import recv_handle
 from typing import Any, NoReturn
 
 from swarm.trial import Criterion, Evaluation, Result, Status
+from workers.bundle import FOLDER
 from workers.problem import Problem, attempt, explain, failed, load, prepare
 from workers.seat import Seat
 
@@ -145,6 +147,7 @@ class ForkServer:
     def _end(self) -> NoReturn:
         for lifeline in list(self.children):
             self._kill(lifeline)
+        shutil.rmtree(os.environ.get(FOLDER, ""), ignore_errors=True)  # who would else has perhaps been killed
         os._exit(0)
 
     def _kill(self, lifeline: Connection) -> None:

@@ -56,7 +56,15 @@ def load(data: bytes) -> Problem:
         InvalidProblem: What was pickled cannot be called.
         Exception: Whatever importing the user's modules raises.
     """
-    problem = cloudpickle.loads(data)
+    return checked(cloudpickle.loads(data))
+
+
+def checked(problem: Any) -> Problem:
+    """What was unpickled, if it is a problem.
+
+    Raises:
+        InvalidProblem: It cannot be called.
+    """
     if not callable(problem):
         raise InvalidProblem(
             f"a problem is called as problem(params, ctx), but a {type(problem).__name__} cannot be called"

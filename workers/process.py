@@ -14,9 +14,11 @@ import logging
 import math
 import os
 import signal
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -28,6 +30,7 @@ from multiprocessing.reduction import send_handle
 
 from swarm.trial import Evaluation, Result, Status
 from workers import gpu
+from workers.bundle import FOLDER
 from workers.child import Child, Standby
 from workers.context import Report
 from workers.forkserver import Sharing, hear, say
@@ -173,6 +176,7 @@ class _Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Connection | None = None
         self._closed = False
+        self._folder: str | None = None  # of the sources that came with the problem
 
     def fork(self) -> Child:
         """A new child.
@@ -205,7 +209,7 @@ class _Server:
         if control is not None and process is not None:
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(control.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)  # not closed, since another thread may be waiting for it
-            _end(process)
+            self._bury(process)
 
     def _request(self) -> tuple[Connection, Connection, tuple[str, int]]:
         control, process = self._running()
@@ -230,12 +234,13 @@ class _Server:
         if self._closed:
             raise _ServerDiedError("the process that holds the problem was ended")
         control, theirs = Pipe()
+        self._folder = tempfile.mkdtemp(prefix="swarm-")
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "workers.forkserver", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**environment(), **os.environ, "PYTHONPATH": _python_path()},
+                env={**environment(), **os.environ, "PYTHONPATH": _python_path(), FOLDER: self._folder},
                 start_new_session=True,  # a signal to the worker's group must not end it before its trainings
             )
         self._control, self._process = control, process  # from now on close() finds it …
@@ -251,7 +256,7 @@ class _Server:
         if answer == "failed":
             self._control = self._process = None
             process.kill()
-            process.wait()
+            self._bury(process)
             control.close()
             raise _LoadFailedError(content)
         self._modules = list(content)
@@ -259,8 +264,14 @@ class _Server:
 
     def _died(self, process: subprocess.Popen[bytes]) -> _ServerDiedError:
         self._process = self._control = None
-        _end(process)
+        self._bury(process)
         return _ServerDiedError(f"the process that holds the problem {_ended(process.returncode)}")
+
+    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+        """Waits for the server's end, and removes the files that it has read the problem from."""
+        _end(process)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _step_down(self, threads: int) -> None:
         self._stop()

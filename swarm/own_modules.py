@@ -1,0 +1,134 @@
+"""Which modules are the user's own, and where they are. Nothing is imported or run here.
+
+An own module is one that is no library: not the interpreter's, not of a site's folder, not of an installed
+distribution. An editable install (``pip install -e``) lies in none of these, so it is the user's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import site
+import sys
+import sysconfig
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable
+from pathlib import Path
+
+MAIN = "__main__"
+OURS = "workers"
+"""Our built-in problems: their code counts, but is installed wherever a worker is."""
+
+_PACKAGES = frozenset({"site-packages", "dist-packages"})
+_LIBRARIES = tuple(
+    Path(folder).resolve()
+    for folder in {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+    }
+)
+_texts: dict[Path, str | None] = {}
+_known: dict[str, bool] = {}
+
+
+def is_own(name: object) -> bool:
+    """Whether code of this module counts for the identity of a training: the user's own, and our built-in problems."""
+    return isinstance(name, str) and (name.partition(".")[0] == OURS or is_users(name))
+
+
+def is_users(name: str) -> bool:
+    """Whether a module is the user's own: it is no library, and none of ours."""
+    root = name.partition(".")[0]
+    if root not in _known:
+        _known[root] = _is_users(root)
+    return _known[root]
+
+
+def find(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Where a module is, or would be found; no package is imported on the way."""
+    if (spec := getattr(sys.modules.get(name), "__spec__", None)) is not None:
+        return spec  # type: ignore[no-any-return]
+    path: Iterable[str] | None = None
+    for depth in range(1, name.count(".") + 2):
+        part = ".".join(name.split(".")[:depth])
+        try:
+            spec = importlib.machinery.PathFinder.find_spec(part, None if path is None else list(path))
+        except (ImportError, ValueError, OSError):
+            return None
+        if spec is None or (part != name and spec.submodule_search_locations is None):
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+def folders(package: str) -> list[Path]:
+    """Where the modules of a package are."""
+    spec = find(package)
+    return [] if spec is None else [Path(folder) for folder in spec.submodule_search_locations or ()]
+
+
+def read(path: Path) -> str | None:
+    """What a source file says, or None if it cannot be read; the same until :func:`refresh`."""
+    if path not in _texts:
+        try:
+            _texts[path] = importlib.util.decode_source(path.read_bytes())
+        except (OSError, SyntaxError, UnicodeDecodeError, ValueError):
+            _texts[path] = None
+    return _texts[path]
+
+
+def refresh() -> None:
+    """Read files again from now on."""
+    _texts.clear()
+    _known.clear()
+
+
+def _is_users(root: str) -> bool:
+    if not root or root in ("swarm", OURS) or root in sys.builtin_module_names:
+        return False
+    places = _places(root)
+    if root == MAIN or places is None:
+        return root in sys.modules
+    return not any(_is_library(root, place) for place in places)
+
+
+def _places(root: str) -> tuple[Path, ...] | None:
+    """Files or folders of a module of the top level; None if there are none."""
+    module, spec = sys.modules.get(root), find(root)
+    file = getattr(module, "__file__", None) or (spec.origin if spec is not None and spec.has_location else None)
+    if file is not None:
+        return (Path(file).resolve(),)
+    return tuple(folder.resolve() for folder in folders(root)) or None
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_library(root: str, place: Path) -> bool:
+    if _PACKAGES & set(place.parts) or any(library in place.parents for library in _LIBRARIES):
+        return True
+    folder = place.parents[1] if place.name == "__init__.py" else place.parent
+    return _is_recorded(root, folder) or _is_copy(root, place)
+
+
+def _is_recorded(root: str, folder: Path) -> bool:
+    """Whether a distribution that is installed in this folder (``pip --target``) has the module."""
+    return any(
+        line.startswith((f"{root}/", f"{root}.py,"))
+        for record in folder.glob("*.dist-info/RECORD")
+        for line in (read(record) or "").splitlines()
+    )
+
+
+def _is_copy(root: str, place: Path) -> bool:
+    """Whether it is a copy of what a distribution has installed elsewhere, such as one on a cluster's search path."""
+    if place.name != "__init__.py":
+        return False
+    for name in importlib.metadata.packages_distributions().get(root, ()):
+        for file in importlib.metadata.files(name) or ():
+            if file.hash is not None and file.parts == (root, "__init__.py"):
+                digest = hashlib.new(file.hash.mode, place.read_bytes()).digest()
+                return urlsafe_b64decode(file.hash.value + "==") == digest
+    return False

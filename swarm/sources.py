@@ -1,0 +1,201 @@
+"""Sources of the user's own modules, and what stands in them: functions, names, imports."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import CodeType
+
+from swarm.own_modules import MAIN, OURS, find, folders, is_users, read
+from swarm.syntax import all_codes, beginning, bound_by, covers, dotted, is_guard, known_text, last_name
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that an import statement binds.
+
+    Attributes:
+        module: The module that is imported, by its absolute name.
+        attribute: What is taken of it; None if it is the module itself.
+        bound: The name that stands for it then.
+        whole: Of a dotted module, the name stands for the last one and not for the first.
+        among: It is one of the modules of this package, or, if that is empty, beside the importing one.
+    """
+
+    module: str
+    attribute: str | None
+    bound: str
+    whole: bool = False
+    among: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The source of a module, as it stands on the disk now, or as the prompt remembers it.
+
+    Attributes:
+        name: The module's name; ``__main__`` for a script.
+        path: Its file, or the name by which the interpreter knows a cell of a notebook.
+        text: What is in it.
+        package: Name of the package that relative imports start from.
+        is_package: Whether it is a package's ``__init__.py``.
+    """
+
+    name: str
+    path: str
+    text: str
+    package: str = ""
+    is_package: bool = False
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Its syntax tree; an empty one if it is no valid Python."""
+        try:
+            return ast.parse(self.text)
+        except (SyntaxError, ValueError):
+            return ast.Module(body=[], type_ignores=[])
+
+    @cached_property
+    def codes(self) -> frozenset[CodeType]:
+        """The code of each of its functions, as this interpreter compiles it."""
+        try:
+            return frozenset(all_codes(compile(self.text, self.path, "exec", dont_inherit=True)))
+        except (SyntaxError, ValueError):
+            return frozenset()
+
+    @cached_property
+    def bindings(self) -> dict[str, list[ast.stmt]]:
+        """The statements of the top level that give each name its value; those below the main guard are left out."""
+        found: dict[str, list[ast.stmt]] = {}
+        for statement in self.tree.body:
+            if not is_guard(statement):
+                for name in dict.fromkeys(bound_by(statement)):
+                    found.setdefault(name, []).append(statement)
+        return found
+
+    def statement(self, path: str) -> ast.stmt | None:
+        """The last statement that gives a name of the top level, or ``Class.attribute``, its value."""
+        head, *rest = path.split(".")
+        found = self.bindings.get(head, [])
+        for name in rest:
+            body = found[-1].body if found and isinstance(found[-1], ast.ClassDef) else []
+            found = [each for each in body if name in bound_by(each)]
+        return found[-1] if found else None
+
+    def function(self, code: CodeType) -> ast.AST | None:
+        """The part of the tree that this code was compiled from, or None if it was compiled from another text."""
+        if code not in self.codes:
+            return None
+        found = self._functions.get((code.co_name, code.co_firstlineno), [])
+        if len(found) > 1:  # lambdas of one line
+            found = [node for node in found if covers(node, code)] or found
+        same = {ast.dump(node) for node in found}
+        return found[0] if len(same) == 1 else None
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, int], list[ast.AST]]:
+        found: dict[tuple[str, int], list[ast.AST]] = {}
+        for node in ast.walk(self.tree):
+            if (place := beginning(node)) is not None:
+                found.setdefault(place, []).append(node)
+        return found
+
+    def imports(self, node: ast.AST | None = None) -> Iterator[Import]:
+        """What it imports, wherever in it, or in a part of it."""
+        for each in ast.walk(node or self.tree):
+            if isinstance(each, ast.Import):
+                for alias in each.names:
+                    bound = alias.asname or alias.name.partition(".")[0]
+                    yield Import(alias.name, None, bound, whole=alias.asname is not None)
+            elif isinstance(each, ast.ImportFrom):
+                module = self._absolute(each.module or "", each.level)
+                yield from (Import(module, alias.name, alias.asname or alias.name) for alias in each.names)
+            elif isinstance(each, ast.Call) and last_name(each.func) in ("import_module", "__import__") and each.args:
+                yield self._dynamic(each)
+
+    def _absolute(self, module: str, level: int) -> str:
+        base = self.package.split(".")
+        return dotted(*base[: len(base) - level + 1], module) if level else module
+
+    def _dynamic(self, call: ast.Call) -> Import:
+        """An import by function: of a module, of one of those of a package, or of who knows what."""
+        text, complete = known_text(call.args[0])
+        level = len(text) - len(text.lstrip("."))
+        name = self._absolute(text[level:], level)
+        if complete:
+            return Import(name, None, "", whole=True)
+        package = name.rpartition(".")[0] or self.package.partition(".")[0]
+        return Import(package, None, "", whole=True, among=True)
+
+
+def source_of(name: str) -> Source | None:
+    """The source of a module, imported or not; None if it has none, or there is no such module."""
+    module = sys.modules.get(name)
+    spec = None if name == MAIN else find(name)
+    path = getattr(module, "__file__", None) or (spec.origin if spec is not None else None)
+    if path is None or not str(path).endswith(".py") or (text := read(Path(path))) is None:
+        return None
+    if name == MAIN:
+        return _source(MAIN, str(Path(path).absolute()), text, getattr(module, "__package__", None) or "")
+    is_package = Path(path).name == "__init__.py"
+    return _source(name, str(path), text, name if is_package else name.rpartition(".")[0], is_package)
+
+
+def source_of_code(code: CodeType, module: str | None) -> Source | None:
+    """The source that a function's code was compiled from, if that can still be had."""
+    package = (module or "").rpartition(".")[0]
+    texts = [read(Path(code.co_filename))]
+    lines = linecache.cache.get(code.co_filename)  # not asked to look at the disk again: these may be the old ones
+    if lines is not None and len(lines) > 1:
+        texts.append("".join(lines[2]))
+    others = [_source(module or MAIN, code.co_filename, text, package) for text in texts if text is not None]
+    candidates = [source_of(module) if module else None, *others]
+    return next((each for each in candidates if each is not None and code in each.codes), None)
+
+
+def is_stale(code: CodeType, module: str) -> bool:
+    """Whether a function was compiled from a file that says something else by now."""
+    near = source_of(module) if is_users(module) else None
+    return near is not None and Path(code.co_filename).absolute() == Path(near.path) and code not in near.codes
+
+
+def cells() -> list[Source]:
+    """What was typed at the prompt or into a notebook, as far as the interpreter remembers it."""
+    lines = [(name, entry) for name, entry in list(linecache.cache.items()) if len(entry) > 1]
+    typed = [(name, entry[2]) for name, entry in lines if entry[1] is None and not Path(name).is_file()]
+    return [_source(MAIN, name, "".join(text), "") for name, text in typed]
+
+
+def members(package: str, beside: str) -> list[str]:
+    """Names of all modules of an own package; without one, of what lies beside the module ``beside``."""
+    near = source_of(beside)
+    where = folders(package) if package else [] if near is None else [Path(near.path).parent]
+    names = []
+    for folder in where:
+        for file in sorted(folder.glob("**/*.py" if package else "*.py")):
+            parts = file.relative_to(folder).with_suffix("").parts
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            if all(part.isidentifier() for part in parts):
+                names.append(dotted(package, *parts))
+    return [name for name in names if name and is_users(name)]
+
+
+def root_folder(name: str) -> str | None:
+    """The folder on the search path that an own module was found in."""
+    near = None if name.partition(".")[0] == OURS else source_of(name)
+    if near is None:
+        return None
+    depth = 0 if name == MAIN else name.count(".") + near.is_package
+    return os.fspath(Path(near.path).absolute().parents[depth])
+
+
+@functools.lru_cache(maxsize=1024)
+def _source(name: str, path: str, text: str, package: str, is_package: bool = False) -> Source:
+    return Source(name, path, text, package, is_package)

@@ -1,0 +1,345 @@
+"""What travels with a job: the user's own modules as sources, values that an import would not give, the rest by value."""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm import Grid, Integer, Job, run
+from swarm.errors import InvalidProblem
+from swarm.problem import Problem
+from swarm.trial import Evaluation
+from workers.evaluate import evaluate
+
+ROOT = Path(__file__).parent.parent
+CALL = """
+import sys
+from workers.problem import load
+problem = load(open(sys.argv[1], "rb").read())
+print(problem({"x": 4}, None))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _modules_of_their_own() -> Iterator[None]:
+    before, path = set(sys.modules), list(sys.path)
+    yield
+    for name in set(sys.modules) - before:
+        if "pytest-" in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
+    sys.path[:] = path
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(textwrap.dedent(text))
+
+
+def found(folder: Path, files: dict[str, str], where: str = "main.py:train") -> Problem:
+    write(folder, files)
+    return Problem.find(where, {}, folder=folder)
+
+
+def elsewhere(problem: bytes, folder: Path) -> str:
+    """What it returns in another process, which is in another folder, as on another machine if its files are moved."""
+    (folder / "problem.pickle").write_bytes(problem)
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, str(folder / "problem.pickle")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def told_by(folder: Path, script: str, *arguments: str) -> str:
+    """The problem that a script leaves in ``problem.pickle`` returns this elsewhere."""
+    save = (
+        "\nif __name__ == '__main__':\n    from swarm.problem import Problem\n"
+        "    open('problem.pickle', 'wb').write(Problem.of(train).pickle)\n"
+    )
+    write(folder / "there", {"script.py": script + save})
+    done = subprocess.run(
+        [sys.executable, "script.py", *arguments],
+        cwd=folder / "there",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    problem = (folder / "there" / "problem.pickle").read_bytes()
+    (folder / "there").rename(folder / "gone")
+    return elsewhere(problem, folder)
+
+
+HELPER = {"helper.py": "FACTOR = 10\n\ndef score(x):\n    return FACTOR * x\n"}
+PACKAGE = {
+    "pkg/__init__.py": "",
+    "pkg/deep/__init__.py": "",
+    "pkg/deep/mod.py": "from ..base import FACTOR\n\ndef score(x):\n    return FACTOR * x\n",
+    "pkg/base.py": "FACTOR = 10\n",
+    "space/mod.py": "from helper import score\n",  # without __init__.py
+}
+IMPORTS = {
+    "import at the top": "import helper\ndef train(params, ctx):\n    return helper.score(params['x'])\n",
+    "import inside": "def train(params, ctx):\n    import helper\n    return helper.score(params['x'])\n",
+    "from inside": "def train(params, ctx):\n    from helper import score\n    return score(params['x'])\n",
+    "a package inside": "def train(params, ctx):\n    import pkg.deep.mod\n    return pkg.deep.mod.score(params['x'])\n",
+    "a package": "from pkg.deep import mod\ndef train(params, ctx):\n    return mod.score(params['x'])\n",
+    "a folder": "import space.mod\ndef train(params, ctx):\n    return space.mod.score(params['x'])\n",
+    "by a function": (
+        "import importlib\ndef train(params, ctx):\n"
+        "    return importlib.import_module('pkg.' + 'deep.mod').score(params['x'])\n"
+    ),
+    "by a name in a parameter": (
+        "import importlib\nWHICH = ['deep.mod']\ndef train(params, ctx):\n"
+        "    return importlib.import_module(f'pkg.{WHICH[0]}').score(params['x'])\n"
+    ),
+    "not used": "import helper, unused\ndef train(params, ctx):\n    return 10 * params['x']\n",
+    "a lambda": "import helper\ntrain = lambda params, ctx: helper.score(params['x'])\n",
+    "a closure": "import helper\ndef make(n):\n    return lambda params, ctx: n * helper.score(params['x'])\ntrain = make(1)\n",
+    "a method": "import helper\nclass T:\n    def run(self, params, ctx):\n        return helper.score(params['x'])\ntrain = T().run\n",
+    "an object": "from helper import score\nclass T:\n    def __init__(self, n):\n        self.n = n\n    def __call__(self, params, ctx):\n        return self.n * score(params['x'])\ntrain = T(1)\n",
+    "an object with a lock": "import helper, threading\nclass T:\n    def __init__(self):\n        self.lock = threading.Lock()\n    def __call__(self, params, ctx):\n        return helper.score(params['x'])\ntrain = T()\n",
+    "a decorated function": "import functools, helper\ndef wrap(f):\n    @functools.wraps(f)\n    def inner(*given):\n        return f(*given)\n    return inner\n@wrap\ndef train(params, ctx):\n    return helper.score(params['x'])\n",
+    "a cached helper": "import functools\nfrom helper import score\n@functools.lru_cache\ndef f(x):\n    return score(x)\ndef train(params, ctx):\n    return f(params['x'])\n",
+    "a lock at the top": "import threading, helper\nLOCK = threading.Lock()\ndef train(params, ctx):\n    with LOCK:\n        return helper.score(params['x'])\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("main", IMPORTS.values(), ids=IMPORTS.keys())
+def test_own_modules_travel_however_they_are_imported(main: str, tmp_path: Path) -> None:
+    files = {**HELPER, **PACKAGE, "unused.py": "import pkg\n", "main.py": main}
+    problem = found(tmp_path / "there", files)
+    (tmp_path / "there").rename(tmp_path / "gone")
+    assert elsewhere(problem.pickle, tmp_path) == "40"
+
+
+@pytest.mark.parametrize(
+    "main", [text for name, text in IMPORTS.items() if "package" not in name and "func" not in name]
+)
+def test_a_script_is_imported_as_multiprocessing_does(main: str, tmp_path: Path) -> None:
+    write(tmp_path / "there", {**HELPER, **PACKAGE, "unused.py": ""})
+    assert told_by(tmp_path, main) == "40"
+
+
+def test_the_sources_that_came_with_the_job_count_and_not_those_of_the_machine(tmp_path: Path) -> None:
+    problem = found(tmp_path, {**HELPER, "main.py": IMPORTS["import at the top"]})
+    write(tmp_path, {"helper.py": "def score(x):\n    return -1\n"})
+    assert elsewhere(problem.pickle, tmp_path) == "40"
+
+
+SET = {
+    "below the guard": ("N = 1\ndef train(params, ctx):\n    return N\nif __name__ == '__main__':\n    N = 7\n", "7"),
+    "only below the guard": ("def train(params, ctx):\n    return N\nif __name__ == '__main__':\n    N = 7\n", "7"),
+    "by global": ("N = 1\ndef main():\n    global N\n    N = 7\ndef train(params, ctx):\n    return N\nif __name__ == '__main__':\n    main()\n", "7"),
+    "by an argument": ("import sys\nN = int(sys.argv[1])\ndef train(params, ctx):\n    return N\n", "7"),
+    "by a function of an argument": ("import sys\ndef read():\n    return int(sys.argv[1])\nN = read() if len(sys.argv) > 1 else 1\ndef train(params, ctx):\n    return N\n", "7"),
+    "in a dictionary": ("C = {'n': 1}\ndef train(params, ctx):\n    return C['n']\nif __name__ == '__main__':\n    C['n'] = 7\n", "7"),
+    "in a computed dictionary": ("C = dict(n=1)\ndef main():\n    C['n'] = 7\ndef train(params, ctx):\n    return C['n']\nif __name__ == '__main__':\n    main()\n", "7"),
+    "by a method": ("class S:\n    def __init__(self):\n        self.n = 1\n    def set(self, n):\n        self.n = n\nS = S()\ndef main():\n    S.set(7)\ndef train(params, ctx):\n    return S.n\nif __name__ == '__main__':\n    main()\n", "7"),
+    "of a class": ("class C:\n    n = 1\ndef train(params, ctx):\n    return C.n\nif __name__ == '__main__':\n    C.n = 7\n", "7"),
+    "of a function": ("def train(params, ctx):\n    return train.n\nif __name__ == '__main__':\n    train.n = 7\n", "7"),
+    "of another module": ("import settings\ndef train(params, ctx):\n    return settings.N\nif __name__ == '__main__':\n    settings.N = 7\n", "7"),
+    "of another module, imported inside": ("def train(params, ctx):\n    import settings\n    return settings.N\nif __name__ == '__main__':\n    import settings\n    settings.N = 7\n", "7"),
+    "by setattr": ("import settings\ndef train(params, ctx):\n    return settings.N\nif __name__ == '__main__':\n    setattr(settings, 'N', 7)\n", "7"),
+    "a function of another module": ("import settings\ndef other():\n    return 7\ndef train(params, ctx):\n    return settings.f()\nif __name__ == '__main__':\n    settings.f = other\n", "7"),
+    "an object of the script": ("class P:\n    def __init__(self, n):\n        self.n = n\ndef train(params, ctx):\n    return P_.n\nif __name__ == '__main__':\n    P_ = P(7)\n", "7"),
+    "a number by chance": ("import random\nN = random.random()\ndef train(params, ctx):\n    return N\nif __name__ == '__main__':\n    open('../told', 'w').write(repr(N))\n", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "wanted"), SET.values(), ids=SET.keys())
+def test_a_value_that_an_import_would_not_give_travels(script: str, wanted: str | None, tmp_path: Path) -> None:
+    write(tmp_path / "there", {"settings.py": "N = 1\ndef f():\n    return 1\n"})
+    assert told_by(tmp_path, script, "7") == (wanted or (tmp_path / "told").read_text())
+
+
+def test_what_depends_on_the_machine_is_computed_where_the_training_runs(tmp_path: Path) -> None:
+    main = (
+        "import os\nfrom pathlib import Path\n"
+        f"DEVICE = 'cuda' if os.path.exists({str(tmp_path / 'gpu')!r}) else 'cpu'\n"
+        "def train(params, ctx):\n    return DEVICE\n"
+    )
+    problem = found(tmp_path, {"main.py": main})
+    (tmp_path / "gpu").touch()
+    assert elsewhere(problem.pickle, tmp_path) == "cuda"
+
+
+def test_files_beside_a_module_are_found_where_they_are(tmp_path: Path) -> None:
+    main = (
+        "from pathlib import Path\nHERE = Path(__file__).parent\n"
+        "def train(params, ctx):\n    return (HERE / 'data.txt').read_text(), Path(__file__).name\n"
+    )
+    problem = found(tmp_path, {"main.py": main, "data.txt": "here"})
+    assert elsewhere(problem.pickle, tmp_path) == "('here', 'main.py')"
+
+
+def test_a_module_run_by_its_name_travels_with_its_package(tmp_path: Path) -> None:
+    files = {
+        **PACKAGE,
+        "pkg/train.py": "from .deep.mod import score\ndef train(params, ctx):\n    return score(params['x'])\n"
+        "if __name__ == '__main__':\n    from swarm.problem import Problem\n"
+        "    open('problem.pickle', 'wb').write(Problem.of(train).pickle)\n",
+    }
+    write(tmp_path / "there", files)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "pkg.train"], cwd=tmp_path / "there", env=environment, check=True)
+    problem = (tmp_path / "there" / "problem.pickle").read_bytes()
+    (tmp_path / "there").rename(tmp_path / "gone")
+    assert elsewhere(problem, tmp_path) == "40"
+
+
+def test_a_traceback_shows_the_users_lines_though_the_file_is_elsewhere(tmp_path: Path) -> None:
+    main = "def train(params, ctx):\n    wrong = params['x'] / 0  # here\n    return wrong\n"
+    problem = found(tmp_path / "there", {"main.py": main})
+    (tmp_path / "there").rename(tmp_path / "gone")
+    result = evaluate(problem.pickle, Evaluation.of(problem.fingerprint, {"x": 1}))
+    assert f'{tmp_path / "there" / "main.py"}", line 2' in (result.error or "")
+    assert "wrong = params['x'] / 0  # here" in (result.error or "")
+
+
+POOL = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+import helper
+from swarm import Choice, Grid, Job, run
+
+def square(n):
+    return n * n
+
+def train(params, ctx):
+    context = multiprocessing.get_context(params["method"])
+    if params["kind"] == "pool":
+        with context.Pool(2) as pool:
+            return float(sum(pool.map(square, range(4))) + sum(pool.map(helper.score, range(4))))
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        return float(sum(pool.map(square, range(4))) + sum(pool.map(helper.score, range(4))))
+
+if __name__ == "__main__":
+    space = {"method": Choice("fork", "spawn", "forkserver"), "kind": Choice("pool", "executor")}
+    job = Job(name="pool", problem=train, space=space, optimizer=Grid(), time_limit=120)
+    found = run(job, slots=1, store="s.db", progress=False)
+    print(found.history[["method", "kind", "fitness", "error"]].to_string())
+    sys.exit(0 if found.history.fitness.tolist() == [74.0] * 6 else 1)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_may_start_processes_by_every_method(tmp_path: Path) -> None:
+    write(tmp_path, {**HELPER, "script.py": POOL})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+NOTEBOOK = """
+from multiprocessing import get_context
+from swarm import Integer, Grid, Job, run
+
+def square(n):
+    return n * n
+
+def train(params, ctx):
+    with get_context("fork").Pool(2) as pool:
+        return float(sum(pool.map(square, range(params["n"]))))
+
+job = Job(name="typed", problem=train, space={"n": Integer(3, 4)}, optimizer=Grid(), time_limit=60)
+print(run(job, slots=1, store="s.db", progress=False).history.fitness.tolist())
+"""
+
+
+@pytest.mark.slow
+def test_what_was_typed_may_start_processes_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split("\n")[-2] == "[5.0, 14.0]", done.stderr
+
+
+def test_jobs_whose_modules_have_the_same_names_are_told_apart_in_one_worker(tmp_path: Path) -> None:
+    main = "import helper\ndef train(params, ctx):\n    import late\n    return helper.score(params['x']) + late.MORE\n"
+    problems = []
+    for n in range(3):
+        files = {"main.py": main, "helper.py": HELPER["helper.py"].replace("10", str(n)), "late.py": f"MORE = {n}\n"}
+        problems.append(found(tmp_path / str(n), files))
+    for _ in range(2):  # loaded, and then alternately
+        for n, problem in enumerate(problems):
+            evaluation = Evaluation.of(problem.fingerprint, {"x": 100}, isolation="thread")
+            assert evaluate(problem.pickle, evaluation).fitness == 101 * n
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_cannot_be_pickled_is_named_with_its_place(tmp_path: Path) -> None:
+    log = (tmp_path / "log").open("w")
+
+    def writes(params: Any, ctx: Any) -> float:
+        log.write("no")
+        return 0.0
+
+    with pytest.raises(InvalidProblem, match=r"the variable 'log' of .*writes, .*test_travel.py, line \d+.*TextIO"):
+        Problem.of(writes)
+    log.close()
+
+
+def test_a_global_that_cannot_be_pickled_is_named_with_its_module(tmp_path: Path) -> None:
+    script = (
+        "import threading\nfrom swarm.problem import Problem\ndef train(params, ctx):\n    return LOCK\n"
+        "if __name__ == '__main__':\n    LOCK = threading.Lock()\n    Problem.of(train)\n"
+    )
+    write(tmp_path, {"script.py": script})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "the global name 'LOCK' of __main__" in done.stderr.splitlines()[-1]
+    assert "script.py" in done.stderr.splitlines()[-1]
+
+
+def test_a_job_file_takes_the_modules_beside_it_and_not_those_of_an_earlier_one(tmp_path: Path) -> None:
+    main = IMPORTS["import at the top"]
+    one = found(tmp_path / "one", {"main.py": main, **HELPER})
+    two = found(tmp_path / "two", {"main.py": main, "helper.py": HELPER["helper.py"].replace("10", "20")})
+    assert one.fingerprint != two.fingerprint
+    assert elsewhere(two.pickle, tmp_path) == "80"
+
+
+def test_a_run_of_a_script_that_uses_its_own_modules_leaves_no_files(tmp_path: Path) -> None:
+    script = (
+        "import helper\nfrom swarm import Integer, Grid, Job, run\ndef train(params, ctx):\n"
+        "    return helper.score(params['n'])\nif __name__ == '__main__':\n"
+        "    job = Job(name='n', problem=train, space={'n': Integer(1, 2)}, optimizer=Grid())\n"
+        "    print(run(job, slots=1, store='s.db', progress=False).best.fitness)\n"
+    )
+    write(tmp_path, {**HELPER, "script.py": script, "tmp/.keep": ""})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "20.0" or done.stdout.strip() == "20", done.stderr
+    assert [each.name for each in (tmp_path / "tmp").iterdir() if each.name.startswith("swarm")] == []
+
+
+def test_a_search_of_an_imported_function_runs(tmp_path: Path) -> None:
+    problem = found(
+        tmp_path,
+        {**HELPER, "main.py": "def train(params, ctx):\n    import helper\n    return helper.score(params['n'])\n"},
+    )
+    job = Job(name="n", problem=problem, space={"n": Integer(1, 2)}, optimizer=Grid(), isolation="thread")
+    assert run(job, slots=1, store=str(tmp_path / "s.db"), progress=False).history.fitness.tolist() == [10, 20]
