@@ -410,14 +410,6 @@ class Fingerprint:
                     constants.append(step.argval)
 
 
-def data_digest(parts: Iterable[object]) -> str:
-    """A digest of plain values, for what a job says of its data."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{type(part).__name__} {part!r}".encode(errors="surrogatepass") + b"\0")
-    return digest.hexdigest()[:16]
-
-
 def _order(item: Any) -> tuple[str, str]:
     return type(item).__qualname__, repr(item) if type(item) in PLAIN else Fingerprint(item).digest
 

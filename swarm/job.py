@@ -441,8 +441,8 @@ class Job(BaseModel):
         rows = _differ(_identity(mine), _identity(other))
         if other["problem"].get("identity", 1) != self._code.identity:
             return [
-                "it is of an earlier version of dask-swarm, which told problems apart in another way; go on with it as it "
-                f"is stored, swarm resume {self.name}"
+                "it is of an earlier version of dask-swarm, which told problems apart in another way; go on with it as "
+                f"it is stored, swarm resume {self.name}"
             ]
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
 

@@ -7,19 +7,18 @@ import importlib
 import importlib.util
 import inspect
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from glob import glob
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from swarm import own_modules
 from swarm.bundle import pack
-from swarm.errors import InvalidJob, InvalidProblem
-from swarm.fingerprint import Fingerprint, data_digest
+from swarm.errors import InvalidProblem
+from swarm.fingerprint import Fingerprint
+from swarm.job_data import digest
 
 IDENTITY = 2
 """Number of the way in which fingerprints are made; jobs of another one cannot be compared."""
@@ -139,10 +138,11 @@ class Problem:
         """
         if self.sealed:
             return self
-        parts = [] if version is None else [_version(version)]
-        parts += [part for pattern in _patterns(files) for part in _contents(pattern, folder)]
-        fingerprint = data_digest([self.fingerprint, *parts]) if parts else self.fingerprint
-        return replace(self, fingerprint=fingerprint, sealed=True)
+        said = digest(version, files, folder)
+        fingerprint = (
+            self.fingerprint if said is None else hashlib.sha256((self.fingerprint + said).encode()).hexdigest()
+        )
+        return replace(self, fingerprint=fingerprint[:16], sealed=True)
 
     def to_dict(self) -> dict[str, Any]:
         """What a job's specification says of it."""
@@ -159,7 +159,9 @@ class Problem:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], code: bytes) -> Problem:
         """The problem of a stored job; it is not unpickled."""
-        said: dict[str, Any] = {name: data.get(name) for name in ("origin", "options")}  # which earlier versions did not write down
+        said: dict[str, Any] = {
+            name: data.get(name) for name in ("origin", "options")
+        }  # which earlier versions did not write down
         said["identity"] = data.get("identity", 1)
         return cls(data["name"], data["fingerprint"], code, data["testable"], data["resumable"], **said, sealed=True)
 
@@ -177,35 +179,6 @@ def _made(maker: Any, options: Mapping[str, Any]) -> Any:
         return maker(**options)
     except TypeError as error:
         raise InvalidProblem(f"options of problem {getattr(maker, '__name__', maker)}: {error}") from None
-
-
-def _version(version: Any) -> Any:
-    if isinstance(version, bool) or not isinstance(version, str | int | float):
-        raise InvalidJob(f"version is a text or a number, not {version!r}")
-    return version
-
-
-def _patterns(files: Any) -> list[str]:
-    if not isinstance(files, list | tuple) or not all(isinstance(each, str | PurePath) and str(each) for each in files):
-        raise InvalidJob(f"files is a list of names or patterns, such as [data/*.npz], not {files!r}")
-    return [str(each) for each in files]
-
-
-def _contents(pattern: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """Names, as far as they differ from the pattern's folder, and digests of the files that it names."""
-    place = folder / Path(pattern).expanduser()
-    matched = [] if place.exists() else glob(str(Path(pattern).expanduser()), root_dir=folder, recursive=True)
-    named = [place] if place.exists() else [folder / each for each in sorted(matched)]
-    found = [file for each in named for file in (sorted(each.rglob("*")) if each.is_dir() else [each]) if file.is_file()]
-    if not found:
-        raise InvalidJob(f"files: {pattern!r} names no file in {folder.absolute()}; what is it relative to?")
-    base = os.path.commonpath([file.parent for file in found])
-    for file in found:
-        try:
-            with file.open("rb") as content:
-                yield str(file.relative_to(base)), hashlib.file_digest(content, "sha256").hexdigest()
-        except OSError as error:
-            raise InvalidJob(f"files: {file} cannot be read: {error.strerror}") from None
 
 
 def _fingerprint(problem: Any) -> Fingerprint:

@@ -25,6 +25,7 @@ RECORDS = {
     "swarm.problem",
     "swarm.bundle",
     "swarm.fingerprint",
+    "swarm.job_data",
     "swarm.own_modules",
     "swarm.sources",
     "swarm.syntax",

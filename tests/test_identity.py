@@ -272,7 +272,7 @@ def test_a_value_that_is_set_when_the_script_runs_counts(text: str, one: Any, ot
 def test_code_that_has_no_file_counts_by_what_it_does() -> None:
     def made(text: str) -> str:
         names: dict[str, Any] = {}
-        exec(text, names)  # noqa: S102
+        exec(text, names)
         return Problem.of(names["train"]).fingerprint
 
     text = "def train(params, ctx):\n    def inner(x):\n        return x + 1\n    return inner(2)\n"
@@ -385,7 +385,12 @@ def data_of(folder: Path, **said: Any) -> str:
     return Job.from_file(folder / "job.yaml").code.fingerprint
 
 
-JOB = {"name": "n", "problem": "main.py:train", "space": {"x": {"real": [0, 1]}}, "optimizer": {"name": "Random", "trials": 3}}
+JOB = {
+    "name": "n",
+    "problem": "main.py:train",
+    "space": {"x": {"real": [0, 1]}},
+    "optimizer": {"name": "Random", "trials": 3},
+}
 
 
 def test_what_a_job_says_of_its_data_counts(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The user's own modules where his trainings run: imported from the sources that came with the job.
 
-A script is imported as :mod:`multiprocessing` does it, under the name ``__mp_main__``, and stands for ``__main__``: what
-is below its main guard does not run. Sources are written to a folder of their own, so that processes which a training
-starts find them, too.
+A script is imported as :mod:`multiprocessing` does it, under the name ``__mp_main__``, and stands for ``__main__``:
+what is below its main guard does not run. Sources are written to a folder of their own, so that processes which a
+training starts find them, too.
 """
 
 from __future__ import annotations
@@ -154,10 +154,11 @@ class Bundle:
 
     @staticmethod
     def show(problem: Any) -> None:
-        """Has what came by value, from a notebook, found under its module, where processes of the training look for it."""
+        """Puts what came by value, from a notebook, under its module, where processes of a training look for it."""
         function = getattr(problem, "__func__", problem)
-        function = function if isinstance(function, types.FunctionType) else getattr(type(problem), "__call__", None)
-        names = getattr(function, "__globals__", {})
+        names = getattr(
+            function if isinstance(function, types.FunctionType) else type(problem).__call__, "__globals__", {}
+        )
         main = sys.modules[MAIN]
         if names.get("__name__") == MAIN and names is not vars(main):
             vars(main).update({name: each for name, each in names.items() if not name.startswith("__")})
@@ -205,7 +206,7 @@ class Bundle:
         before, sys.argv = sys.argv, main["argv"]
         sys.modules[MAIN] = sys.modules[MP_MAIN] = module
         try:
-            exec(self.compiled(MAIN), vars(module))  # noqa: S102 - the user's script
+            exec(self.compiled(MAIN), vars(module))
         finally:
             sys.argv = before if threading.current_thread() is not threading.main_thread() else sys.argv
 

@@ -13,8 +13,8 @@ import hashlib
 import logging
 import math
 import os
-import signal
 import shutil
+import signal
 import socket
 import subprocess
 import sys
