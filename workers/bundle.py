@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import json
 import linecache
 import os
@@ -82,13 +83,16 @@ class Bundle:
     def folder(self) -> Path:
         """Where the sources lie as files."""
         given = os.environ.get(FOLDER)
-        folder = Path(tempfile.mkdtemp(prefix="swarm-code-", dir=given))
         if given is None:
+            folder = Path(tempfile.mkdtemp(prefix="swarm-code-"))
             weakref.finalize(self, _remove, folder, os.getpid())
+        else:
+            folder = Path(given, self._digest.hex()[:16])
         for name, module in self.modules.items():
             path = folder / self.file(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(module["text"], encoding="utf-8")
+            if not path.exists():  # else another training of this server has written it
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(module["text"], encoding="utf-8")
         return folder
 
     def file(self, name: str) -> Path:
@@ -174,8 +178,8 @@ class Bundle:
         if Path(found.__file__ or "").absolute() != Path(file):
             return False
         try:
-            return bool(Path(file).read_text(encoding="utf-8") == self.modules[name]["text"])
-        except (OSError, UnicodeDecodeError):
+            return importlib.util.decode_source(Path(file).read_bytes()) == str(self.modules[name]["text"])
+        except (OSError, SyntaxError, UnicodeDecodeError):
             return False
 
     def _is_ours(self, module: types.ModuleType) -> bool:
@@ -208,7 +212,8 @@ class Bundle:
         try:
             exec(self.compiled(MAIN), vars(module))
         finally:
-            sys.argv = before if threading.current_thread() is not threading.main_thread() else sys.argv
+            if threading.current_thread() is not threading.main_thread():  # a thread of a worker, not a process of ours
+                sys.argv = before
 
 
 def _remove(folder: Path, process: int) -> None:
