@@ -6,6 +6,7 @@ distribution. An editable install (``pip install -e``) lies in none of these, so
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.machinery
@@ -15,7 +16,6 @@ import site
 import sys
 import sysconfig
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable
 from pathlib import Path
 
 MAIN = "__main__"
@@ -52,17 +52,22 @@ def find(name: str) -> importlib.machinery.ModuleSpec | None:
     """Where a module is, or would be found; no package is imported on the way."""
     if (spec := getattr(sys.modules.get(name), "__spec__", None)) is not None:
         return spec  # type: ignore[no-any-return]
-    path: Iterable[str] | None = None
+    path: list[str] | None = None
     for depth in range(1, name.count(".") + 2):
         part = ".".join(name.split(".")[:depth])
-        try:
-            spec = importlib.machinery.PathFinder.find_spec(part, None if path is None else list(path))
-        except (ImportError, ValueError, OSError):
+        if (spec := _found(part, path)) is None or (part != name and spec.submodule_search_locations is None):
             return None
-        if spec is None or (part != name and spec.submodule_search_locations is None):
-            return None
-        path = spec.submodule_search_locations
+        path = list(spec.submodule_search_locations or ())
     return spec
+
+
+def _found(name: str, path: list[str] | None) -> importlib.machinery.ModuleSpec | None:
+    """What Python's import would ask for, which an editable install has finders of its own in."""
+    for finder in sys.meta_path:
+        with contextlib.suppress(ImportError, ValueError, OSError, AttributeError):
+            if (spec := finder.find_spec(name, path, None)) is not None:
+                return spec
+    return None
 
 
 def folders(package: str) -> list[Path]:
@@ -91,8 +96,8 @@ def _is_users(root: str) -> bool:
     if not root or root in ("swarm", OURS) or root in sys.builtin_module_names:
         return False
     places = _places(root)
-    if root == MAIN or places is None:
-        return root in sys.modules
+    if root == MAIN or places is None:  # made here, without a file
+        return root in sys.modules and root not in sys.stdlib_module_names
     return not any(_is_library(root, place) for place in places)
 
 

@@ -361,6 +361,32 @@ def test_libraries_count_by_their_names(tmp_path: Path) -> None:
     assert len(seen) == 1
 
 
+EDITABLE = """
+import sys
+from importlib.machinery import PathFinder
+
+class Finder:  # as setuptools installs one
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [FOLDER]) if name == "mine" else None
+
+sys.meta_path.append(Finder)
+def train(params, ctx):
+    import mine.deep
+    return mine.deep.f()
+"""
+
+
+def test_an_editable_install_is_the_users_own(tmp_path: Path) -> None:
+    seen = []
+    for n, value in enumerate("121"):
+        files = {"src/mine/__init__.py": "", "src/mine/deep.py": f"def f():\n    return {value}\n"}
+        write(tmp_path / str(n), files)
+        script = EDITABLE.replace("FOLDER", repr(str(tmp_path / str(n) / "src")))
+        seen.append(told_by(tmp_path / str(n), script + SAY))
+    assert seen[0] == seen[2] != seen[1]
+
+
 def test_a_users_module_beside_an_installed_library_is_his_own(tmp_path: Path) -> None:
     beside = {
         "other-1.dist-info/RECORD": "other/__init__.py,,\n",
