@@ -112,7 +112,8 @@ def _changed(found: Fingerprint, files: dict[str, Source]) -> Iterator[tuple[str
             _dump((module, path, value), set(files))
         except Exception as error:  # pickling runs user code, it may raise anything
             if near.statement(path) is None:
-                raise _refused(error, f"the global name {path!r} of {module} ({near.path})") from error
+                place = f"{near.path}, line {near.line(path) or '?'}"
+                raise _refused(error, f"the global name {path!r} of {module}, {place}") from error
             continue  # the import makes one
         yield module, path, value
 

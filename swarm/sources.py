@@ -89,6 +89,11 @@ class Source:
             found = [each for each in body if name in bound_by(each)]
         return found[-1] if found else None
 
+    def line(self, name: str) -> int | None:
+        """The first line that gives a name a value, wherever in the module."""
+        simple = (node for node in ast.walk(self.tree) if isinstance(node, ast.stmt) and not hasattr(node, "body"))
+        return min((node.lineno for node in simple if name in bound_by(node)), default=None)
+
     def function(self, code: CodeType) -> ast.AST | None:
         """The part of the tree that this code was compiled from, or None if it was compiled from another text."""
         if code not in self.codes:

@@ -309,7 +309,7 @@ def test_a_global_that_cannot_be_pickled_is_named_with_its_module(tmp_path: Path
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert "the global name 'LOCK' of __main__" in done.stderr.splitlines()[-1]
-    assert "script.py" in done.stderr.splitlines()[-1]
+    assert "script.py, line 6 " in done.stderr.splitlines()[-1]
 
 
 def test_a_job_file_takes_the_modules_beside_it_and_not_those_of_an_earlier_one(tmp_path: Path) -> None:
