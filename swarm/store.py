@@ -22,6 +22,7 @@ from swarm.trial import Evaluation, Result, Status, canonical
 
 SCHEMA = 2
 _BUSY_SECONDS = 5.0
+_KEYS_PER_STATEMENT = 500
 
 _tables = sa.MetaData()
 _meta = sa.Table(
@@ -119,7 +120,8 @@ class Event:
 class StoredJob:
     """A job as the store keeps it: its specification, its pickled problem and how far it is.
 
-    ``status`` is ``new``, ``running``, ``stopped`` or ``finished``; a job whose process was killed stays ``running``.
+    ``status`` is ``new``, ``running``, ``stopped``, ``finished`` or ``failed``; a job whose process was killed stays
+    ``running``.
     """
 
     name: str
@@ -200,7 +202,7 @@ class Store:
             return [_stored_job(row) for row in connection.execute(sa.select(_jobs).order_by(_jobs.c.created))]
 
     def set_status(self, name: str, status: str) -> None:
-        """Note whether the job is running, stopped or finished."""
+        """Note whether the job is running, stopped, finished or failed."""
         with self._failing_clearly(), self._writing() as connection:
             connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=status))
 
@@ -273,8 +275,8 @@ class Store:
             job: Name of the job.
             seq: Number of the first event: how many the journal holds already.
             events: What happened.
-            results: Final results for the archive with what they are results of; where a key has one already, the
-                first stays.
+            results: Final results for the archive with what they are results of; where a key has one already that
+                answers others, the first stays.
 
         Raises:
             JobConflict: The journal is longer than ``seq``: another process runs this job.
@@ -307,12 +309,12 @@ class Store:
                 with self._writing() as connection:
                     if lines:
                         connection.execute(_journal.insert(), lines)
+                        self._check_whole(connection, job, seq)
                     if rows:
+                        self._drop_no_answers(connection, [str(row["key"]) for row in rows])
                         connection.execute(self._insert_once(_archive), rows)
             except sa.exc.IntegrityError:
-                raise JobConflict(
-                    f"job {job!r} is being run by another process; wait for it, or stop it and resume"
-                ) from None
+                raise _busy(job) from None
 
     def events(self, job: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The job's journal in order, read in pieces; on request from event ``after`` on, at most ``limit`` of them."""
@@ -328,6 +330,11 @@ class Store:
             text = connection.execute(_ONE_RESULT, {"wanted": key}).scalar_one_or_none()
         return None if text is None else Result.from_dict(json.loads(text))
 
+    def answer(self, key: str) -> Result | None:
+        """The archived result if it answers whoever asks; an earlier version kept failures that do not."""
+        result = self.result(key)
+        return result if result is not None and result.answers_others else None
+
     def durations(self, problem: str, limit: int) -> list[tuple[dict[str, Any], float | None, float]]:
         """Parameters, budget and seconds of the latest successful trainings of a problem, at most ``limit``."""
         query = sa.select(_archive.c.params, _archive.c.budget, _archive.c.result)
@@ -337,6 +344,22 @@ class Store:
         return [(params, budget, r["seconds"]) for params, budget, r in rows if r["status"] == Status.OK]
 
     # --- inside
+
+    @staticmethod
+    def _check_whole(connection: sa.Connection, job: str, seq: int) -> None:
+        """Refuse to leave a gap in a journal that somebody else has cut meanwhile."""
+        before = sa.select(_journal.c.seq).where(_journal.c.job == job, _journal.c.seq == seq - 1)
+        if seq > 0 and connection.execute(before).first() is None:
+            raise _busy(job)
+
+    @staticmethod
+    def _drop_no_answers(connection: sa.Connection, keys: Sequence[str]) -> None:
+        """Make room for results where the archive has failures for which no configuration is to blame."""
+        for some in batched(keys):
+            rows = connection.execute(sa.select(_archive.c.key, _archive.c.result).where(_archive.c.key.in_(some)))
+            idle = [key for key, text in rows if not Result.from_dict(json.loads(text)).answers_others]
+            if idle:
+                connection.execute(_archive.delete().where(_archive.c.key.in_(idle)))
 
     def _file(self) -> Path:
         return Path(make_url(self.url).database or "")
@@ -407,6 +430,16 @@ class Store:
 
 
 _ONE_RESULT = sa.select(_archive.c.result).where(_archive.c.key == sa.bindparam("wanted"))
+
+
+def _busy(job: str) -> JobConflict:
+    return JobConflict(f"job {job!r} is being run by another process; wait for it, or stop it and resume")
+
+
+def batched(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The keys in parts that one statement may name."""
+    for first in range(0, len(keys), _KEYS_PER_STATEMENT):
+        yield keys[first : first + _KEYS_PER_STATEMENT]
 
 
 def store_url(text: str) -> str:
