@@ -69,19 +69,17 @@ def is_own(file: str, names: Mapping[str, object]) -> bool:
     if file.startswith("<"):
         module = names.get("__file__")
         return not isinstance(module, str) or is_own(module, {})
-    return not _in_library(str(Path(file).parent))
+    return not _in_library(file)
 
 
 @functools.lru_cache(1024)
-def _in_library(folder: str) -> bool:
-    """Whether a folder belongs to a library: installed here or by ``pip --target``, the interpreter, this package."""
-    real = os.path.realpath(folder)
-    if any(real == root or real.startswith(root + os.sep) for root in _libraries()):
+def _in_library(file: str) -> bool:
+    """Whether a file is of a library: installed here or by ``pip --target``, the interpreter's, or this package's."""
+    path = Path(os.path.realpath(file))
+    if any(path.is_relative_to(root) for root in _libraries()) or any(part in _LIBRARY_FOLDERS for part in path.parts):
         return True
-    path = Path(real)
-    if any(part in _LIBRARY_FOLDERS for part in path.parts):
-        return True
-    return any(_is_distribution(parent, top) for parent, top in _parents(path))
+    places = [path, *path.parents][:-1]
+    return any(_was_installed(place.parent, place.name) for place in places)
 
 
 @functools.cache
@@ -94,21 +92,14 @@ def _libraries() -> tuple[str, ...]:
     return tuple(sorted({os.path.realpath(folder) for folder in installed | ours if folder}))
 
 
-def _parents(path: Path) -> Iterator[tuple[Path, str]]:
-    """Each folder above, with the name of what leads from there to the path."""
-    while path != path.parent:
-        yield path.parent, path.name
-        path = path.parent
-
-
 @functools.lru_cache(1024)
-def _is_distribution(folder: Path, top: str) -> bool:
-    """Whether ``top`` was installed into the folder: a record of what was, ``*.dist-info``, names it."""
+def _was_installed(folder: Path, name: str) -> bool:
+    """Whether this file or package was installed into the folder: a record of what was, ``*.dist-info``, names it."""
     try:
-        records = sorted(folder.glob("*.dist-info/RECORD"))
-        return any(line.startswith(f"{top}/") for record in records for line in record.open(encoding="utf-8"))
+        records = [path.read_text(encoding="utf-8") for path in folder.glob("*.dist-info/RECORD")]
     except (OSError, ValueError):
         return False
+    return any(line.startswith((f"{name}/", f"{name},")) for text in records for line in text.splitlines())
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -10,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import cloudpickle
 import numpy as np
@@ -87,7 +88,7 @@ def returns(params, ctx):
 def stumbles(params, ctx):
     match params["how"]:
         case "file":
-            open("/no/such/place")
+            Path("/no/such/place").read_text()
         case "package":
             import no_such_package  # noqa: F401
         case "memory":
