@@ -8,6 +8,7 @@ from collections import Counter
 from swarm.trial import Result
 
 REASONS = 20  # that are told apart; the rest are other errors
+_FAILED = re.compile(r"^  > +\d+ \| *(.+)$", re.MULTILINE)
 _PLACE = re.compile(r"^(?!… |because of )(\S.*, line \d+)(?:, in .*)?$", re.MULTILINE)
 
 
@@ -59,11 +60,17 @@ class Failures:
         if self.succeeded or self._first is None or not (self._same_reason or self._same_place):
             return None
         found = _kind_and_place(self._first)
-        return f"{self._first.reason or 'unknown'}{f' ({found[1]})' if found else ''}"
+        code = _FAILED.findall(_own_lines(self._first))
+        where = f" ({': '.join([found[1], *code[-1:]])})" if found else ""
+        return f"{self._first.reason or 'unknown'}{where}"
 
 
 def _kind_and_place(result: Result) -> tuple[str, str] | None:
     """Type of the exception, and the last line of the user's own that led to it; None if no line is known."""
-    own = (result.traceback or "").partition("\nbecause of ")[0]
-    places = _PLACE.findall(own)
+    places = _PLACE.findall(_own_lines(result))
     return ((result.reason or "").partition(":")[0], places[-1]) if places else None
+
+
+def _own_lines(result: Result) -> str:
+    """The user's own lines that led to the error itself, without those of its causes."""
+    return (result.traceback or "").partition("\nbecause of ")[0]

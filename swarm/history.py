@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from swarm.archive import Source
 from swarm.outcome import outcome
 from swarm.store import Event, Store
-from swarm.trial import Params
+from swarm.trial import Params, traceback_of
 
 _TRIAL = ("trial", "generation", "member", "fold", "budget", "parent", "source", "status", "fitness")
-_COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error")
+_COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error", "traceback")
 _ASKED = ("trial", "purpose", "generation", "member", "fold", "budget", "key", "source")
 _EVALUATION = (*_ASKED, "status", "fitness", "slot", "error", "asked", "answered", "start", "end", "seconds")
 _PLACE = ("trial", "generation", "member", "fold", "budget", "source", "fitness")
@@ -31,7 +31,8 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
 
     Columns: ``trial``, ``generation``, ``member``, ``fold``, ``budget``, ``parent`` (the trial that it continues),
     ``source``, ``status``, ``fitness``, ``seconds``, ``start`` and ``end`` (the time of the question, if nothing was
-    trained for it), ``slot`` and ``error`` (see :class:`~swarm.outcome.Outcome`), and one column per hyper-parameter.
+    trained for it), ``slot`` and ``error`` (see :class:`~swarm.outcome.Outcome`), ``traceback`` (the lines of the
+    user's own that led to the error, or None), and one column per hyper-parameter.
     """
     rows: list[dict[str, Any]] = []
     asked: list[dict[str, Any]] = []
@@ -58,8 +59,18 @@ def _row(entry: dict[str, Any], results: dict[str, dict[str, Any]]) -> dict[str,
         **asdict(found),
         "start": entry["time"] if found.start is None else found.start,
         "end": entry["time"] if found.end is None else found.end,
+        "traceback": _traceback(entry, results),
         **entry["params"],
     }
+
+
+def _traceback(entry: dict[str, Any], results: dict[str, dict[str, Any]]) -> str | None:
+    """Where the first evaluation of a trial that failed did so."""
+    for evaluation in entry["evaluations"]:  # a failure that is met again is journalled by its reason alone
+        answer = results.get(evaluation["key"]) or evaluation["result"] or {}
+        if answer.get("error"):
+            return traceback_of(answer["error"])
+    return None
 
 
 class History:
@@ -258,7 +269,7 @@ class History:
             in_flight=rows["source"] == Source.IN_FLIGHT,
             failed=rows["status"] == "failed",
             trained_seconds=seconds.where(trained, 0.0),
-            saved_seconds=seconds.where(~trained, 0.0),
+            saved_seconds=seconds.where(~trained & rows["fitness"].notna(), 0.0),  # a failure saves nothing
         )
         group = rows.groupby(by)
         sums = group[["trained", "archive", "in_flight", "failed", "trained_seconds", "saved_seconds"]].sum()

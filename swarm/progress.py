@@ -277,10 +277,16 @@ class Progress:
     def _let_go(self) -> None:
         """Give up the checkpoints that nobody will continue from; at the end, all but those of the best."""
         best = [best.id for best, _ in self.optimizer.finalists()]
+        self._lineage.keep({*self._continued_trials(), *self._pending, *best})
+
+    def _continued_trials(self) -> set[int]:
         waiting = [pending.trial for pending in self._pending.values()]
         parents = {one for trial in waiting for one in (trial.parent, *trial.donors) if one is not None}
-        coming = set() if self.finished() else self.optimizer.parents()
-        self._lineage.keep({*coming, *parents, *self._pending, *best})
+        return parents if self.finished() else parents | self.optimizer.parents()
+
+    def continued(self) -> set[str]:
+        """Keys of the evaluations from whose checkpoints trainings may still go on."""
+        return {key for trial in self._continued_trials() for key in self._lineage.get(trial) or ()}
 
     def _answer(self, number: int, result: Result, when: float) -> None:
         self._note_answer(self._pending[number], result)

@@ -73,7 +73,7 @@ def _about(tables: Tables) -> str:
 def _tiles(tables: Tables) -> Iterator[tuple[str, str, str]]:
     run, counts, rows = tables.run, tables.run.counts, tables.history.generations
     saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
-    total = saved + counts[Source.TRAINED]
+    total = run.search.evaluations
     yield f"Best {tables.fitness_label}", number(run.best.fitness if run.best else None), f"of {total} evaluations"
     scores = [result.fitness for result in run.tests.values() if result.fitness is not None]
     if run.tests:
@@ -138,6 +138,8 @@ def _job(tables: Tables) -> Iterator[Part]:
     yield Table("Search space", ["hyper-parameter", "values"], domains + fixed, folded=True)
     for error, times in run.search.errors.most_common(5):
         yield Text(f"Failed {times} times: {error}", warning=True)
+        if error in run.search.failures.tracebacks:
+            yield Code("Where", run.search.failures.tracebacks[error])
     if tables.history.again:
         rerun = ", ".join(f"{times} {status}" for status, times in tables.history.again.items())
         yield Text(f"Trainings that were run again: {rerun}.")

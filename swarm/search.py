@@ -153,7 +153,7 @@ class Search(Progress):
             AllFailed: Its first trainings have all failed for one reason.
             StoreUnavailable: The store was away for longer.
         """
-        self._check_failed()
+        self.check_failed()
         self._pool, self._began, self._forget = pool, pool.time(), forget
         self._patience, self._on_change = patience, on_change
         await self._with_store(lambda: self._store.set_status(self.job.name, "running"))
@@ -176,9 +176,14 @@ class Search(Progress):
             with contextlib.suppress(StoreUnavailable):
                 self._store.set_status(self.job.name, "stopped")
             raise
-        self._check_failed()
+        self.check_failed()
 
-    def _check_failed(self) -> None:
+    def check_failed(self) -> None:
+        """Nothing, unless it ended because its first trainings had all failed.
+
+        Raises:
+            AllFailed: It did.
+        """
         if self.failed:
             raise AllFailed(f"{self.job.name} has ended: {self.end_reason}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -282,16 +282,7 @@ class Store:
             JobConflict: The journal is longer than ``seq``: another process runs this job.
             StoreUnavailable: Nothing was written; the same call may be made again.
         """
-        lines = [
-            {
-                "job": job,
-                "seq": seq + i,
-                "time": e.time,
-                "kind": e.kind,
-                "data": json.dumps(e.data, allow_nan=False),
-            }
-            for i, e in enumerate(events)
-        ]
+        lines = _lines(job, seq, events)
         rows = [
             {
                 "key": result.key,
@@ -311,10 +302,32 @@ class Store:
                         connection.execute(_journal.insert(), lines)
                         self._check_whole(connection, job, seq)
                     if rows:
-                        self._drop_no_answers(connection, [str(row["key"]) for row in rows])
+                        keys = [str(row["key"]) for row in rows]
+                        self._drop(connection, keys, lambda result: not result.answers_others)
                         connection.execute(self._insert_once(_archive), rows)
             except sa.exc.IntegrityError:
                 raise _busy(job) from None
+
+    def cut(
+        self, job: str, seq: int, events: Sequence[Event], *, forget: Collection[str] = (), lost: Collection[str] = ()
+    ) -> None:
+        """Replace a journal's end, and forget archived results, in one transaction; the job is stopped then.
+
+        Args:
+            job: Name of the job, which nobody runs.
+            seq: Number of the first event that goes.
+            events: What comes in its place.
+            forget: Keys of evaluations whose failures are forgotten; what has succeeded since stays.
+            lost: Keys of evaluations whose results are forgotten, whatever they are.
+        """
+        lines = _lines(job, seq, events)
+        with self._failing_clearly(), self._writing() as connection:
+            connection.execute(_journal.delete().where(_journal.c.job == job, _journal.c.seq >= seq))
+            if lines:
+                connection.execute(_journal.insert(), lines)
+            self._drop(connection, sorted(forget), lambda result: result.status is not Status.OK)
+            self._drop(connection, sorted(lost), lambda _: True)
+            connection.execute(_jobs.update().where(_jobs.c.name == job).values(status="stopped"))
 
     def events(self, job: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The job's journal in order, read in pieces; on request from event ``after`` on, at most ``limit`` of them."""
@@ -353,13 +366,13 @@ class Store:
             raise _busy(job)
 
     @staticmethod
-    def _drop_no_answers(connection: sa.Connection, keys: Sequence[str]) -> None:
-        """Make room for results where the archive has failures for which no configuration is to blame."""
+    def _drop(connection: sa.Connection, keys: Sequence[str], doomed: Callable[[Result], bool]) -> None:
+        """Delete archived results of which this is true; an earlier version kept failures that answer nobody."""
         for some in batched(keys):
             rows = connection.execute(sa.select(_archive.c.key, _archive.c.result).where(_archive.c.key.in_(some)))
-            idle = [key for key, text in rows if not Result.from_dict(json.loads(text)).answers_others]
-            if idle:
-                connection.execute(_archive.delete().where(_archive.c.key.in_(idle)))
+            found = [key for key, text in rows if doomed(Result.from_dict(json.loads(text)))]
+            if found:
+                connection.execute(_archive.delete().where(_archive.c.key.in_(found)))
 
     def _file(self) -> Path:
         return Path(make_url(self.url).database or "")
@@ -430,6 +443,14 @@ class Store:
 
 
 _ONE_RESULT = sa.select(_archive.c.result).where(_archive.c.key == sa.bindparam("wanted"))
+
+
+def _lines(job: str, seq: int, events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Rows of a journal."""
+    return [
+        {"job": job, "seq": seq + i, "time": e.time, "kind": e.kind, "data": json.dumps(e.data, allow_nan=False)}
+        for i, e in enumerate(events)
+    ]
 
 
 def _busy(job: str) -> JobConflict:

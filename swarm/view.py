@@ -14,11 +14,12 @@ from typing import Any, Self
 from swarm.archive import Source
 from swarm.outcome import outcome
 from swarm.store import Event
-from swarm.trial import Direction, Value
+from swarm.trial import Direction, Value, traceback_of
 
 POINTS = 3000  # more would hide each other
 GENERATIONS = 1000
 _MOVES = 500
+_ERRORS = 20
 
 
 @dataclass(slots=True)
@@ -120,6 +121,7 @@ class View:
         rows: The generations by number; of very many, every second is dropped.
         moves: Last and last but one trial of each member of the population, and of its fold.
         all: All generations together.
+        errors: Why trials failed: how often, and where in the user's code, by the first line of the error.
         reason: Why the search ended; None while it has not.
     """
 
@@ -130,6 +132,7 @@ class View:
         self.rows: dict[int, Row] = {}
         self.moves: dict[tuple[int, int], deque[Point]] = {}
         self.all = Row(-1)
+        self.errors: dict[str, tuple[int, str]] = {}
         self.reason: str | None = None
         self._best: float | None = None
         self._best_trial: int | None = None
@@ -173,6 +176,7 @@ class View:
             "moves": [[*who, [asdict(point) for point in where]] for who, where in self.moves.items()],
             "waiting": [asdict(waiting) for waiting in self._waiting.values()],
             "all": asdict(self.all),
+            "errors": [[error, *found] for error, found in self.errors.items()],
             "reason": self.reason,
             "best": [self._best, self._best_trial, *(value if math.isfinite(value) else None for value in self._merit)],
             "strides": [self._stride, self._every],
@@ -188,6 +192,7 @@ class View:
             (fold, member): deque((Point(**point) for point in where), 2) for fold, member, where in data["moves"]
         }
         view.all, view.reason = Row(**data["all"]), data["reason"]
+        view.errors = {error: (times, where) for error, times, where in data.get("errors", ())}
         view._best, view._best_trial, *merit = data["best"]
         view._merit = (merit[0], merit[1]) if view._best_trial is not None else (-math.inf, -math.inf)
         view._stride, view._every = data["strides"]
@@ -222,6 +227,7 @@ class View:
         del self._waiting[number]
         point = self._point(waiting, when)
         self._note_row(point, waiting)
+        self._note_error(waiting)
         self._keep(point)
         if len(self.moves) < _MOVES or (waiting.trial["fold"] or 0, point.member) in self.moves:
             self.moves.setdefault((waiting.trial["fold"] or 0, point.member), deque(maxlen=2)).append(point)
@@ -249,7 +255,7 @@ class View:
     def _note_row(self, point: Point, waiting: _Waiting) -> None:
         sources = Counter(waiting.sources.values())
         spared = [key for key, source in waiting.sources.items() if source != Source.TRAINED]
-        saved = sum(waiting.answers[key]["seconds"] for key in spared)
+        saved = sum(waiting.answers[key]["seconds"] for key in spared if waiting.answers[key]["fitness"] is not None)
         self.all.add(point, waiting.since, sources, saved)
         if point.generation % self._every:
             return
@@ -257,6 +263,13 @@ class View:
         if len(self.rows) > GENERATIONS:
             self._every *= 2
             self.rows = {number: kept for number, kept in self.rows.items() if number % self._every == 0}
+
+    def _note_error(self, waiting: _Waiting) -> None:
+        error = next((answer["error"] for answer in waiting.answers.values() if answer["fitness"] is None), "")
+        reason = (error or "").partition("\n")[0]
+        if reason and (reason in self.errors or len(self.errors) < _ERRORS):
+            times, where = self.errors.get(reason, (0, traceback_of(error) or ""))
+            self.errors[reason] = times + 1, where
 
     def _keep(self, point: Point) -> None:
         sign = 1 if self.direction == "maximize" else -1
