@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from swarm import cli_architecture, cli_best, cli_report, cli_service
+from swarm import cli_architecture, cli_best, cli_report, cli_service, cli_upkeep
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
 from swarm.logs import LogFormat, LogFormatOption, start_logging
 from swarm.runner import STORE, Run, Where, free_name, resume, run
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(cli_service.app)
 app.add_typer(cli_best.app)
 app.add_typer(cli_report.app)
+app.add_typer(cli_upkeep.app)
 app.add_typer(cli_architecture.app, name="architecture")
 _out = console()
 _err = Console(stderr=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, closing, suppress
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -213,12 +213,6 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
     with _cancel_on_signal() as interrupted:
         try:
             return await _run_uninterrupted(job, where, store, on_change, retry_failed)
-        except AllFailed as error:
-            raise AllFailed(
-                f"{error}; mend that, then: swarm resume {job.name} --store {store} --retry-failed (in Python: "
-                "run(job, retry_failed=True)); if you have changed the code, run it under another name; "
-                "max_failures: 0 in the job lets it go on all the same"
-            ) from None
         except asyncio.CancelledError:
             if not interrupted:
                 raise
@@ -231,6 +225,7 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
     from swarm.outlet import Outlet, showing
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(_telling_the_remedy(job.name, store))
         if not where.scheduler:
             _check_installed(job, store)
         slots = [] if where.scheduler else _local_slots(where, job)
@@ -265,6 +260,18 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
             await search.run(pool, lambda changed: on_change(changed, link), forget)
             await forget.done()
         return Run(search, store, "finished")
+
+
+@contextmanager
+def _telling_the_remedy(name: str, store: str) -> Iterator[None]:
+    try:
+        yield
+    except AllFailed as error:
+        raise AllFailed(
+            f"{error}; mend that, then: swarm resume {name} --store {store} --retry-failed (in Python: "
+            "run(job, retry_failed=True)); if you have changed the code, run it under another name; "
+            "max_failures: 0 in the job lets it go on all the same"
+        ) from None
 
 
 def _check_installed(job: Job, store: str) -> None:

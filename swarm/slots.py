@@ -183,6 +183,11 @@ class Slots:
         self._left = {key: slots for key, slots in running.items() if key not in self._known}
         self.divide()
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let these evaluations be trained again, whatever is at hand of them."""
+        for key in keys:
+            self._known.pop(key, None)
+
     async def drop(self, pool: DaskPool) -> None:
         """End the trainings that nobody but this pool waits for."""
         doomed = []

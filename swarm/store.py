@@ -356,7 +356,71 @@ class Store:
             rows = [(json.loads(p), budget, json.loads(r)) for p, budget, r in connection.execute(query)]
         return [(params, budget, r["seconds"]) for params, budget, r in rows if r["status"] == Status.OK]
 
+    # --- upkeep
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """What every job searches and how, by its name, oldest first; without their code."""
+        query = sa.select(_jobs.c.name, _jobs.c.spec).order_by(_jobs.c.created)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return {name: json.loads(spec) for name, spec in connection.execute(query)}
+
+    def status(self, name: str) -> str | None:
+        """How far a job is, as in :class:`StoredJob`; None if there is none of that name."""
+        query = sa.select(_jobs.c.status).where(_jobs.c.name == name)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def holdings(self) -> list[tuple[str, int, int, int]]:
+        """What the archive holds, by problem: its fingerprint, results, failures among them, bytes."""
+        failed = sa.func.sum(sa.case((_IS_FAILURE, 1), else_=0))
+        query = sa.select(_archive.c.problem, sa.func.count(), failed, sa.func.sum(_BYTES))
+        query = query.group_by(_archive.c.problem).order_by(_archive.c.problem)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return [(name, int(all_), int(bad), int(size)) for name, all_, bad, size in connection.execute(query)]
+
+    def archived(
+        self, *, job: str | None = None, problems: Collection[str] | None = None, failures: bool = False
+    ) -> list[tuple[str, str, bool, int]]:
+        """Archived results: key, the job that trained it, whether it is a failure, bytes.
+
+        Args:
+            job: Those that this job trained; None takes every job's.
+            problems: Those of these problems, by fingerprint; None takes every problem's.
+            failures: Failures only.
+        """
+        query = sa.select(_archive.c.key, _archive.c.job, _IS_FAILURE, _BYTES).order_by(_archive.c.key)
+        if job is not None:
+            query = query.where(_archive.c.job == job)
+        if problems is not None:
+            query = query.where(_archive.c.problem.in_(list(problems)))
+        if failures:
+            query = query.where(_IS_FAILURE)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return [(key, owner, bool(bad), int(size)) for key, owner, bad, size in connection.execute(query)]
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Delete archived results, which answer nobody from now on."""
+        with self._failing_clearly(), self._writing() as connection:
+            _forget(connection, keys)
+
+    def delete_job(self, name: str, forget: Sequence[str] = ()) -> None:
+        """Delete a job, which nobody runs: its journal, its submission, its code if no other job needs it.
+
+        Args:
+            name: Name of the job.
+            forget: Keys of the archived results to delete with it.
+        """
+        with self._failing_clearly(), self._writing() as connection:
+            connection.execute(_journal.delete().where(_journal.c.job == name))
+            connection.execute(_submissions.delete().where(_submissions.c.job == name))
+            connection.execute(_jobs.delete().where(_jobs.c.name == name))
+            _forget(connection, forget)
+            self._drop_unused_code(connection)
+
     # --- inside
+
+    def _drop_unused_code(self, connection: sa.Connection) -> None:
+        """Delete the code that no job needs any more: nothing as long as each job has a copy of its own."""
 
     @staticmethod
     def _check_whole(connection: sa.Connection, job: str, seq: int) -> None:
@@ -370,9 +434,7 @@ class Store:
         """Delete archived results of which this is true; an earlier version kept failures that answer nobody."""
         for some in batched(keys):
             rows = connection.execute(sa.select(_archive.c.key, _archive.c.result).where(_archive.c.key.in_(some)))
-            found = [key for key, text in rows if doomed(Result.from_dict(json.loads(text)))]
-            if found:
-                connection.execute(_archive.delete().where(_archive.c.key.in_(found)))
+            _forget(connection, [key for key, text in rows if doomed(Result.from_dict(json.loads(text)))])
 
     def _file(self) -> Path:
         return Path(make_url(self.url).database or "")
@@ -442,7 +504,14 @@ class Store:
             raise StoreUnavailable(f"the store {self.url} cannot be used: {cause}{_remedy(cause)}") from error
 
 
+_IS_FAILURE = _archive.c.result.like('%"status": "failed"%')  # no text within can have such quotes
+_BYTES = sa.func.length(_archive.c.result) + sa.func.length(_archive.c.params)
 _ONE_RESULT = sa.select(_archive.c.result).where(_archive.c.key == sa.bindparam("wanted"))
+
+
+def _forget(connection: sa.Connection, keys: Sequence[str]) -> None:
+    for some in batched(keys):
+        connection.execute(_archive.delete().where(_archive.c.key.in_(some)))
 
 
 def _lines(job: str, seq: int, events: Sequence[Event]) -> list[dict[str, Any]]:
