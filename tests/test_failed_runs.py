@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from test_search import bowl, make_job, make_pool, search
 
 from swarm import PSO, Grid, Integer, Job, Random, run
 from swarm.errors import AllFailed
@@ -19,7 +20,6 @@ from swarm.store import Store
 from swarm.trial import Evaluation, Result, Status
 from swarm.view import View
 from swarm.virtual import VirtualPool
-from test_search import bowl, make_job, make_pool, search
 
 OpenStore = Callable[..., Store]
 BIN = Path(sys.executable).parent

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_search import bowl, make_job, make_pool, search, trajectory
 
 from swarm import PBT, PSO, AsyncPSO, Grid, Hyperband, Integer, Job, Random
 from swarm.errors import AllFailed, InvalidInput, JobConflict
@@ -18,7 +19,6 @@ from swarm.search import Search
 from swarm.store import Event, Store
 from swarm.trial import Evaluation, Result, Status, place_in
 from swarm.virtual import VirtualPool
-from test_search import SPACE, bowl, make_job, make_pool, search, trajectory
 
 OpenStore = Callable[..., Store]
 
