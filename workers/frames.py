@@ -12,6 +12,7 @@ from pathlib import Path
 from traceback import walk_tb
 from types import FrameType, TracebackType
 
+import swarm.errors
 from workers.context import encodable
 
 TRACEBACK_LIMIT = 4000
@@ -85,10 +86,8 @@ def _in_library(file: str) -> bool:
 @functools.cache
 def _libraries() -> tuple[str, ...]:
     """Folders of the interpreter and of what is installed, and both packages of ours."""
-    import swarm
-
     installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    ours = {str(Path(__file__).parent), str(Path(swarm.__file__ or "").parent)}
+    ours = {str(Path(__file__).parent), str(Path(swarm.errors.__file__).parent)}
     return tuple(sorted({os.path.realpath(folder) for folder in installed | ours if folder}))
 
 
