@@ -78,7 +78,12 @@ async def test_a_failure_of_one_job_is_none_of_another_that_has_joined_its_train
         job_of(name, problem=train, space={"x": Integer(0, 9)}, optimizer=Random(trials=1), isolation="thread")
         for name in ("one", "two")
     ]
-    async with scheduler() as served, worker(served.address), mastered(tmp_path, served.address):
+    async with (
+        scheduler() as served,
+        worker(served.address),
+        worker(served.address),
+        mastered(tmp_path, served.address),
+    ):
         client = Client(served.address, asynchronous=True)
         handles = [await client.submit(job) for job in jobs]
         states = [await handle.state() for handle in handles]
