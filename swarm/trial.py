@@ -227,7 +227,8 @@ class Result:
         start: When it started, seconds since the epoch on the worker's clock.
         end: When it ended.
         slot: Name of the worker slot that ran it.
-        error: One line that says why there is no fitness, with the traceback below it if there is one.
+        error: One line that says why there is no fitness, and below it the user's own lines of code that led there, if
+            any did.
         blamed: The configuration itself is to blame for the failure, wherever and whenever it is trained: it is
             infeasible, its fitness is no finite number, or its process died by itself, twice. Of a result that is
             CRASHED: the training's process died by itself, and no machine took it down. Every other failure (a missing
