@@ -63,7 +63,8 @@ def page(run: Run) -> Page:
 def _about(tables: Tables) -> str:
     job, history, run = tables.run.job, tables.history, tables.run
     began = datetime.fromtimestamp(history.start).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    ended = {"finished": f"finished: {run.end_reason}"}.get(run.status, f"{run.status}, so this is not its end")
+    over = run.status in ("finished", "failed")
+    ended = f"{run.status}: {run.end_reason}" if over else f"{run.status}, so this is not its end"
     return (
         f"{type(job.optimizer).__name__} searched {tables.space.dimensions} hyper-parameters of {job.code.name}, to "
         f"{job.direction} {tables.fitness_label}, from {began} on for {duration(history.end - history.start)}; {ended}."

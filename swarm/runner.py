@@ -29,6 +29,7 @@ from swarm.retry import retry
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Result
+from swarm.upkeep import check_not_submitted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -246,6 +247,7 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
             )
         enroll(job, opened)
         if retry_failed:
+            check_not_submitted(opened, job.name)
             retry(opened, job, results, keeping(shared))
         outlet = Outlet(job)
         search = Search(job, opened, outlet.note)

@@ -193,14 +193,23 @@ def check_idle(store: Store, name: str) -> None:
     Raises:
         JobConflict: It is running, here or in a service.
     """
-    for submission in store.submissions():
-        if submission.job == name and submission.state in ("active", "paused"):
-            raise JobConflict(f"job {name!r} is {submission.state}; end it first: swarm cancel {name}")
+    check_not_submitted(store, name)
     if store.status(name) == "running":
         raise JobConflict(
             f"run {name!r} is running; stop it first (Ctrl-C where it runs). If its process was killed, resume it and "
             f"stop it: swarm resume {name}"
         )
+
+
+def check_not_submitted(store: Store, name: str) -> None:
+    """Refuse to change what a service runs.
+
+    Raises:
+        JobConflict: It does.
+    """
+    for submission in store.submissions():
+        if submission.job == name and submission.state in ("active", "paused"):
+            raise JobConflict(f"job {name!r} is {submission.state} in a service; end it first: swarm cancel {name}")
 
 
 def _is_alone(spec: dict[str, Any]) -> bool:

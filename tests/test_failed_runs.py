@@ -161,6 +161,24 @@ def test_views_know_why_trials_failed(open_store: OpenStore) -> None:
     assert View.from_dict(view.to_dict()).errors == {"KeyError: 'y'": (4, "train.py, line 7, in train")}
 
 
+def test_the_report_and_the_page_show_the_users_own_lines(open_store: OpenStore, tmp_path: Path) -> None:
+    from swarm.dashboard.searches import errors_html
+    from swarm.report import write
+
+    store = open_store()
+    error = "KeyError: '<y>'\ntrain.py, line 7, in train\n  >    7 |     if params['<y>'] < 3:"
+    search(make_job(optimizer=Random(trials=4), max_failures=0), store, Saying(lambda n: error))
+    write(Run.load("job", f"{tmp_path}/swarm.db"), tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Failed 4 times" in report and "train.py, line 7, in train" in report
+    view = View("maximize")
+    for event in store.events("job"):
+        view.apply(event)
+    shown = errors_html(view)
+    assert "failed 4 times" in shown and "train.py, line 7, in train" in shown
+    assert "<y>" not in report + shown, "what trainings say is escaped"
+
+
 # --- as a user sees it
 
 TRAIN = """

@@ -136,7 +136,7 @@ def _where(error: BaseException) -> Iterator[str]:
         elif kind == (True, False):
             yield f"… {len(places)} more lines of yours"
         elif not own or places[0] > own[0]:  # what called the user's code does not concern the user
-            yield _passed([stack[place] for place in places], raised=places[-1] == innermost)
+            yield from _passed([stack[place] for place in places], raised=places[-1] == innermost)
 
 
 def _stack(found: TracebackType | None) -> Iterator[tuple[FrameType, int, bool]]:
@@ -145,13 +145,16 @@ def _stack(found: TracebackType | None) -> Iterator[tuple[FrameType, int, bool]]
         yield frame, line, is_own(frame.f_code.co_filename, frame.f_globals)
 
 
-def _passed(group: list[tuple[FrameType, int, bool]], *, raised: bool) -> str:
-    """One line about what libraries did."""
+def _passed(group: list[tuple[FrameType, int, bool]], *, raised: bool) -> Iterator[str]:
+    """One line about what a library did; none about this package, which calls the user's code and is called by it."""
     frame, line, _ = group[-1]
     name = str(frame.f_globals.get("__name__") or frame.f_code.co_filename).partition(".")[0]
-    if not raised:
-        return f"… {len(group)} lines of {name}"
-    return f"… raised in {name}: {_short(frame.f_code.co_filename)}, line {line}, in {frame.f_code.co_name}"
+    if name in ("swarm", "workers"):
+        return
+    if raised:
+        yield f"… raised in {name}: {_short(frame.f_code.co_filename)}, line {line}, in {frame.f_code.co_name}"
+    else:
+        yield f"… {len(group)} lines of {name}"
 
 
 def _frame(frame: FrameType, line: int) -> Iterator[str]:

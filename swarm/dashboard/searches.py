@@ -103,7 +103,7 @@ class Fitness(JobPage):
         best = next((point for point in reversed(view.points) if point.best is not None), None)
         said = f"<b>{view.all.told}</b> trials answered"
         said += "" if best is None else f", best <b>{best.best:.6g}</b>"
-        return said + (f", <b>{view.all.failed}</b> failed{_errors(view)}" if view.all.failed else "")
+        return said + (f", <b>{view.all.failed}</b> failed{errors_html(view)}" if view.all.failed else "")
 
     def _columns(self, points: Sequence[Point]) -> Columns:
         return {"x": np.array([self._x(point) for point in points], float), **_point_columns(points, self._axes)}
@@ -255,7 +255,7 @@ def _drawn(axis: Axis, params: Mapping[str, Value]) -> float | str:
     return str(params[axis.name]) if axis.scale == "options" else float(params[axis.name])
 
 
-def _errors(view: View) -> str:
+def errors_html(view: View) -> str:
     """Why trials failed, the most frequent reasons first, each with the user's own lines, as HTML."""
     found = sorted(view.errors.items(), key=lambda each: each[1][0], reverse=True)[:_REASONS]
     return "".join(
