@@ -6,10 +6,11 @@ Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particl
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from enum import StrEnum
 
 from swarm.store import Store
-from swarm.trial import Result
+from swarm.trial import Result, Status
 
 _KEPT = 4096
 
@@ -26,7 +27,8 @@ class Archive:
     """Answers evaluation keys: from this job, from other jobs of the same problem, and from trainings in flight.
 
     The store is the archive; the most recent answers are kept in memory (bounded), since a converged swarm asks for
-    the same few positions again and again. Failures are answers too: a configuration that failed is not tried again.
+    the same few positions again and again. A failure is an answer for whoever asks if the configuration is to blame for
+    it; any other is one for this job alone, which does not try it again (:mod:`swarm.retry` has it do so).
 
     Args:
         store: Where results are durable, whichever job trained them.
@@ -35,15 +37,18 @@ class Archive:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._recent: OrderedDict[str, Result] = OrderedDict()
+        self._failed: dict[str, Result] = {}  # for which no configuration is to blame: the store does not answer these
         self._waiting: dict[str, list[int]] = {}
 
     def look_up(self, key: str) -> tuple[Source, Result | None]:
         """Where the answer for ``key`` will come from, and the answer if it is there already."""
         if key in self._waiting:
             return Source.IN_FLIGHT, None
+        if key in self._failed:
+            return Source.ARCHIVE, self._failed[key]
         result = self._recent.get(key)
         if result is None:
-            result = self._store.result(key)
+            result = self._store.answer(key)
             if result is None:
                 return Source.TRAINED, None
             self.remember(result)
@@ -52,6 +57,9 @@ class Archive:
 
     def remember(self, result: Result) -> None:
         """Keep a final result at hand, without its learning curve."""
+        if result.status is Status.FAILED and not result.answers_others:
+            self._failed[result.key] = replace(result, error=result.reason, curve=())
+            return
         self._recent[result.key] = result
         if len(self._recent) > _KEPT:
             self._recent.popitem(last=False)

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from swarm import cli_architecture, cli_best, cli_report, cli_service
-from swarm.errors import Interrupted, SwarmError
+from swarm import cli_architecture, cli_best, cli_report, cli_service, cli_upkeep
+from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
 from swarm.logs import LogFormat, LogFormatOption, start_logging
 from swarm.runner import STORE, Run, Where, free_name, resume, run
-from swarm.terminal import console, frame_table, generation_table, summary
+from swarm.terminal import console, errors_block, frame_table, generation_table, summary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(cli_service.app)
 app.add_typer(cli_best.app)
 app.add_typer(cli_report.app)
+app.add_typer(cli_upkeep.app)
 app.add_typer(cli_architecture.app, name="architecture")
 _out = console()
 _err = Console(stderr=True)
@@ -43,6 +44,9 @@ InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Without TLS, listen where others can reach it and run code as you.")
 ]
 SettingsArgument = cli_service.SettingsArgument
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Train again what has failed in it, and nothing else.")
+]
 NameArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 
 
@@ -67,15 +71,26 @@ def run_command(
         bool,
         typer.Option("--again", help="If the name is taken, run as name-2, name-3, … (the archive still answers)."),
     ] = False,
+    retry_failed: RetryOption = False,
 ) -> None:
     """Run a job file; the same job under the same name goes on where it was stopped."""
     from swarm.job import Job
 
+    if again and retry_failed:
+        raise InvalidInput("--again runs it under another name, --retry-failed under the same: give one of them")
     changes = {"seed": seed, "folds": folds, "gpus_per_training": gpus_per_training}
     job = Job.from_file(job_file, settings or (), name=name, **changes)
     if again:
         job = Job.from_file(job_file, settings or (), name=free_name(job.name, store), **changes)
-    found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store)
+    found = run(
+        job,
+        slots=slots,
+        gpus=gpus,
+        threads=threads,
+        scheduler=scheduler,
+        store=store,
+        retry_failed=retry_failed,
+    )
     _print_result(found)
 
 
@@ -87,15 +102,17 @@ def resume_command(
     gpus: GpusOption = None,
     threads: ThreadsOption = None,
     scheduler: SchedulerOption = None,
+    retry_failed: RetryOption = False,
 ) -> None:
-    """Go on with a run that was stopped or killed."""
-    found = resume(name, store=store, where=Where(scheduler, slots, gpus, threads))
+    """Go on with a run that was stopped or killed, or with what has failed in any run."""
+    found = resume(name, store=store, where=Where(scheduler, slots, gpus, threads), retry_failed=retry_failed)
     _print_result(found)
 
 
 @app.command("show")
 def show_command(
     name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Name of the run; left out, list all.")] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Show why trials failed, and where in your code.")] = False,
     store: StoreOption = STORE,
 ) -> None:
     """Show a run: the best, what each generation found and cost. Without a name, list the store's runs."""
@@ -103,6 +120,9 @@ def show_command(
         _list(store)
         return
     found = Run.load(name, store)
+    if errors:
+        _out.print(errors_block(found.search), soft_wrap=True)
+        return
     _out.print(generation_table(found.search))
     _out.print(summary(found.search, found.status), soft_wrap=True)
 
@@ -234,7 +254,10 @@ def worker_command(
 
 
 def main() -> None:
-    """Entry point: errors that are ours are one line on standard error, exit code 2; an interrupted run exits 130."""
+    """Entry point: errors that are ours are one line on standard error, exit code 2.
+
+    A run whose first trainings have all failed exits with 1, an interrupted one with 130.
+    """
     try:
         app()
     except Interrupted as stop:
@@ -242,7 +265,7 @@ def main() -> None:
         sys.exit(130)
     except SwarmError as error:
         _err.print(f"swarm: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, AllFailed) else 2)
 
 
 def _print_result(found: Run) -> None:

@@ -14,7 +14,16 @@ import typer
 from rich.live import Live
 
 from swarm.logs import LogFormat, LogFormatOption, start_logging
-from swarm.terminal import JobProgress, console, generation_table, job_block, job_table, slot_table, summary
+from swarm.terminal import (
+    JobProgress,
+    console,
+    errors_block,
+    generation_table,
+    job_block,
+    job_table,
+    slot_table,
+    summary,
+)
 from swarm.trace import Trace
 
 if TYPE_CHECKING:
@@ -137,13 +146,16 @@ def submit_command(
     seed: Annotated[int | None, typer.Option(help="Another seed than the file's.", show_default=False)] = None,
     priority: Annotated[float, typer.Option(help="Slots are divided in proportion to it.")] = 1.0,
     max_slots: Annotated[int | None, typer.Option(help="Use so many slots at most.", show_default=False)] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train again what has failed in the job, which has ended.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and show progress.")] = False,
 ) -> None:
     """Submit a job file to the service and leave it there."""
     from swarm.job import Job
 
     job = Job.from_file(job_file, settings or (), name=name, seed=seed)
-    handle = _client(scheduler).submit(job, priority=priority, most=max_slots)
+    handle = _client(scheduler).submit(job, priority=priority, most=max_slots, retry_failed=retry_failed)
     if wait:
         _watch(handle)
     else:
@@ -190,12 +202,16 @@ def fetch_command(
     name: JobArgument,
     scheduler: AddressOption = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write its trials as CSV.", show_default=False)] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Show why trials failed, and where in your code.")] = False,
 ) -> None:
     """Fetch a job's journal: what each generation found and cost, the best, and its trials as CSV."""
     handle = _client(scheduler).attach(name)
     search = handle.search()
     if csv is not None:
         handle.history.to_csv(csv, index=False)
+    if errors:
+        _out.print(errors_block(search), soft_wrap=True)
+        return
     _out.print(generation_table(search))
     _out.print(summary(search, handle.status), soft_wrap=True)
 

@@ -148,19 +148,22 @@ class Client:
 
     # --- what a user calls
 
-    def submit(self, job: Job, *, priority: float = 1.0, most: int | None = None) -> Any:
+    def submit(self, job: Job, *, priority: float = 1.0, most: int | None = None, retry_failed: bool = False) -> Any:
         """Submit a job, and leave it to the master; the same job again goes on with it.
 
         Args:
             job: What to search.
             priority: Its share of the slots is in proportion to its priority.
             most: It never uses more slots than this; None is no limit.
+            retry_failed: Train again what has failed in it, if it has ended: it goes on from before its first failure,
+                and nothing that succeeded is trained twice.
 
         Returns:
             Its :class:`JobHandle`.
 
         Raises:
             JobConflict: There is another job of that name.
+            InvalidInput: Failed trainings of a job that has not ended cannot be trained again yet.
             NoMaster, NoService, SchedulerUnreachable: There is nobody to take it.
         """
         data = {
@@ -168,6 +171,7 @@ class Client:
             "priority": float(priority),
             "most": most,
             "environment": environment(),
+            **({"retry_failed": True} if retry_failed else {}),  # which an earlier master would not know
         }
         return self._then(self._call("submit", data, job.code.pickle), lambda _: JobHandle(self, job.name))
 

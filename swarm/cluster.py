@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import logging
 import os
 import socket
@@ -32,6 +33,7 @@ from workers.environment import unmet
 from workers.evaluate import evaluate
 from workers.exposure import check_exposed
 from workers.gpu import claimed, gpus
+from workers.problem import load
 from workers.process import cancel, prune
 from workers.slots import Slot, address_of, make_slots, nanny_options
 
@@ -347,6 +349,20 @@ def _reason(state: RetryCallState) -> str:
 def forgetting(checkpoints: str | None) -> Callable[[list[str]], None]:
     """What deletes the checkpoints of evaluations, by key; nothing where none are kept."""
     return (lambda _: None) if checkpoints is None else CheckpointStore(checkpoints).delete
+
+
+def keeping(checkpoints: str | None) -> Callable[[str], bool]:
+    """What says whether there is a checkpoint of an evaluation, by key."""
+    return (lambda _: False) if checkpoints is None else CheckpointStore(checkpoints).exists
+
+
+def missing(job: Job) -> list[str]:
+    """Packages that a job's built-in problem imports first thing, and that are not installed here."""
+    origin = job.code.origin
+    if origin is None or ":" in origin:  # the user's own: it knows best what it needs
+        return []
+    needed = [name.partition(".")[0] for name in getattr(load(job.code.pickle), "preload", ())]
+    return [name for name in dict.fromkeys(needed) if importlib.util.find_spec(name) is None]
 
 
 def _end_trainings(keys: list[str]) -> None:

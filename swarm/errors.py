@@ -8,6 +8,7 @@
     │   ├── InvalidOptimizer      … the optimizer's name or options
     │   ├── InvalidJob            … the job or the job file
     │   └── InvalidProblem        … the problem: it cannot be imported or pickled
+    │       └── NoFiniteFitness   … what the training returned: its fitness is no finite number
     ├── JobConflict               take another name, or submit the job that the name stands for
     ├── JobNotFound               list the jobs of the store and take one of those
     ├── NotAllowed                ask the owner of the job, or an administrator
@@ -22,6 +23,7 @@
     │   ├── NoService             that scheduler knows nothing of jobs: start it with swarm scheduler
     │   └── NoMaster              no master is connected to the scheduler: start one, or wait
     ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
+    ├── AllFailed                 the first trainings fail for one reason: mend it, then run with retry_failed
     └── Interrupted               the run was stopped on request; resume it
 """
 
@@ -50,6 +52,10 @@ class InvalidJob(InvalidInput):
 
 class InvalidProblem(InvalidInput):
     """The problem cannot be imported, called or pickled."""
+
+
+class NoFiniteFitness(InvalidProblem):
+    """The training returned a fitness that is no finite number; it is archived as failed."""
 
 
 class JobConflict(SwarmError):
@@ -106,6 +112,10 @@ class NoMaster(ClusterError):
 
 class Infeasible(SwarmError):
     """A training raises it for a configuration that cannot be built; the evaluation fails without training."""
+
+
+class AllFailed(SwarmError):
+    """The first trainings of a search have all failed for one reason; the text says why, where and what to do."""
 
 
 class Interrupted(SwarmError):

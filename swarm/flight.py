@@ -73,13 +73,14 @@ class Flight:
     def deliver(self, result: Result) -> None:
         """Tell all who wait how it ended.
 
-        One's pruning or time limit says nothing to another: who has only joined it trains that itself.
+        One's pruning, or a failure for which the configuration is not to blame, says nothing to another: who has only
+        joined it trains that itself.
         """
         for pool in self.pools:
             if self._concerns(pool, result):
                 pool.deliver(result)
             else:
-                error = "the job that had begun it ended it early"
+                error = "the job that had begun it has no answer for another"
                 ended = replace(result, status=Status.CANCELLED, fitness=None, error=error, metrics={}, curve=())
                 pool.deliver(ended)
 

@@ -18,10 +18,10 @@ from swarm.archive import Source
 from swarm.columns import Columns, columns
 from swarm.outcome import Outcome, outcome
 from swarm.store import Event, Store
-from swarm.trial import Params, rank_of
+from swarm.trial import Params, rank_of, traceback_of
 
 _TRIAL = ("trial", "generation", "member", "fold", "budget", "parent", "source", "status", "fitness")
-_COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error")
+_COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error", "traceback")
 _ASKED = ("trial", "purpose", "generation", "member", "fold", "budget", "key", "source")
 _EVALUATION = (*_ASKED, "status", "fitness", "slot", "error", "asked", "answered", "start", "end", "seconds")
 _PLACE = ("trial", "generation", "member", "fold", "budget", "source", "fitness")
@@ -33,9 +33,10 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
 
     Columns: ``trial``, ``generation``, ``member``, ``fold``, ``budget``, ``parent`` (the trial that it continues),
     ``source``, ``status``, ``fitness``, ``seconds``, ``start`` and ``end`` (the time of the question, if nothing was
-    trained for it), ``slot`` and ``error`` (see :class:`~swarm.outcome.Outcome`), one column per hyper-parameter, and
-    one per metric that trainings returned beside the fitness. What is called like another column is found as
-    ``params.NAME`` or ``metrics.NAME`` (:mod:`swarm.columns`).
+    trained for it), ``slot`` and ``error`` (see :class:`~swarm.outcome.Outcome`), ``traceback`` (the lines of the
+    user's own that led to the error, or None), one column per hyper-parameter, and one per metric that trainings
+    returned beside the fitness. What is called like another column is found as ``params.NAME`` or ``metrics.NAME``
+    (:mod:`swarm.columns`).
     """
     asked: list[dict[str, Any]] = []
     results: dict[str, dict[str, Any]] = {}
@@ -49,7 +50,10 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
         dict.fromkeys(name for entry in asked for name in entry["params"]),
         dict.fromkeys(name for each in found for name in each.metrics),
     )
-    rows = [_row(entry, each, names) for entry, each in zip(asked, found, strict=True)]
+    rows = [
+        {**_row(entry, each, names), "traceback": _traceback(entry, results)}
+        for entry, each in zip(asked, found, strict=True)
+    ]
     return pd.DataFrame(rows, columns=[*_COLUMNS, *names.params.values(), *names.metrics.values()])
 
 
@@ -68,6 +72,15 @@ def _row(entry: dict[str, Any], found: Outcome, names: Columns) -> dict[str, Any
         "start": entry["time"] if found.start is None else found.start,
         "end": entry["time"] if found.end is None else found.end,
     }
+
+
+def _traceback(entry: dict[str, Any], results: dict[str, dict[str, Any]]) -> str | None:
+    """Where the first evaluation of a trial that failed did so."""
+    for evaluation in entry["evaluations"]:  # a failure that is met again is journalled by its reason alone
+        answer = results.get(evaluation["key"]) or evaluation["result"] or {}
+        if answer.get("error"):
+            return traceback_of(answer["error"])
+    return None
 
 
 class History:
@@ -300,7 +313,7 @@ class History:
             in_flight=rows["source"] == Source.IN_FLIGHT,
             failed=rows["status"] == "failed",
             trained_seconds=seconds.where(trained, 0.0),
-            saved_seconds=seconds.where(~trained, 0.0),
+            saved_seconds=seconds.where(~trained & rows["fitness"].notna(), 0.0),  # a failure saves nothing
         )
         group = rows.groupby(by)
         sums = group[["trained", "archive", "in_flight", "failed", "trained_seconds", "saved_seconds"]].sum()

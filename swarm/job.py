@@ -142,6 +142,10 @@ class Job(BaseModel):
         checkpoints: Where trainings that others continue keep their checkpoints: a URL or folder that every worker
             sees, or true for a folder beside the store. None is true if the problem can continue from one.
         test: Score the best on the unseen test set at the end; None does so if the problem can.
+        max_failures: The search ends as failed when so many of its first trainings have failed, all for one reason, and
+            none has succeeded: a missing file, say, fails every other, too. 0 lets it go on all the same. None is 5, or
+            the first generation if that is smaller. What the configuration is to blame for (``swarm.Infeasible``, a
+            fitness that is no finite number, a process that died) does not count. It may be changed later.
         requirements: What the workers must have installed, as in a requirements file; checked before the first training
             of a job that is submitted to a service.
         stop: When to stop early.
@@ -176,6 +180,7 @@ class Job(BaseModel):
     archive: bool = True
     checkpoints: bool | str | None = None
     test: bool | None = None
+    max_failures: int | None = Field(None, ge=0)
     requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
@@ -463,9 +468,9 @@ def _with_program(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    """What a job searches and how; not where its problem was found, and where it may run."""
+    """What a job searches and how; not where its problem was found, where it may run, and when it gives up."""
     problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options", "identity")}
-    return {**spec, "problem": problem, "requirements": None}
+    return {**spec, "problem": problem, "requirements": None, "max_failures": None}
 
 
 def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any]]:

@@ -22,6 +22,7 @@ from swarm.dask_pool import DaskPool
 from swarm.deletions import Deletions
 from swarm.desk import Desk
 from swarm.errors import (
+    AllFailed,
     ClusterError,
     InvalidInput,
     JobConflict,
@@ -37,6 +38,7 @@ from swarm.job import Job
 from swarm.outlet import Outlet
 from swarm.protocol import PROTOCOL, SETTLED
 from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
+from swarm.retry import retry
 from swarm.search import Search
 from swarm.sharing import Share
 from swarm.slots import Slots
@@ -222,6 +224,10 @@ class Master:
         except JobConflict as error:  # another master writes its journal, or a `swarm run` of the same name
             self._leave(LeaseLost(str(error)))
             return
+        except AllFailed as error:
+            assert hosted.pool is not None
+            await hosted.pool.cancel()
+            state, reason = "failed", f"{error}; mend that, and submit it again with --retry-failed"
         except SwarmError as error:
             state, reason = "failed", str(error)
         except Exception as error:
@@ -389,10 +395,13 @@ class Master:
         submission = Submission(
             job.name, user, request.priority, request.most, environment=tuple(sorted({*request.environment}))
         )
-        return self._add(job, submission)
+        return self._add(job, submission, retry_failed=request.retry_failed)
 
-    def _add(self, job: Job, submission: Submission) -> dict[str, Any]:
-        """Take a job in; the same job again is what it was, and goes on if it was cancelled or has failed."""
+    def _add(self, job: Job, submission: Submission, *, retry_failed: bool = False) -> dict[str, Any]:
+        """Take a job in; the same job again is what it was, and goes on if it was cancelled or has failed.
+
+        If that is wanted, it goes on even if it is finished, and trains again what has failed.
+        """
         _check_most(job, submission.most)
         try:
             stored = self._store.job(job.name)
@@ -406,12 +415,22 @@ class Master:
                 "same job to go on with it"
             )
         if job.name in self._hosted:
+            if retry_failed:
+                raise InvalidInput(
+                    f"job {job.name!r} is {self._hosted[job.name].submission.state}: what has failed can be trained "
+                    f"again when it has ended; wait for that, or end it: swarm cancel {job.name}"
+                )
             return self._hosted[job.name].state
         if job.name not in self._ended:
             raise JobConflict(f"the store has a run named {job.name!r} that was not submitted; take another name")
-        if self._ended[job.name]["state"] == "finished":
+        if self._ended[job.name]["state"] == "finished" and not retry_failed:
             return self._ended[job.name]
         self._check_owner(self._ended[job.name]["owner"], job.name, submission.owner)
+        if retry_failed:
+            failed = retry(self._store, job, self._places.results)
+            if not failed and self._ended[job.name]["state"] == "finished":
+                return self._ended[job.name]
+            self._slots.forget(failed)
         self._store.set_submission(submission)
         return self._take_in(stored, submission)
 

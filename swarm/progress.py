@@ -15,6 +15,7 @@ from typing import Any
 from swarm.archive import Archive, Source
 from swarm.durations import Durations
 from swarm.errors import JournalMismatch
+from swarm.failures import Failures
 from swarm.job import Job
 from swarm.lineage import Lineage
 from swarm.outcome import Outcome, outcome
@@ -22,7 +23,6 @@ from swarm.pruning import MedianRule
 from swarm.store import Event, Store
 from swarm.trial import Evaluation, Purpose, Result, Status, Trial
 
-_ERRORS_KEPT = 20
 _DURATIONS_READ = 500
 _SLACK_OF_PARENTS = 16
 _SLACK_OF_WINNERS = 4
@@ -68,15 +68,19 @@ class _Pending:
     """A trial that waits for the results of its evaluations."""
 
     trial: Trial
-    keys: list[str]
-    sources: list[str]
+    sources: dict[str, str]  # where the answer to each of its evaluations comes from, by key
     purpose: Purpose
     results: dict[str, Result] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:
         """What became of the trial, once all results are there."""
-        return outcome(self.sources, [self.results[key].to_dict() for key in self.keys])
+        return outcome(list(self.sources.values()), [each.to_dict() for each in self.answers])
+
+    @property
+    def answers(self) -> list[Result]:
+        """The results of its evaluations, in their order."""
+        return [self.results[key] for key in self.sources]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +115,12 @@ class Progress:
         job: The job.
         optimizer: Its method, told all that has been answered.
         archive: What answers evaluations that need no training.
-        counts: Evaluations by source; trials that ``failed``, evaluations that were ``pruned``.
+        evaluations: Number of evaluations that were asked, however they are answered.
+        counts: Evaluations by source, of those answered without training only such as have a fitness: a failure saves
+            nothing; trials that ``failed``, evaluations that were ``pruned``.
         generations: By number.
         tests: Scores on the test set, by fold.
-        errors: Why trials failed, and how often.
+        failures: Why trials failed, how often, and where.
         leaders: Where several targets count, for each trial that was told: its id, and that of the best from then on;
             None where the fitness decides, since :func:`swarm.trial.rank_of` then says which is better.
         asked, told: Numbers of trials.
@@ -123,6 +129,7 @@ class Progress:
         trained_seconds: Of all trainings so far.
         checkpoint_seconds, checkpoint_bytes: Spent on keeping checkpoints, and written.
         end_reason: Why it ended; None while it has not.
+        failed: Whether it ended because its first trainings had all failed.
 
     Raises:
         JournalMismatch: The journal holds other trials than the job's optimizer asks for.
@@ -135,13 +142,15 @@ class Progress:
         self.counts: Counter[str] = Counter({source.value: 0 for source in Source} | {"failed": 0})
         self.generations: dict[int, Generation] = {}
         self.tests: dict[int, Result] = {}
-        self.errors: Counter[str] = Counter()
+        self.failures = Failures()
         self.leaders: list[tuple[int, int | None]] | None = [] if job.targets else None
+        self.evaluations = 0
         self.asked = self.told = 0
         self.generation = 0
         self.trained_seconds = 0.0
         self.checkpoint_seconds = self.checkpoint_bytes = 0.0
         self.end_reason: str | None = None
+        self.failed = False
         self._on_event = on_event
         self._seq = 0  # events in the journal
         self._pending: dict[int, _Pending] = {}
@@ -149,6 +158,7 @@ class Progress:
         self._lineage = Lineage()
         self._queue: deque[Evaluation] = deque()  # to be trained
         self._ends: Counter[tuple[str, Status]] = Counter()  # of what ran again
+        self._excused: set[str] = set()  # keys of what crashed, but not by itself
         self._last_trained = 0  # generation
         self._since = 0.0  # when the job would have begun if somebody had run it ever since
         self._latest = 0.0  # time of the latest event
@@ -172,6 +182,11 @@ class Progress:
         return Best(found[0], self.job.sign * found[1], self._metrics.get(found[0].id, {}))
 
     @property
+    def errors(self) -> Counter[str]:
+        """Why trials failed, and how often."""
+        return self.failures.reasons
+
+    @property
     def gpu_seconds(self) -> float:
         """Seconds of all trainings so far, times the GPUs of each."""
         return self.trained_seconds * self.job.gpus
@@ -188,47 +203,64 @@ class Progress:
         if event.kind in ("asked", "test"):
             self._apply_asked(event)
         elif event.kind == "result":
-            result = Result.from_dict(data)
-            self.archive.remember(result)
-            self.trained_seconds += result.seconds
-            self.checkpoint_seconds += result.metrics.get("checkpoint_seconds", 0.0)
-            self.checkpoint_bytes += result.metrics.get("checkpoint_bytes", 0.0)
-            if result.status is Status.PRUNED:
-                self.counts["pruned"] += 1
-            if self._rule is not None:
-                self._rule.ended(result.key, well=result.status is Status.OK)
-            for status in Status:
-                self._ends.pop((result.key, status), None)
-            for number in self.archive.arrived(result.key):
-                self._answer(number, result, event.time)
+            self._apply_result(Result.from_dict(data), event.time)
         elif event.kind == "again":
-            self._ends[data["key"], Status(data["status"])] += 1
-            if self._rule is not None:  # it may go on from what it has saved
-                self._rule.skip([data["key"]])
+            self._apply_again(data)
         elif event.kind == "ended":
-            self.end_reason = data["reason"]
+            self.end_reason, self.failed = data["reason"], data.get("failed", False)
+        elif event.kind == "retried":
+            for key in data["keys"]:
+                self._forgive(key)
         elif event.kind == "job":
             self._since = event.time
         elif event.kind == "resumed" and not data["joined"]:
             self._since += event.time - self._latest
         self._latest = event.time
 
+    def _apply_result(self, result: Result, when: float) -> None:
+        self.archive.remember(result)
+        self.trained_seconds += result.seconds
+        self.checkpoint_seconds += result.metrics.get("checkpoint_seconds", 0.0)
+        self.checkpoint_bytes += result.metrics.get("checkpoint_bytes", 0.0)
+        if result.status is Status.PRUNED:
+            self.counts["pruned"] += 1
+        if self._rule is not None:
+            self._rule.ended(result.key, well=result.status is Status.OK)
+        self._forgive(result.key)
+        waiting = self.archive.arrived(result.key)
+        if any(number >= 0 for number in waiting):  # else it is a score on the test set
+            self.failures.note_training(result)
+        for number in waiting:
+            self._answer(number, result, when)
+
+    def _apply_again(self, data: dict[str, Any]) -> None:
+        key, status = data["key"], Status(data["status"])
+        self._ends[key, status] += 1
+        if status is Status.CRASHED and not data.get("blamed", False):
+            self._excused.add(key)
+        if self._rule is not None:  # it may go on from what it has saved
+            self._rule.skip([key])
+
+    def _forgive(self, key: str) -> None:
+        """Forget how often an evaluation ended in vain."""
+        self._excused.discard(key)
+        for status in Status:
+            self._ends.pop((key, status), None)
+
     def _apply_asked(self, event: Event) -> None:
         data = event.data
         purpose: Purpose = "fitness" if event.kind == "asked" else "test"
         trial = Trial(**{name: value for name, value in data.items() if name != "evaluations"})
-        keys = [evaluation["key"] for evaluation in data["evaluations"]]
-        sources = [evaluation["source"] for evaluation in data["evaluations"]]
+        sources = {evaluation["key"]: evaluation["source"] for evaluation in data["evaluations"]}
         # A test score is no trial of the optimizer: negative numbers keep the two apart.
         number = trial.id if purpose == "fitness" else -1 - trial.id
-        self._pending[number] = _Pending(trial, keys, sources, purpose)
+        self._pending[number] = _Pending(trial, sources, purpose)
         if purpose == "fitness":
             self._note_asked(trial, data["evaluations"], event.time)
-            self._note_lineage(trial, keys)
+            self._note_lineage(trial, [evaluation["key"] for evaluation in data["evaluations"]])
         for evaluation, entry in zip(self._evaluations(trial, purpose), data["evaluations"], strict=True):
             if entry["result"] is not None:
-                self._pending[number].results[entry["key"]] = Result.from_dict(entry["result"])
-                self._learn(trial, self._pending[number].results[entry["key"]])
+                self._note_answer(self._pending[number], Result.from_dict(entry["result"]))
                 continue
             if entry["source"] == Source.TRAINED and entry["key"] == evaluation.key:
                 self._queue.append(evaluation)
@@ -244,8 +276,9 @@ class Progress:
         row.asked += 1
         for evaluation in evaluations:
             row.sources[evaluation["source"]] += 1
-            self.counts[evaluation["source"]] += 1
+            self.evaluations += 1
             if evaluation["source"] == Source.TRAINED:
+                self.counts[Source.TRAINED] += 1
                 self._last_trained = max(self._last_trained, trial.generation)
 
     def _evaluations(self, trial: Trial, purpose: Purpose) -> list[Evaluation]:
@@ -268,28 +301,37 @@ class Progress:
     def _let_go(self) -> None:
         """Give up the checkpoints that nobody will continue from; at the end, all but those of the best."""
         best = [best.id for best, _ in self.optimizer.finalists()]
+        self._lineage.keep({*self._continued_trials(), *self._pending, *best})
+
+    def _continued_trials(self) -> set[int]:
         waiting = [pending.trial for pending in self._pending.values()]
         parents = {one for trial in waiting for one in (trial.parent, *trial.donors) if one is not None}
-        coming = set() if self.finished() else self.optimizer.parents()
-        self._lineage.keep({*coming, *parents, *self._pending, *best})
+        return parents if self.finished() else parents | self.optimizer.parents()
+
+    def continued(self) -> set[str]:
+        """Keys of the evaluations from whose checkpoints trainings may still go on."""
+        return {key for trial in self._continued_trials() for key in self._lineage.get(trial) or ()}
 
     def _answer(self, number: int, result: Result, when: float) -> None:
-        self._pending[number].results[result.key] = result
-        self._learn(self._pending[number].trial, result)
+        self._note_answer(self._pending[number], result)
         self._settle(number, when)
 
-    def _learn(self, trial: Trial, result: Result) -> None:
+    def _note_answer(self, pending: _Pending, result: Result) -> None:
+        pending.results[result.key] = result
+        source = pending.sources[result.key]
+        if pending.purpose == "fitness" and source != Source.TRAINED and result.fitness is not None:
+            self.counts[source] += 1
         if result.status is Status.OK:
-            self._durations.learn(trial.params, trial.budget, result.seconds)
+            self._durations.learn(pending.trial.params, pending.trial.budget, result.seconds)
 
     def _settle(self, number: int, when: float) -> None:
         """Tell the optimizer, once the last evaluation of a trial is answered."""
         pending = self._pending[number]
-        if len(pending.results) < len(set(pending.keys)):
+        if len(pending.results) < len(pending.sources):
             return
         del self._pending[number]
         if pending.purpose == "test":  # one training, on one fold
-            self.tests[pending.trial.fold or 0] = pending.results[pending.keys[0]]
+            self.tests[pending.trial.fold or 0] = next(iter(pending.results.values()))
             return
         found = pending.outcome
         row = self.generations[pending.trial.generation]
@@ -299,7 +341,7 @@ class Progress:
         if found.fitness is None:
             row.failed += 1
             self.counts["failed"] += 1
-            self._note_error(found.error)
+            self.failures.note_trial(next(each for each in pending.answers if each.fitness is None))
         else:
             row.low, row.high = min(row.low, found.fitness), max(row.high, found.fitness)
             row.total += found.fitness
@@ -326,14 +368,9 @@ class Progress:
         """Nobody continues a whole training, but its network may be the one that wins: keep that of the best so far."""
         if pending.trial.budget is not None or not self.job.checkpoints:
             return
-        self._lineage.add(pending.trial.id, pending.keys)
+        self._lineage.add(pending.trial.id, list(pending.sources))
         if self._lineage.crowded(_SLACK_OF_WINNERS):
             self._let_go()
-
-    def _note_error(self, error: str | None) -> None:
-        """Count why trials failed, by the first line of the error, without keeping every one of many."""
-        text = (error or "unknown").splitlines()[0]
-        self.errors[text if text in self.errors or len(self.errors) < _ERRORS_KEPT else "other errors"] += 1
 
     # --- replay
 

@@ -65,7 +65,8 @@ def page(run: Run) -> Page:
 def _about(tables: Tables) -> str:
     job, history, run = tables.run.job, tables.history, tables.run
     began = datetime.fromtimestamp(history.start).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    ended = {"finished": f"finished: {run.end_reason}"}.get(run.status, f"{run.status}, so this is not its end")
+    over = run.status in ("finished", "failed")
+    ended = f"{run.status}: {run.end_reason}" if over else f"{run.status}, so this is not its end"
     return (
         f"{type(job.optimizer).__name__} searched {tables.space.dimensions} hyper-parameters of {job.code.name}, to "
         f"{job.direction} {tables.fitness_label}, from {began} on for {duration(history.end - history.start)}; {ended}."
@@ -75,7 +76,7 @@ def _about(tables: Tables) -> str:
 def _tiles(tables: Tables) -> Iterator[tuple[str, str, str]]:
     run, counts, rows = tables.run, tables.run.counts, tables.history.generations
     saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
-    total = saved + counts[Source.TRAINED]
+    total = run.search.evaluations
     yield f"Best {tables.fitness_label}", number(run.best.fitness if run.best else None), f"of {total} evaluations"
     scores = list(run.test_scores.values())
     if run.tests:
@@ -143,6 +144,8 @@ def _job(tables: Tables) -> Iterator[Part]:
     yield Table("Search space", ["hyper-parameter", "values"], domains + fixed, folded=True)
     for error, times in run.search.errors.most_common(5):
         yield Text(f"Failed {times} times: {error}", warning=True)
+        if error in run.search.failures.tracebacks:
+            yield Code("Where", run.search.failures.tracebacks[error])
     if tables.history.again:
         rerun = ", ".join(f"{times} {status}" for status, times in tables.history.again.items())
         yield Text(f"Trainings that were run again: {rerun}.")

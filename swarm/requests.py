@@ -29,6 +29,7 @@ class Submit(_Request):
         priority: Its share of the slots is in proportion to its priority.
         most: It never uses more slots than this.
         environment: What must be installed on the workers.
+        retry_failed: Train again what has failed in the job of this name, which has ended.
     """
 
     method: Literal["submit"]
@@ -37,6 +38,7 @@ class Submit(_Request):
     priority: Priority = 1.0
     most: Most | None = None
     environment: list[Requirement] = Field(default=[], max_length=100)
+    retry_failed: bool = False
 
 
 class Steer(_Request):

@@ -5,20 +5,31 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound, NoSlots
+from swarm.errors import (
+    AllFailed,
+    Interrupted,
+    InvalidJob,
+    InvalidProblem,
+    JobConflict,
+    JobNotFound,
+    NoSlots,
+    StoreUnavailable,
+)
 from swarm.job import Job
 from swarm.progress import Best
+from swarm.retry import retry
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Result
+from swarm.upkeep import check_not_submitted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +45,7 @@ class Run:
     Attributes:
         search: Its search, replayed.
         store: Where its journal is.
-        status: ``new``, ``running``, ``stopped`` or ``finished``.
+        status: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
         before: The run that this one followed, if the job had a second search.
     """
 
@@ -140,6 +151,7 @@ def run(
     scheduler: str | None = None,
     store: str = STORE,
     progress: bool = True,
+    retry_failed: bool = False,
 ) -> Run:
     """Run a job to its end, or on from where it was stopped, and return what was found.
 
@@ -151,6 +163,8 @@ def run(
         scheduler: Address of a Dask scheduler whose workers train instead of this machine's.
         store: URL or file of the store, where the run can be found again.
         progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.
+        retry_failed: Train again what has failed in this run, which goes on from before its first failure; what has
+            succeeded is not trained twice.
 
     Returns:
         The finished run: ``best``, ``counts``, ``history``; of a job with a second search that one, with the first as
@@ -162,14 +176,18 @@ def run(
         InvalidInput: A master divides the slots there; submit the job to it.
         NoSlots: The scheduler has no worker with a GPU slot.
         StoreUnavailable: The store cannot be written.
+        AllFailed: The first trainings have all failed for one reason, which the text tells with the remedy.
+        InvalidProblem: What a built-in problem needs is not installed here.
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
     """
     where = Where(scheduler, slots, gpus, threads)
-    return _watched(job, where, store, progress)
+    return _watched(job, where, store, progress, retry_failed)
 
 
-def resume(name: str, *, store: str = STORE, where: Where | None = None, progress: bool = True) -> Run:
-    """Go on with a run of the store, from exactly where its journal ends.
+def resume(
+    name: str, *, store: str = STORE, where: Where | None = None, progress: bool = True, retry_failed: bool = False
+) -> Run:
+    """Go on with a run of the store, from exactly where its journal ends, or from before its first failure.
 
     Raises:
         JobNotFound: The store has no job of that name.
@@ -177,41 +195,45 @@ def resume(name: str, *, store: str = STORE, where: Where | None = None, progres
     with closing(Store(store, create=False)) as opened:
         stored = opened.job(name)
     job = Job.from_dict(stored.spec, stored.problem)
-    return _watched(job, where or Where(), store, progress)
+    return _watched(job, where or Where(), store, progress, retry_failed)
 
 
-def _watched(job: Job, where: Where, store: str, progress: bool) -> Run:
+def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: bool) -> Run:
     from swarm.cluster import quiet_dask
 
     quiet_dask()
     if not progress:
-        found = _in_own_loop(lambda: _run(job, where, store, lambda *_: None))
+        found = _in_own_loop(lambda: _run(job, where, store, lambda *_: None, retry_failed))
     else:
         from swarm.terminal import Progress, console
 
         with Progress(console()) as show:
-            found = _in_own_loop(lambda: _run(job, where, store, show))
+            found = _in_own_loop(lambda: _run(job, where, store, show, retry_failed))
     if job.then is None or found.best is None:
         return found
-    return replace(_watched(job.following(found.best.params), where, store, progress), before=found)
+    following = job.following(found.best.params)
+    return replace(_watched(following, where, store, progress, retry_failed), before=found)
 
 
-async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
+async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
     with _cancel_on_signal() as interrupted:
         try:
-            return await _run_uninterrupted(job, where, store, on_change)
+            return await _run_uninterrupted(job, where, store, on_change, retry_failed)
         except asyncio.CancelledError:
             if not interrupted:
                 raise
             raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
 
 
-async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
-    from swarm.cluster import check_unserved, connected, dashboard_of, embedded, forgetting, pool_on
+async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
+    from swarm.cluster import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
     from swarm.deletions import Deletions
     from swarm.outlet import Outlet, showing
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(_telling_the_remedy(job.name, store))
+        if not where.scheduler:
+            _check_installed(job, store)
         slots = [] if where.scheduler else _local_slots(where, job)
         if where.scheduler:  # before the store: a scheduler that is not there must leave nothing behind
             client = await stack.enter_async_context(connected(where.scheduler))
@@ -220,6 +242,7 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
             pool = await stack.enter_async_context(pool_on(client, job, None, shared))
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
         opened = stack.enter_context(closing(Store(store)))
+        results = None
         if not where.scheduler:
             results, shared = _folders(job, opened)
         if job.optimizer.inherits and shared is None:
@@ -228,8 +251,12 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
                 "see: give one, checkpoints: a folder or URL"
             )
         enroll(job, opened)
+        if retry_failed:
+            check_not_submitted(opened, job.name)
+            retry(opened, job, results, keeping(shared))
         outlet = Outlet(job)
         search = Search(job, opened, outlet.note)
+        search.check_failed()
         if not search.finished():
             if not where.scheduler:
                 client = await stack.enter_async_context(embedded(slots))
@@ -240,6 +267,34 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
             await search.run(pool, lambda changed: on_change(changed, link), forget)
             await forget.done()
         return Run(search, store, "finished")
+
+
+@contextmanager
+def _telling_the_remedy(name: str, store: str) -> Iterator[None]:
+    try:
+        yield
+    except AllFailed as error:
+        raise AllFailed(
+            f"{error}; mend that, then: swarm resume {name} --store {store} --retry-failed (in Python: "
+            "run(job, retry_failed=True)); if you have changed the code, run it under another name; "
+            "max_failures: 0 in the job lets it go on all the same"
+        ) from None
+
+
+def _check_installed(job: Job, store: str) -> None:
+    """Refuse a run whose trainings would all fail, for what their built-in problem needs is not installed here."""
+    from swarm.cluster import missing
+
+    needed = missing(job)
+    if not needed:
+        return
+    with suppress(StoreUnavailable, JobNotFound), closing(Store(store, create=False)) as opened:
+        if opened.job(job.name).status == "finished":  # there is nothing left to train
+            return
+    raise InvalidProblem(
+        f"problem {job.code.name} needs {' and '.join(needed)}, not installed here; install it with: "
+        "pip install 'dask-swarm[cpu]', or for NVIDIA's GPUs: pip install 'dask-swarm[gpu]'"
+    )
 
 
 def _local_slots(where: Where, job: Job) -> list[Any]:

@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from swarm import __version__
-from swarm.archive import Source
-from swarm.errors import StoreUnavailable, SwarmError
+from swarm.errors import AllFailed, StoreUnavailable, SwarmError
 from swarm.job import Job
 from swarm.pool import OnReport, Pool
 from swarm.progress import Progress
@@ -28,6 +27,7 @@ from swarm.trial import Evaluation, Purpose, Result, Status, Trial
 # A training that takes its process down is run once more; one whose worker went away is not to blame, up to a point.
 CRASHES_ALLOWED = 1
 LOSSES_ALLOWED = 10
+MOST_FAILURES = 5  # trainings, the first, if all fail for one reason
 _EVENTS_PER_COMMIT = 500
 _LONGEST_PAUSE = 10.0  # seconds between attempts to reach the store
 _ROUNDING = 1e-12  # of a fitness, relative: a few units in the last place
@@ -152,8 +152,10 @@ class Search(Progress):
                 says why.
 
         Raises:
+            AllFailed: Its first trainings have all failed for one reason.
             StoreUnavailable: The store was away for longer.
         """
+        self.check_failed()
         self._pool, self._began, self._forget = pool, pool.time(), forget
         self._patience, self._on_change = patience, on_change
         await self._with_store(lambda: self._store.set_status(self.job.name, "running"))
@@ -170,11 +172,22 @@ class Search(Progress):
             pool.close()
             self._let_go()
             await self._with_store(self._write)
-            await self._with_store(lambda: self._store.set_status(self.job.name, "finished"))
+            status = "failed" if self.failed else "finished"
+            await self._with_store(lambda: self._store.set_status(self.job.name, status))
         except BaseException:
             with contextlib.suppress(StoreUnavailable):
                 self._store.set_status(self.job.name, "stopped")
             raise
+        self.check_failed()
+
+    def check_failed(self) -> None:
+        """Nothing, unless it ended because its first trainings had all failed.
+
+        Raises:
+            AllFailed: It did.
+        """
+        if self.failed:
+            raise AllFailed(f"{self.job.name} has ended: {self.end_reason}")
 
     def _begin(self) -> None:
         """Join what an earlier run has left running, and note that somebody runs the job again, or still."""
@@ -215,6 +228,8 @@ class Search(Progress):
         """
         asked = await self._with_store(self._ask)
         await self._with_store(self._write)
+        if self.finished():
+            return True
         if asked:
             self._rejoin()
         if asked and len(self._queue) > 1:
@@ -231,6 +246,9 @@ class Search(Progress):
         """Ask for what the free slots can take, and end what needs no slot any more; how much was asked."""
         asked, free = 0, self._pool.free()
         self._fresh = set()
+        if (reason := self._hopeless()) is not None:
+            self._note(self._event("ended", {"reason": reason, "failed": True}))
+            return 1
         while self._only_the_end_is_left() or (self.optimizer.generational and free) or len(self._queue) < free:
             event = self._next_event()
             if event is None:
@@ -242,6 +260,19 @@ class Search(Progress):
                 break
         return asked
 
+    def _hopeless(self) -> str | None:
+        """What all trainings have failed for, if they were enough to give up; else None."""
+        failures, most = self.failures, self.job.max_failures
+        if self.finished() or most == 0 or failures.common is None:
+            return None
+        if failures.trained >= (MOST_FAILURES if most is None else most):
+            return f"its first {failures.trained} trainings have all failed: {failures.common}"
+        first = self.generations.get(0)
+        complete = first is not None and first.asked == first.failed and not failures.blamed_trials
+        if most is None and complete and (self.optimizer.generational or self.optimizer.done):
+            return f"all trainings of its first generation have failed: {failures.common}"
+        return None
+
     def _only_the_end_is_left(self) -> bool:
         return not self._pending and (self._drained or self.optimizer.done)
 
@@ -249,7 +280,7 @@ class Search(Progress):
         """What the free slots can take, and of it what another search has trained while it waited."""
         chosen = list(islice(self._queue, self._pool.free()))
         waited = [evaluation.key for evaluation in chosen if evaluation.key not in self._fresh]
-        return chosen, {key: answer for key in waited if (answer := self._store.result(key)) is not None}
+        return chosen, {key: answer for key in waited if (answer := self._store.answer(key)) is not None}
 
     def _note(self, event: Event) -> None:
         """Apply what has happened; it is written before anything is done about it."""
@@ -286,7 +317,12 @@ class Search(Progress):
             verdict = self._verdict(evaluation, result)
             if verdict is None:
                 self._queue.appendleft(evaluation)
-                data = {"key": result.key, "status": result.status.value, "error": result.error}
+                data = {
+                    "key": result.key,
+                    "status": result.status.value,
+                    "error": result.error,
+                    "blamed": result.blamed,
+                }
                 event = self._event("again", data)
             else:
                 if verdict.answers_others:
@@ -300,12 +336,14 @@ class Search(Progress):
         if pruned or result.status in (Status.OK, Status.FAILED):
             return result
         # A training in its worker's own thread takes the worker along when it crashes, which looks like a loss.
-        blamed = result.status is Status.CRASHED or (result.status is Status.LOST and evaluation.isolation == "thread")
+        crashed = result.status is Status.CRASHED or (result.status is Status.LOST and evaluation.isolation == "thread")
         ends = 1 + self._ends[result.key, result.status]
-        if ends <= (CRASHES_ALLOWED if blamed else LOSSES_ALLOWED):
+        if ends <= (CRASHES_ALLOWED if crashed else LOSSES_ALLOWED):
             return None
-        error = f"{result.error} ({ends} times)"
-        return replace(result, status=Status.FAILED, fitness=None, error=error, passing=not blamed)
+        reason, *below = (result.error or "").split("\n", 1)
+        error = "\n".join([f"{reason} ({ends} times)", *below])
+        blamed = result.status is Status.CRASHED and result.blamed and result.key not in self._excused
+        return replace(result, status=Status.FAILED, fitness=None, error=error, blamed=blamed)
 
     def _on_report(self, key: str, metrics: Mapping[str, float]) -> None:
         """A training has reported: end it if it is hopeless."""
@@ -353,7 +391,7 @@ class Search(Progress):
         rules, best = self.job.stop, self.best
         if rules.target is not None and best and _reached(self.job.sign * best.fitness, self.job.sign * rules.target):
             return "target reached"
-        if rules.evaluations is not None and sum(self.counts[s] for s in Source) >= rules.evaluations:
+        if rules.evaluations is not None and self.evaluations >= rules.evaluations:
             return "evaluations used up"
         if rules.seconds is not None and self.running_seconds >= rules.seconds:
             return "time used up"

@@ -183,6 +183,11 @@ class Slots:
         self._left = {key: slots for key, slots in running.items() if key not in self._known}
         self.divide()
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let these evaluations be trained again, whatever is at hand of them."""
+        for key in keys:
+            self._known.pop(key, None)
+
     async def drop(self, pool: DaskPool) -> None:
         """End the trainings that nobody but this pool waits for."""
         doomed = []
@@ -363,7 +368,7 @@ class Slots:
             reason = f"it could not be run: {type(error).__name__}: {error}"
         _log.warning("evaluation %s is lost: %s", key[:8], reason)
         status = Status.FAILED if reason.startswith("it could not be run") else Status.LOST
-        return Result(key=key, status=status, error=reason, passing=status is Status.FAILED)
+        return Result(key=key, status=status, error=reason)
 
     def _on_announcement(self, event: tuple[float, Any]) -> None:
         """Workers announce results on the line on which Dask then reports the task's end, so they come first."""

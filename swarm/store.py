@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from swarm.trial import Evaluation, Result, Status, canonical
 
 SCHEMA = 2
 _BUSY_SECONDS = 5.0
+_KEYS_PER_STATEMENT = 500
 
 _tables = sa.MetaData()
 _meta = sa.Table(
@@ -119,7 +120,8 @@ class Event:
 class StoredJob:
     """A job as the store keeps it: its specification, its pickled problem and how far it is.
 
-    ``status`` is ``new``, ``running``, ``stopped`` or ``finished``; a job whose process was killed stays ``running``.
+    ``status`` is ``new``, ``running``, ``stopped``, ``finished`` or ``failed``; a job whose process was killed stays
+    ``running``.
     """
 
     name: str
@@ -200,7 +202,7 @@ class Store:
             return [_stored_job(row) for row in connection.execute(sa.select(_jobs).order_by(_jobs.c.created))]
 
     def set_status(self, name: str, status: str) -> None:
-        """Note whether the job is running, stopped or finished."""
+        """Note whether the job is running, stopped, finished or failed."""
         with self._failing_clearly(), self._writing() as connection:
             connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=status))
 
@@ -273,23 +275,14 @@ class Store:
             job: Name of the job.
             seq: Number of the first event: how many the journal holds already.
             events: What happened.
-            results: Final results for the archive with what they are results of; where a key has one already, the
-                first stays.
+            results: Final results for the archive with what they are results of; where a key has one already that
+                answers others, the first stays.
 
         Raises:
             JobConflict: The journal is longer than ``seq``: another process runs this job.
             StoreUnavailable: Nothing was written; the same call may be made again.
         """
-        lines = [
-            {
-                "job": job,
-                "seq": seq + i,
-                "time": e.time,
-                "kind": e.kind,
-                "data": json.dumps(e.data, allow_nan=False),
-            }
-            for i, e in enumerate(events)
-        ]
+        lines = _lines(job, seq, events)
         rows = [
             {
                 "key": result.key,
@@ -307,12 +300,34 @@ class Store:
                 with self._writing() as connection:
                     if lines:
                         connection.execute(_journal.insert(), lines)
+                        self._check_whole(connection, job, seq)
                     if rows:
+                        keys = [str(row["key"]) for row in rows]
+                        self._drop(connection, keys, lambda result: not result.answers_others)
                         connection.execute(self._insert_once(_archive), rows)
             except sa.exc.IntegrityError:
-                raise JobConflict(
-                    f"job {job!r} is being run by another process; wait for it, or stop it and resume"
-                ) from None
+                raise _busy(job) from None
+
+    def cut(
+        self, job: str, seq: int, events: Sequence[Event], *, forget: Collection[str] = (), lost: Collection[str] = ()
+    ) -> None:
+        """Replace a journal's end, and forget archived results, in one transaction; the job is stopped then.
+
+        Args:
+            job: Name of the job, which nobody runs.
+            seq: Number of the first event that goes.
+            events: What comes in its place.
+            forget: Keys of evaluations whose failures are forgotten; what has succeeded since stays.
+            lost: Keys of evaluations whose results are forgotten, whatever they are.
+        """
+        lines = _lines(job, seq, events)
+        with self._failing_clearly(), self._writing() as connection:
+            connection.execute(_journal.delete().where(_journal.c.job == job, _journal.c.seq >= seq))
+            if lines:
+                connection.execute(_journal.insert(), lines)
+            self._drop(connection, sorted(forget), lambda result: result.status is not Status.OK)
+            self._drop(connection, sorted(lost), lambda _: True)
+            connection.execute(_jobs.update().where(_jobs.c.name == job).values(status="stopped"))
 
     def events(self, job: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The job's journal in order, read in pieces; on request from event ``after`` on, at most ``limit`` of them."""
@@ -328,6 +343,11 @@ class Store:
             text = connection.execute(_ONE_RESULT, {"wanted": key}).scalar_one_or_none()
         return None if text is None else Result.from_dict(json.loads(text))
 
+    def answer(self, key: str) -> Result | None:
+        """The archived result if it answers whoever asks; an earlier version kept failures that do not."""
+        result = self.result(key)
+        return result if result is not None and result.answers_others else None
+
     def durations(self, problem: str, limit: int) -> list[tuple[dict[str, Any], float | None, float]]:
         """Parameters, budget and seconds of the latest successful trainings of a problem, at most ``limit``."""
         query = sa.select(_archive.c.params, _archive.c.budget, _archive.c.result)
@@ -336,7 +356,85 @@ class Store:
             rows = [(json.loads(p), budget, json.loads(r)) for p, budget, r in connection.execute(query)]
         return [(params, budget, r["seconds"]) for params, budget, r in rows if r["status"] == Status.OK]
 
+    # --- upkeep
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """What every job searches and how, by its name, oldest first; without their code."""
+        query = sa.select(_jobs.c.name, _jobs.c.spec).order_by(_jobs.c.created)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return {name: json.loads(spec) for name, spec in connection.execute(query)}
+
+    def status(self, name: str) -> str | None:
+        """How far a job is, as in :class:`StoredJob`; None if there is none of that name."""
+        query = sa.select(_jobs.c.status).where(_jobs.c.name == name)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def holdings(self) -> list[tuple[str, int, int, int]]:
+        """What the archive holds, by problem: its fingerprint, results, failures among them, bytes."""
+        failed = sa.func.sum(sa.case((_IS_FAILURE, 1), else_=0))
+        query = sa.select(_archive.c.problem, sa.func.count(), failed, sa.func.sum(_BYTES))
+        query = query.group_by(_archive.c.problem).order_by(_archive.c.problem)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return [(name, int(all_), int(bad), int(size)) for name, all_, bad, size in connection.execute(query)]
+
+    def archived(
+        self, *, job: str | None = None, problems: Collection[str] | None = None, failures: bool = False
+    ) -> list[tuple[str, str, bool, int]]:
+        """Archived results: key, the job that trained it, whether it is a failure, bytes.
+
+        Args:
+            job: Those that this job trained; None takes every job's.
+            problems: Those of these problems, by fingerprint; None takes every problem's.
+            failures: Failures only.
+        """
+        query = sa.select(_archive.c.key, _archive.c.job, _IS_FAILURE, _BYTES).order_by(_archive.c.key)
+        if job is not None:
+            query = query.where(_archive.c.job == job)
+        if problems is not None:
+            query = query.where(_archive.c.problem.in_(list(problems)))
+        if failures:
+            query = query.where(_IS_FAILURE)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return [(key, owner, bool(bad), int(size)) for key, owner, bad, size in connection.execute(query)]
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Delete archived results, which answer nobody from now on."""
+        with self._failing_clearly(), self._writing() as connection:
+            _forget(connection, keys)
+
+    def delete_job(self, name: str, forget: Sequence[str] = ()) -> None:
+        """Delete a job, which nobody runs: its journal, its submission, its code if no other job needs it.
+
+        Args:
+            name: Name of the job.
+            forget: Keys of the archived results to delete with it.
+        """
+        with self._failing_clearly(), self._writing() as connection:
+            connection.execute(_journal.delete().where(_journal.c.job == name))
+            connection.execute(_submissions.delete().where(_submissions.c.job == name))
+            connection.execute(_jobs.delete().where(_jobs.c.name == name))
+            _forget(connection, forget)
+            self._drop_unused_code(connection)
+
     # --- inside
+
+    def _drop_unused_code(self, connection: sa.Connection) -> None:
+        """Delete the code that no job needs any more: nothing as long as each job has a copy of its own."""
+
+    @staticmethod
+    def _check_whole(connection: sa.Connection, job: str, seq: int) -> None:
+        """Refuse to leave a gap in a journal that somebody else has cut meanwhile."""
+        before = sa.select(_journal.c.seq).where(_journal.c.job == job, _journal.c.seq == seq - 1)
+        if seq > 0 and connection.execute(before).first() is None:
+            raise _busy(job)
+
+    @staticmethod
+    def _drop(connection: sa.Connection, keys: Sequence[str], doomed: Callable[[Result], bool]) -> None:
+        """Delete archived results of which this is true; an earlier version kept failures that answer nobody."""
+        for some in batched(keys):
+            rows = connection.execute(sa.select(_archive.c.key, _archive.c.result).where(_archive.c.key.in_(some)))
+            _forget(connection, [key for key, text in rows if doomed(Result.from_dict(json.loads(text)))])
 
     def _file(self) -> Path:
         return Path(make_url(self.url).database or "")
@@ -406,7 +504,32 @@ class Store:
             raise StoreUnavailable(f"the store {self.url} cannot be used: {cause}{_remedy(cause)}") from error
 
 
+_IS_FAILURE = _archive.c.result.like('%"status": "failed"%')  # no text within can have such quotes
+_BYTES = sa.func.length(_archive.c.result) + sa.func.length(_archive.c.params)
 _ONE_RESULT = sa.select(_archive.c.result).where(_archive.c.key == sa.bindparam("wanted"))
+
+
+def _forget(connection: sa.Connection, keys: Sequence[str]) -> None:
+    for some in batched(keys):
+        connection.execute(_archive.delete().where(_archive.c.key.in_(some)))
+
+
+def _lines(job: str, seq: int, events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Rows of a journal."""
+    return [
+        {"job": job, "seq": seq + i, "time": e.time, "kind": e.kind, "data": json.dumps(e.data, allow_nan=False)}
+        for i, e in enumerate(events)
+    ]
+
+
+def _busy(job: str) -> JobConflict:
+    return JobConflict(f"job {job!r} is being run by another process; wait for it, or stop it and resume")
+
+
+def batched(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The keys in parts that one statement may name."""
+    for first in range(0, len(keys), _KEYS_PER_STATEMENT):
+        yield keys[first : first + _KEYS_PER_STATEMENT]
 
 
 def store_url(text: str) -> str:

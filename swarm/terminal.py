@@ -116,8 +116,14 @@ class Progress:
     def _report_errors(self, search: Search) -> None:
         """Why trials fail, each reason once, as soon as it is known: people should not find out at the end."""
         for error in list(search.errors)[self._errors :]:
+            first = self._errors == 0
             self._errors += 1
-            self._console.print(f"a trial failed: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+            self._say_in_red(f"a trial failed: {error}")
+            if first and error in search.failures.tracebacks:
+                self._say_in_red(indented(search.failures.tracebacks[error]))
+
+    def _say_in_red(self, text: str) -> None:
+        self._console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
 
     def _report_generations(self, search: Search) -> None:
         """One line for each generation that is complete since the last call."""
@@ -299,9 +305,8 @@ def summary(search: Search, status: str) -> RenderableType:
         parts.append(table)
     counts = search.counts
     saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
-    total = counts[Source.TRAINED] + saved
     parts.append(
-        f"{total} evaluations: {counts[Source.TRAINED]} trainings run, {saved} saved "
+        f"{search.evaluations} evaluations: {counts[Source.TRAINED]} trainings run, {saved} saved "
         f"({counts[Source.ARCHIVE]} from the archive, {counts[Source.IN_FLIGHT]} joined in flight), "
         f"{counts['failed']} trials failed; {duration(search.trained_seconds)} of training"
     )
@@ -312,6 +317,23 @@ def summary(search: Search, status: str) -> RenderableType:
         parts.append(Text(f"failed {times} times: {error}", style="red"))
     parts.append(f"{status}" + (f": {search.end_reason}" if search.end_reason else ""))
     return Group(*parts)
+
+
+def errors_block(search: Search) -> RenderableType:
+    """Why trials failed, how often, and the user's own lines that led there, the most frequent first."""
+    if not search.errors:
+        return Text("no trial has failed")
+    parts: list[RenderableType] = []
+    for error, times in search.errors.most_common():
+        parts.append(Text(f"failed {times} times: {error}", style="red"))
+        if error in search.failures.tracebacks:
+            parts.append(Text(indented(search.failures.tracebacks[error])))
+    return Group(*parts)
+
+
+def indented(text: str) -> str:
+    """Lines that belong to what is said above them."""
+    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def generation_table(search: Search) -> Table:

@@ -242,9 +242,12 @@ class Result:
         start: When it started, seconds since the epoch on the worker's clock.
         end: When it ended.
         slot: Name of the worker slot that ran it.
-        error: One line that says why there is no fitness, with the traceback below it if there is one.
-        passing: It failed by the circumstances and not by itself: the job's time limit, code that could not be loaded,
-            workers that went away.
+        error: One line that says why there is no fitness, and below it the user's own lines of code that led there, if
+            any did.
+        blamed: The configuration itself is to blame for the failure, wherever and whenever it is trained: it is
+            infeasible, its fitness is no finite number, or its process died by itself, twice. Of a result that is
+            CRASHED: the training's process died by itself, and no machine took it down. Every other failure (a missing
+            file, an exception, the job's time limit, workers that went away) is that of one job alone.
 
     Raises:
         ValueError: Status and fitness contradict each other.
@@ -260,7 +263,7 @@ class Result:
     end: float = 0.0
     slot: str = ""
     error: str | None = None
-    passing: bool = False
+    blamed: bool = False
 
     def __post_init__(self) -> None:
         if self.status in (Status.OK, Status.PRUNED):
@@ -273,9 +276,20 @@ class Result:
     def answers_others(self) -> bool:
         """Whether it is the answer for whoever asks for this evaluation: it says something of the configuration.
 
-        A pruned training says more of those that it was compared with.
+        A failure does only if the configuration is to blame for it. A pruned training says more of those that it was
+        compared with.
         """
-        return self.status is Status.OK or (self.status is Status.FAILED and not self.passing)
+        return self.status is Status.OK or (self.status is Status.FAILED and self.blamed)
+
+    @property
+    def reason(self) -> str | None:
+        """First line of the error; None if there is no error."""
+        return self.error.partition("\n")[0] if self.error else None
+
+    @property
+    def traceback(self) -> str | None:
+        """Where the user's code failed, the lines below the reason; None if that is not known."""
+        return traceback_of(self.error)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready dictionary; :meth:`from_dict` reads it back."""
@@ -291,8 +305,30 @@ class Result:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
-        """The result that :meth:`to_dict` wrote."""
+        """The result that :meth:`to_dict` wrote, or that of an earlier version, which had it blame no one expressly."""
+        data = dict(data)
+        data.pop("passing", None)  # what an earlier version knew: it took every failure but these for an answer
+        data.setdefault("blamed", data["status"] == Status.FAILED and _blamed_before(data.get("error") or ""))
         return cls(**{**data, "status": Status(data["status"]), "curve": tuple(data.get("curve", ()))})
 
 
+def traceback_of(error: str | None) -> str | None:
+    """The lines below the reason of a :attr:`Result.error`; None if there are none."""
+    return (error or "").partition("\n")[2] or None
+
+
+def place_in(folder_of_results: str, key: str) -> str:
+    """Path of the file in which the result of the evaluation ``key`` is committed; two digits spread the files."""
+    return f"{folder_of_results}/{key[:2]}/{key}.json"
+
+
+def _blamed_before(error: str) -> bool:
+    """Whether a failure that an earlier version has written is recognisably the configuration's own."""
+    reason, _, _ = error.partition("\n")
+    died = reason.startswith("training's process ") and reason.endswith(f"({_RUNS_OF_A_CRASH} times)")
+    endless = reason.startswith("InvalidProblem:") and reason.endswith("which is no finite number")
+    return died or endless or reason.startswith(("Infeasible:", "NeverReached:"))
+
+
+_RUNS_OF_A_CRASH = 2
 _RESULT_FIELDS = tuple(each.name for each in fields(Result))

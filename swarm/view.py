@@ -13,11 +13,12 @@ from typing import Any, Self
 from swarm.archive import Source
 from swarm.outcome import outcome
 from swarm.store import Event
-from swarm.trial import Direction, Value, rank_of
+from swarm.trial import Direction, Value, rank_of, traceback_of
 
 POINTS = 3000  # more would hide each other
 GENERATIONS = 1000
 _MOVES = 500
+_ERRORS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class View:
         led: Whether several targets count, so that the search says which is the best, by events named ``best``.
         moves: Last and last but one trial of each member of the population, and of its fold.
         all: All generations together.
+        errors: Why trials failed: how often, and where in the user's code, by the first line of the error.
         reason: Why the search ended; None while it has not.
     """
 
@@ -143,6 +145,7 @@ class View:
         self.rows: dict[int, Row] = {}
         self.moves: dict[tuple[int, int], deque[Point]] = {}
         self.all = Row(-1)
+        self.errors: dict[str, tuple[int, str]] = {}
         self.reason: str | None = None
         self.lead: Lead | None = None
         self.led = False
@@ -200,6 +203,7 @@ class View:
             "moves": [[*who, [asdict(point) for point in where]] for who, where in self.moves.items()],
             "waiting": [asdict(waiting) for waiting in self._waiting.values()],
             "all": asdict(self.all),
+            "errors": [[error, *found] for error, found in self.errors.items()],
             "reason": self.reason,
             "lead": None if self.lead is None else asdict(self.lead),
             "led": self.led,
@@ -216,6 +220,7 @@ class View:
             (fold, member): deque((Point(**point) for point in where), 2) for fold, member, where in data["moves"]
         }
         view.all, view.reason = _row(data["all"]), data["reason"]
+        view.errors = {error: (times, where) for error, times, where in data.get("errors", ())}
         view.lead, view.led = _led(data["lead"]), data["led"]
         view._stride, view._every = data["strides"]
         for each in data["waiting"]:
@@ -249,6 +254,7 @@ class View:
         del self._waiting[number]
         point = self._point(waiting, when)
         self._note_row(point, waiting)
+        self._note_error(waiting)
         self._keep(point)
         if len(self.moves) < _MOVES or (waiting.trial["fold"] or 0, point.member) in self.moves:
             self.moves.setdefault((waiting.trial["fold"] or 0, point.member), deque(maxlen=2)).append(point)
@@ -276,7 +282,7 @@ class View:
     def _note_row(self, point: Point, waiting: _Waiting) -> None:
         sources = Counter(waiting.sources.values())
         spared = [key for key, source in waiting.sources.items() if source != Source.TRAINED]
-        saved = sum(waiting.answers[key]["seconds"] for key in spared)
+        saved = sum(waiting.answers[key]["seconds"] for key in spared if waiting.answers[key]["fitness"] is not None)
         self.all.add(point, waiting.since, sources, saved)
         if not point.generation % self._every:
             self._row_of(point.generation).add(point, waiting.since, sources, saved)
@@ -311,6 +317,13 @@ class View:
         self._row_of(said["generation"]).lead = self.lead
         if self.points and self.points[-1].index == self.all.told - 1:  # by its answer
             self.points[-1].best = self.lead.fitness
+
+    def _note_error(self, waiting: _Waiting) -> None:
+        error = next((answer["error"] for answer in waiting.answers.values() if answer["fitness"] is None), "")
+        reason = (error or "").partition("\n")[0]
+        if reason and (reason in self.errors or len(self.errors) < _ERRORS):
+            times, where = self.errors.get(reason, (0, traceback_of(error) or ""))
+            self.errors[reason] = times + 1, where
 
     def _keep(self, point: Point) -> None:
         lead = _lead(point)

@@ -19,8 +19,9 @@ class VirtualPool:
 
     Args:
         slots: Number of slots at the beginning.
-        train: Fitness of an evaluation, or a mapping with ``fitness`` and other metrics; None for a training that
-            fails, or ``Status.CRASHED`` / ``Status.LOST``.
+        train: Fitness of an evaluation, or a mapping with ``fitness`` and other metrics; None where its configuration is
+            infeasible; ``Status.FAILED`` for a training that fails though it is not, ``Status.CRASHED`` or
+            ``Status.LOST`` for one that has to run again.
         seconds: Virtual seconds that an evaluation takes.
         changes: ``(time, number)`` pairs: at that virtual time so many slots join, or leave if negative. Slots that
             leave take the evaluations with them that were submitted last.
@@ -111,9 +112,11 @@ class VirtualPool:
         got = self._train(evaluation)
         times = {"start": start, "end": self.now, "seconds": self.now - start, "slot": f"virtual-{slot}"}
         if isinstance(got, Status):
-            return Result(key=evaluation.key, status=got, error=f"simulated: {got.value}", **times)  # type: ignore[arg-type]
+            died = got is Status.CRASHED
+            return Result(key=evaluation.key, status=got, error=f"simulated: {got.value}", blamed=died, **times)  # type: ignore[arg-type]
         if got is None:
-            return Result(key=evaluation.key, status=Status.FAILED, error="simulated failure", **times)  # type: ignore[arg-type]
+            error = "simulated failure"
+            return Result(key=evaluation.key, status=Status.FAILED, error=error, blamed=True, **times)  # type: ignore[arg-type]
         metrics = dict(got) if isinstance(got, Mapping) else {"fitness": got}
         fitness = metrics.pop("fitness")
         return Result(key=evaluation.key, status=Status.OK, fitness=fitness, metrics=metrics, **times)  # type: ignore[arg-type]

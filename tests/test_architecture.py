@@ -32,7 +32,15 @@ RECORDS = {
     "swarm.values",
     "swarm",
 }
-LOOP = {"swarm.pool", "swarm.lineage", "swarm.progress", "swarm.search", "swarm.outcome", "swarm.columns"}
+LOOP = {
+    "swarm.pool",
+    "swarm.lineage",
+    "swarm.failures",
+    "swarm.progress",
+    "swarm.search",
+    "swarm.outcome",
+    "swarm.columns",
+}
 BOTH_SIDES = {"swarm.cli", "swarm.cli_architecture", "swarm.cluster", "swarm.winner"}
 FORBIDDEN_IN_METHODS = {"os", "time", "threading", "logging", "random", "dask", "distributed", "asyncio", "pathlib"}
 KERAS = {"tensorflow", "keras"}
@@ -98,7 +106,7 @@ def test_records_build_on_methods_and_types(module: str) -> None:
     assert all(inside(name, TYPES | METHODS | RECORDS) for name, _ in imports(module) if ours(name))
 
 
-@pytest.mark.parametrize("module", sorted(LOOP | {"swarm.virtual", "swarm.history"}))
+@pytest.mark.parametrize("module", sorted(LOOP | {"swarm.virtual", "swarm.history", "swarm.retry"}))
 def test_the_loop_knows_no_dask(module: str) -> None:
     names = {name for name, _ in imports(module)}
     assert not {name.split(".")[0] for name in names} & {"dask", "distributed"}

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -417,14 +416,10 @@ def test_what_another_search_has_trained_while_it_waited_is_not_trained_again(op
 
 
 def test_a_failure_by_the_circumstances_is_no_answer_for_another_job(open_store: OpenStore) -> None:
-    class Hasty(VirtualPool):
-        async def next(self) -> list[Result]:
-            return [replace(result, passing=True) for result in await super().next()]
-
     store = open_store()
     space = {"x": Integer(0, 5)}
-    short = search(make_job(space=space, optimizer=Grid()), store, Hasty(2, lambda _: None))
-    assert short.counts["failed"] == 6
+    away = make_job(space=space, optimizer=Grid(), max_failures=0)
+    assert search(away, store, VirtualPool(2, lambda _: Status.FAILED)).counts["failed"] == 6
     pool = VirtualPool(2, lambda e: float(e.params["x"]))
     longer = search(make_job(name="longer", space=space, optimizer=Grid()), store, pool)
     assert (pool.submitted, longer.counts["failed"]) == (6, 0)

@@ -25,6 +25,7 @@ class Child:
 
     Attributes:
         slices: Number of trainings that it has been given.
+        orphaned: Whether it ended because its server did.
     """
 
     def __init__(self, problem: bytes, channel: Connection, lifeline: Connection, pid: int) -> None:
@@ -32,6 +33,7 @@ class Child:
         self.channel = channel
         self.lifeline = lifeline
         self.slices = 0
+        self.orphaned = False
         self._pid = pid
         self._returncode: int | None = None
 
@@ -48,7 +50,7 @@ class Child:
             except (EOFError, OSError):  # the server died, and with it the child, but perhaps not its own children
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._pid, signal.SIGKILL)
-                self._returncode = -signal.SIGKILL
+                self._returncode, self.orphaned = -signal.SIGKILL, True
         return self._returncode
 
     def end(self) -> None:

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import cloudpickle
 
-from swarm.errors import InvalidProblem, SwarmError
+from swarm.errors import Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
 from workers.checkpoint import CheckpointStore, Progress
 from workers.context import Context, Report, encodable, number, numbers
+from workers.frames import REASON_LIMIT, TRACEBACK_LIMIT, frames, reason
 from workers.replicas import Replicas
 from workers.seat import Seat
 
-TRACEBACK_LIMIT = 4000
-REASON_LIMIT = 500
+__all__ = ["REASON_LIMIT", "TRACEBACK_LIMIT"]
 
 
 class Problem(Protocol):
@@ -87,30 +86,48 @@ def score(returned: Any, merit: Merit | None = None) -> tuple[float, dict[str, f
             None takes the metric ``fitness``.
 
     Raises:
-        InvalidProblem: There is no finite fitness in it.
+        NoFiniteFitness: The fitness, or what it is made of, is no finite number, which is the configuration's fault.
+        InvalidProblem: There is none, which is the code's.
     """
     values = returned if isinstance(returned, Mapping) else {"fitness": returned}
     if merit is not None:
-        values = {**values, "fitness": _combined(numbers(values), merit)}
+        values = {**values, "fitness": _combined(values, merit)}
     if "fitness" not in values:
         names = ", ".join(map(str, values)) or "nothing"
         raise InvalidProblem(f'the training returned {names}, but no "fitness"')
-    fitness = number(values["fitness"])
-    if fitness is None:
-        shown = repr(values["fitness"])[:100]
-        raise InvalidProblem(f"the training returned a fitness of {shown}, which is no finite number")
+    fitness = _finite("fitness", values["fitness"])
     return fitness, numbers({name: value for name, value in values.items() if name != "fitness"})
 
 
-def _combined(values: Mapping[str, float], merit: Merit) -> float:
+def _finite(name: str, value: Any) -> float:
+    found = number(value)
+    if found is None:
+        shown = _shown(value)
+        raise NoFiniteFitness(f"the training returned a {name} of {shown}, which is no finite number")
+    return found
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:100]
+    except Exception:
+        return f"a {type(value).__name__}"
+
+
+def _combined(returned: Mapping[Any, Any], merit: Merit) -> float:
+    values = {encodable(str(name)): value for name, value in returned.items()}
     names = list(merit) if isinstance(merit, Mapping) else [criterion.metric for criterion in merit]
     missing = [name for name in names if name not in values]
     if missing:
-        known = ", ".join(values) or "no finite number"
+        known = ", ".join(values) or "nothing"
         raise InvalidProblem(f"the fitness is made of {', '.join(missing)}, but the training returned {known}")
-    if isinstance(merit, Mapping):
-        return math.fsum(weight * values[name] for name, weight in merit.items())
-    return lexicographic(values, merit)
+    found = {name: _finite(name, values[name]) for name in names}
+    try:
+        if isinstance(merit, Mapping):
+            return math.fsum(weight * found[name] for name, weight in merit.items())
+        return lexicographic(found, merit)
+    except (OverflowError, ValueError):  # of what is finite the sum may be too large, or infinite both ways
+        return math.nan
 
 
 def lexicographic(values: Mapping[str, float], criteria: Sequence[Criterion]) -> float:
@@ -141,20 +158,29 @@ def lexicographic(values: Mapping[str, float], criteria: Sequence[Criterion]) ->
 
 
 def explain(error: BaseException) -> str:
-    """One line that names the error, with the (end of the) traceback below it.
+    """One line that names the error, with the user's own lines below it that led there (:mod:`workers.frames`).
 
-    A :class:`SwarmError` speaks for itself and comes without a traceback.
+    A :class:`SwarmError` speaks for itself and comes without.
     """
-    reason = encodable(f"{type(error).__name__}: {error}".split("\n", 1)[0])[:REASON_LIMIT]
-    if isinstance(error, SwarmError):
-        return reason
-    return f"{reason}\n{encodable(''.join(traceback.format_exception(error)))[-TRACEBACK_LIMIT:]}"
+    return reason(error) if isinstance(error, SwarmError) else f"{reason(error)}\n{frames(error)}"
+
+
+def blames(error: BaseException) -> bool:
+    """Whether an exception says that the configuration itself is to blame, wherever and whenever it is trained.
+
+    It does if it is infeasible, or if its fitness is no finite number; a group of exceptions does if all in it do.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(blames, error.exceptions))
+    # By name, too: a training may have imported this package anew.
+    homes = {(base.__module__, base.__name__) for base in type(error).__mro__}
+    return isinstance(error, NoFiniteFitness) or (Infeasible.__module__, Infeasible.__name__) in homes
 
 
 def failed(evaluation: Evaluation, error: BaseException) -> Result:
     """The result of an evaluation whose problem could not be loaded or prepared."""
     now = time.time()
-    return Result(key=evaluation.key, status=Status.FAILED, error=explain(error), start=now, end=now, passing=True)
+    return Result(key=evaluation.key, status=Status.FAILED, error=explain(error), start=now, end=now)
 
 
 def attempt(
@@ -181,6 +207,7 @@ def attempt(
     fitness: float | None = None
     metrics: dict[str, float] = {}
     error: str | None = None
+    blamed = False
     replicas: Replicas | None = None
     first = seat is None or seat.rank == 0
     try:
@@ -202,21 +229,21 @@ def attempt(
         if isinstance(caught, SystemExit) and evaluation.isolation == "process":
             raise
         below = caught.__traceback__ and caught.__traceback__.tb_next  # the user's own frames
-        fitness, metrics, error = None, {}, explain(caught.with_traceback(below))
+        fitness, metrics, error, blamed = None, {}, explain(caught.with_traceback(below)), blames(caught)
     lost = replicas is not None and replicas.lost
     if replicas is not None:
         replicas.close(well=fitness is not None)
     seconds = time.perf_counter() - clock
     limit = evaluation.time_limit or math.inf
-    if late := seconds > limit:
-        fitness, metrics, error = None, {}, exceeded(limit)
+    if seconds > limit:
+        fitness, metrics, error, blamed = None, {}, exceeded(limit), False
     return Result(
         key=evaluation.key,
         status=Status.OK if fitness is not None else Status.CANCELLED if lost else Status.FAILED,
         fitness=fitness,
         metrics=metrics,
         error=lost or error if fitness is None else None,
-        passing=late,
+        blamed=blamed and not lost,
         start=start,
         end=time.time(),
         seconds=seconds,

@@ -43,6 +43,8 @@ CLOSE_SECONDS = 5.0
 
 _SLOW = f"its problem was not loaded and prepared within {LOAD_SECONDS:g} s"
 
+_ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody else has sent it; what else kills, blames
+
 logger = logging.getLogger("swarm.workers")
 
 
@@ -118,10 +120,10 @@ class _Training:
                 if not self._listen(child.channel, report):
                     lines.remove(child.channel)
             else:
-                return self._conclude(child.wait())
+                return self._conclude(child.wait(), by_itself=not child.orphaned)
         return self._result
 
-    def ended(self, status: Status, error: str, fitness: float | None = None) -> Result:
+    def ended(self, status: Status, error: str, fitness: float | None = None, *, blamed: bool = False) -> Result:
         """The result of a training that has not given one itself."""
         now = time.time()
         return Result(
@@ -132,7 +134,7 @@ class _Training:
             start=self._start or now,
             end=now,
             seconds=0.0 if self._start is None else time.perf_counter() - self._clock,
-            passing=status is Status.FAILED,  # it was too slow, or its problem was not there
+            blamed=blamed,  # who was too slow, or had no problem to train, is not
         )
 
     def _listen(self, channel: Connection, report: Report) -> bool:
@@ -150,7 +152,7 @@ class _Training:
             self._result, self._stays = Result.from_dict(content), any(stays)
         return True
 
-    def _conclude(self, returncode: int) -> Result:
+    def _conclude(self, returncode: int, *, by_itself: bool) -> Result:
         if self._result is not None:
             return self._result
         if self.judged_by is not None and self.judged_by in self._reported:
@@ -161,7 +163,8 @@ class _Training:
         if self._late:
             limit = self.evaluation.time_limit or math.inf
             return self.ended(Status.FAILED, _SLOW if self._start is None else exceeded(limit))
-        return self.ended(Status.CRASHED, f"training's process {_ended(returncode)}")
+        by_itself = by_itself and -returncode not in _ASKED_TO_END
+        return self.ended(Status.CRASHED, f"training's process {_ended(returncode)}", blamed=by_itself)
 
 
 class _Server:

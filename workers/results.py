@@ -13,14 +13,14 @@ import os
 import tempfile
 from pathlib import Path
 
-from swarm.trial import Result
+from swarm.trial import Result, place_in
 
 logger = logging.getLogger("swarm.workers")
 
 
 def path_of(directory: str, key: str) -> Path:
-    """Where the result of the evaluation ``key`` stands; its first two digits spread the files."""
-    return Path(directory, key[:2], f"{key}.json")
+    """Where the result of the evaluation ``key`` stands."""
+    return Path(place_in(directory, key))
 
 
 def committed(directory: str, key: str) -> Result | None:
@@ -37,7 +37,7 @@ def committed(directory: str, key: str) -> Result | None:
 
 
 def commit(directory: str, result: Result) -> None:
-    """Writes a result that answers others, whole or not at all; the rest (crashed, out of time) is not kept.
+    """Writes a result that answers others, whole or not at all; the rest (crashed, failed by itself alone) is not kept.
 
     A directory that cannot be written costs only the shortcut, so it is logged and not raised.
     """

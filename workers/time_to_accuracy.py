@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from swarm.errors import InvalidProblem, SwarmError
+from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
 from workers.context import Context
 from workers.data import Labels, fold_split
@@ -29,7 +29,7 @@ Measure = Literal["seconds", "cpu_seconds", "iterations"]
 SUCCESSIVE = 2
 
 
-class NeverReached(SwarmError):
+class NeverReached(Infeasible):
     """A training did not reach its thresholds; it fails, so that a fast network that never learns cannot win."""
 
 

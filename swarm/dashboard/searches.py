@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from math import log
 
 import numpy as np
@@ -23,6 +24,7 @@ from swarm.trial import Value
 from swarm.view import Lead, Point, Row, View
 
 _LINES = 300
+_REASONS = 5  # why trials failed
 _GOLDEN = 0.618034  # neighbours land far apart
 _NOTHING = "Nothing to see yet."
 _NAN = float("nan")  # always the same one: lists with it are then equal, and are not sent again
@@ -99,7 +101,7 @@ class Fitness(JobPage):
         replace(self._bands, _bands(view))
         said = f"<b>{view.all.told}</b> trials answered"
         said += "" if view.lead is None else f", best <b>{view.lead.fitness:.6g}</b>"
-        return said + (f", <b>{view.all.failed}</b> failed" if view.all.failed else "")
+        return said + (f", <b>{view.all.failed}</b> failed{errors_html(view)}" if view.all.failed else "")
 
     def _columns(self, points: Sequence[Point]) -> Columns:
         return {"x": np.array([self._x(point) for point in points], float), **_point_columns(points, self._axes)}
@@ -248,6 +250,15 @@ def _drawn(axis: Axis, params: Mapping[str, Value]) -> float | str:
     if axis.name not in params:
         return "" if axis.scale == "options" else _NAN
     return str(params[axis.name]) if axis.scale == "options" else float(params[axis.name])
+
+
+def errors_html(view: View) -> str:
+    """Why trials failed, the most frequent reasons first, each with the user's own lines, as HTML."""
+    found = sorted(view.errors.items(), key=lambda each: each[1][0], reverse=True)[:_REASONS]
+    return "".join(
+        f"<details><summary>failed {times} times: {escape(error)}</summary><pre>{escape(where)}</pre></details>"
+        for error, (times, where) in found
+    )
 
 
 def _bands(view: View) -> Columns:

@@ -116,6 +116,34 @@ def test_the_first_result_of_a_key_sticks(store: Store) -> None:
     assert store.result("k1") == OK
 
 
+def test_a_failure_that_answers_nobody_gives_way_to_a_later_result(store: Store) -> None:
+    store.append("a", 0, [Event("result", {"key": "k2"})], [of(FAILED)])
+    assert store.result("k2") == FAILED
+    assert store.answer("k2") is None
+    blamed = Result(key="k2", status=Status.FAILED, error="Infeasible: too large", blamed=True)
+    store.append("b", 0, [Event("result", {"key": "k2"})], [of(blamed)])
+    assert store.answer("k2") == blamed
+    better = Result(key="k2", status=Status.OK, fitness=0.1)
+    store.append("c", 0, [Event("result", {"key": "k2"})], [of(better)])
+    assert store.answer("k2") == blamed, "the first that answers sticks"
+
+
+def test_a_journal_is_cut_with_what_is_forgotten_of_the_archive(store: Store) -> None:
+    store.add_job("a", {}, b"")
+    store.append("a", 0, [Event("n", {"i": i}) for i in range(9)], [of(OK), of(FAILED)])
+    store.append("b", 0, [Event("n", {"i": 0})])
+    store.cut("a", 4, [Event("retried", {"i": 4})], forget=["k1", "k2"])
+    assert [event.kind for event in store.events("a")] == ["n"] * 4 + ["retried"]
+    assert (store.result("k1"), store.result("k2")) == (OK, None), "what has succeeded is not forgotten as a failure"
+    assert store.job("a").status == "stopped"
+    assert len(list(store.events("b"))) == 1
+    with pytest.raises(JobConflict, match="another process"):
+        store.append("a", 9, [Event("n", {"i": 9})])
+    store.append("a", 5, [Event("n", {"i": 5})])
+    store.cut("a", 6, [], lost=["k1"])
+    assert store.result("k1") is None
+
+
 def test_an_event_that_json_cannot_hold_is_refused_before_anything_is_written(store: Store) -> None:
     with pytest.raises(ValueError, match="JSON"):
         store.append("a", 0, [Event("asked", {"x": 1.0}), Event("asked", {"x": float("nan")})])

@@ -166,7 +166,7 @@ def test_a_process_is_stopped_at_its_time_limit():
     result = run(ends_badly, {"how": "sleep"}, time_limit=0.5)
     assert result.status is Status.FAILED
     assert result.error == "exceeded its time limit of 0.5 s"
-    assert result.passing
+    assert not result.blamed and not result.answers_others
     assert 0.5 <= result.seconds < 10
 
 
@@ -174,7 +174,7 @@ def test_a_thread_that_took_longer_than_its_time_limit_fails():
     result = run(sphere, {"x": 1}, isolation="thread", time_limit=1e-9)
     assert result.status is Status.FAILED
     assert result.error == "exceeded its time limit of 1e-09 s"
-    assert result.passing
+    assert not result.blamed and not result.answers_others
 
 
 @ISOLATIONS
@@ -183,7 +183,7 @@ def test_a_problem_that_cannot_be_prepared_fails_with_its_traceback(isolation):
     assert result.status is Status.FAILED
     assert result.error.startswith("FileNotFoundError: no mnist.npz\n")
     assert "in prepare" in result.error
-    assert result.passing
+    assert not result.blamed and not result.answers_others
 
 
 @ISOLATIONS
@@ -214,12 +214,28 @@ def test_a_committed_result_is_returned_without_training_again(tmp_path):
     assert log.read_text() == "trained\n"
 
 
-def test_a_failure_is_committed_and_a_crash_is_not(tmp_path):
+def test_only_a_failure_of_the_configuration_itself_is_committed(tmp_path):
     results = str(tmp_path)
-    failed = run(ends_badly, {"how": "raise"}, results)
-    assert json.loads(path_of(results, failed.key).read_text())["error"] == failed.error
-    crashed = run(ends_badly, {"how": "exit"}, results)
-    assert not path_of(results, crashed.key).exists()
+    for how in ("infeasible", "nan"):
+        failed = run(ends_badly, {"how": how}, results)
+        assert failed.blamed
+        assert json.loads(path_of(results, failed.key).read_text())["error"] == failed.error
+    for how in ("raise", "exit", "interrupt"):
+        assert not path_of(results, run(ends_badly, {"how": how}, results).key).exists()
+
+
+def test_a_committed_failure_of_an_earlier_version_answers_only_if_it_is_recognisably_the_configurations(tmp_path):
+    log, results = tmp_path / "log", str(tmp_path / "results")
+    first = run(counted, {"log": str(log)}, results)
+    path = path_of(results, first.key)
+    written = {"key": first.key, "status": "failed", "fitness": None, "metrics": {}, "curve": [], "passing": False}
+    path.write_text(json.dumps({**written, "error": "FileNotFoundError: no data\nTraceback …"}))
+    assert run(counted, {"log": str(log)}, results).status is Status.OK
+    assert json.loads(path.read_text())["status"] == "ok"
+    for error in ("Infeasible: too large", "training's process was killed by signal 11 (SIGSEGV) (2 times)"):
+        path.write_text(json.dumps({**written, "error": error}))
+        assert run(counted, {"log": str(log)}, results).error == error
+    assert log.read_text() == "trained\n" * 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"key": "other", "status": "ok", "fitness": 1.0}'])
