@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import logging
 import platform
 import tempfile
 import time
@@ -26,6 +27,7 @@ from swarm.config import settings
 from swarm.errors import InvalidInput, JobNotFound, NoMaster, NoService, SchedulerUnreachable, SwarmError
 from swarm.job import Job
 from swarm.store import Event
+from swarm.stored_problem import advice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0  # the scheduler itself waits for the master for half as long
 _POLL_SECONDS = 0.5
+_log = logging.getLogger("swarm.client")
 ENDED = ("finished", "cancelled", "failed")
 
 T = TypeVar("T")
@@ -160,6 +163,8 @@ class Client:
             JobConflict: There is another job of that name.
             NoMaster, NoService, SchedulerUnreachable: There is nobody to take it.
         """
+        if said := advice(job.name, job.code.pickle):
+            _log.warning(said)
         data = {
             "spec": job.to_dict(),
             "priority": float(priority),

@@ -25,6 +25,7 @@ from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
 from swarm.problem import Problem
 from swarm.space import Space
+from swarm.stored_problem import Content, StoredProblem
 from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Result, Trial
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -379,9 +380,15 @@ class Job(BaseModel):
         return dict(json.loads(json.dumps(data)))  # as a store gives it back: tuples are lists
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], code: bytes) -> Job:
-        """The job that :meth:`to_dict` described, with the pickled problem that the store kept."""
-        return cls(**{**data, "problem": Problem.from_dict(data["problem"], code)})
+    def from_dict(cls, data: dict[str, Any], code: bytes | Content) -> Job:
+        """The job that :meth:`to_dict` described.
+
+        Args:
+            data: What it described.
+            code: The pickled problem that the store kept, or what reads it when it is needed.
+        """
+        given: Any = code
+        return cls(**{**data, "problem": StoredProblem.from_dict(data["problem"], given)})
 
     @classmethod
     def from_file(cls, path: str | Path, settings: Iterable[str] = (), **changes: Any) -> Job:
