@@ -28,6 +28,7 @@ from swarm.errors import InvalidInput, JobNotFound, NoMaster, NoService, Schedul
 from swarm.job import Job
 from swarm.store import Event
 from swarm.stored_problem import advice
+from swarm.trial import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +169,7 @@ class Client:
         data = {
             "spec": job.to_dict(),
             "priority": float(priority),
-            "most": most,
+            "most": plain(most),
             "environment": environment(),
         }
         return self._then(self._call("submit", data, job.code.pickle), lambda _: JobHandle(self, job.name))
@@ -358,7 +359,7 @@ class JobHandle:
             priority: The share is in proportion to this; None leaves it.
             most: It never uses more slots than this, 0 is no limit; None leaves it.
         """
-        return self._steer("share", priority=None if priority is None else float(priority), most=most)
+        return self._steer("share", priority=None if priority is None else float(priority), most=plain(most))
 
     # --- inside
 

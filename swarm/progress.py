@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from swarm.job import Job
 from swarm.lineage import Lineage
 from swarm.pruning import MedianRule
 from swarm.store import Event, Store
-from swarm.trial import Evaluation, Purpose, Result, Status, Trial
+from swarm.trial import PART, Evaluation, Purpose, Result, Status, Trial, mean
 
 _ERRORS_KEPT = 20
 _DURATIONS_READ = 500
@@ -39,7 +39,7 @@ class Generation:
         sources: Evaluations by source.
         low: Lowest fitness, in the job's own direction.
         high: Highest fitness.
-        total: Sum of the fitness values.
+        total: Sum of the fitness values, in units of 2^32, so that it is a float whatever they are.
         start: When its first trial was asked, seconds since the epoch.
         end: When its latest answer came.
     """
@@ -59,7 +59,7 @@ class Generation:
     def mean(self) -> float:
         """Mean fitness of the trials that have one; NaN if none has."""
         succeeded = self.told - self.failed
-        return self.total / succeeded if succeeded else math.nan
+        return min(max(self.total / succeeded / PART, self.low), self.high) if succeeded else math.nan
 
 
 @dataclass(slots=True)
@@ -209,8 +209,8 @@ class Progress:
                 self._pending[number].results[entry["key"]] = Result.from_dict(entry["result"])
                 self._learn(trial, self._pending[number].results[entry["key"]])
                 continue
-            if entry["source"] == Source.TRAINED and entry["key"] == evaluation.key:
-                self._queue.append(evaluation)
+            if entry["source"] == Source.TRAINED:
+                self._queue.append(evaluation.under(entry["key"]))
                 if purpose == "fitness" and self.job.checkpoints:
                     self._lineage.add_own(entry["key"])
             self.archive.wait(entry["key"], number)
@@ -282,7 +282,7 @@ class Progress:
             self.optimizer.tell(pending.trial, None)
         else:
             row.low, row.high = min(row.low, merged.fitness), max(row.high, merged.fitness)
-            row.total += merged.fitness
+            row.total += merged.fitness * PART
             self.optimizer.tell(pending.trial, self.job.losses(merged))
         self._note_finished(pending)
 
@@ -332,11 +332,7 @@ def _merged(results: list[Result]) -> Result:
     common = set.intersection(*(set(result.metrics) for result in results))
     return replace(
         results[0],
-        fitness=_mean([result.fitness or 0.0 for result in results]),
-        metrics={name: _mean([result.metrics[name] for result in results]) for name in sorted(common)},
+        fitness=mean([result.fitness or 0.0 for result in results]),
+        metrics={name: mean([result.metrics[name] for result in results]) for name in sorted(common)},
         seconds=sum(result.seconds for result in results),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
