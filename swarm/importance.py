@@ -72,7 +72,9 @@ def importance(space: Space, configurations: Iterable[Params], fitness: Iterable
     positions = pd.DataFrame([space.encode(each) for each in configurations], columns=list(space.names))
     if positions.empty:
         return None
-    tried = positions.assign(fitness=list(fitness)).groupby(list(space.names), as_index=False)["fitness"].mean()
+    found = np.array(list(fitness), dtype=float)
+    found = np.ldexp(found, -int(np.frexp(np.abs(found).max())[1]))  # to ±1, exactly: squares of it are floats, too
+    tried = positions.assign(fitness=found).groupby(list(space.names), as_index=False)["fitness"].mean()
     if len(tried) < _FEWEST or tried["fitness"].nunique() < 2:
         return None
     tried = tried.sample(min(len(tried), _MOST), random_state=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarm.archive import Source
-from swarm.trial import Status
+from swarm.trial import Status, mean
 
 RUNNING = "running"
 _SOURCES = (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE)
@@ -51,7 +51,7 @@ def outcome(sources: Sequence[str], answers: Sequence[Mapping[str, Any] | None])
     status = RUNNING if len(there) < len(answers) else _ended({answer["status"] for answer in there}, fitness, there)
     return Outcome(
         status=status,
-        fitness=sum(fitness) / len(fitness) if status in (Status.OK, Status.PRUNED) else None,
+        fitness=mean(fitness) if status in (Status.OK, Status.PRUNED) else None,
         source=next(source.value for source in _SOURCES if source in sources),
         seconds=sum(answer["seconds"] for answer in spent),
         start=min((answer["start"] for answer in spent), default=None),
