@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import logging
 import platform
 import tempfile
 import time
@@ -27,6 +28,8 @@ from swarm.config import settings
 from swarm.errors import InvalidInput, JobNotFound, NoMaster, NoService, SchedulerUnreachable, SwarmError
 from swarm.job import Job
 from swarm.store import Event
+from swarm.stored_problem import advice
+from swarm.trial import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0  # the scheduler itself waits for the master for half as long
 _POLL_SECONDS = 0.5
+_log = logging.getLogger("swarm.client")
 ENDED = ("finished", "cancelled", "failed")
 
 T = TypeVar("T")
@@ -166,10 +170,12 @@ class Client:
             InvalidInput: Failed trainings of a job that has not ended cannot be trained again yet.
             NoMaster, NoService, SchedulerUnreachable: There is nobody to take it.
         """
+        if said := advice(job.name, job.code.pickle):
+            _log.warning(said)
         data = {
             "spec": job.to_dict(),
             "priority": float(priority),
-            "most": most,
+            "most": plain(most),
             "environment": environment(),
             **({"retry_failed": True} if retry_failed else {}),  # which an earlier master would not know
         }
@@ -360,7 +366,7 @@ class JobHandle:
             priority: The share is in proportion to this; None leaves it.
             most: It never uses more slots than this, 0 is no limit; None leaves it.
         """
-        return self._steer("share", priority=None if priority is None else float(priority), most=most)
+        return self._steer("share", priority=None if priority is None else float(priority), most=plain(most))
 
     # --- inside
 

@@ -17,13 +17,14 @@ import pandas as pd
 from swarm import __version__
 from swarm.archive import Source
 from swarm.dashboard import plots
+from swarm.dashboard.axes import drawable
 from swarm.dashboard.page import Page, Picture, Section, Table, Text
 from swarm.dashboard.sections import number, source
 from swarm.dashboard.tables import MOST_POINTS, Tables, Unit
 from swarm.errors import InvalidInput
-from swarm.outcome import mean
 from swarm.runner import Run
 from swarm.terminal import duration
+from swarm.trial import mean
 
 _SIGNIFICANT = 0.05
 _EXACT = 50  # pairs, above which scipy approximates as well
@@ -78,7 +79,7 @@ def wilcoxon(first: Sequence[float], second: Sequence[float]) -> tuple[float, st
     """
     from scipy import stats
 
-    differences = np.asarray(second, float) - np.asarray(first, float)
+    differences = np.asarray(second, float) / 2 - np.asarray(first, float) / 2  # halves, which cannot overflow
     if not differences.any():
         return 1.0, "exact"
     ties = len(np.unique(np.abs(differences))) < len(differences) or not differences.all()
@@ -159,7 +160,9 @@ class Comparison:
                 continue
             first, second = [a[fold] for fold in folds], [b[fold] for fold in folds]
             p, method = wilcoxon(first, second)
-            difference = float(np.median(np.subtract(second, first)))
+            difference = 2 * float(
+                np.median(np.subtract(np.divide(second, 2), np.divide(first, 2)))
+            )  # halves are floats
             measure = "test score" if tested else "best fitness"
             found.append(Paired(self.names[i], self.names[j], measure, difference, len(folds), p, method))
         return found
@@ -173,7 +176,8 @@ class Comparison:
             every = max(1, len(rows) // MOST_POINTS)
             kept = (np.arange(len(rows)) % every == 0) | rows["is_best"].to_numpy()
             rows = rows[kept | (np.arange(len(rows)) == len(rows) - 1)]
-            found[name] = rows[["evaluations", "best"]].assign(time=rows["answered"] / unit.seconds)
+            rows = rows.assign(best=drawable(rows["best"]), time=rows["answered"] / unit.seconds)
+            found[name] = rows[["evaluations", "best", "time"]]
         return found, unit
 
     def page(self) -> Page:

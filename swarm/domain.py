@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from swarm.errors import InvalidSpace
-from swarm.trial import Value
+from swarm.trial import Value, plain
 
 _DIGITS = 17  # all that a float has
 _EXACT = 2**53  # integers up to here are exact as floats, in which positions are kept
@@ -47,6 +47,10 @@ class Domain(ABC):
     def _contains(self, value: Any) -> bool: ...
 
     @abstractmethod
+    def normalised(self, value: Any) -> Value:
+        """A value of the domain as :meth:`decode` gives it: 2 is 2.0 among real numbers, −0.0 is 0.0."""
+
+    @abstractmethod
     def _plain_data(self) -> dict[str, Any]: ...
 
     def contains(self, value: object) -> bool:
@@ -76,13 +80,13 @@ class Domain(ABC):
         return self._plain_data() | ({} if self.default is None else {"default": self.default})
 
     def _settle(self, **fields: Any) -> None:
-        """Set the fields, as plain Python scalars, and check the default against them."""
+        """Set the fields, and the default as one of their values."""
         for name, value in fields.items():
             object.__setattr__(self, name, value)
         if self.default is not None:
             if not self._contains(self.default):
                 raise InvalidSpace(f"default {self.default!r} is not {self}: correct it, or leave it out")
-            object.__setattr__(self, "default", plain(self.default))
+            object.__setattr__(self, "default", self.normalised(self.default))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +113,13 @@ class Integer(Domain):
     size: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for bound in (self.low, self.high):
+        low, high = plain(self.low), plain(self.high)
+        for bound in (low, high):
             if not _is_integer(bound):
                 raise InvalidSpace(f"bound {bound!r} is not an integer: write a whole number, or use Real")
-            if abs(int(bound)) > _EXACT:
+            if abs(bound) > _EXACT:
                 raise InvalidSpace(f"bound {bound!r} is beyond ±2^53: narrow the range, or use Real")
-        _check_order(self.low, self.high)
-        low, high = int(self.low), int(self.high)
+        _check_order(low, high)
         self._settle(low=low, high=high, ends=(float(low), float(high)), size=high - low + 1)
 
     def __str__(self) -> str:
@@ -135,6 +139,10 @@ class Integer(Domain):
 
     def _contains(self, value: Any) -> bool:
         return _is_integer(value) and bool(self.low <= value <= self.high)
+
+    def normalised(self, value: int) -> int:
+        """The value as a Python integer."""
+        return int(value)
 
     def _plain_data(self) -> dict[str, Any]:
         return {"integer": [self.low, self.high]}
@@ -166,6 +174,8 @@ class Real(Domain):
     size: None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for name in ("low", "high", "log", "digits"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         for bound in (self.low, self.high):
             if isinstance(bound, str):
                 raise InvalidSpace(f"bound {bound!r} is text: write a number (YAML: 1.0e-4, with a point)")
@@ -180,11 +190,9 @@ class Real(Domain):
             raise InvalidSpace(f"low {self.low!r} has no logarithm: raise it above 0, or leave log out")
         if not math.isfinite(float(self.high) - float(self.low)):
             raise InvalidSpace(f"the range from {self.low!r} to {self.high!r} is too wide: narrow it")
-        low, high = float(self.low), float(self.high)
+        low, high = self.normalised(self.low), self.normalised(self.high)
         ends = (math.log(low), math.log(high)) if self.log else (low, high)
         self._settle(low=low, high=high, ends=ends, size=None)
-        if self.default is not None:
-            object.__setattr__(self, "default", float(self.default))
 
     def __str__(self) -> str:
         return f"a number from {self.low!r} to {self.high!r}"
@@ -193,7 +201,7 @@ class Real(Domain):
         """The value nearest to any number in the parameter's own units."""
         if self.digits is not None:
             number = float(f"{number:.{self.digits - 1}e}")
-        return min(max(number, self.low), self.high)
+        return self.normalised(min(max(number, self.low), self.high))
 
     def _number(self, value: float) -> float:
         return math.log(value) if self.log else float(value)
@@ -208,6 +216,10 @@ class Real(Domain):
 
     def _contains(self, value: Any) -> bool:
         return _is_number(value) and bool(self.low <= value <= self.high)
+
+    def normalised(self, value: float) -> float:
+        """The value as a Python float; −0.0 is 0.0."""
+        return float(value) + 0.0
 
     def _plain_data(self) -> dict[str, Any]:
         options = {"log": True} if self.log else {}
@@ -233,8 +245,9 @@ class Choice(Domain):
     size: int = field(repr=False, compare=False)
 
     def __init__(self, *options: Any, default: Value | None = None) -> None:
-        if len(options) == 1 and isinstance(options[0], (list, tuple)):
-            options = tuple(options[0])
+        if len(options) == 1 and isinstance(options[0], (list, tuple, np.ndarray)):
+            options = tuple(np.atleast_1d(options[0]) if isinstance(options[0], np.ndarray) else options[0])
+        options = tuple(map(settled, options))
         for option in options:
             if not is_scalar(option):
                 raise InvalidSpace(f"option {option!r} is not allowed: take booleans, numbers and texts")
@@ -246,19 +259,26 @@ class Choice(Domain):
             if count > 1:
                 raise InvalidSpace(f"option {option!r} is there twice (1 equals 1.0 and True): list it once")
         n = len(options)
-        self._settle(options=tuple(map(plain, options)), default=default, ends=(0.0, float(n)), size=n)
+        self._settle(options=options, default=default, ends=(0.0, float(n)), size=n)
 
     def __str__(self) -> str:
         return f"one of {', '.join(map(repr, self.options))}"
 
     def _number(self, value: Value) -> float:
-        return self.options.index(value) + 0.5  # the middle of its share
+        return self._index(value) + 0.5  # the middle of its share
 
     def _value(self, number: float) -> Value:
         return self.options[min(int(number), self.size - 1)]
 
     def _contains(self, value: Any) -> bool:
         return any(is_same(value, option) for option in self.options)
+
+    def normalised(self, value: Any) -> Value:
+        """The option that equals the value."""
+        return self.options[self._index(value)]
+
+    def _index(self, value: Any) -> int:
+        return next(i for i, option in enumerate(self.options) if is_same(value, option))
 
     def _plain_data(self) -> dict[str, Any]:
         return {"choice": list(self.options)}
@@ -272,7 +292,8 @@ def _check_order(low: Any, high: Any) -> None:
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    value = plain(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
@@ -283,14 +304,17 @@ def _is_number(value: Any) -> bool:
 
 def is_scalar(value: object) -> bool:
     """Whether a value can be an option or a fixed value: a boolean, a finite number or a text."""
-    return isinstance(value, (bool, str, np.bool_)) or _is_number(value)
+    value = plain(value)
+    return isinstance(value, (bool, str)) or _is_number(value)
 
 
 def is_same(one: object, other: object) -> bool:
     """Equal, and True is not 1."""
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+    one, other = plain(one), plain(other)
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def plain(value: Any) -> Any:
-    """A numpy scalar as the Python one, anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
+def settled(value: Any) -> Any:
+    """A scalar as a Python one, and −0.0 as 0.0; anything else as it is."""
+    value = plain(value)
+    return value + 0.0 if isinstance(value, float) else value

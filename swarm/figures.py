@@ -89,7 +89,7 @@ def figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
 def fitness(tables: Tables) -> Figure:
     """Every trial as a point, and the range, mean and best so far over the generations."""
     figure, axes = _figure(_WIDE)
-    bands = tables.history.bands
+    bands = tables.bands
     axes.fill_between(bands["x"], bands["low"], bands["high"], color=SKY, alpha=0.25, lw=0, label="minimum to maximum")
     _dots(axes, tables, "x", size=14)
     axes.plot(bands["x"], bands["mean"], "--", color=GRAY, label="mean")
@@ -309,5 +309,4 @@ def _palette(tables: Tables) -> ListedColormap:
 
 
 def _norm(tables: Tables) -> Normalize:
-    fitness = tables.history.points["fitness"]
-    return (LogNorm if tables.log else Normalize)(fitness.min(), fitness.max())
+    return (LogNorm if tables.log else Normalize)(*tables.fitness_range)

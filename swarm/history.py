@@ -18,7 +18,7 @@ from swarm.archive import Source
 from swarm.columns import Columns, columns
 from swarm.outcome import Outcome, outcome
 from swarm.store import Event, Store
-from swarm.trial import Params, rank_of, traceback_of
+from swarm.trial import PART, Params, rank_of, traceback_of
 
 _TRIAL = ("trial", "generation", "member", "fold", "budget", "parent", "source", "status", "fitness")
 _COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error", "traceback")
@@ -280,9 +280,8 @@ class History:
         rows = self.points.sort_values(["generation", "trial"], ignore_index=True)  # folds may be at different ones
         rows = rows.assign(best=self._fitness_of(rows, self._best_so_far(rows)))
         width = 1 if self.by_generation else max(5, math.ceil(len(self.trials) / 30))
-        group = rows.groupby((rows["generation"] if self.by_generation else rows["trial"]) // width)
-        fitness = group["fitness"]
-        bands = pd.DataFrame({"low": fitness.min(), "mean": fitness.mean(), "high": fitness.max()})
+        by = (rows["generation"] if self.by_generation else rows["trial"]) // width
+        group, bands = rows.groupby(by), _range(rows, by)
         bands.insert(0, "x", bands.index if self.by_generation else group["x"].mean())
         return bands.assign(best=group["best"].last()).reset_index(drop=True)
 
@@ -317,9 +316,8 @@ class History:
         )
         group = rows.groupby(by)
         sums = group[["trained", "archive", "in_flight", "failed", "trained_seconds", "saved_seconds"]].sum()
-        fitness = group["fitness"].agg(low="min", mean="mean", high="max")
         sums.insert(0, "evaluations", group.size())
-        sums = sums.join(fitness).assign(seconds=group["answered"].max() - group["asked"].min())
+        sums = sums.join(_range(rows, by)).assign(seconds=group["answered"].max() - group["asked"].min())
         for name in ("trained", "saved"):
             sums[f"{name}_hours"] = sums[f"{name}_seconds"].cumsum() * self._gpus / 3600
         return sums.reset_index()
@@ -379,3 +377,11 @@ class History:
         while line[-1] in self._parents:
             line.append(self._parents[line[-1]])
         return line[::-1]
+
+
+def _range(rows: pd.DataFrame, by: Any) -> pd.DataFrame:
+    """Columns ``low``, ``mean`` and ``high`` of the fitness of groups, also where its sum is beyond the floats."""
+    group = rows.assign(part=rows["fitness"] * PART).groupby(by)
+    part = group["part"]
+    mean = part.mean().clip(part.min(), part.max()) / PART
+    return pd.DataFrame({"low": group["fitness"].min(), "mean": mean, "high": group["fitness"].max()})

@@ -72,7 +72,9 @@ def importance(space: Space, configurations: Iterable[Params], fitness: Iterable
     positions = pd.DataFrame([space.encode(each) for each in configurations], columns=list(space.names))
     if positions.empty:
         return None
-    found = pd.Series(list(fitness), dtype=float)  # not a column beside hyper-parameters, of which one may be so called
+    values = np.array(list(fitness), dtype=float)
+    values = np.ldexp(values, -int(np.frexp(np.abs(values).max())[1]))  # to ±1, exactly: squares of it are floats, too
+    found = pd.Series(values)  # not a column beside hyper-parameters, of which one may be so called
     tried = found.groupby([positions[name] for name in space.names]).mean()
     if len(tried) < _FEWEST or tried.nunique() < 2:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
@@ -25,12 +26,33 @@ from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
 from swarm.problem import Problem
 from swarm.space import Space
-from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Trial
+from swarm.stored_problem import Content, StoredProblem
+from swarm.trial import (
+    Criterion,
+    Direction,
+    Evaluation,
+    Isolation,
+    Params,
+    Purpose,
+    Trial,
+    plain,
+    plain_data,
+)
 
+_AS_GIVEN = re.compile(r"space\.[^.]+(\.choice)?")  # trainings get these values as they are: true is not 1, nor 2 2.0
 _STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
-class Stop(BaseModel):
+class _Fields(BaseModel):
+    """Fields that take what NumPy calculated for the Python values that it stands for."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: Any) -> Any:
+        return plain_data(data)
+
+
+class Stop(_Fields):
     """When to stop before the optimizer is done; the first rule that fires wins.
 
     Attributes:
@@ -51,7 +73,7 @@ class Stop(BaseModel):
     idle_generations: int | None = Field(None, ge=1)
 
 
-class Prune(BaseModel):
+class Prune(_Fields):
     """When to end a training early: :class:`~swarm.pruning.MedianRule` on what trainings report.
 
     A training for whose end another job waits, too, is not ended.
@@ -69,7 +91,7 @@ class Prune(BaseModel):
     trainings: int = Field(5, ge=1)
 
 
-class Then(BaseModel):
+class Then(_Fields):
     """What follows when a search has ended: another search around what it found.
 
     Attributes:
@@ -190,7 +212,7 @@ class Job(BaseModel):
 
     def __init__(self, **data: Any) -> None:
         try:
-            super().__init__(**_with_program(data))
+            super().__init__(**_with_program(_plain(data)))
         except ValidationError as error:
             raise job_fields.own(error) or InvalidJob(
                 job_fields.first(error, Job, {"stop": Stop, "prune": Prune})
@@ -342,10 +364,12 @@ class Job(BaseModel):
         salt = "" if self.archive else f"{self.name}/{trial.id}"
         if handed_on and self.archive:
             salt = self.name  # another job's answer would leave nothing to continue from
+        assert self.space is not None
+        params = self.space.normalised(trial.params)
         return [
             Evaluation.of(
                 self._code.fingerprint,
-                trial.params,
+                params,
                 budget=trial.budget,
                 fold=fold,
                 repeat=repeat,
@@ -403,9 +427,15 @@ class Job(BaseModel):
         return dict(json.loads(json.dumps(data)))  # as a store gives it back: tuples are lists
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], code: bytes) -> Job:
-        """The job that :meth:`to_dict` described, with the pickled problem that the store kept."""
-        return cls(**{**data, "problem": Problem.from_dict(data["problem"], code)})
+    def from_dict(cls, data: dict[str, Any], code: bytes | Content) -> Job:
+        """The job that :meth:`to_dict` described.
+
+        Args:
+            data: What it described.
+            code: The pickled problem that the store kept, or what reads it when it is needed.
+        """
+        given: Any = code
+        return cls(**{**data, "problem": StoredProblem.from_dict(data["problem"], given)})
 
     @classmethod
     def from_file(cls, path: str | Path, settings: Iterable[str] = (), **changes: Any) -> Job:
@@ -452,6 +482,14 @@ class Job(BaseModel):
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
 
 
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job without values of NumPy; the problem is the user's own, and so are arrays in its options."""
+    found = {name: value if name in ("problem", "options") else plain_data(value) for name, value in data.items()}
+    if isinstance(found.get("options"), dict):
+        found["options"] = {name: plain(value) for name, value in found["options"].items()}
+    return found
+
+
 def _with_program(data: dict[str, Any]) -> dict[str, Any]:
     """The fields of a job, where ``command`` stands for the problem that runs it."""
     if "command" not in data:
@@ -480,4 +518,5 @@ def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any
             for name in {**mine, **theirs}
             for row in _differ(mine.get(name), theirs.get(name), f"{where}.{name}" if where else name)
         ]
-    return [] if mine == theirs else [(where, mine, theirs)]
+    as_given = _AS_GIVEN.fullmatch(where) and json.dumps(mine) != json.dumps(theirs)
+    return [(where, mine, theirs)] if as_given or mine != theirs else []

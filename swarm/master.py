@@ -44,6 +44,7 @@ from swarm.sharing import Share
 from swarm.slots import Slots
 from swarm.state import ended_state, state_of
 from swarm.store import Store, StoredJob, Submission
+from swarm.stored_problem import Codes
 from swarm.trial import Result, resource
 
 _BEAT_SECONDS = 1.0
@@ -129,6 +130,7 @@ class Master:
         self._settled: list[str] = []
         self._desk = Desk(client, self._serve, slots.watch)
         self._deleting: set[asyncio.Task[None]] = set()
+        self._codes = Codes(store)
         self._store_away = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -194,7 +196,9 @@ class Master:
     def _host(self, stored: StoredJob, submission: Submission) -> _Hosted | None:
         """Replay a job's journal."""
         try:
-            job = Job.from_dict(stored.spec, stored.problem)
+            code = self._codes.of(stored.name)
+            code()  # now, while whoever calls can wait for the store
+            job = Job.from_dict(stored.spec, code)
             outlet = Outlet(job)
             search = Search(job, self._store, outlet.note)
         except StoreUnavailable:

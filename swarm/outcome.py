@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from swarm.archive import Source
-from swarm.trial import Status
+from swarm.trial import Status, mean
 
 RUNNING = "running"
 _SOURCES = (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE)
@@ -66,15 +65,6 @@ def outcome(sources: Sequence[str], answers: Sequence[Mapping[str, Any] | None])
         error=next((answer["error"].splitlines()[0] for answer in blamed if answer["error"]), None),
         metrics=_means(measured) if scored else {},
     )
-
-
-def mean(values: Sequence[float]) -> float:
-    """The float that is nearest to the mean of these, one or more: the one mean over folds and repeats.
-
-    A sum of floats would round on the way: the mean of 1.0, 1.1 and 1.2 would be 1.0999999999999999, that of others
-    would depend on their order, and that of large ones would overflow.
-    """
-    return values[0] if len(values) == 1 else float(sum(map(Fraction, values)) / len(values))
 
 
 def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:

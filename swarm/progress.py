@@ -21,7 +21,7 @@ from swarm.lineage import Lineage
 from swarm.outcome import Outcome, outcome
 from swarm.pruning import MedianRule
 from swarm.store import Event, Store
-from swarm.trial import Evaluation, Purpose, Result, Status, Trial
+from swarm.trial import PART, Evaluation, Purpose, Result, Status, Trial
 
 _DURATIONS_READ = 500
 _SLACK_OF_PARENTS = 16
@@ -40,7 +40,7 @@ class Generation:
         sources: Evaluations by source.
         low: Lowest fitness, in the job's own direction.
         high: Highest fitness.
-        total: Sum of the fitness values.
+        total: Sum of the fitness values, in units of 2^32, so that it is a float whatever they are.
         start: When its first trial was asked, seconds since the epoch.
         end: When its latest answer came.
     """
@@ -60,7 +60,7 @@ class Generation:
     def mean(self) -> float:
         """Mean fitness of the trials that have one; NaN if none has."""
         succeeded = self.told - self.failed
-        return self.total / succeeded if succeeded else math.nan
+        return min(max(self.total / succeeded / PART, self.low), self.high) if succeeded else math.nan
 
 
 @dataclass(slots=True)
@@ -262,8 +262,8 @@ class Progress:
             if entry["result"] is not None:
                 self._note_answer(self._pending[number], Result.from_dict(entry["result"]))
                 continue
-            if entry["source"] == Source.TRAINED and entry["key"] == evaluation.key:
-                self._queue.append(evaluation)
+            if entry["source"] == Source.TRAINED:
+                self._queue.append(evaluation.under(entry["key"]))
                 if purpose == "fitness" and self.job.checkpoints:
                     self._lineage.add_own(entry["key"])
             self.archive.wait(entry["key"], number)
@@ -344,7 +344,7 @@ class Progress:
             self.failures.note_trial(next(each for each in pending.answers if each.fitness is None))
         else:
             row.low, row.high = min(row.low, found.fitness), max(row.high, found.fitness)
-            row.total += found.fitness
+            row.total += found.fitness * PART
         self._tell(pending.trial, found, when)
         self._note_finished(pending)
 

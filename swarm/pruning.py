@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from statistics import median
 
+from swarm.trial import PART
+
 
 class MedianRule:
     """A training is hopeless if its best report so far is worse than the median of the others' means so far.
@@ -30,7 +32,7 @@ class MedianRule:
         self._trainings = trainings
         self._kept = kept
         self._running: dict[str, list[float]] = {}
-        self._ended: dict[str, list[float]] = {}  # means of the first 1, 2, … reports of each
+        self._ended: dict[str, list[float]] = {}  # means of the first 1, 2, … reports of each, in 2^32
         self._skipped: set[str] = set()
 
     def skip(self, keys: Iterable[str]) -> None:
@@ -49,7 +51,7 @@ class MedianRule:
         others = [means[number - 1] for means in self._ended.values() if len(means) >= number]
         if number <= self._after or len(others) < self._trainings:
             return False
-        return min(losses) > median(others)
+        return min(losses) * PART > median(others)
 
     def ended(self, key: str, well: bool) -> None:
         """Training ``key`` has ended; only those that ended well by themselves set the standard."""
@@ -59,7 +61,7 @@ class MedianRule:
             return
         total, means = 0.0, []
         for number, loss in enumerate(losses, start=1):
-            total += loss
+            total += loss * PART
             means.append(total / number)
         self._ended[key] = means
         if len(self._ended) > self._kept:

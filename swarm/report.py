@@ -19,10 +19,10 @@ from swarm.dashboard.page import Code, Facts, Page, Section, Table, Text
 from swarm.dashboard.sections import number, values
 from swarm.dashboard.tables import Tables
 from swarm.job import Job
-from swarm.outcome import mean
 from swarm.problem import Problem
 from swarm.runner import Run
 from swarm.terminal import duration, params_line
+from swarm.trial import mean
 
 _PACKAGES = ("numpy", "dask", "distributed", "tensorflow", "tensorflow_cpu", "keras", "scikit-learn")
 Part = Text | Facts | Table | Code

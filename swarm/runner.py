@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -27,7 +28,8 @@ from swarm.job import Job
 from swarm.progress import Best
 from swarm.retry import retry
 from swarm.search import Search
-from swarm.store import Store
+from swarm.store import Store, StoredJob
+from swarm.stored_problem import Content, advice
 from swarm.trial import Result
 from swarm.upkeep import check_not_submitted
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _WAIT_FOR_SLOTS = 10.0
+_log = logging.getLogger("swarm.runner")
 STORE = "sqlite:///swarm.db"
 
 
@@ -64,7 +67,7 @@ class Run:
         """
         with closing(Store(store, create=False)) as opened:
             stored = opened.job(name)
-            return cls(Search(Job.from_dict(stored.spec, stored.problem), opened), store, stored.status)
+            return cls(Search(_job(stored, store), opened), store, stored.status)
 
     @property
     def job(self) -> Job:
@@ -181,6 +184,8 @@ def run(
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
     """
     where = Where(scheduler, slots, gpus, threads)
+    if said := advice(job.name, job.code.pickle):
+        _log.warning(said)
     return _watched(job, where, store, progress, retry_failed)
 
 
@@ -193,9 +198,18 @@ def resume(
         JobNotFound: The store has no job of that name.
     """
     with closing(Store(store, create=False)) as opened:
-        stored = opened.job(name)
-    job = Job.from_dict(stored.spec, stored.problem)
+        job = _job(opened.job(name), store)
     return _watched(job, where or Where(), store, progress, retry_failed)
+
+
+def _job(stored: StoredJob, store: str) -> Job:
+    """A job of the store; its code is read once something is trained."""
+
+    def code() -> bytes:
+        with closing(Store(store, create=False)) as opened:
+            return opened.code(stored.name)
+
+    return Job.from_dict(stored.spec, Content(code))
 
 
 def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: bool) -> Run:
@@ -340,7 +354,7 @@ def enroll(job: Job, store: Store) -> None:
 def free_name(name: str, store: str) -> str:
     """``name`` if the store has no such job, else the first of ``name-2``, ``name-3``, … that is free."""
     with closing(Store(store)) as opened:
-        taken = {job.name for job in opened.jobs()}
+        taken = opened.names(name)
     number = 2
     free = name
     while free in taken:

@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +35,20 @@ _RELEASE_SECONDS = 0.02
 _PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
 _STOP_SECONDS = 10.0  # for a training to be told to stop: its worker may hang
 _KNOWN = 4096  # answers at hand
+_LARGE = 1_000_000  # bytes of code, far below what Dask has something to say about
+_filtering = threading.Lock()
 _log = logging.getLogger("swarm.slots")
+
+
+@contextlib.contextmanager
+def _without_dasks_advice(size: int) -> Iterator[None]:
+    """Dask says at every training that a large graph is sent; we say once what the user can do about it."""
+    if size < _LARGE:
+        yield
+        return
+    with _filtering, warnings.catch_warnings():  # which is not safe among threads
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        yield
 
 
 class Slots:
@@ -255,7 +270,8 @@ class Slots:
     def _send(self, pool: DaskPool, evaluation: Evaluation, key: str, *args: Any, **options: Any) -> Future:
         earlier = [evaluation.parent, *evaluation.donors]
         continues = {CONTINUES: [task_name("fitness", one) for one in earlier if one is not None]}
-        with dask.annotate(**continues) if continues[CONTINUES] else contextlib.nullcontext():
+        annotated = dask.annotate(**continues) if continues[CONTINUES] else contextlib.nullcontext()
+        with annotated, _without_dasks_advice(len(pool.problem)):
             future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
                 self._task,
                 pool.problem,

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from swarm.domain import Choice, Domain, Integer, Real, is_same, is_scalar, plain
+from swarm.domain import Choice, Domain, Integer, Real, is_same, is_scalar, settled
 from swarm.errors import InvalidSpace
-from swarm.trial import Params, Value
+from swarm.trial import Params, Value, plain_data
 
 __all__ = ["Choice", "Domain", "Integer", "Real", "Space"]
 
@@ -62,7 +62,7 @@ class Space:
                     f"{name}: {domain!r} is no domain and no boolean, finite number or text to be fixed: "
                     "use Integer, Real or Choice (Space.parse for plain data)"
                 )
-            self._domains[name] = plain(domain)
+            self._domains[name] = settled(domain)
         self._searched = [(name, d) for name, d in self._domains.items() if isinstance(d, Domain)]
         if not self._searched:
             raise InvalidSpace("there is nothing to search: give a parameter an Integer, Real or Choice")
@@ -82,7 +82,7 @@ class Space:
         """
         if isinstance(data, Space):
             return data
-        pairs = _pairs(data)
+        pairs = [(name, plain_data(value)) for name, value in _pairs(data)]
         when = {name: value["when"] for name, value in pairs if isinstance(value, Mapping) and "when" in value}
         for name, conditions in when.items():
             if not isinstance(conditions, Mapping):
@@ -213,6 +213,14 @@ class Space:
             for name, domain in self._domains.items()
         }
 
+    def normalised(self, params: Params) -> dict[str, Value]:
+        """The configuration in the values that :meth:`decode` gives, so that equal ones have one key.
+
+        2 is 2.0 where the domain is real, an option or a fixed value is written as the space has it, and what NumPy
+        calculated is a Python value. What does not belong to the space stays as it is: :meth:`check` judges it.
+        """
+        return {name: _normalised(self._domains.get(name), value) for name, value in params.items()}
+
     def contains(self, params: Params) -> bool:
         """Whether the configuration belongs to the space."""
         try:
@@ -253,11 +261,12 @@ class Space:
                 raise InvalidSpace(
                     f"{name}: its condition is on {other!r}, which does not stand before it: move it there"
                 )
-            domain, options = self._domains[other], values if isinstance(values, (list, tuple)) else [values]
+            domain, given = self._domains[other], plain_data(values)
+            options = given if isinstance(given, (list, tuple)) else [given]
             for value in options:
                 if not (domain.contains(value) if isinstance(domain, Domain) else is_same(value, domain)):
                     raise InvalidSpace(f"{name}: its condition wants {other} to be {value!r}, which it cannot be")
-            found[other] = tuple(plain(value) for value in options)
+            found[other] = tuple(_normalised(domain, value) for value in options)
         return found
 
     def _holds(self, name: str, params: Params) -> bool:
@@ -272,6 +281,12 @@ class Space:
         """All parameters in order: the searched ones from ``values``, and the fixed ones."""
         found = iter(values)
         return {name: next(found) if isinstance(v, Domain) else v for name, v in self._domains.items()}
+
+
+def _normalised(domain: Domain | Value | None, value: Any) -> Any:
+    if isinstance(domain, Domain):
+        return domain.normalised(value) if domain.contains(value) else plain_data(value)
+    return domain if domain is not None and is_same(value, domain) else plain_data(value)
 
 
 def _is_among(value: Value, values: Iterable[Value]) -> bool:

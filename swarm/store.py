@@ -17,10 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from swarm import code_table
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
 from swarm.trial import Evaluation, Result, Status, canonical
 
-SCHEMA = 2
+SCHEMA = 3
 _BUSY_SECONDS = 5.0
 _KEYS_PER_STATEMENT = 500
 
@@ -36,7 +37,7 @@ _jobs = sa.Table(
     _tables,
     sa.Column("name", sa.String(200), primary_key=True),
     sa.Column("spec", sa.Text, nullable=False),
-    sa.Column("problem", sa.LargeBinary, nullable=False),
+    sa.Column("problem", sa.LargeBinary, nullable=False),  # empty since schema 3, see `code_table`
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("status", sa.String(20), nullable=False),
 )
@@ -118,7 +119,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job as the store keeps it: its specification, its pickled problem and how far it is.
+    """A job as the store keeps it: its specification and how far it is; :meth:`Store.code` has its pickled problem.
 
     ``status`` is ``new``, ``running``, ``stopped``, ``finished`` or ``failed``; a job whose process was killed stays
     ``running``.
@@ -126,7 +127,6 @@ class StoredJob:
 
     name: str
     spec: dict[str, Any]
-    problem: bytes
     created: float
     status: str
 
@@ -190,16 +190,59 @@ class Store:
             JobNotFound: There is none.
         """
         with self._failing_clearly(), self._engine.connect() as connection:
-            row = connection.execute(sa.select(_jobs).where(_jobs.c.name == name)).one_or_none()
+            row = connection.execute(_ONE_JOB, {"wanted": name}).one_or_none()
         if row is None:
-            names = ", ".join(job.name for job in self.jobs()[-5:]) or "no job at all"
-            raise JobNotFound(f"the store {self.url} has no job {name!r}; it has {names}")
+            raise self._not_found(name)
         return _stored_job(row)
 
     def jobs(self) -> list[StoredJob]:
         """All jobs, oldest first."""
         with self._failing_clearly(), self._engine.connect() as connection:
-            return [_stored_job(row) for row in connection.execute(sa.select(_jobs).order_by(_jobs.c.created))]
+            return [_stored_job(row) for row in connection.execute(_ALL_JOBS.order_by(_jobs.c.created))]
+
+    def names(self, begin: str) -> set[str]:
+        """Names of the jobs whose names begin so."""
+        query = sa.select(_jobs.c.name).where(_jobs.c.name.startswith(begin, autoescape=True))
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def code(self, name: str) -> bytes:
+        """The pickled problem of a job, which nothing else reads.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        digest = self.digest(name)
+        if digest is not None:
+            return self.content(digest)
+        query = sa.select(_jobs.c.problem).where(_jobs.c.name == name)  # where earlier versions have written it
+        with self._failing_clearly(), self._engine.connect() as connection:
+            code = connection.execute(query).scalar_one_or_none()
+        if code is None:
+            raise self._not_found(name)
+        return bytes(code)
+
+    def digest(self, name: str) -> str | None:
+        """What is equal for jobs of one :meth:`code`; None where that is not known without reading it."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return code_table.digest(connection, name)
+
+    def content(self, digest: str) -> bytes:
+        """The code of that :meth:`digest`.
+
+        Raises:
+            JobNotFound: No job has it any more.
+        """
+        with self._failing_clearly(), self._engine.connect() as connection:
+            code = code_table.read(connection, digest)
+        if code is None:
+            raise JobNotFound(f"the store {self.url} has no code {digest[:12]} any more: its jobs were deleted")
+        return code
+
+    def drop_unused_code(self) -> int:
+        """Delete the code that no job has any more; how many bytes that were."""
+        with self._failing_clearly(), self._writing() as connection:
+            return code_table.drop_unused(connection, sa.select(_jobs.c.name))
 
     def set_status(self, name: str, status: str) -> None:
         """Note whether the job is running, stopped, finished or failed."""
@@ -415,12 +458,9 @@ class Store:
             connection.execute(_submissions.delete().where(_submissions.c.job == name))
             connection.execute(_jobs.delete().where(_jobs.c.name == name))
             _forget(connection, forget)
-            self._drop_unused_code(connection)
+            code_table.drop_unused(connection, sa.select(_jobs.c.name))
 
     # --- inside
-
-    def _drop_unused_code(self, connection: sa.Connection) -> None:
-        """Delete the code that no job needs any more: nothing as long as each job has a copy of its own."""
 
     @staticmethod
     def _check_whole(connection: sa.Connection, job: str, seq: int) -> None:
@@ -435,6 +475,13 @@ class Store:
         for some in batched(keys):
             rows = connection.execute(sa.select(_archive.c.key, _archive.c.result).where(_archive.c.key.in_(some)))
             _forget(connection, [key for key, text in rows if doomed(Result.from_dict(json.loads(text)))])
+
+    def _not_found(self, name: str) -> JobNotFound:
+        """The error for a name that no job has, with the names of the latest."""
+        latest = sa.select(_jobs.c.name).order_by(_jobs.c.created.desc()).limit(5)
+        with self._failing_clearly(), self._engine.connect() as connection:
+            names = list(connection.execute(latest).scalars())[::-1]
+        return JobNotFound(f"the store {self.url} has no job {name!r}; it has {', '.join(names) or 'no job at all'}")
 
     def _file(self) -> Path:
         return Path(make_url(self.url).database or "")
@@ -451,16 +498,18 @@ class Store:
             raise StoreUnavailable(f"{self.url} holds no dask-swarm store; name another with --store")
         if version is None or int(version) < SCHEMA:
             with self._engine.begin() as connection:
-                _tables.create_all(connection)  # what is new since an earlier schema are tables
+                for tables in (_tables, code_table.TABLES):
+                    tables.create_all(connection)  # what is new since an earlier schema are tables
                 connection.execute(self._insert_once(_meta), {"name": "schema", "value": str(SCHEMA)})
                 connection.execute(_meta.update().where(_meta.c.name == "schema").values(value=str(SCHEMA)))
 
     def _insert_job(self, name: str, spec: dict[str, Any], problem: bytes, submission: Submission | None) -> None:
-        row = {"name": name, "spec": json.dumps(spec), "problem": problem, "created": time.time(), "status": "new"}
+        row = {"name": name, "spec": json.dumps(spec), "problem": b"", "created": time.time(), "status": "new"}
         with self._failing_clearly():
             try:
                 with self._writing() as connection:
                     connection.execute(_jobs.insert(), row)
+                    code_table.keep(connection, name, problem)
                     if submission is not None:
                         connection.execute(_submissions.insert(), _submission_row(submission))
             except sa.exc.IntegrityError:
@@ -506,6 +555,8 @@ class Store:
 
 _IS_FAILURE = _archive.c.result.like('%"status": "failed"%')  # no text within can have such quotes
 _BYTES = sa.func.length(_archive.c.result) + sa.func.length(_archive.c.params)
+_ALL_JOBS = sa.select(_jobs.c.name, _jobs.c.spec, _jobs.c.created, _jobs.c.status)  # without their code
+_ONE_JOB = _ALL_JOBS.where(_jobs.c.name == sa.bindparam("wanted"))
 _ONE_RESULT = sa.select(_archive.c.result).where(_archive.c.key == sa.bindparam("wanted"))
 
 
@@ -567,18 +618,21 @@ def _engine(url: str) -> sa.Engine:
     return engine
 
 
+_REMEDIES = {  # by what the database says
+    "locked": "another program holds it, close that or take another store",
+    "readonly": "make the file and its folder writable, or take another store",
+    "read-only": "make the file and its folder writable, or take another store",
+    "ermission": "make the file and its folder writable, or take another store",
+    "unable to open": "does its folder exist, and may you write there?",
+    "is full": "make room on its disk",
+    "o space left": "make room on its disk",
+    "not a database": "name another file with --store",
+    "too big": "load data in prepare() or inside the training instead of in a closure",
+}
+
+
 def _remedy(cause: str) -> str:
-    if "locked" in cause:
-        return "; another program holds it, close that or take another store"
-    if "readonly" in cause or "read-only" in cause or "ermission" in cause:
-        return "; make the file and its folder writable, or take another store"
-    if "unable to open" in cause:
-        return "; does its folder exist, and may you write there?"
-    if "is full" in cause or "o space left" in cause:
-        return "; make room on its disk"
-    if "not a database" in cause:
-        return "; name another file with --store"
-    return ""
+    return next((f"; {remedy}" for sign, remedy in _REMEDIES.items() if sign in cause), "")
 
 
 def _submission_row(submission: Submission) -> dict[str, Any]:
@@ -592,4 +646,4 @@ def _submission(row: Any) -> Submission:
 
 
 def _stored_job(row: Any) -> StoredJob:
-    return StoredJob(row.name, json.loads(row.spec), bytes(row.problem), row.created, row.status)
+    return StoredJob(row.name, json.loads(row.spec), row.created, row.status)

@@ -35,5 +35,6 @@ class Trace:
         count = min(width, len(self._values))
         shown = [self._values[(i + 1) * len(self._values) // count - 1] for i in range(count)]
         low, high = min(shown, default=0.0), max(shown, default=0.0)
-        scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-        return "".join(_BARS[round((value - low) * scale)] for value in shown)
+        span = high / 2 - low / 2  # halves: the whole may be no float
+        places = [(value / 2 - low / 2) / span if span > 0 else 0.0 for value in shown]
+        return "".join(_BARS[round(place * (len(_BARS) - 1))] for place in places)

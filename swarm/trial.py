@@ -10,8 +10,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from fractions import Fraction
+from numbers import Real
 from typing import Any, Literal
 
 Value = bool | int | float | str
@@ -99,13 +101,58 @@ def resource(gpus_per_training: float = 1) -> str:
     raise ValueError(f"GPUs per training can be 1, 2, 3, … or 1/2, 1/3, … (0.5, 0.33, …), not {gpus_per_training:g}")
 
 
+def plain(value: Any) -> Any:
+    """A scalar of an array library as the Python one, anything else as it is.
+
+    ``numpy.int64(3)`` is 3, and so is an array without dimensions that holds 3.
+    """
+    if getattr(value, "shape", None) != () or not callable(getattr(value, "item", None)):
+        return value
+    found = value.item()
+    return float(found) if hasattr(found, "dtype") and isinstance(found, Real) else found  # a long double stays one
+
+
+def plain_data(value: Any) -> Any:
+    """Dictionaries, lists and tuples with :func:`plain` values in them, however deep, and arrays as lists."""
+    if type(value) is dict:
+        return {plain(name): plain_data(each) for name, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain_data, value))
+    value = plain(value)
+    return value.tolist() if hasattr(value, "dtype") and callable(getattr(value, "tolist", None)) else value
+
+
+PART = 2.0**-32  # of each number of a sum, which then is a float for up to 2^32 of the largest; exact
+
+
+def mean(values: Sequence[float]) -> float:
+    """The float that is nearest to the mean of these, one or more: the one mean over folds and repeats.
+
+    A sum of floats would round on the way: the mean of 1.0, 1.1 and 1.2 would be 1.0999999999999999, that of others
+    would depend on their order, and that of large ones would overflow.
+    """
+    return values[0] if len(values) == 1 else float(sum(map(Fraction, values)) / len(values))
+
+
 def canonical(params: Params) -> str:
     """Text that is equal for equal configurations: JSON, keys sorted, integers as integers, floats by repr.
+
+    −0.0 is 0.0, and a scalar of NumPy the Python one. But 2 and 2.0 are two texts, as they may be two trainings:
+    :meth:`swarm.space.Space.normalised` knows where they are one value. True is never 1.
 
     Raises:
         ValueError: A value is inf or NaN, which JSON does not know.
     """
-    return json.dumps(dict(params), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    settled = _without_negative_zero(plain_data(dict(params)))
+    return json.dumps(settled, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _without_negative_zero(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_negative_zero(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_without_negative_zero, value))
+    return value + 0.0 if isinstance(value, float) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +168,9 @@ class Criterion:
     metric: str
     direction: Direction
     tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tolerance", plain(self.tolerance))
 
 
 Merit = Mapping[str, float] | Sequence[Criterion]
@@ -197,6 +247,9 @@ class Evaluation:
         ``salt`` sets evaluations apart that would otherwise be one and the same (a job that uses no archive).
         The seed comes from the key, so that an answer from the archive is what training again would give.
         """
+        params, merit = plain_data(dict(params)), plain_data(dict(merit)) if isinstance(merit, Mapping) else merit
+        fold, repeat, replicas, time_limit = plain(fold), plain(repeat), plain(replicas), plain(time_limit)
+        budget = None if budget is None else float(budget)  # 1 and 1.0 would be two keys
         parts: list[Any] = [problem, canonical(params), budget, fold, repeat, purpose, parent, salt]
         if isinstance(merit, Mapping):
             parts.append(canonical(merit))
@@ -207,12 +260,11 @@ class Evaluation:
         if replicas > 1:  # other random numbers, and if they are asynchronous, another training
             parts.append({"replicas": replicas, "sync": sync})
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
-        seed = int(key[:8], 16) & 0x7FFFFFFF
         return cls(
             key=key,
             problem=problem,
-            params=dict(params),
-            seed=seed,
+            params=params,
+            seed=_seed(key),
             budget=budget,
             fold=fold,
             repeat=repeat,
@@ -226,6 +278,14 @@ class Evaluation:
             replicas=replicas,
             sync=sync,
         )
+
+    def under(self, key: str) -> Evaluation:
+        """The same under a key that an earlier version gave it, with the seed that goes with that."""
+        return self if key == self.key else replace(self, key=key, seed=_seed(key))
+
+
+def _seed(key: str) -> int:
+    return int(key[:8], 16) & 0x7FFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, Self
 from swarm.archive import Source
 from swarm.outcome import outcome
 from swarm.store import Event
-from swarm.trial import Direction, Value, rank_of, traceback_of
+from swarm.trial import PART, Direction, Value, rank_of, traceback_of
 
 POINTS = 3000  # more would hide each other
 GENERATIONS = 1000
@@ -67,9 +67,9 @@ class Point:
 class Row:
     """One generation, or all: how many trials were answered and failed, how well, and where the answers came from.
 
-    ``low``, ``high`` and ``total`` are of the fitness values, the former two None while there is none; ``lead`` is the
-    best of it and of the generations up to the next row; ``seconds`` were spent on training, ``saved`` need not be,
-    since the archive or a running training answered.
+    ``low``, ``high`` and ``total`` (in units of 2^32) are of the fitness values, the former two None while there is
+    none; ``lead`` is the best of it and of the generations up to the next row; ``seconds`` were spent on training,
+    ``saved`` need not be, since the archive or a running training answered.
     """
 
     number: int
@@ -90,7 +90,9 @@ class Row:
     @property
     def mean(self) -> float | None:
         """Mean fitness of the trials that have one."""
-        return self.total / (self.told - self.failed) if self.told > self.failed else None
+        if self.low is None or self.high is None:
+            return None
+        return min(max(self.total / (self.told - self.failed) / PART, self.low), self.high)
 
     def add(self, point: Point, since: float, sources: Counter[str], saved: float) -> None:
         """Count a trial that was asked for at ``since``."""
@@ -104,7 +106,7 @@ class Row:
         if point.fitness is None:
             self.failed += 1
             return
-        self.total += point.fitness
+        self.total += point.fitness * PART
         self.low = point.fitness if self.low is None else min(self.low, point.fitness)
         self.high = point.fitness if self.high is None else max(self.high, point.fitness)
 

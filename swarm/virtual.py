@@ -19,8 +19,8 @@ class VirtualPool:
 
     Args:
         slots: Number of slots at the beginning.
-        train: Fitness of an evaluation, or a mapping with ``fitness`` and other metrics; None where its configuration is
-            infeasible; ``Status.FAILED`` for a training that fails though it is not, ``Status.CRASHED`` or
+        train: Fitness of an evaluation, or a mapping with ``fitness`` and other metrics; None where its configuration
+            is infeasible; ``Status.FAILED`` for a training that fails though it is not, ``Status.CRASHED`` or
             ``Status.LOST`` for one that has to run again.
         seconds: Virtual seconds that an evaluation takes.
         changes: ``(time, number)`` pairs: at that virtual time so many slots join, or leave if negative. Slots that

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from swarm import GA, PSO, Demes, Integer, Job, Random, Real
@@ -280,3 +281,33 @@ def test_a_search_finds_the_smallest_of_what_is_alike(open_store: Callable[..., 
     pool = VirtualPool(4, train=lambda e: score(returned(e.params, None), e.merit)[0])
     asyncio.run(search.run(pool))
     assert search.best is not None and search.best.params["x"] == 41  # errors below 0.1 round to 0
+
+
+def test_one_configuration_has_one_key_however_its_numbers_are_written() -> None:
+    job = make_job(space={"x": Real(0, 9), "k": {"choice": [1, 2.5]}, "batch": 32})
+
+    def key(**params: Any) -> str:
+        return job.evaluations(Trial(id=0, params=params))[0].key
+
+    assert key(x=2, k=1.0, batch=32.0) == key(x=2.0, k=1, batch=np.int64(32)) == key(x=np.float32(2), k=1, batch=32)
+    assert key(x=-0.0, k=1, batch=32) == key(x=0, k=1, batch=32)
+    assert key(x=2, k=2.5, batch=32) != key(x=2, k=1, batch=32)
+
+
+def test_a_fixed_value_of_another_type_is_another_job() -> None:
+    def job(value: Any) -> Job:
+        return make_job(space={"x": Integer(1, 9), "option": value, "k": {"choice": [value, 7]}})
+
+    assert job(np.int64(1)).differences(job(1).to_dict()) == []
+    for one, other in ((1, True), (1, 1.0), (0.0, False)):
+        assert len(job(one).differences(job(other).to_dict())) == 2
+    assert make_job(optimizer=PSO(inertia=1)).differences(make_job(optimizer=PSO(inertia=1.0)).to_dict()) == []
+
+
+def test_known_configurations_of_a_search_are_trained_as_the_space_has_them(tmp_path: Path) -> None:
+    method = GA(population=4, generations=1, initial=[{"x": 2, "n": 3}, {"x": 2.0, "n": np.int64(3)}])
+    job = make_job(optimizer=method, space={"x": Real(0, 9), "n": Integer(1, 9)})
+    method = job.start()
+    first, second = method.ask(), method.ask()
+    assert first is not None and second is not None and repr(first.params) == repr(second.params)
+    assert job.evaluations(first)[0].key == job.evaluations(second)[0].key

@@ -11,11 +11,11 @@ import pytest
 
 from swarm import Integer, Job, Random
 from swarm.history import trials
-from swarm.outcome import RUNNING, mean, outcome
+from swarm.outcome import RUNNING, outcome
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
-from swarm.trial import Evaluation, Result, Status
+from swarm.trial import Evaluation, Result, Status, mean
 from swarm.virtual import VirtualPool
 
 OK = Result(key="a", status=Status.OK, fitness=1.7, metrics={"loss": 0.1, "size": 3.0}).to_dict()

@@ -375,3 +375,67 @@ def test_what_does_not_go_together_is_refused() -> None:
 def test_a_condition_that_can_never_hold_is_refused(when, says) -> None:
     with pytest.raises(InvalidSpace, match=says):
         Space.parse({**CONDITIONAL, "momentum": {"real": [0, 1], "when": when}})
+
+
+NUMPY = Space(
+    {
+        "n": Integer(np.int64(1), np.array(9), default=np.int32(3)),
+        "x": Real(np.float32(-0.5), np.array(2.0), digits=np.int64(2), default=np.int64(1)),
+        "lr": Real(np.float64(0.25), np.float32(0.5), log=np.bool_(True)),
+        "k": Choice(np.array([1, 2, 4]), default=np.float64(2)),
+        "act": Choice(np.str_("relu"), np.array("tanh")),
+        "on": np.bool_(True),
+        "batch": np.array(32),
+    },
+    when={"act": {"k": np.array([1, 2])}, "k": {"x": np.int64(1), "n": np.array(3)}},
+)
+
+
+def test_numbers_of_numpy_in_a_space_are_those_of_python():
+    same = Space(
+        {
+            "n": Integer(1, 9, default=3),
+            "x": Real(-0.5, 2.0, digits=2, default=1.0),
+            "lr": Real(0.25, 0.5, log=True),
+            "k": Choice(1, 2, 4, default=2),
+            "act": Choice("relu", "tanh"),
+            "on": True,
+            "batch": 32,
+        },
+        when={"act": {"k": [1, 2]}, "k": {"x": 1.0, "n": 3}},
+    )
+    assert same == NUMPY and repr(NUMPY) == repr(same)
+    assert json.loads(json.dumps(NUMPY.to_dict())) == same.to_dict()
+    assert Space.parse({"n": {"integer": np.array([1, 9])}, "f": np.int64(3)}) == Space({"n": Integer(1, 9), "f": 3})
+
+
+def test_a_configuration_is_normalised_to_what_decoding_gives():
+    space = Space({"x": Real(-4, 4), "n": Integer(0, 9), "k": Choice(1, 2.5, "a", False), "batch": 32, "flag": True})
+    given = {"x": 2, "n": np.int64(3), "k": np.float64(1.0), "batch": 32.0, "flag": np.bool_(True)}
+    found = space.normalised(given)
+    assert repr(found) == repr({"x": 2.0, "n": 3, "k": 1, "batch": 32, "flag": True})
+    assert canonical(found) == canonical(space.normalised(space.decode(space.encode(given))))
+    assert repr(space.normalised({"x": -0.0, "k": False})) == repr({"x": 0.0, "k": False})
+    assert space.normalised({"x": 9, "other": np.int64(3), "n": True}) == {
+        "x": 9,
+        "other": 3,
+        "n": True,
+    }  # to be refused
+
+
+def test_true_is_neither_1_nor_what_numpy_has_for_1():
+    space = Space({"k": Choice(1, 2), "n": Integer(0, 3), "flag": True})
+    assert not space.contains({"k": np.bool_(True), "n": 1, "flag": True})
+    assert not space.contains({"k": 1, "n": np.bool_(True), "flag": True})
+    assert not space.contains({"k": 1, "n": 1, "flag": np.int64(1)})
+    assert space.contains({"k": np.float32(1), "n": np.uint8(1), "flag": np.bool_(True)})
+
+
+@pytest.mark.parametrize(
+    "domain", [Real(-1, 1), Real(-0.0, 1), Real(-1, 1, digits=1), Real(-1, -0.0), Choice(-0.0, 1.5)]
+)
+def test_no_value_is_a_zero_with_a_sign(domain):
+    found = [domain.decode(u) for u in np.linspace(0, 1, 21)]
+    found += [domain.nearest(value) for value in (-0.0, -1e-300, 0.0)] if isinstance(domain, Real) else []
+    assert all(math.copysign(1, value) > 0 for value in found if value == 0)
+    assert "-0.0" not in repr(domain)

@@ -77,5 +77,6 @@ def test_a_trace_shows_the_latest_at_its_end_however_long_it_is() -> None:
     assert Trace([3.0, 3.0]).bars() == "▁▁"
     assert Trace(range(8)).bars() == "▁▂▃▄▅▆▇█"
     assert Trace(range(8)).bars(4) == "▁▃▆█"
+    assert Trace([-1.7e308, 0.0, 1.7e308]).bars() == "▁▅█"  # the range of which is no float
     long = Trace(range(100_000)).bars(8)
     assert long == "▁▂▃▄▅▆▇█"

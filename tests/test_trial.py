@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import sys
 
+import numpy as np
 import pytest
 
-from swarm.trial import Criterion, Direction, Evaluation, Result, Status, canonical
+from swarm.trial import Criterion, Direction, Evaluation, Result, Status, canonical, mean
 
 
 def test_equal_configurations_have_one_canonical_text_whatever_the_order() -> None:
@@ -17,6 +19,65 @@ def test_equal_configurations_have_one_canonical_text_whatever_the_order() -> No
 
 def test_integers_and_floats_of_one_value_are_two_configurations() -> None:
     assert canonical({"a": 1}) != canonical({"a": 1.0})
+
+
+def test_true_and_1_are_two_configurations() -> None:
+    assert len({canonical({"a": value}) for value in (True, 1, 1.0, "1")}) == 4
+
+
+def test_zero_has_no_sign() -> None:
+    assert canonical({"a": -0.0, "b": [-0.0, {"c": -0.0}]}) == canonical({"a": 0.0, "b": [0.0, {"c": 0.0}]})
+    assert Evaluation.of("p", {"a": -0.0}).key == Evaluation.of("p", {"a": 0.0}).key
+    assert Evaluation.of("p", {"a": np.float64(-0.0)}).key == Evaluation.of("p", {"a": 0.0}).key
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        (np.int64(3), 3),
+        (np.uint8(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.float16(0.5), 0.5),
+        (np.longdouble(0.5), 0.5),
+        (np.bool_(True), True),
+        (np.str_("adam"), "adam"),
+        (np.array(3), 3),
+        (np.array(0.5), 0.5),
+        (np.array(True), True),
+    ],
+)
+def test_what_numpy_has_calculated_is_a_value_of_python(given: object, value: object) -> None:
+    found = Evaluation.of("p", {"a": given})  # type: ignore[dict-item]
+    assert found.params == {"a": value} and type(found.params["a"]) is type(value)
+    assert found.key == Evaluation.of("p", {"a": value}).key  # type: ignore[dict-item]
+    assert canonical({"a": given}) == canonical({"a": value})  # type: ignore[dict-item]
+
+
+def test_numbers_of_numpy_beside_the_configuration_are_those_of_python() -> None:
+    plain = Evaluation.of("p", {"a": 1}, budget=3.0, fold=2, repeat=1, replicas=2, time_limit=5.0, merit={"loss": 0.5})
+    numpy = Evaluation.of(
+        "p",
+        {"a": np.int64(1)},
+        budget=np.int64(3),
+        fold=np.int64(2),
+        repeat=np.array(1),
+        replicas=np.int8(2),
+        time_limit=np.float32(5),
+        merit={"loss": np.float32(0.5)},
+    )
+    assert numpy == plain and repr(numpy) == repr(plain)
+    tolerances = [
+        Criterion(metric="loss", direction="minimize", tolerance=each).tolerance for each in (np.float32(0.5), 0.5)
+    ]
+    assert repr(tolerances) == "[0.5, 0.5]"
+
+
+@pytest.mark.parametrize("scale", [2.0**-500, 1.0, 2.0**1022])
+def test_a_mean_is_that_of_numbers_of_any_size(scale: float) -> None:
+    assert mean([scale * value for value in (1.0, 3.0, 2.0, -2.0)]) == scale
+    assert mean([3.5 * scale] * 3) == 3.5 * scale
+    assert mean([sys.float_info.max] * 5) == sys.float_info.max
+    assert mean([1.7, 1.9, 1.8]) == 1.8
 
 
 def test_a_configuration_with_nan_is_refused() -> None:

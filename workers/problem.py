@@ -150,7 +150,7 @@ def lexicographic(values: Mapping[str, float], criteria: Sequence[Criterion]) ->
     for criterion in reversed(criteria):
         sign, tolerance = (1 if criterion.direction == "maximize" else -1), criterion.tolerance
         figure = values[criterion.metric]
-        if tolerance is not None:
+        if tolerance is not None and math.isfinite(figure / tolerance):  # of a larger figure nothing is left to round
             figure = tolerance * (math.floor(figure / tolerance + 0.5) + sign * share)
         bent = math.asinh(figure)
         share = sign * bent / (1 + abs(bent)) / 2

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from swarm.domain import Choice, Domain, Integer, Real
 from swarm.space import Space
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 _TICKS = 5
 _OPTIONS = 12  # more would overlap
+_FARTHEST = 1e300
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ def _axis(name: str, domain: Any) -> Axis:
     return Axis(
         name, scale, float(domain.low), float(domain.high), (), isinstance(domain, Integer), _ticks(domain, scale)
     )
+
+
+def drawable(fitness: Any) -> Any:
+    """Fitness, an array or a column, as figures can draw it: the width of an axis must be a float, too."""
+    return np.clip(fitness, -_FARTHEST, _FARTHEST)
 
 
 def _ticks(domain: Integer | Real, scale: str) -> tuple[tuple[float, str], ...]:

@@ -15,12 +15,12 @@ from bokeh.models.widgets import Div, Select
 from bokeh.plotting import figure
 
 from swarm.dashboard import plots
-from swarm.dashboard.axes import Axis, axes
+from swarm.dashboard.axes import Axis, axes, drawable
 from swarm.dashboard.board import Board, Shown
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.live import Page
 from swarm.space import Space
-from swarm.trial import Value
+from swarm.trial import PART, Value
 from swarm.view import Lead, Point, Row, View
 
 _LINES = 300
@@ -237,7 +237,7 @@ def _point_columns(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
     # Arrays are sent as they are, lists number by number.
     columns: Columns = {
         "trial": np.array([point.trial for point in points], int),
-        "fitness": np.array([np.nan if point.fitness is None else point.fitness for point in points], float),
+        "fitness": drawable(np.array([np.nan if point.fitness is None else point.fitness for point in points], float)),
         "source": [point.source.replace("_", " ") for point in points],
     }
     for axis in axes:
@@ -275,8 +275,10 @@ def _bands(view: View) -> Columns:
         best[-1] = view.lead.fitness
     return {
         "x": [float(row.number) for row in rows],
-        **{name: [_number(getattr(row, name)) for row in rows] for name in ("low", "mean", "high")},
-        "best": best,
+        "low": drawable([row.low for row in rows]),
+        "mean": drawable([row.mean for row in rows]),
+        "high": drawable([row.high for row in rows]),
+        "best": drawable(best),
     }
 
 
@@ -291,7 +293,7 @@ def _blocks(view: View) -> list[Row]:
     for point in reversed(view.ordered()):  # the last to lead a block is its best
         if point.fitness is not None:
             block = blocks.setdefault(point.trial // width, Row(point.trial // width * width + width // 2))
-            block.told, block.total = block.told + 1, block.total + point.fitness
+            block.told, block.total = block.told + 1, block.total + point.fitness * PART
             block.low = point.fitness if block.low is None else min(block.low, point.fitness)
             block.high = point.fitness if block.high is None else max(block.high, point.fitness)
             block.lead = Lead(point.trial, point.fitness, point.budget)
@@ -350,7 +352,7 @@ def _nodes(points: Sequence[Point]) -> Columns:
     return {
         "generation": [point.generation for point in points],
         "member": [point.member for point in points],
-        "fitness": [_NAN if point.fitness is None else point.fitness for point in points],
+        "fitness": drawable([_NAN if point.fitness is None else point.fitness for point in points]),
         "trial": [point.trial for point in points],
         "parent": ["its beginning" if point.parent is None else str(point.parent) for point in points],
     }

@@ -12,6 +12,7 @@ from swarm.archive import Source
 from swarm.dashboard import paper, plots
 from swarm.dashboard.page import Picture, Table, Text
 from swarm.dashboard.tables import MOST_POINTS, Tables
+from swarm.trial import mean
 
 _MOST_ROWS = 200
 Part = Text | Table | Picture
@@ -31,7 +32,7 @@ def search(tables: Tables) -> Iterator[Part]:
     """Fitness over the search."""
     if tables.points.empty:
         return
-    bands, points = tables.history.bands, tables.points
+    bands, points = tables.bands, tables.points
     plot = plots.fitness(
         source(points), source(bands), tables.axes, x_label=tables.x_label, y_label=tables.fitness_label, log=tables.log
     )
@@ -184,17 +185,20 @@ def paper_figures(tables: Tables) -> Iterator[Part]:
     names = list(folds["fold"])
     scores = folds.dropna(subset="test")
     if len(scores) > 1:
-        low, mean, high = scores["test"].min(), scores["test"].mean(), scores["test"].max()
+        found = [result.fitness for result in tables.run.tests.values() if result.fitness is not None]
+        low, average, high = min(found), mean(found), max(found)
         plot = paper.per_fold(
             source(scores[["fold", "test"]].rename(columns={"test": "value"})),
             list(scores["fold"]),
-            mean,
+            float(scores["test"].mean()),
             title="Test score of each fold's best",
             y_label="test score",
             bars=False,
         )
         yield Picture(
-            plot, f"Minimum {number(low)}, mean {number(mean)}, maximum {number(high)} (figures 5 and 10).", half=True
+            plot,
+            f"Minimum {number(low)}, mean {number(average)}, maximum {number(high)} (figures 5 and 10).",
+            half=True,
         )
     if several:
         for column, what in (("wall", "from its first question to its last answer"), ("training", "of training")):

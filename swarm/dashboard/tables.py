@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from swarm.dashboard.axes import Axis, axes, columns
+from swarm.dashboard.axes import Axis, axes, columns, drawable
 from swarm.history import History
 from swarm.importance import Importance, importance
 from swarm.runner import Run
@@ -93,13 +93,25 @@ class Tables:
     @cached_property
     def log(self) -> bool:
         """Whether fitness is a loss over so wide a range that it needs a logarithmic scale."""
-        fitness = self.history.points["fitness"]
-        return self.run.job.sign > 0 and bool(0 < 20 * fitness.min() < fitness.max())
+        low, high = self.fitness_range
+        return self.run.job.sign > 0 and 0 < 20 * low < high
+
+    @property
+    def fitness_range(self) -> tuple[float, float]:
+        """Lowest and highest fitness, as they are drawn; NaN if there is none."""
+        fitness = drawable(self.history.points["fitness"])
+        return float(fitness.min()), float(fitness.max())
 
     @property
     def x_label(self) -> str:
         """What :attr:`points` and :attr:`bands` have as ``x``."""
         return "generation" if self.history.by_generation else "trial"
+
+    @cached_property
+    def bands(self) -> pd.DataFrame:
+        """:attr:`History.bands`."""
+        rows = self.history.bands
+        return rows.assign(**{name: drawable(rows[name]) for name in ("low", "mean", "high", "best")})
 
     @cached_property
     def points(self) -> pd.DataFrame:
@@ -109,7 +121,8 @@ class Tables:
         rows = rows[(np.arange(len(rows)) % every == 0) | rows["is_best"].to_numpy()]
         values = columns(self.history.configurations, self.axes)
         points: pd.DataFrame = rows[["trial", "x", "fitness", "source"]].join(values, on="trial").reset_index(drop=True)
-        return points.assign(source=[source.replace("_", " ") for source in points["source"]])
+        source = [source.replace("_", " ") for source in points["source"]]
+        return points.assign(fitness=drawable(points["fitness"]), source=source)
 
     @cached_property
     def lines(self) -> pd.DataFrame:
@@ -181,7 +194,8 @@ class Tables:
     @cached_property
     def lineage(self) -> pd.DataFrame:
         """:attr:`History.lineage`, the winner's line last."""
-        return self.history.lineage.sort_values("winner", ignore_index=True)
+        rows = self.history.lineage.sort_values("winner", ignore_index=True)
+        return rows.assign(fitness=drawable(rows["fitness"]))
 
     @cached_property
     def schedule(self) -> dict[str, pd.DataFrame]:
@@ -222,7 +236,7 @@ class Tables:
             fold=rows["fold"].astype(str).astype(object),
             training=rows["trained_seconds"] / self.fold_time.seconds,
             wall=rows["seconds"] / self.fold_time.seconds,
-            test=rows["fold"].map(scores).astype(float),
+            test=drawable(rows["fold"].map(scores).astype(float)),
         )
 
     @cached_property

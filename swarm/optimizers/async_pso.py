@@ -56,12 +56,6 @@ class AsyncPSO(Swarm):
     inertia_decay: float = 1.0
     inertia_end: float = 0.0
 
-    def __post_init__(self) -> None:
-        self._check_real("inertia_decay", 0, 1, above=True)
-        self._check_real("inertia", 0, 1 if self.inertia_decay == 1 else 2)
-        self._check_real("inertia_end", 0, self.inertia)
-        super().__post_init__()
-
     @classmethod
     def koh(cls, *, particles: int = 6, generations: int = 100) -> Self:
         """After Koh et al.: φ = 2 and 2, steps of half a range at most, an inertia that falls from 1.
@@ -91,6 +85,11 @@ class AsyncPSO(Swarm):
             cognitive=1.5,
             social=2.5,
         )
+
+    def _check_inertia(self) -> None:
+        self._check_real("inertia_decay", 0, 1, above=True)
+        self._check_real("inertia", 0, 1 if self.inertia_decay == 1 else 2)
+        self._check_real("inertia_end", 0, self.inertia)
 
     def _inertia(self, turn: int) -> float:
         falls = max(0, turn - 1)  # the first move still has all of it

@@ -8,9 +8,10 @@ To add a method write one file with one class, name the paper that it follows, a
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import Self
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from swarm.errors import InvalidOptimizer
 from swarm.space import Space
-from swarm.trial import Params, Trial, rank_of
+from swarm.trial import Params, Trial, plain, plain_data, rank_of
 
 
 @dataclass(kw_only=True)
@@ -49,11 +50,15 @@ class Optimizer(ABC):
     the trials.
 
     A subclass is a ``@dataclass(kw_only=True)`` whose fields are plain values. It checks them in
-    ``__post_init__`` and implements :meth:`_begin`, :meth:`_exhausted`, :meth:`_ask` and, unless results do
-    not matter to it, :meth:`_tell`.
+    ``__post_init__``, after that of this class has made Python values of NumPy's, and implements :meth:`_begin`,
+    :meth:`_exhausted`, :meth:`_ask` and, unless results do not matter to it, :meth:`_tell`.
     """
 
     _started = False
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            setattr(self, option.name, plain_data(getattr(self, option.name)))
 
     def start(
         self, space: Space, *, seed: int = 0, fold: int | None = None, first_id: int = 0, id_step: int = 1
@@ -71,11 +76,12 @@ class Optimizer(ABC):
         Raises:
             InvalidOptimizer: The seed or fold is not 0 or more, or the options do not fit the space.
         """
+        seed, fold = plain(seed), plain(fold)
         for name, value in (("seed", seed), ("fold", 0 if fold is None else fold)):
             if not isinstance(value, Integral) or value < 0:
                 raise InvalidOptimizer(f"{name} must be an integer of at least 0, not {value!r}")
         started = replace(self)
-        started._reset(space, int(seed), fold, (first_id, id_step))
+        started._reset(space, int(seed), fold, (plain(first_id), plain(id_step)))
         return started
 
     def _reset(self, space: Space, seed: int, fold: int | None, ids: tuple[int, int]) -> None:
@@ -160,6 +166,11 @@ class Optimizer(ABC):
         """The trials whose scores are the result, with their losses: the best, if any has succeeded."""
         return [] if self.best is None else [self.best]
 
+    @property
+    def largest_budget(self) -> float | None:
+        """The largest budget that it may give a trial; None if it leaves budgets to the problem."""
+        return None
+
     def parents(self) -> set[int]:
         """Ids of the trials whose checkpoints a later trial may start from, besides those that are open."""
         return set()
@@ -197,7 +208,7 @@ class Optimizer(ABC):
         first, step = self._ids
         return Trial(
             id=first + step * self._asked,
-            params=params,
+            params=plain_data(dict(params)),
             generation=generation,
             member=member,
             fold=self._fold,
@@ -232,7 +243,7 @@ class Optimizer(ABC):
     def _check_real(self, option: str, low: float, high: float = math.inf, *, above: bool = False) -> None:
         """Refuse the option unless it is a finite number from ``low`` (or above it) to ``high``."""
         value = getattr(self, option)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         if not number or not low <= value <= high or (above and value == low):
             span = f"{'above' if above else 'from'} {low:g}" + (f" up to {high:g}" if high < math.inf else "")
             raise InvalidOptimizer(f"{self._named(option)} must be a number {span}, not {value!r}")

@@ -23,7 +23,8 @@ class Demes(Optimizer):
 
     After generations 0, k, 2·k, … a copy of the best of every deme goes to one of its neighbours (above, below, left,
     right), drawn at random, and takes the place of the worst there. A deme only ever waits for those that send to it,
-    so another deme's trainings fill the slots that its own generation leaves idle. One deme is just that method.
+    so another deme's trainings fill the slots that its own generation leaves idle; one whose swarm has settled early
+    sends nobody any more, and is not waited for. One deme is just that method.
 
     Trial ``n`` of deme ``k`` has the id ``n · demes + k``, and member ``m`` of it the number ``m · demes + k``,
     whatever the order in which they are asked::
@@ -52,6 +53,7 @@ class Demes(Optimizer):
     rate: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for option in ("rows", "columns", "interval"):
             self._check_integer(option, low=1)
         if self.rate is not None:
@@ -74,6 +76,11 @@ class Demes(Optimizer):
     def generational(self) -> bool:
         """True: what a deme asks for depends on complete generations alone."""
         return True
+
+    @property
+    def largest_budget(self) -> float | None:
+        """The largest budget that the method gives a trial, if it gives any."""
+        return self.of.largest_budget
 
     @property
     def inherits(self) -> bool:
@@ -122,6 +129,8 @@ class Demes(Optimizer):
         self._runs[deme].tell(self._asked_of.pop(trial.id), loss)
         if population.completed > before:
             self._send(deme, generation=before)
+        if self._runs[deme].done:  # who still comes is not awaited, nor is a checkpoint kept for it
+            self._post = {to: guests for to, guests in self._post.items() if to[1] != deme}
 
     # --- migration
 
@@ -138,7 +147,7 @@ class Demes(Optimizer):
         elif members and (receiver := self._direction(deme, generation)) is not None:
             leaving[receiver].append(min(members, key=_by_loss))
         for neighbour, guests in leaving.items():
-            if self._expects(neighbour, deme, generation):
+            if self._expects(neighbour, deme, generation) and not self._runs[neighbour].done:
                 self._post.setdefault((generation, neighbour), {})[deme] = guests
 
     def _receive(self, deme: int) -> bool:
@@ -148,7 +157,8 @@ class Demes(Optimizer):
             return True
         generation = population.completed - 1
         senders = {other for other in self._neighbours(deme) if self._expects(deme, other, generation)}
-        if senders - self._post.get((generation, deme), {}).keys():
+        missing = senders - self._post.get((generation, deme), {}).keys()
+        if not all(self._has_ended_before(other, generation) for other in missing):
             return False
         for _, guests in sorted(self._post.pop((generation, deme), {}).items()):
             for guest in guests:
@@ -161,6 +171,10 @@ class Demes(Optimizer):
         if self.rate is not None:
             return True
         return generation % self.interval == 0 and self._direction(sender, generation) == receiver
+
+    def _has_ended_before(self, deme: int, generation: int) -> bool:
+        """Whether a deme is done without ever having come to the end of that generation."""
+        return self._runs[deme].done and self._population(deme).completed <= generation
 
     def _direction(self, deme: int, generation: int) -> int | None:
         """The neighbour that the best of a deme goes to after a generation; None if it has none."""

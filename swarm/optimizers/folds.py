@@ -34,6 +34,7 @@ class Folds(Optimizer):
     folds: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_integer("folds", low=1)
 
     @property
@@ -46,6 +47,11 @@ class Folds(Optimizer):
     def generational(self) -> bool:
         """Whether the inner optimizer's trials come in generations."""
         return self.inner.generational
+
+    @property
+    def largest_budget(self) -> float | None:
+        """The largest budget that the method gives a trial, if it gives any."""
+        return self.inner.largest_budget
 
     @property
     def inherits(self) -> bool:

@@ -89,7 +89,7 @@ class GA(Genetic):
     @property
     def planned(self) -> int | None:
         """Number of trials in all."""
-        return sum(self._size(g) for g in range(self.generations + 1)) if self._started else None
+        return self._size(0) + self.generations * self._size(1) if self._started else None
 
     @property
     def generational(self) -> bool:

@@ -9,13 +9,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, cast
+from typing import Any, cast, overload
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.random import permuted
 from swarm.space import Choice, Domain, Integer, Real
 from swarm.trial import Trial, Value
+
+_LISTED = 10_000  # values of an axis that are looked through for equal ones
+_FEW_DIGITS = 5  # that leave few values, however many points there are
 
 
 @dataclass(kw_only=True)
@@ -41,6 +44,7 @@ class Grid(Optimizer):
     shuffle: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         given: Any = self.points.values() if isinstance(self.points, dict) else [self.points]
         for points in given if self.points is not None else ():
             if not isinstance(points, Integral) or isinstance(points, bool) or points < 2:
@@ -67,7 +71,8 @@ class Grid(Optimizer):
         if isinstance(domain, Real) and points is None:
             raise InvalidOptimizer(f"Grid: {name} is real: give its number of values, such as points: {{{name}: 5}}")
         if isinstance(domain, (Integer, Real)) and points is not None:
-            return tuple(dict.fromkeys(domain.decode(j / (points - 1)) for j in range(points)))
+            rounded = isinstance(domain, Real) and (domain.digits or math.inf) <= _FEW_DIGITS
+            return _different(domain, points) if rounded or points <= _LISTED else _Points(domain, points)
         if isinstance(domain, Integer):
             return range(domain.low, domain.high + 1)
         return domain.options if isinstance(domain, Choice) else (cast(Value, domain),)
@@ -96,3 +101,44 @@ class Grid(Optimizer):
             values.append(axis[digit])
         params = dict(zip(self._axes, reversed(values), strict=True))
         return self._trial(self._space.active(params), member=i)
+
+
+@dataclass(frozen=True)
+class _Points(Sequence[Value]):
+    """Evenly spaced values of a numeric domain, each worked out when it is asked for.
+
+    Attributes:
+        domain: Where they lie; both ends are among them.
+        points: How many.
+    """
+
+    domain: Integer | Real
+    points: int
+
+    def __len__(self) -> int:
+        return self.points
+
+    @overload
+    def __getitem__(self, index: int) -> Value: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Value]: ...
+    def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.points))]
+        return self.domain.decode(index / (self.points - 1))
+
+
+def _different(domain: Integer | Real, points: int) -> tuple[Value, ...]:
+    """Of evenly spaced values those that differ, in order: the work is in proportion to them, not to the points."""
+    values, found, first = _Points(domain, points), [], 0
+    while first < points:
+        found.append(values[first])
+        beyond = 1  # equal values stand side by side: double the step until it is beyond them, then halve the rest
+        while first + beyond < points and values[first + beyond] == found[-1]:
+            beyond *= 2
+        low, high = first + beyond // 2, min(first + beyond, points)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if values[middle] == found[-1] else (low, middle)
+        first = high
+    return tuple(found)

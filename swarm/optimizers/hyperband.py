@@ -56,6 +56,7 @@ class Hyperband(Optimizer):
     promotion: Promotion = "sync"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_real("min_budget", 0, above=True)
         self._check_real("max_budget", 0, above=True)
         if self.max_budget < self.min_budget:
@@ -74,6 +75,11 @@ class Hyperband(Optimizer):
         cycles, rest = divmod(self.iterations, len(self._shapes))
         runs = [sum(size for size, _ in shape) for shape in self._shapes]
         return cycles * sum(runs) + sum(runs[:rest])
+
+    @property
+    def largest_budget(self) -> float | None:
+        """The largest budget that it gives a trial."""
+        return float(self.max_budget)
 
     def parents(self) -> set[int]:
         """Ids of the trials that may yet be promoted: told, succeeded, and among the best of a rung so far."""

@@ -20,7 +20,7 @@ from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.targets import Losses, compared, standings
 from swarm.space import Space
-from swarm.trial import Params, Trial, Value
+from swarm.trial import Params, Trial, Value, mean
 
 Mutation = Literal["normal", "step"]
 Rng = np.random.Generator
@@ -28,6 +28,7 @@ Adult = tuple[Losses, Trial]
 
 RISE, FALL = 1.5, 4.0  # factor and divisor of the rates when the population has improved, and when it has not
 LOWEST_RATE = 1e-9
+LARGEST_STEP = 2.0**53  # no integer is further away
 ATTEMPTS = 10  # to make a child that differs from its parent
 
 
@@ -91,6 +92,7 @@ class MuPlusLambda(Optimizer):
     literal: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for option, low in (("population", 1), ("children", 1), ("evaluations", 1), ("restarts", 0), ("migrants", 0)):
             self._check_integer(option, low=low)
         if self.migrants > self.population:
@@ -146,7 +148,8 @@ class MuPlusLambda(Optimizer):
     def _begin_population(self) -> None:
         self._adults = self._adults[: self.migrants]
         self._rates = self.gene_rate, self.length_rate, float(self.step)
-        self._bred, self._means = 0, (math.inf,)
+        self._bred = 0
+        self._means: Losses = (math.inf,)
         self._begin_generation(self.population - len(self._adults))
 
     def _begin_generation(self, size: int) -> None:
@@ -191,7 +194,7 @@ class MuPlusLambda(Optimizer):
     def _adapt(self) -> None:
         """Note the means of the population, and adjust the rates by how they have changed."""
         columns = zip(*(losses for losses, _ in self._adults), strict=False)  # +inf alone, if one has failed
-        means = tuple(sum(column) / len(self._adults) for column in columns)
+        means: Losses = tuple(map(_mean_loss, columns))
         if self.adapt and self._bred:
             gain = compared(means, self._means)
             improved = gain > 0 or (self.literal and gain == 0)
@@ -267,6 +270,14 @@ class MuPlusLambda(Optimizer):
         return self._space.active({name: whole[name] for name in self._space.domains})
 
 
+def _mean_loss(losses: Sequence[float]) -> float:
+    """The mean of losses, +inf if one has failed."""
+    total = sum(losses)
+    if math.isfinite(total) or math.inf in losses:
+        return total / len(losses) if math.isfinite(total) else math.inf
+    return mean(losses)  # finite numbers, whose sum is not
+
+
 def _from_the_best(adults: Sequence[Adult]) -> list[Adult]:
     """Adults sorted by how they stand among each other; those that are alike stay in their order."""
     ranked = zip(standings([losses for losses, _ in adults]), adults, strict=True)
@@ -305,10 +316,12 @@ def list_of(space: Space) -> ListGenes:
         if not isinstance(counter, Integer) or counter.low < 0:
             continue
         items = [name for name, others in space.conditions.items() if list(others) == [length]]
-        wanted = [list(range(max(k, counter.low), counter.high + 1)) for k in range(1, counter.high + 1)]
+        if len(items) != counter.high:  # most integers count nothing, however large they may become
+            continue
+        wanted = (tuple(range(max(k, counter.low), counter.high + 1)) for k in range(1, counter.high + 1))
         domains = [space.domains[name] for name in items]
         if (
-            [list(space.conditions[name][length]) for name in items] == wanted
+            all(space.conditions[name][length] == there for name, there in zip(items, wanted, strict=True))
             and isinstance(domains[0], Integer)
             and all(domain == domains[0] for domain in domains)
         ):
@@ -321,6 +334,7 @@ def adjusted(
 ) -> tuple[float, float, float]:
     """The rates, and if ``steps`` the largest step, after a generation."""
     if improved:
-        return min(gene_rate * RISE, 1.0), min(length_rate * RISE, 1.0), step * RISE if steps else step
+        step = min(step * RISE, LARGEST_STEP) if steps else step
+        return min(gene_rate * RISE, 1.0), min(length_rate * RISE, 1.0), step
     low = max(gene_rate / FALL, LOWEST_RATE), max(length_rate / FALL, LOWEST_RATE)
     return *low, max(step / FALL, 1.0) if steps else step

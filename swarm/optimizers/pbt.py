@@ -112,6 +112,11 @@ class PBT(Genetic):
         return self.population * self.generations if self._started else None
 
     @property
+    def largest_budget(self) -> float | None:
+        """The budget that a network is trained up to."""
+        return float(self.max_budget)
+
+    @property
     def generational(self) -> bool:
         """Whether a generation is asked after the one before is told; not if ``async``."""
         return self.update == "sync"

@@ -47,6 +47,8 @@ class Swarm(Optimizer):
     defaults: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_inertia()
         self._check_integer("particles", low=1)
         self._check_integer("generations", low=0)
         self._check_real("cognitive", 0)
@@ -57,6 +59,9 @@ class Swarm(Optimizer):
             self._check_real("max_velocity", 0, above=True)
         if self.bounds == "unbounded":
             self._check_settles("unbounded particles fly away", "take bounds clip or reflect", limit=1 + 1e-9)
+
+    def _check_inertia(self) -> None:
+        self._check_real("inertia", 0, 1)
 
     def _check_settles(self, trouble: str, remedy: str, limit: float) -> None:
         """Refuse what relies on a swarm that settles if its second moments do not shrink in the end."""
@@ -175,7 +180,6 @@ class PSO(Swarm):
     stop_velocity: float | None = None
 
     def __post_init__(self) -> None:
-        self._check_real("inertia", 0, 1)
         super().__post_init__()
         self._check_one_of("local", *get_args(Local))
         self._check_one_of("update", *get_args(Update))

@@ -33,6 +33,7 @@ class Random(Optimizer):
     proportion: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.trials is None) == (self.proportion is None):
             raise InvalidOptimizer("Random: give either trials, at least 1, or proportion, above 0 up to 1")
         if self.trials is not None:

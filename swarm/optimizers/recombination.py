@@ -48,6 +48,7 @@ class Genetic(Optimizer):
     zero_kick: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_integer("population", low=2)
         self._check_real("crossover", 0, 1)
         self._check_real("mutation", 0, 1)
@@ -78,7 +79,7 @@ class Genetic(Optimizer):
                     self._space.check(params)
             except InvalidSpace as error:
                 raise InvalidOptimizer(f"{self._named('initial')}: {error}") from None
-            return [self._space.completed(params) for params in known]
+            return [self._space.completed(self._space.normalised(params)) for params in known]
         default = self._space.defaults()
         if default is None and self.initial == "default":
             raise InvalidOptimizer(
@@ -203,12 +204,14 @@ def relative_fitness(losses: Sequence[float], scale: Scale = "linear") -> Array:
     finite = np.isfinite(values)
     if not finite.any():
         return fitness
-    alive = values[finite]
+    alive = values[finite] / 2  # halves, exactly, so that no difference is beyond the floats
     if scale == "rank":
         alive = np.array([(alive < value).sum() + ((alive == value).sum() - 1) / 2 for value in alive])
     elif scale == "log":
         unit = np.median(alive) - alive.min()
-        alive = np.log1p((alive - alive.min()) / (unit if unit > 0 else 1.0))
+        with np.errstate(over="ignore"):  # one is larger than the median by more than the floats can tell
+            larger = (alive - alive.min()) / (unit if unit > 0 else 0.5)
+        alive = np.log1p(np.minimum(larger, np.finfo(float).max))
     span = alive.max() - alive.min()
     fitness[finite] = (alive.max() - alive) / span if span > 0 else 1.0
     return fitness

@@ -30,6 +30,7 @@ class Replay(Optimizer):
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.steps or any({"budget", "params"} != set(step) for step in self.steps):
             raise InvalidOptimizer(f"{self._named('steps')} must be a list of mappings with budget and params")
         budgets = [step["budget"] for step in self.steps]
@@ -46,19 +47,23 @@ class Replay(Optimizer):
         """True: without the checkpoint of the step before it would be another training."""
         return True
 
+    @property
+    def largest_budget(self) -> float | None:
+        """The budget of the last step."""
+        return float(self.steps[-1]["budget"])
+
     def parents(self) -> set[int]:
         """The last step."""
         self._check_started()
         return set() if self._last is None else {self._last}
 
     def _begin(self) -> None:
-        fixed = {name: value for name, value in self._space.domains.items() if not isinstance(value, Domain)}
+        self._fixed = {name: value for name, value in self._space.domains.items() if not isinstance(value, Domain)}
         try:
             for step in self.steps:
-                self._space.check({**fixed, **step["params"]})
+                self._space.check({**self._fixed, **step["params"]})
         except InvalidSpace as error:
             raise InvalidOptimizer(f"{self._named('steps')}: {error}") from None
-        self._fixed = fixed
         self._last: int | None = None  # id of the step that was told last
         self._failed = False
 
@@ -69,7 +74,7 @@ class Replay(Optimizer):
         if self._open:
             return None
         step = self.steps[self._asked]
-        params = {**self._fixed, **step["params"]}
+        params = self._space.normalised({**self._fixed, **step["params"]})
         return self._trial(params, generation=self._asked, budget=float(step["budget"]), parent=self._last)
 
     def _tell(self, trial: Trial, loss: float) -> None:

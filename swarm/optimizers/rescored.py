@@ -7,6 +7,8 @@ estimates is mostly a lucky one: it pays to rank the finalists by estimates from
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 from swarm.errors import InvalidOptimizer
@@ -28,8 +30,8 @@ class Rescored(Optimizer):
         budget: What each of them is given: more than the method gives its trials.
 
     Raises:
-        InvalidOptimizer: An option is out of its range, or the method hands trainings on; at ``start``: the method
-            refuses.
+        InvalidOptimizer: An option is out of its range, the method hands trainings on, or gives its trials as large a
+            budget; at ``start``: the method refuses.
     """
 
     of: Optimizer
@@ -37,6 +39,7 @@ class Rescored(Optimizer):
     budget: float = 100
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_integer("top", low=1)
         self._check_real("budget", 0, above=True)
         if not isinstance(self.of, Optimizer):
@@ -45,12 +48,23 @@ class Rescored(Optimizer):
             raise InvalidOptimizer(
                 f"{self._named('of')} is {type(self.of).__name__}, whose trainings cannot be repeated: take another"
             )
+        most = self.of.largest_budget
+        if most is not None and self.budget <= most:
+            raise InvalidOptimizer(
+                f"{self._named('budget')} {self.budget:g} is no more than {type(self.of).__name__} gives its trials, "
+                f"which is up to {most:g}: take a budget above {most:g}"
+            )
 
     @property
     def planned(self) -> int | None:
         """Number of trials in all, at most."""
         planned = self._run.planned if self._started else None
         return None if planned is None else planned + self.top
+
+    @property
+    def largest_budget(self) -> float | None:
+        """What the finalists are given."""
+        return float(self.budget)
 
     @property
     def generational(self) -> bool:
@@ -65,7 +79,8 @@ class Rescored(Optimizer):
     def _begin(self) -> None:
         first, step = self._ids
         self._run = self.of.start(self._space, seed=self._seed, fold=self._fold, first_id=first, id_step=step)
-        self._leaders: list[tuple[Trial, float]] = []  # the best so far, of different configurations
+        self._leaders: list[tuple[Trial, float]] = []  # the best so far, of different configurations, in order
+        self._different: dict[str, tuple[Trial, float]] = {}  # the same by configuration
         self._rescored = self._generation = 0
 
     def _exhausted(self) -> bool:
@@ -84,7 +99,20 @@ class Rescored(Optimizer):
         if self._run.done:
             return
         self._run.tell(trial, loss)
-        if loss < float("inf"):
-            ranked = sorted([*self._leaders, (trial, loss)], key=lambda leader: rank(*leader))
-            different = {canonical(leader[0].params): leader for leader in reversed(ranked)}  # the best of equals stays
-            self._leaders = sorted(different.values(), key=lambda leader: rank(*leader))[: self.top]
+        if loss < math.inf:
+            self._rank(trial, loss)
+
+    def _rank(self, trial: Trial, loss: float) -> None:
+        """Put a trial among the leaders, if it is one; of equal configurations the better stays."""
+        full = len(self._leaders) == self.top
+        if full and rank(trial, loss) > rank(*self._leaders[-1]):
+            return
+        configuration = canonical(trial.params)
+        if (equal := self._different.pop(configuration, None)) is not None:
+            at = bisect_left(self._leaders, rank(*equal), key=lambda leader: rank(*leader))
+            del self._leaders[at]
+            trial, loss = min(equal, (trial, loss), key=lambda leader: rank(*leader))
+        insort(self._leaders, (trial, loss), key=lambda leader: rank(*leader))
+        self._different[configuration] = trial, loss
+        if len(self._leaders) > self.top:
+            del self._different[canonical(self._leaders.pop()[0].params)]

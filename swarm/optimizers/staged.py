@@ -59,6 +59,7 @@ class Staged(Optimizer):
     patience: int | None = 20
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not isinstance(self.stages, (list, tuple)) or not self.stages or not all(map(_is_stage, self.stages)):
             raise InvalidOptimizer(
                 "Staged: stages must be pairs of a budget and a number of trials, integers of at least 1, "
@@ -76,6 +77,11 @@ class Staged(Optimizer):
     def planned(self) -> int | None:
         """Number of trials of all stages, fewer if some end early."""
         return sum(trials for _, trials in self.stages) if self._started else None
+
+    @property
+    def largest_budget(self) -> float | None:
+        """The largest budget of a stage."""
+        return float(max(budget for budget, _ in self.stages))
 
     def _begin(self) -> None:
         self._box = dict(self._space.domains)

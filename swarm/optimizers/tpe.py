@@ -125,6 +125,7 @@ class TPE(Guided):
     trials: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_integer("trials", low=1)
         self._check_model()
 

@@ -37,7 +37,6 @@ from swarm.dashboard.searches import Fitness
 from swarm.export import entries, to_optuna, to_parquet
 from swarm.history import History
 from swarm.optimizers import OPTIMIZERS
-from swarm.outcome import mean
 from swarm.outlet import Outlet
 from swarm.report import write
 from swarm.runner import Run, enroll
@@ -45,7 +44,7 @@ from swarm.search import Search
 from swarm.state import ended_state, state_of
 from swarm.store import Event, Store, Submission
 from swarm.terminal import generation_table, summary
-from swarm.trial import Evaluation
+from swarm.trial import Evaluation, mean
 from swarm.view import View
 from swarm.virtual import VirtualPool
 from swarm.winner import Winner

@@ -38,12 +38,8 @@ def store(store_url: str) -> Iterator[Store]:
 def test_a_job_is_read_back_as_it_was_written(store: Store) -> None:
     store.add_job("a", {"space": {"x": {"integer": [1, 2]}}}, b"\x00code")
     job = store.job("a")
-    assert (job.name, job.spec, job.problem, job.status) == (
-        "a",
-        {"space": {"x": {"integer": [1, 2]}}},
-        b"\x00code",
-        "new",
-    )
+    assert (job.name, job.spec, job.status) == ("a", {"space": {"x": {"integer": [1, 2]}}}, "new")
+    assert store.code("a") == b"\x00code"
 
 
 def test_jobs_are_listed_oldest_first(store: Store) -> None:
@@ -56,7 +52,7 @@ def test_a_taken_name_is_refused_and_the_first_job_stays(store: Store) -> None:
     store.add_job("a", {"seed": 1}, b"first")
     with pytest.raises(JobConflict, match="another name"):
         store.add_job("a", {"seed": 2}, b"second")
-    assert store.job("a").problem == b"first"
+    assert store.code("a") == b"first"
 
 
 def test_an_unknown_job_is_named_with_those_that_exist(store: Store) -> None:
@@ -176,7 +172,7 @@ def test_a_submission_is_read_back_and_replaced(store: Store) -> None:
     first = Submission("a", "ada", 2.0, 3, environment=("python==3.11.*",))
     store.submit(first, {"seed": 1}, b"code")
     assert store.submissions() == [first]
-    assert store.job("a").problem == b"code"
+    assert store.code("a") == b"code"
     ended = Submission("a", "ada", 2.0, None, state="failed", reason="no", summary={"told": 3})
     store.set_submission(ended)
     assert store.submissions() == [ended]
@@ -237,3 +233,104 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date(store: Store, store_u
     assert again.submissions() == []
     assert again.lease("one", 1)
     again.close()
+
+
+def count(store: Store, statement: str) -> int:
+    """What a statement of SQL counts in the database of a store."""
+    engine = sa.create_engine(store.url)
+    with engine.connect() as connection:
+        found = int(connection.execute(sa.text(statement)).scalar_one())
+    engine.dispose()
+    return found
+
+
+def test_code_that_several_jobs_have_is_kept_once(store: Store, store_url: str) -> None:
+    code, other = b"\x00same" * 1000, b"\x00other" * 10
+    for number in range(5):
+        store.add_job(f"run-{number}", {}, code)
+    again = Store(store_url)  # another process knows it, too
+    again.submit(Submission("submitted", "ada"), {}, code)
+    again.add_job("different", {}, other)
+    names = [f"run-{number}" for number in range(5)] + ["submitted"]
+    assert all(store.code(name) == code for name in names) and store.code("different") == other
+    assert len({store.digest(name) for name in names}) == 1 and store.digest("different") != store.digest("submitted")
+    assert count(store, "SELECT sum(length(data)) FROM swarm_code") == len(code) + len(other)
+    assert count(store, "SELECT sum(length(problem)) FROM swarm_jobs") == 0
+    again.close()
+
+
+def test_a_job_without_code_has_none(store: Store) -> None:
+    store.add_job("a", {}, b"")
+    assert store.code("a") == b"" and store.digest("a") is None
+    with pytest.raises(JobNotFound, match="no job 'b'; it has a"):
+        store.code("b")
+    with pytest.raises(JobNotFound, match="were deleted"):
+        store.content("0" * 64)
+
+
+def test_a_refused_job_leaves_no_code_behind(store: Store) -> None:
+    store.add_job("a", {}, b"first")
+    with pytest.raises(JobConflict):
+        store.add_job("a", {}, b"second")
+    assert store.code("a") == b"first"
+    assert count(store, "SELECT count(*) FROM swarm_code") == 1
+
+
+def test_code_that_no_job_has_any_more_can_be_dropped(store: Store, store_url: str) -> None:
+    for name, code in (("a", b"shared"), ("b", b"shared"), ("c", b"its own")):
+        store.add_job(name, {}, code)
+    assert store.drop_unused_code() == 0
+    engine = sa.create_engine(store.url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM swarm_jobs WHERE name IN ('a', 'c')"))
+    engine.dispose()
+    assert store.drop_unused_code() == len(b"its own")
+    assert store.code("b") == b"shared"
+    store.add_job("c", {}, b"shared")  # the name is free, and means nothing of what was
+    assert store.code("c") == b"shared"
+    assert count(store, "SELECT count(*) FROM swarm_code") == 1
+
+
+def test_a_master_that_lost_the_lease_drops_no_code(store: Store, store_url: str) -> None:
+    other = Store(store_url)
+    assert store.lease("one", 0) and other.lease("two", 60)
+    with pytest.raises(LeaseLost):
+        store.drop_unused_code()
+    other.close()
+
+
+def test_a_store_of_the_second_schema_is_brought_up_to_date_and_its_jobs_keep_their_code(
+    store: Store, store_url: str
+) -> None:
+    store.add_job("later", {}, b"")
+    engine = sa.create_engine(store.url)
+    row = {"name": "old", "spec": '{"seed": 1}', "problem": b"\x00old code", "created": 0.0, "status": "stopped"}
+    insert = f"INSERT INTO swarm_jobs ({', '.join(row)}) VALUES ({', '.join(f':{column}' for column in row)})"
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE swarm_code"))
+        connection.execute(sa.text("DROP TABLE swarm_job_code"))
+        connection.execute(sa.text("UPDATE swarm_meta SET value = '2'"))
+        connection.execute(sa.text(insert), row)
+    engine.dispose()
+    again = Store(store_url)
+    assert [job.name for job in again.jobs()] == ["old", "later"]
+    assert again.code("old") == b"\x00old code" and again.digest("old") is None
+    again.add_job("new", {}, b"\x00old code")
+    assert again.drop_unused_code() == 0
+    assert (again.code("new"), again.code("old")) == (b"\x00old code", b"\x00old code")
+    assert count(again, "SELECT value FROM swarm_meta WHERE name = 'schema'") == 3
+    again.close()
+
+
+def test_names_that_begin_alike_are_found_whatever_characters_they_have(store: Store) -> None:
+    for name in ("a_b", "a_b-2", "a_b.c", "axb", "axb-2", "A_b-3", "b"):
+        store.add_job(name, {}, b"")
+    assert store.names("a_b") - {"A_b-3"} == {"a_b", "a_b-2", "a_b.c"}
+    assert store.names("nothing") == set()
+
+
+def test_an_unknown_job_is_answered_with_the_names_of_the_latest(store: Store) -> None:
+    for number in range(9):
+        store.add_job(f"run-{number}", {}, b"")
+    with pytest.raises(JobNotFound, match=r"no job 'run'; it has run-4, run-5, run-6, run-7, run-8$"):
+        store.job("run")

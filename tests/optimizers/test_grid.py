@@ -68,6 +68,29 @@ def test_points_are_evenly_spaced_with_both_ends(domain, points, values):
     assert (found[0], found[-1]) == (domain.low, domain.high)  # exactly
 
 
+@pytest.mark.parametrize("domain", [Real(0, 1), Real(1e-9, 1, log=True), Integer(1, 10**10)])
+def test_points_are_never_listed_however_many_there_are(domain):
+    tracemalloc.start()
+    optimizer = Grid(points={"x": 10**9 + 1}).start(Space({"x": domain, "n": Integer(1, 2)}))
+    first = optimizer.ask()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert optimizer.planned == 2 * (10**9 + 1) and first.params["x"] == domain.low and most < 100_000
+
+
+@pytest.mark.parametrize("points", [2, 3, 7, 40, 333, 20_001])
+@pytest.mark.parametrize("digits", [1, 2, 3])
+def test_of_values_that_rounding_makes_equal_one_is_on_the_grid(points, digits):
+    domain = Real(0.013, 2.5, digits=digits)
+    expected = list(dict.fromkeys(domain.decode(j / (points - 1)) for j in range(points)))
+    assert [params["x"] for params in configurations(Grid(points=points).start(Space({"x": domain})))] == expected
+
+
+def test_a_billion_points_of_one_digit_are_few():
+    optimizer = Grid(points=10**9).start(Space({"x": Real(0.1, 0.9, digits=1)}))
+    assert [params["x"] for params in configurations(optimizer)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
 def test_points_by_name_thin_out_whole_numbers_and_leave_the_others_whole():
     assert Grid(points={"f6": 5, "c5": 3}).start(LENET5).planned == 5 * 32 * 32 * 3
     assert Grid(points={"lr": 4}).start(MIXED).planned == 3 * 4 * 2

@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+import tracemalloc
 
 import pytest
 
@@ -54,6 +55,37 @@ def test_the_list_is_found_in_the_space():
 )
 def test_what_only_resembles_a_list_is_none(space):
     assert list_of(space).names == ()
+
+
+def test_an_integer_that_counts_nothing_may_be_as_large_as_it_likes():
+    space = Space({"n": Integer(1, 10**9), "m": Integer(0, 2**53), "x": Real(0, 1)}, when={"x": {"n": [1, 2, 3]}})
+    tracemalloc.start()
+    optimizer = MuPlusLambda(evaluations=40, gene_rate=0.5).start(space)
+    while not optimizer.done:
+        trial = optimizer.ask()
+        space.check(trial.params)
+        optimizer.tell(trial, float(trial.params["n"]))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert list_of(space).names == () and most < 1_000_000
+
+
+@pytest.mark.parametrize("low", [0, 1, 2, 3])
+@pytest.mark.parametrize("high", [4, 5])
+def test_a_list_is_what_its_conditions_say_and_nothing_else(low, high):
+    items = [f"item_{k}" for k in range(1, high + 1)]
+    wanted = {name: list(range(max(k, low), high + 1)) for k, name in enumerate(items, start=1)}
+
+    def found(conditions, names=items):
+        domains = {"length": Integer(low, high)} | dict.fromkeys(names, Integer(1, 9))
+        return list_of(Space(domains, when={name: {"length": conditions[name]} for name in names}))
+
+    assert found(wanted).names == ("length", *items) and found(wanted).low == low
+    assert found(wanted, items[:-1]).names == ()
+    for name in items[low:]:  # one condition with another value, or one less
+        for other in (wanted[name][1:], [wanted[name][0] - 1, *wanted[name]]):
+            if other and other[0] >= low:
+                assert found(wanted | {name: other}).names == ()
 
 
 def test_so_many_are_evaluated_as_the_original_has_it():
