@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from workers.checkpoint import CheckpointStore, Progress
 from workers.context import Context, Report, encodable, number, numbers
 from workers.replicas import Replicas
 from workers.seat import Seat
+from workers.wording import below, reason_of, shown, text_of, traceback_of
 
 TRACEBACK_LIMIT = 4000
 REASON_LIMIT = 500
@@ -85,12 +85,12 @@ def score(returned: Any, merit: Merit | None = None) -> tuple[float, dict[str, f
     if merit is not None:
         values = {**values, "fitness": _combined(numbers(values), merit)}
     if "fitness" not in values:
-        names = ", ".join(map(str, values)) or "nothing"
+        names = ", ".join(map(text_of, values)) or "nothing"
         raise InvalidProblem(f'the training returned {names}, but no "fitness"')
     fitness = number(values["fitness"])
     if fitness is None:
-        shown = repr(values["fitness"])[:100]
-        raise InvalidProblem(f"the training returned a fitness of {shown}, which is no finite number")
+        got = shown(values["fitness"])
+        raise InvalidProblem(f"the training returned a fitness of {got}, which is no finite number")
     return fitness, numbers({name: value for name, value in values.items() if name != "fitness"})
 
 
@@ -137,10 +137,10 @@ def explain(error: BaseException) -> str:
 
     A :class:`SwarmError` speaks for itself and comes without a traceback.
     """
-    reason = encodable(f"{type(error).__name__}: {error}".split("\n", 1)[0])[:REASON_LIMIT]
+    reason = encodable(reason_of(error))[:REASON_LIMIT]
     if isinstance(error, SwarmError):
         return reason
-    return f"{reason}\n{encodable(''.join(traceback.format_exception(error)))[-TRACEBACK_LIMIT:]}"
+    return f"{reason}\n{encodable(traceback_of(error))[-TRACEBACK_LIMIT:]}"
 
 
 def failed(evaluation: Evaluation, error: BaseException) -> Result:
@@ -193,8 +193,7 @@ def attempt(
     except BaseException as caught:
         if isinstance(caught, SystemExit) and evaluation.isolation == "process":
             raise
-        below = caught.__traceback__ and caught.__traceback__.tb_next  # the user's own frames
-        fitness, metrics, error = None, {}, explain(caught.with_traceback(below))
+        fitness, metrics, error = None, {}, explain(below(caught))  # the user's own frames
     lost = replicas is not None and replicas.lost
     if replicas is not None:
         replicas.close(well=fitness is not None)
