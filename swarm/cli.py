@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -75,8 +76,7 @@ def run_command(
     job = Job.from_file(job_file, settings or (), name=name, **changes)
     if again:
         job = Job.from_file(job_file, settings or (), name=free_name(job.name, store), **changes)
-    found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store)
-    _print_result(found)
+    _finish(lambda: run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store))
 
 
 @app.command("resume")
@@ -89,8 +89,7 @@ def resume_command(
     scheduler: SchedulerOption = None,
 ) -> None:
     """Go on with a run that was stopped or killed."""
-    found = resume(name, store=store, where=Where(scheduler, slots, gpus, threads))
-    _print_result(found)
+    _finish(lambda: resume(name, store=store, where=Where(scheduler, slots, gpus, threads)))
 
 
 @app.command("show")
@@ -177,8 +176,7 @@ def replay_command(
     from swarm.schedule import replay
 
     job = replay(Run.load(name, store), name=free_name(f"{name}-replay", store), repeats=repeats)
-    found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store)
-    _print_result(found)
+    _finish(lambda: run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store))
 
 
 @app.command("worker")
@@ -237,12 +235,19 @@ def main() -> None:
     """Entry point: errors that are ours are one line on standard error, exit code 2; an interrupted run exits 130."""
     try:
         app()
-    except Interrupted as stop:
-        _err.print(str(stop), style="yellow", highlight=False, soft_wrap=True)
-        sys.exit(130)
     except SwarmError as error:
         _err.print(f"swarm: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(2)
+
+
+def _finish(work: Callable[[], Run]) -> None:
+    """Run something to its end, and print what was found, or how to go on if it is stopped."""
+    try:
+        found = work()
+    except Interrupted as stop:  # here, since Typer would take it for a KeyboardInterrupt without a text
+        _err.print(str(stop), style="yellow", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    _print_result(found)
 
 
 def _print_result(found: Run) -> None:

@@ -22,7 +22,7 @@
     │   ├── NoService             that scheduler knows nothing of jobs: start it with swarm scheduler
     │   └── NoMaster              no master is connected to the scheduler: start one, or wait
     ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
-    └── Interrupted               the run was stopped on request; resume it
+    └── Interrupted               the run was stopped on request; resume it (a KeyboardInterrupt as well)
 """
 
 from __future__ import annotations
@@ -108,5 +108,5 @@ class Infeasible(SwarmError):
     """A training raises it for a configuration that cannot be built; the evaluation fails without training."""
 
 
-class Interrupted(SwarmError):
-    """The run was stopped on request and can be resumed."""
+class Interrupted(SwarmError, KeyboardInterrupt):
+    """The run was stopped on request and can be resumed: what Ctrl-C raises, in a script and in a notebook."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swarm.blocking import wait_for
 from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound, NoSlots
+from swarm.guest import quiet
 from swarm.job import Job
 from swarm.progress import Best
 from swarm.search import Search
@@ -176,32 +175,26 @@ def resume(name: str, *, store: str = STORE, where: Where | None = None, progres
 
 
 def _watched(job: Job, where: Where, store: str, progress: bool) -> Run:
-    from swarm.cluster import quiet_dask
+    def finish(show: Watcher) -> Run:
+        try:
+            return wait_for(lambda: _run(job, where, store, show), (signal.SIGINT, signal.SIGTERM))
+        except KeyboardInterrupt:
+            raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
 
-    quiet_dask()
-    if not progress:
-        found = _in_own_loop(lambda: _run(job, where, store, lambda *_: None))
-    else:
-        from swarm.terminal import Progress, console
+    with quiet:
+        if not progress:
+            found = finish(lambda *_: None)
+        else:
+            from swarm.terminal import Progress, console
 
-        with Progress(console()) as show:
-            found = _in_own_loop(lambda: _run(job, where, store, show))
+            with Progress(console()) as show:
+                found = finish(show)
     if job.then is None or found.best is None:
         return found
     return replace(_watched(job.following(found.best.params), where, store, progress), before=found)
 
 
 async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
-    with _cancel_on_signal() as interrupted:
-        try:
-            return await _run_uninterrupted(job, where, store, on_change)
-        except asyncio.CancelledError:
-            if not interrupted:
-                raise
-            raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
-
-
-async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
     from swarm.cluster import check_unserved, connected, dashboard_of, embedded, forgetting, pool_on
     from swarm.deletions import Deletions
     from swarm.outlet import Outlet, showing
@@ -287,38 +280,3 @@ def free_name(name: str, store: str) -> str:
         free = f"{name}-{number}"
         number += 1
     return free
-
-
-def _in_own_loop(work: Callable[[], Coroutine[Any, Any, Run]]) -> Run:
-    """Run a coroutine to its end, from a script or from a notebook whose loop is running already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work())
-    with ThreadPoolExecutor(1, thread_name_prefix="swarm") as thread:
-        return thread.submit(lambda: asyncio.run(work())).result()
-
-
-class _cancel_on_signal:  # noqa: N801 - a context manager, read like a function
-    """Cancel the current task on the first SIGINT or SIGTERM; the second has its usual effect."""
-
-    def __enter__(self) -> list[int]:
-        self.received: list[int] = []
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._signals = [signal.SIGINT, signal.SIGTERM]
-        if threading.current_thread() is not threading.main_thread():
-            self._signals = []  # only the main thread may handle signals
-        for number in self._signals:
-            self._loop.add_signal_handler(number, self._stop, number)
-        return self.received
-
-    def __exit__(self, *_: object) -> None:
-        for number in self._signals:
-            self._loop.remove_signal_handler(number)
-
-    def _stop(self, number: int) -> None:
-        self.received.append(number)
-        self._loop.remove_signal_handler(number)
-        if self._task is not None:
-            self._task.cancel()
