@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ LOGGING = "DASK_LOGGING__DISTRIBUTED"
 NOISY = ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh")
 _FAMILIES = ("bokeh", "dask", "distributed", "tornado")
 _SET_BY_DASK = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
+_SCRATCH = "dask-scratch-space"  # folders that Dask puts into the search path of modules, and may leave there
 _MISSING = object()
 
 
@@ -78,9 +80,10 @@ def _quiet(level: str = "critical") -> Iterator[None]:
 
 @contextlib.contextmanager
 def configured(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Dask's configuration is as the settings say; what its nannies set in the environment is theirs until then."""
+    """Dask's configuration is as the settings say; what its servers set elsewhere lasts until then."""
     found = {name: dask.config.get(name, _MISSING) for name in settings}
     names = [*_SET_BY_DASK, *dask.config.get("distributed.nanny.pre-spawn-environ", {})]
+    path = list(sys.path)
     with _environment(names):
         dask.config.set(dict(settings))
         try:
@@ -88,6 +91,7 @@ def configured(settings: Mapping[str, Any]) -> Iterator[None]:
         finally:
             for name, value in found.items():
                 _put_back(name, settings[name], value)
+            sys.path[:] = [each for each in sys.path if each in path or _SCRATCH not in each]
 
 
 @contextlib.contextmanager
