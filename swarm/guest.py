@@ -55,7 +55,8 @@ class Shared:
 def _quiet(level: str = "critical") -> Iterator[None]:
     """Dask logs from ``level`` on, here and in the processes started from here, unless somebody wants it otherwise."""
     if LOGGING in os.environ:
-        yield
+        with _uncomputed():
+            yield
         return
     filters, found, known = list(warnings.filters), _levels(), "swarm" in dask.config.config
     import distributed  # noqa: F401 - it sets the levels of loggers that may have been set by the user
@@ -63,7 +64,7 @@ def _quiet(level: str = "critical") -> Iterator[None]:
     for name, number in found.items():
         logging.getLogger(name).setLevel(number)
     found |= {name: logging.getLogger(name).level for name in NOISY}
-    with _environment([LOGGING]):
+    with _environment([LOGGING]), _uncomputed():
         os.environ[LOGGING] = level
         for name in NOISY:
             logging.getLogger(name).setLevel(level.upper())
@@ -92,6 +93,19 @@ def configured(settings: Mapping[str, Any]) -> Iterator[None]:
             for name, value in found.items():
                 _put_back(name, settings[name], value)
             sys.path[:] = [each for each in sys.path if each in path or _SCRATCH not in each]
+
+
+@contextlib.contextmanager
+def _uncomputed() -> Iterator[None]:
+    """What the user computes with Dask afterwards goes where it went before: a client of Dask's claims it for itself.
+
+    Each client puts back what it found, which is another's if they do not end in the order in which they began.
+    """
+    found = dask.config.get("scheduler", _MISSING)
+    try:
+        yield
+    finally:
+        _put_back("scheduler", "dask.distributed", found)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import os
 import signal
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +25,15 @@ from swarm.errors import StoreUnavailable
 from swarm.guest import NOISY, Shared, quiet
 
 
+def flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their whole names, which shows which one differs."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", list(value) if isinstance(value, list) else value
+
+
 def process_now() -> dict[str, Any]:
     """What a run could change."""
     loggers = {name: each for name, each in logging.root.manager.loggerDict.items() if isinstance(each, logging.Logger)}
@@ -32,7 +41,7 @@ def process_now() -> dict[str, Any]:
         "environment": dict(os.environ),
         "levels": {name: logger.level for name, logger in loggers.items()},
         "root": (logging.root.level, list(logging.root.handlers)),
-        "configuration": copy.deepcopy(dask.config.config),
+        "configuration": dict(flat(dask.config.config)),
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
         "path": list(sys.path),
         "warnings": list(warnings.filters),
@@ -45,7 +54,9 @@ def process_now() -> dict[str, Any]:
 def assert_same(before: dict[str, Any]) -> None:
     now = process_now()
     now["levels"] = {name: level for name, level in now["levels"].items() if name in before["levels"]}
-    assert {part: (before[part], now[part]) for part in now if now[part] != before[part]} == {}
+    before, now = dict(flat(before)), dict(flat(now))
+    names = sorted({*before, *now}, key=str)
+    assert [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)] == []
 
 
 @pytest.fixture(autouse=True)
