@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from swarm.job import Job
 from swarm.progress import Best
 from swarm.search import Search
 from swarm.store import Store
+from swarm.store_path import absolute, store_url
 from swarm.trial import Result
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _WAIT_FOR_SLOTS = 10.0
 STORE = "sqlite:///swarm.db"
+StoreName = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Run:
 
     Attributes:
         search: Its search, replayed.
-        store: Where its journal is.
+        store: Where its journal is, as it was named.
+        url: The same, from whatever folder.
         status: ``new``, ``running``, ``stopped`` or ``finished``.
         before: The run that this one followed, if the job had a second search.
     """
@@ -41,9 +45,13 @@ class Run:
     store: str
     status: str
     before: Run | None = None
+    url: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", absolute(self.store))
 
     @classmethod
-    def load(cls, name: str, store: str = STORE) -> Run:
+    def load(cls, name: str, store: StoreName = STORE) -> Run:
         """Read a run from a store.
 
         Raises:
@@ -52,7 +60,7 @@ class Run:
         """
         with closing(Store(store, create=False)) as opened:
             stored = opened.job(name)
-            return cls(Search(Job.from_dict(stored.spec, stored.problem), opened), store, stored.status)
+            return cls(Search(Job.from_dict(stored.spec, stored.problem), opened), _named(store), stored.status)
 
     @property
     def job(self) -> Job:
@@ -101,7 +109,7 @@ class Run:
         """One row per trial; see :func:`swarm.history.trials` for the columns."""
         from swarm.history import trials
 
-        with closing(Store(self.store, create=False)) as opened:
+        with closing(Store(self.url, create=False)) as opened:
             return trials(opened.events(self.job.name))
 
 
@@ -132,7 +140,7 @@ def run(
     gpus: str | None = None,
     threads: int | None = None,
     scheduler: str | None = None,
-    store: str = STORE,
+    store: StoreName = STORE,
     progress: bool = True,
 ) -> Run:
     """Run a job to its end, or on from where it was stopped, and return what was found.
@@ -143,7 +151,7 @@ def run(
         gpus: GPUs to use on this machine: ``all`` or ``0,1``.
         threads: Threads of one training on a CPU; left out, one.
         scheduler: Address of a Dask scheduler whose workers train instead of this machine's.
-        store: URL or file of the store, where the run can be found again.
+        store: URL or file of the store, a text or a path, where the run can be found again.
         progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.
 
     Returns:
@@ -159,10 +167,10 @@ def run(
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
     """
     where = Where(scheduler, slots, gpus, threads)
-    return _watched(job, where, store, progress)
+    return _watched(job, where, _named(store), progress)
 
 
-def resume(name: str, *, store: str = STORE, where: Where | None = None, progress: bool = True) -> Run:
+def resume(name: str, *, store: StoreName = STORE, where: Where | None = None, progress: bool = True) -> Run:
     """Go on with a run of the store, from exactly where its journal ends.
 
     Raises:
@@ -171,7 +179,7 @@ def resume(name: str, *, store: str = STORE, where: Where | None = None, progres
     with closing(Store(store, create=False)) as opened:
         stored = opened.job(name)
     job = Job.from_dict(stored.spec, stored.problem)
-    return _watched(job, where or Where(), store, progress)
+    return _watched(job, where or Where(), _named(store), progress)
 
 
 def _watched(job: Job, where: Where, store: str, progress: bool) -> Run:
@@ -251,6 +259,11 @@ def _folders(job: Job, store: Store) -> tuple[str | None, str | None]:
     return results, str(folder / "checkpoints")
 
 
+def _named(store: StoreName) -> str:
+    """The store's name as a text, by which it is found again."""
+    return store if isinstance(store, str) else store_url(store)
+
+
 def enroll(job: Job, store: Store) -> None:
     """Write the job into the store, unless it is there already.
 
@@ -270,7 +283,7 @@ def enroll(job: Job, store: Store) -> None:
         )
 
 
-def free_name(name: str, store: str) -> str:
+def free_name(name: str, store: StoreName) -> str:
     """``name`` if the store has no such job, else the first of ``name-2``, ``name-3``, … that is free."""
     with closing(Store(store)) as opened:
         taken = {job.name for job in opened.jobs()}
