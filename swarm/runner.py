@@ -16,6 +16,7 @@ from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound, NoSl
 from swarm.guest import quiet
 from swarm.job import Job
 from swarm.progress import Best
+from swarm.run_lock import alone
 from swarm.search import Search
 from swarm.store import Store
 from swarm.store_path import absolute, store_url
@@ -23,6 +24,8 @@ from swarm.trial import Result
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from swarm.outlet import Outlet
 
 _WAIT_FOR_SLOTS = 10.0
 STORE = "sqlite:///swarm.db"
@@ -205,7 +208,7 @@ def _watched(job: Job, where: Where, store: str, progress: bool) -> Run:
 async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
     from swarm.cluster import check_unserved, connected, dashboard_of, embedded, forgetting, pool_on
     from swarm.deletions import Deletions
-    from swarm.outlet import Outlet, showing
+    from swarm.outlet import showing
 
     async with AsyncExitStack() as stack:
         slots = [] if where.scheduler else _local_slots(where, job)
@@ -223,9 +226,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher) -> Run:
                 f"job {job.name!r} hands trainings on, but there is no place for their checkpoints that all workers "
                 "see: give one, checkpoints: a folder or URL"
             )
-        enroll(job, opened)
-        outlet = Outlet(job)
-        search = Search(job, opened, outlet.note)
+        search, outlet = _taken_up(job, opened, stack)
         if not search.finished():
             if not where.scheduler:
                 client = await stack.enter_async_context(embedded(slots))
@@ -264,8 +265,26 @@ def _named(store: StoreName) -> str:
     return store if isinstance(store, str) else store_url(store)
 
 
-def enroll(job: Job, store: Store) -> None:
-    """Write the job into the store, unless it is there already.
+def _taken_up(job: Job, store: Store, stack: AsyncExitStack) -> tuple[Search, Outlet]:
+    """The job's search as its journal tells it, which nobody else goes on with until the stack ends.
+
+    Raises:
+        JobConflict: Somebody runs it, or the name stands for another job.
+    """
+    from swarm.outlet import Outlet
+
+    if enroll(job, store) == "finished":  # to be looked at by anybody
+        outlet = Outlet(job)
+        search = Search(job, store, outlet.note)
+        if search.finished():
+            return search, outlet
+    stack.enter_context(alone(store, job.name))
+    outlet = Outlet(job)
+    return Search(job, store, outlet.note), outlet
+
+
+def enroll(job: Job, store: Store) -> str:
+    """Write the job into the store, unless it is there already; how far it is.
 
     Raises:
         JobConflict: The name stands for another job; the text says what differs.
@@ -273,14 +292,18 @@ def enroll(job: Job, store: Store) -> None:
     try:
         stored = store.job(job.name)
     except JobNotFound:
-        store.add_job(job.name, job.to_dict(), job.code.pickle)
-        return
+        try:
+            store.add_job(job.name, job.to_dict(), job.code.pickle)
+            return "new"
+        except JobConflict:  # somebody has written it in this moment
+            stored = store.job(job.name)
     differences = job.differences(stored.spec)
     if differences:
         raise JobConflict(
             f"the store has another job named {job.name!r}: {'; '.join(differences)}. "
             "Take another name, or submit the same job to resume it"
         )
+    return stored.status
 
 
 def free_name(name: str, store: StoreName) -> str:

@@ -164,7 +164,7 @@ class Store:
         self._engine = _engine(self.url, self.file)
         try:
             with self._failing_clearly():
-                self._set_up(create)
+                self._set_up_with_others(create)
         except BaseException:
             self.close()
             raise
@@ -233,6 +233,12 @@ class Store:
         with self._failing_clearly(), self._engine.connect() as connection:
             return [_submission(row) for row in connection.execute(query)]
 
+    def submission(self, job: str) -> Submission | None:
+        """The submission of a job; None if the job was not submitted."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            row = connection.execute(sa.select(_submissions).where(_submissions.c.job == job)).one_or_none()
+        return None if row is None else _submission(row)
+
     def set_submission(self, submission: Submission) -> None:
         """Replace a submission."""
         row = _submission_row(submission)
@@ -263,6 +269,12 @@ class Store:
             connection.execute(_lease.update().values(holder=holder, token=token, expires=now + seconds))
         self._token = token
         return True
+
+    def lease_holder(self) -> str | None:
+        """Who holds the lease now; None if nobody does."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            row = connection.execute(sa.select(_lease)).one_or_none()
+            return None if row is None or row.expires <= self._now(connection) else str(row.holder)
 
     @property
     def term(self) -> int:
@@ -350,6 +362,16 @@ class Store:
         return [(params, budget, r["seconds"]) for params, budget, r in rows if r["status"] == Status.OK]
 
     # --- inside
+
+    def _set_up_with_others(self, create: bool) -> None:
+        """Set it up, though somebody else may be doing so in this moment."""
+        for _ in _tables.tables:
+            try:
+                return self._set_up(create)
+            except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.IntegrityError) as error:
+                if "already exists" not in str(error.orig):
+                    raise
+        return self._set_up(create)
 
     def _set_up(self, create: bool) -> None:
         with self._engine.connect() as connection:

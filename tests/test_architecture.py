@@ -22,6 +22,7 @@ RECORDS = {
     "swarm.job_fields",
     "swarm.archive",
     "swarm.store",
+    "swarm.run_lock",
     "swarm.store_path",
     "swarm.problem",
     "swarm",

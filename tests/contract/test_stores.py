@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -209,3 +212,15 @@ def test_a_store_of_the_first_schema_is_brought_up_to_date(store: Store, store_u
     assert again.submissions() == []
     assert again.lease("one", 1)
     again.close()
+
+
+def test_a_new_store_is_opened_by_many_at_once(store_url: str) -> None:
+    starting = threading.Barrier(6)
+
+    def opened(_: int) -> int:
+        starting.wait()
+        with closing(Store(store_url)) as store:
+            return len(store.jobs())
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(opened, range(6))) == [0] * 6
