@@ -25,6 +25,7 @@ from swarm.blocking import wait_for
 from swarm.config import settings
 from swarm.errors import InvalidInput, JobNotFound, NoMaster, NoService, SchedulerUnreachable, SwarmError
 from swarm.job import Job
+from swarm.main_guard import check_guarded
 from swarm.store import Event
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ class Client:
             JobConflict: There is another job of that name.
             NoMaster, NoService, SchedulerUnreachable: There is nobody to take it.
         """
+        check_guarded("Client.submit()")
         data = {
             "spec": job.to_dict(),
             "priority": float(priority),

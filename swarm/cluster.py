@@ -26,6 +26,7 @@ from tenacity import (
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
 from swarm.guest import LOGGING, NOISY, Shared, configured
 from swarm.job import Job
+from swarm.main_guard import reason, reported
 from swarm.nannies import started
 from swarm.store import Store
 from swarm.trial import resource
@@ -67,6 +68,7 @@ def scheduler_settings() -> dict[str, Any]:
     return {**SETTINGS, ROUTES: routes if "swarm.scheduler" in routes else [*routes, "swarm.scheduler"]}
 
 
+_reported = Shared(reported)
 _configured = Shared(lambda: configured(scheduler_settings()))
 
 
@@ -113,6 +115,9 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
 
     Args:
         slots: The slots to start; their worker processes end with this context.
+
+    Raises:
+        NotStarted: A worker process could not be started, such as one that cannot import the user's script.
     """
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
@@ -122,14 +127,14 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
         nannies.append(Nanny(*arguments, **options))
         return nannies[-1]
 
-    with _configured, claimed(gpu for slot in slots for gpu in slot.gpus):
+    with _configured, _reported, claimed(gpu for slot in slots for gpu in slot.gpus):
         workers = {slot.name: {"cls": nanny, "options": nanny_options(slot, "127.0.0.1")} for slot in slots}
         options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}"}
         options["preload"] = ["swarm.scheduler"]  # the swarm's pages
         cluster = SpecCluster(
             workers=workers, scheduler={"cls": Scheduler, "options": options}, asynchronous=True, name="swarm"
         )
-        async with started(cluster, nannies), Client(cluster, asynchronous=True) as client:
+        async with started(cluster, nannies, reason), Client(cluster, asynchronous=True) as client:
             # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
             cluster.scheduler.client_comms[client.id].interval = _SEND_INTERVAL
             yield client

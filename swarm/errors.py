@@ -20,7 +20,8 @@
     │   ├── SchedulerUnreachable  check the address, start the scheduler
     │   ├── NoSlots               start workers that offer GPU slots
     │   ├── NoService             that scheduler knows nothing of jobs: start it with swarm scheduler
-    │   └── NoMaster              no master is connected to the scheduler: start one, or wait
+    │   ├── NoMaster              no master is connected to the scheduler: start one, or wait
+    │   └── NotStarted            worker processes cannot import the script: guard it, or mend what the text names
     ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
     └── Interrupted               the run was stopped on request; resume it (a KeyboardInterrupt as well)
 """
@@ -102,6 +103,22 @@ class NoService(ClusterError):
 
 class NoMaster(ClusterError):
     """No master is connected to the scheduler, or it does not answer."""
+
+
+class NotStarted(ClusterError):
+    """No worker process could be started here, since it cannot import the script, say."""
+
+
+class ScriptEnded(NotStarted, SystemExit):
+    """The same where a script calls :func:`swarm.run`: it ends with this one line, and exit code 1, if it lets it pass.
+
+    Args:
+        text: Why.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = f"swarm: {text}"
 
 
 class Infeasible(SwarmError):

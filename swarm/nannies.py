@@ -6,23 +6,33 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+
+from swarm.errors import NotStarted
 
 _PATIENCE = 1.0  # seconds that a worker has to end, in which a training may keep it busy, when the run is stopped
 _PAUSE = 0.05
 
 
 @asynccontextmanager
-async def started(cluster: Any, nannies: Sequence[Any]) -> AsyncIterator[None]:
+async def started(cluster: Any, nannies: Sequence[Any], reason: Callable[[], str | None]) -> AsyncIterator[None]:
     """The cluster, started: none of its processes is left, however this ends, and amid its start, too.
 
     Args:
         cluster: An asynchronous cluster of Dask's, not started.
         nannies: Takes the nannies as the cluster makes them.
+        reason: Gives what a worker process has said of why it cannot start, if it has.
+
+    Raises:
+        NotStarted: A worker process could not be started.
     """
-    await _start(cluster, nannies)
+    try:
+        await _start(cluster, nannies)
+    except RuntimeError as error:
+        why = reason() or f"a worker process could not be started ({error}); what it says is above"
+        raise NotStarted(why) from None
     try:
         yield
     except BaseException:  # a training in the worker's own thread would be waited for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm.blocking import wait_for
-from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound, NoSlots
+from swarm.errors import Interrupted, InvalidJob, JobConflict, JobNotFound, NoSlots, NotStarted, ScriptEnded
 from swarm.guest import quiet
 from swarm.job import Job
+from swarm.main_guard import check_guarded
 from swarm.progress import Best
 from swarm.run_lock import alone
 from swarm.search import Search
@@ -166,9 +168,11 @@ def run(
         SchedulerUnreachable: Nothing answers at ``scheduler``.
         InvalidInput: A master divides the slots there; submit the job to it.
         NoSlots: The scheduler has no worker with a GPU slot.
+        NotStarted: Worker processes cannot import the script that calls this; a script ends with that one line.
         StoreUnavailable: The store cannot be written.
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
     """
+    check_guarded("run()")
     where = Where(scheduler, slots, gpus, threads)
     return _watched(job, where, _named(store), progress)
 
@@ -179,6 +183,7 @@ def resume(name: str, *, store: StoreName = STORE, where: Where | None = None, p
     Raises:
         JobNotFound: The store has no job of that name.
     """
+    check_guarded("resume()")
     with closing(Store(store, create=False)) as opened:
         stored = opened.job(name)
     job = Job.from_dict(stored.spec, stored.problem)
@@ -191,6 +196,10 @@ def _watched(job: Job, where: Where, store: str, progress: bool) -> Run:
             return wait_for(lambda: _run(job, where, store, show), (signal.SIGINT, signal.SIGTERM))
         except KeyboardInterrupt:
             raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
+        except NotStarted as error:
+            if threading.current_thread() is not threading.main_thread():
+                raise
+            raise ScriptEnded(str(error)) from None  # not within the loop, which SystemExit would end
 
     with quiet:
         if not progress:
