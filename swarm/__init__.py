@@ -5,6 +5,7 @@ Public names are imported when first used, so that ``import swarm`` costs millis
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,12 @@ if TYPE_CHECKING:
     from swarm.runner import run
     from swarm.space import Choice, Integer, Real, Space
     from swarm.trial import Evaluation, Result, Status, Trial
+
+
+if "SWARM_START_REPORT" in os.environ:  # a worker process, perhaps, that imports the user's script: see that module
+    from swarm.main_guard import listen
+
+    listen()
 
 
 def __getattr__(name: str) -> Any:

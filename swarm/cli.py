@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -82,16 +83,17 @@ def run_command(
     job = Job.from_file(job_file, settings or (), name=name, **changes)
     if again:
         job = Job.from_file(job_file, settings or (), name=free_name(job.name, store), **changes)
-    found = run(
-        job,
-        slots=slots,
-        gpus=gpus,
-        threads=threads,
-        scheduler=scheduler,
-        store=store,
-        retry_failed=retry_failed,
+    _finish(
+        lambda: run(
+            job,
+            slots=slots,
+            gpus=gpus,
+            threads=threads,
+            scheduler=scheduler,
+            store=store,
+            retry_failed=retry_failed,
+        )
     )
-    _print_result(found)
 
 
 @app.command("resume")
@@ -105,8 +107,8 @@ def resume_command(
     retry_failed: RetryOption = False,
 ) -> None:
     """Go on with a run that was stopped or killed, or with what has failed in any run."""
-    found = resume(name, store=store, where=Where(scheduler, slots, gpus, threads), retry_failed=retry_failed)
-    _print_result(found)
+    where = Where(scheduler, slots, gpus, threads)
+    _finish(lambda: resume(name, store=store, where=where, retry_failed=retry_failed))
 
 
 @app.command("show")
@@ -197,8 +199,7 @@ def replay_command(
     from swarm.schedule import replay
 
     job = replay(Run.load(name, store), name=free_name(f"{name}-replay", store), repeats=repeats)
-    found = run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store)
-    _print_result(found)
+    _finish(lambda: run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store))
 
 
 @app.command("worker")
@@ -260,12 +261,19 @@ def main() -> None:
     """
     try:
         app()
-    except Interrupted as stop:
-        _err.print(str(stop), style="yellow", highlight=False, soft_wrap=True)
-        sys.exit(130)
     except SwarmError as error:
         _err.print(f"swarm: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         sys.exit(1 if isinstance(error, AllFailed) else 2)
+
+
+def _finish(work: Callable[[], Run]) -> None:
+    """Run something to its end, and print what was found, or how to go on if it is stopped."""
+    try:
+        found = work()
+    except Interrupted as stop:  # here, since Typer would take it for a KeyboardInterrupt without a text
+        _err.print(str(stop), style="yellow", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    _print_result(found)
 
 
 def _print_result(found: Run) -> None:

@@ -14,7 +14,6 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,10 +22,12 @@ from distributed import Security
 from distributed.core import connect, send_recv
 
 from swarm import errors
+from swarm.blocking import wait_for
 from swarm.columns import columns
 from swarm.config import settings
 from swarm.errors import InvalidInput, JobNotFound, NoMaster, NoService, SchedulerUnreachable, SwarmError
 from swarm.job import Job
+from swarm.main_guard import check_guarded
 from swarm.store import Event
 from swarm.stored_problem import advice
 from swarm.trial import plain
@@ -170,6 +171,7 @@ class Client:
             InvalidInput: Failed trainings of a job that has not ended cannot be trained again yet.
             NoMaster, NoService, SchedulerUnreachable: There is nobody to take it.
         """
+        check_guarded("Client.submit()")
         if said := advice(job.name, job.code.pickle):
             _log.warning(said)
         data = {
@@ -250,7 +252,7 @@ class Client:
         async def both() -> Any:
             return finish(await work)
 
-        return both() if self.asynchronous else _wait_for(both())
+        return both() if self.asynchronous else wait_for(both)
 
 
 class JobHandle:
@@ -433,17 +435,3 @@ def _trials(events: list[Event]) -> pd.DataFrame:
     from swarm.history import trials
 
     return trials(iter(events))
-
-
-def _wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, from a script or from a notebook whose loop is running already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        running = False
-    else:
-        running = True
-    if not running:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1, thread_name_prefix="swarm") as thread:
-        return thread.submit(asyncio.run, work).result()

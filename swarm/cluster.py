@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask
 from tenacity import (
@@ -25,7 +25,10 @@ from tenacity import (
 )
 
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
+from swarm.guest import LOGGING, NOISY, Shared, configured
 from swarm.job import Job
+from swarm.main_guard import reason, reported
+from swarm.nannies import started
 from swarm.store import Store
 from swarm.trial import resource
 from workers.checkpoint import CheckpointStore
@@ -56,18 +59,32 @@ SETTINGS = {
     "distributed.scheduler.worker-ttl": "1 minute",  # a worker that hangs is restarted then
     "distributed.admin.tick.limit": "1h",
 }
+ROUTES = "distributed.scheduler.http.routes"
+
+
+def scheduler_settings() -> dict[str, Any]:
+    """Those of Dask's scheduler where it is ours, with the swarm's pages."""
+    import distributed  # noqa: F401 - its own settings must be there before ours
+
+    routes = dask.config.get(ROUTES)
+    return {**SETTINGS, ROUTES: routes if "swarm.scheduler" in routes else [*routes, "swarm.scheduler"]}
+
+
+_reported = Shared(reported)
+_configured = Shared(lambda: configured(scheduler_settings()))
 
 
 def quiet_dask(level: str = "critical") -> None:
-    """Let Dask log from ``level`` on, here and in the workers that are started from here.
+    """Let Dask log from ``level`` on, here and in the workers that are started from here, for good.
 
-    Whoever has set ``DASK_LOGGING__DISTRIBUTED`` wants it otherwise, and gets it.
+    That is for a process of ours; in a process of the user's see :mod:`swarm.guest`. Whoever has set
+    ``DASK_LOGGING__DISTRIBUTED`` wants it otherwise, and gets it.
     """
-    if "DASK_LOGGING__DISTRIBUTED" in os.environ:
+    if LOGGING in os.environ:
         return
-    os.environ["DASK_LOGGING__DISTRIBUTED"] = level  # for the worker processes
+    os.environ[LOGGING] = level  # for the worker processes
     dask.config.set({"logging.distributed": level})  # for the import of distributed, which sets the levels
-    for name in ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh"):
+    for name in NOISY:
         logging.getLogger(name).setLevel(level.upper())
 
 
@@ -100,18 +117,26 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
 
     Args:
         slots: The slots to start; their worker processes end with this context.
+
+    Raises:
+        NotStarted: A worker process could not be started, such as one that cannot import the user's script.
     """
-    # Imported first: its defaults must be there before ours, or leaving the context would take them away.
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
-    with dask.config.set(SETTINGS), claimed(gpu for slot in slots for gpu in slot.gpus):
-        workers = {slot.name: {"cls": Nanny, "options": nanny_options(slot, "127.0.0.1")} for slot in slots}
+    nannies: list[Nanny] = []
+
+    def nanny(*arguments: Any, **options: Any) -> Nanny:
+        nannies.append(Nanny(*arguments, **options))
+        return nannies[-1]
+
+    with _configured, _reported, claimed(gpu for slot in slots for gpu in slot.gpus):
+        workers = {slot.name: {"cls": nanny, "options": nanny_options(slot, "127.0.0.1")} for slot in slots}
         options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}"}
         options["preload"] = ["swarm.scheduler"]  # the swarm's pages
         cluster = SpecCluster(
             workers=workers, scheduler={"cls": Scheduler, "options": options}, asynchronous=True, name="swarm"
         )
-        async with cluster, Client(cluster, asynchronous=True) as client:
+        async with started(cluster, nannies, reason), Client(cluster, asynchronous=True) as client:
             # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
             cluster.scheduler.client_comms[client.id].interval = _SEND_INTERVAL
             yield client

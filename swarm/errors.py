@@ -21,10 +21,11 @@
     │   ├── SchedulerUnreachable  check the address, start the scheduler
     │   ├── NoSlots               start workers that offer GPU slots
     │   ├── NoService             that scheduler knows nothing of jobs: start it with swarm scheduler
-    │   └── NoMaster              no master is connected to the scheduler: start one, or wait
+    │   ├── NoMaster              no master is connected to the scheduler: start one, or wait
+    │   └── NotStarted            worker processes cannot import the script: guard it, or mend what the text names
     ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
     ├── AllFailed                 the first trainings fail for one reason: mend it, then run with retry_failed
-    └── Interrupted               the run was stopped on request; resume it
+    └── Interrupted               the run was stopped on request; resume it (a KeyboardInterrupt as well)
 """
 
 from __future__ import annotations
@@ -110,6 +111,22 @@ class NoMaster(ClusterError):
     """No master is connected to the scheduler, or it does not answer."""
 
 
+class NotStarted(ClusterError):
+    """No worker process could be started here, since it cannot import the script, say."""
+
+
+class ScriptEnded(NotStarted, SystemExit):
+    """The same where a script calls :func:`swarm.run`: it ends with this one line, and exit code 1, if it lets it pass.
+
+    Args:
+        text: Why.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = f"swarm: {text}"
+
+
 class Infeasible(SwarmError):
     """A training raises it for a configuration that cannot be built; the evaluation fails without training."""
 
@@ -118,5 +135,5 @@ class AllFailed(SwarmError):
     """The first trainings of a search have all failed for one reason; the text says why, where and what to do."""
 
 
-class Interrupted(SwarmError):
-    """The run was stopped on request and can be resumed."""
+class Interrupted(SwarmError, KeyboardInterrupt):
+    """The run was stopped on request and can be resumed: what Ctrl-C raises, in a script and in a notebook."""

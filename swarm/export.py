@@ -58,7 +58,7 @@ class Entry:
 
 def entries(run: Run) -> Iterator[Entry]:
     """The trials of a run, in the order in which they were asked."""
-    with closing(Store(run.store, create=False)) as store:
+    with closing(Store(run.url, create=False)) as store:
         events = list(store.events(run.job.name))
         answers = {event.data["key"]: event.data for event in events if event.kind == "result"}
         for event in events:

@@ -39,6 +39,7 @@ from swarm.outlet import Outlet
 from swarm.protocol import PROTOCOL, SETTLED
 from swarm.requests import PAGE, Describe, Events, Steer, Submit, parse
 from swarm.retry import retry
+from swarm.run_lock import running
 from swarm.search import Search
 from swarm.sharing import Share
 from swarm.slots import Slots
@@ -221,6 +222,7 @@ class Master:
         job = hosted.job
         state, reason = "finished", None
         try:
+            await self._wait_for_runs(hosted)
             await self._run_search(hosted)
         except (LeaseLost, ClusterError, OSError) as error:
             self._leave(error)
@@ -259,6 +261,18 @@ class Master:
             _log.warning("job %s: its second search was not begun: %s", job.name, error)
             return f"its second search was not begun: {error}"
         return None
+
+    async def _wait_for_runs(self, hosted: _Hosted) -> None:
+        """Wait while somebody runs the job without us, and take up what they have found."""
+        job, waited = hosted.job, False
+        while (who := running(self._store, job.name)) is not None:
+            waited = True
+            hosted.search.trouble = f"waits for its end elsewhere: it is run by {who}"
+            hosted.changed = True
+            await asyncio.sleep(_BEAT_SECONDS)
+        if waited:
+            outlet = self._outlets[job.name] = Outlet(job)
+            hosted.search = Search(job, self._store, outlet.note)
 
     async def _run_search(self, hosted: _Hosted) -> None:
         job = hosted.job

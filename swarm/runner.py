@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swarm.blocking import wait_for
 from swarm.errors import (
     AllFailed,
     Interrupted,
@@ -22,13 +22,19 @@ from swarm.errors import (
     JobConflict,
     JobNotFound,
     NoSlots,
+    NotStarted,
+    ScriptEnded,
     StoreUnavailable,
 )
+from swarm.guest import quiet
 from swarm.job import Job
+from swarm.main_guard import check_guarded
 from swarm.progress import Best
 from swarm.retry import retry
+from swarm.run_lock import alone
 from swarm.search import Search
 from swarm.store import Store, StoredJob
+from swarm.store_path import absolute, store_url
 from swarm.stored_problem import Content, advice
 from swarm.trial import Result
 from swarm.upkeep import check_not_submitted
@@ -36,9 +42,12 @@ from swarm.upkeep import check_not_submitted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from swarm.outlet import Outlet
+
 _WAIT_FOR_SLOTS = 10.0
 _log = logging.getLogger("swarm.runner")
 STORE = "sqlite:///swarm.db"
+StoreName = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,8 @@ class Run:
 
     Attributes:
         search: Its search, replayed.
-        store: Where its journal is.
+        store: Where its journal is, as it was named.
+        url: The same, from whatever folder.
         status: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
         before: The run that this one followed, if the job had a second search.
     """
@@ -56,9 +66,13 @@ class Run:
     store: str
     status: str
     before: Run | None = None
+    url: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", absolute(self.store))
 
     @classmethod
-    def load(cls, name: str, store: str = STORE) -> Run:
+    def load(cls, name: str, store: StoreName = STORE) -> Run:
         """Read a run from a store.
 
         Raises:
@@ -67,7 +81,7 @@ class Run:
         """
         with closing(Store(store, create=False)) as opened:
             stored = opened.job(name)
-            return cls(Search(_job(stored, store), opened), store, stored.status)
+            return cls(Search(_job(stored, _named(store)), opened), _named(store), stored.status)
 
     @property
     def job(self) -> Job:
@@ -121,7 +135,7 @@ class Run:
         """One row per trial; see :func:`swarm.history.trials` for the columns."""
         from swarm.history import trials
 
-        with closing(Store(self.store, create=False)) as opened:
+        with closing(Store(self.url, create=False)) as opened:
             return trials(opened.events(self.job.name))
 
 
@@ -152,7 +166,7 @@ def run(
     gpus: str | None = None,
     threads: int | None = None,
     scheduler: str | None = None,
-    store: str = STORE,
+    store: StoreName = STORE,
     progress: bool = True,
     retry_failed: bool = False,
 ) -> Run:
@@ -164,7 +178,7 @@ def run(
         gpus: GPUs to use on this machine: ``all`` or ``0,1``.
         threads: Threads of one training on a CPU; left out, one.
         scheduler: Address of a Dask scheduler whose workers train instead of this machine's.
-        store: URL or file of the store, where the run can be found again.
+        store: URL or file of the store, a text or a path, where the run can be found again.
         progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.
         retry_failed: Train again what has failed in this run, which goes on from before its first failure; what has
             succeeded is not trained twice.
@@ -178,28 +192,36 @@ def run(
         SchedulerUnreachable: Nothing answers at ``scheduler``.
         InvalidInput: A master divides the slots there; submit the job to it.
         NoSlots: The scheduler has no worker with a GPU slot.
+        NotStarted: Worker processes cannot import the script that calls this; a script ends with that one line.
         StoreUnavailable: The store cannot be written.
         AllFailed: The first trainings have all failed for one reason, which the text tells with the remedy.
         InvalidProblem: What a built-in problem needs is not installed here.
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
     """
+    check_guarded("run()")
     where = Where(scheduler, slots, gpus, threads)
     if said := advice(job.name, job.code.pickle):
         _log.warning(said)
-    return _watched(job, where, store, progress, retry_failed)
+    return _watched(job, where, _named(store), progress, retry_failed)
 
 
 def resume(
-    name: str, *, store: str = STORE, where: Where | None = None, progress: bool = True, retry_failed: bool = False
+    name: str,
+    *,
+    store: StoreName = STORE,
+    where: Where | None = None,
+    progress: bool = True,
+    retry_failed: bool = False,
 ) -> Run:
     """Go on with a run of the store, from exactly where its journal ends, or from before its first failure.
 
     Raises:
         JobNotFound: The store has no job of that name.
     """
+    check_guarded("resume()")
     with closing(Store(store, create=False)) as opened:
-        job = _job(opened.job(name), store)
-    return _watched(job, where or Where(), store, progress, retry_failed)
+        job = _job(opened.job(name), _named(store))
+    return _watched(job, where or Where(), _named(store), progress, retry_failed)
 
 
 def _job(stored: StoredJob, store: str) -> Job:
@@ -213,16 +235,24 @@ def _job(stored: StoredJob, store: str) -> Job:
 
 
 def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: bool) -> Run:
-    from swarm.cluster import quiet_dask
+    def finish(show: Watcher) -> Run:
+        try:
+            return wait_for(lambda: _run(job, where, store, show, retry_failed), (signal.SIGINT, signal.SIGTERM))
+        except KeyboardInterrupt:
+            raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
+        except NotStarted as error:
+            if threading.current_thread() is not threading.main_thread():
+                raise
+            raise ScriptEnded(str(error)) from None  # not within the loop, which SystemExit would end
 
-    quiet_dask()
-    if not progress:
-        found = _in_own_loop(lambda: _run(job, where, store, lambda *_: None, retry_failed))
-    else:
-        from swarm.terminal import Progress, console
+    with quiet:
+        if not progress:
+            found = finish(lambda *_: None)
+        else:
+            from swarm.terminal import Progress, console
 
-        with Progress(console()) as show:
-            found = _in_own_loop(lambda: _run(job, where, store, show, retry_failed))
+            with Progress(console()) as show:
+                found = finish(show)
     if job.then is None or found.best is None:
         return found
     following = job.following(found.best.params)
@@ -230,19 +260,9 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
 
 
 async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
-    with _cancel_on_signal() as interrupted:
-        try:
-            return await _run_uninterrupted(job, where, store, on_change, retry_failed)
-        except asyncio.CancelledError:
-            if not interrupted:
-                raise
-            raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
-
-
-async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
     from swarm.cluster import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
     from swarm.deletions import Deletions
-    from swarm.outlet import Outlet, showing
+    from swarm.outlet import showing
 
     async with AsyncExitStack() as stack:
         stack.enter_context(_telling_the_remedy(job.name, store))
@@ -264,12 +284,8 @@ async def _run_uninterrupted(job: Job, where: Where, store: str, on_change: Watc
                 f"job {job.name!r} hands trainings on, but there is no place for their checkpoints that all workers "
                 "see: give one, checkpoints: a folder or URL"
             )
-        enroll(job, opened)
-        if retry_failed:
-            check_not_submitted(opened, job.name)
-            retry(opened, job, results, keeping(shared))
-        outlet = Outlet(job)
-        search = Search(job, opened, outlet.note)
+        again = partial(retry, opened, job, results, keeping(shared)) if retry_failed else None
+        search, outlet = _taken_up(job, opened, stack, again)
         search.check_failed()
         if not search.finished():
             if not where.scheduler:
@@ -332,8 +348,42 @@ def _folders(job: Job, store: Store) -> tuple[str | None, str | None]:
     return results, str(folder / "checkpoints")
 
 
-def enroll(job: Job, store: Store) -> None:
-    """Write the job into the store, unless it is there already.
+def _named(store: StoreName) -> str:
+    """The store's name as a text, by which it is found again."""
+    return store if isinstance(store, str) else store_url(store)
+
+
+def _taken_up(
+    job: Job, store: Store, stack: AsyncExitStack, again: Callable[[], object] | None
+) -> tuple[Search, Outlet]:
+    """The job's search as its journal tells it, which nobody else goes on with until the stack ends.
+
+    Args:
+        job: The job.
+        store: Where its journal is.
+        stack: What ends with the run.
+        again: Has its failed trainings trained again; None leaves them as they are.
+
+    Raises:
+        JobConflict: Somebody runs it, or the name stands for another job.
+    """
+    from swarm.outlet import Outlet
+
+    if enroll(job, store) == "finished" and again is None:  # to be looked at by anybody
+        outlet = Outlet(job)
+        search = Search(job, store, outlet.note)
+        if search.finished():
+            return search, outlet
+    stack.enter_context(alone(store, job.name))
+    if again is not None:
+        check_not_submitted(store, job.name)
+        again()
+    outlet = Outlet(job)
+    return Search(job, store, outlet.note), outlet
+
+
+def enroll(job: Job, store: Store) -> str:
+    """Write the job into the store, unless it is there already; how far it is.
 
     Raises:
         JobConflict: The name stands for another job; the text says what differs.
@@ -341,17 +391,21 @@ def enroll(job: Job, store: Store) -> None:
     try:
         stored = store.job(job.name)
     except JobNotFound:
-        store.add_job(job.name, job.to_dict(), job.code.pickle)
-        return
+        try:
+            store.add_job(job.name, job.to_dict(), job.code.pickle)
+            return "new"
+        except JobConflict:  # somebody has written it in this moment
+            stored = store.job(job.name)
     differences = job.differences(stored.spec)
     if differences:
         raise JobConflict(
             f"the store has another job named {job.name!r}: {'; '.join(differences)}. "
             "Take another name, or submit the same job to resume it"
         )
+    return stored.status
 
 
-def free_name(name: str, store: str) -> str:
+def free_name(name: str, store: StoreName) -> str:
     """``name`` if the store has no such job, else the first of ``name-2``, ``name-3``, … that is free."""
     with closing(Store(store)) as opened:
         taken = opened.names(name)
@@ -361,38 +415,3 @@ def free_name(name: str, store: str) -> str:
         free = f"{name}-{number}"
         number += 1
     return free
-
-
-def _in_own_loop(work: Callable[[], Coroutine[Any, Any, Run]]) -> Run:
-    """Run a coroutine to its end, from a script or from a notebook whose loop is running already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work())
-    with ThreadPoolExecutor(1, thread_name_prefix="swarm") as thread:
-        return thread.submit(lambda: asyncio.run(work())).result()
-
-
-class _cancel_on_signal:  # noqa: N801 - a context manager, read like a function
-    """Cancel the current task on the first SIGINT or SIGTERM; the second has its usual effect."""
-
-    def __enter__(self) -> list[int]:
-        self.received: list[int] = []
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._signals = [signal.SIGINT, signal.SIGTERM]
-        if threading.current_thread() is not threading.main_thread():
-            self._signals = []  # only the main thread may handle signals
-        for number in self._signals:
-            self._loop.add_signal_handler(number, self._stop, number)
-        return self.received
-
-    def __exit__(self, *_: object) -> None:
-        for number in self._signals:
-            self._loop.remove_signal_handler(number)
-
-    def _stop(self, number: int) -> None:
-        self.received.append(number)
-        self._loop.remove_signal_handler(number)
-        if self._task is not None:
-            self._task.cancel()

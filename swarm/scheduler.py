@@ -22,7 +22,7 @@ from distributed.http.utils import RequestHandler
 
 from swarm import __version__, metrics
 from swarm.affinity import Affinity
-from swarm.cluster import SETTINGS
+from swarm.cluster import scheduler_settings
 from swarm.config import settings
 from swarm.dashboard import mount, prepare, show_tab
 from swarm.dashboard.board import Board
@@ -33,8 +33,7 @@ _RESULTS_KEPT = 10_000
 _MASTER_SECONDS = 30.0
 _log = logging.getLogger("swarm.scheduler")
 
-_ROUTES = "distributed.scheduler.http.routes"
-dask.config.set({**SETTINGS, _ROUTES: [*dask.config.get(_ROUTES), "swarm.scheduler"]})
+dask.config.set(scheduler_settings())
 
 mount()
 metrics.mount()

@@ -6,24 +6,30 @@ The number is the primary key, so two processes that write one job's journal can
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import os
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import make_url
 
-from swarm import code_table
+from swarm import code_table, store_path
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
+from swarm.store_path import store_url
 from swarm.trial import Evaluation, Result, Status, canonical
 
 SCHEMA = 3
 _BUSY_SECONDS = 5.0
 _KEYS_PER_STATEMENT = 500
+_log = logging.getLogger("swarm.store")
 
 _tables = sa.MetaData()
 _meta = sa.Table(
@@ -135,23 +141,31 @@ class Store:
     """Where jobs, journals and the archive live.
 
     Args:
-        url: An SQLAlchemy URL (``sqlite:///swarm.db``, ``postgresql://host/name``) or the path of an SQLite file.
+        url: An SQLAlchemy URL (``sqlite:///swarm.db``, ``postgresql://host/name``) or the path of an SQLite file; see
+            :mod:`swarm.store_path`. A relative path is one of the folder in which this is called.
         create: Create the tables, and for SQLite the file, where there are none.
+
+    Attributes:
+        url: Its URL.
+        file: The file of an SQLite store, absolute and without links; None elsewhere.
 
     Raises:
         StoreUnavailable: It cannot be opened: no such file, not writable, locked, not a database, no server.
         StoreTooNew: It was written by a later version of this package.
     """
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
+    def __init__(self, url: str | os.PathLike[str], *, create: bool = True) -> None:
         self.url = store_url(url)
+        self.file = store_path.file_of(self.url)
         self._token: int | None = None  # of the lease, if this process must hold it to write
-        if not create and self.folder is not None and not self._file().exists():
-            raise StoreUnavailable(f"there is no store at {self._file()}; name one with --store")
-        self._engine = _engine(self.url)
+        if self.file is not None:
+            if not create and not self.file.exists():
+                raise StoreUnavailable(f"there is no store at {self.file}; name one with --store")
+            store_path.check(self.file)
+        self._engine = _engine(self.url, self.file)
         try:
             with self._failing_clearly():
-                self._set_up(create)
+                self._set_up_with_others(create)
         except BaseException:
             self.close()
             raise
@@ -162,12 +176,10 @@ class Store:
         return self.folder_of(self.url)
 
     @staticmethod
-    def folder_of(url: str) -> Path | None:
+    def folder_of(url: str | os.PathLike[str]) -> Path | None:
         """The :attr:`folder` of the store at this URL, without opening it."""
-        parts = make_url(store_url(url))
-        if parts.get_backend_name() != "sqlite" or not parts.database or parts.database == ":memory:":
-            return None
-        return Path(parts.database + ".artifacts").absolute()
+        file = store_path.file_of(store_url(url))
+        return None if file is None else file.with_name(f"{file.name}.artifacts")
 
     def close(self) -> None:
         """Close the connections; the store can be opened again."""
@@ -265,6 +277,12 @@ class Store:
         with self._failing_clearly(), self._engine.connect() as connection:
             return [_submission(row) for row in connection.execute(query)]
 
+    def submission(self, job: str) -> Submission | None:
+        """The submission of a job; None if the job was not submitted."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            row = connection.execute(sa.select(_submissions).where(_submissions.c.job == job)).one_or_none()
+        return None if row is None else _submission(row)
+
     def set_submission(self, submission: Submission) -> None:
         """Replace a submission."""
         row = _submission_row(submission)
@@ -295,6 +313,12 @@ class Store:
             connection.execute(_lease.update().values(holder=holder, token=token, expires=now + seconds))
         self._token = token
         return True
+
+    def lease_holder(self) -> str | None:
+        """Who holds the lease now; None if nobody does."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            row = connection.execute(sa.select(_lease)).one_or_none()
+            return None if row is None or row.expires <= self._now(connection) else str(row.holder)
 
     @property
     def term(self) -> int:
@@ -483,8 +507,15 @@ class Store:
             names = list(connection.execute(latest).scalars())[::-1]
         return JobNotFound(f"the store {self.url} has no job {name!r}; it has {', '.join(names) or 'no job at all'}")
 
-    def _file(self) -> Path:
-        return Path(make_url(self.url).database or "")
+    def _set_up_with_others(self, create: bool) -> None:
+        """Set it up, though somebody else may be doing so in this moment."""
+        for _ in _tables.tables:
+            try:
+                return self._set_up(create)
+            except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.IntegrityError) as error:
+                if "already exists" not in str(error.orig):
+                    raise
+        return self._set_up(create)
 
     def _set_up(self, create: bool) -> None:
         with self._engine.connect() as connection:
@@ -583,22 +614,7 @@ def batched(keys: Sequence[str]) -> Iterator[Sequence[str]]:
         yield keys[first : first + _KEYS_PER_STATEMENT]
 
 
-def store_url(text: str) -> str:
-    """An SQLAlchemy URL from a URL or from the path of an SQLite file.
-
-    Raises:
-        StoreUnavailable: It is a URL of a kind that is not supported.
-    """
-    if "://" not in text:
-        return f"sqlite:///{text}"
-    if text.startswith(("postgresql://", "postgres://")):
-        return "postgresql+psycopg://" + text.split("://", 1)[1]
-    if text.startswith(("sqlite://", "postgresql+")):
-        return text
-    raise StoreUnavailable(f"a store is sqlite:///FILE or postgresql://HOST/NAME, not {text!r}")
-
-
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str, file: Path | None) -> sa.Engine:
     if not url.startswith("sqlite"):
         try:
             return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
@@ -606,14 +622,27 @@ def _engine(url: str) -> sa.Engine:
             raise StoreUnavailable(
                 f"a PostgreSQL store needs {error.name!r}; install it with: pip install 'dask-swarm[postgres]'"
             ) from error
-    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+    parts = store_path.split(url)
+    if file is None or parts is None:
+        place: sa.URL | str = url
+    else:
+        place = sa.URL.create("sqlite", database=str(file), query=parts[1])
+    network = None if file is None else store_path.on_network(file)
+    if file is not None and network is not None:
+        _warn_once(store_path.advice(file, network))
+    engine = sa.create_engine(place, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _: Any) -> None:
         # WAL: readers (`swarm show`) never wait for the writer. NORMAL survives the death of the process; after a
-        # power cut the last moments may be missing, and are trained again.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        # power cut the last moments may be missing, and are trained again. WAL needs memory that all processes share,
+        # which those of several machines do not: there a journal that is deleted, written through.
+        if network is None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            return
+        with contextlib.suppress(sqlite3.OperationalError):  # somebody else has it open, as it was
+            connection.execute("PRAGMA journal_mode=DELETE")
 
     return engine
 
@@ -629,6 +658,11 @@ _REMEDIES = {  # by what the database says
     "not a database": "name another file with --store",
     "too big": "load data in prepare() or inside the training instead of in a closure",
 }
+
+
+@cache
+def _warn_once(text: str) -> None:
+    _log.warning("%s", text)
 
 
 def _remedy(cause: str) -> str:

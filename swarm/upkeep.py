@@ -14,6 +14,7 @@ from swarm.archive import Source
 from swarm.errors import InvalidInput, JobConflict, JobNotFound
 from swarm.job import Job
 from swarm.retry import forget_committed
+from swarm.run_lock import running
 from swarm.store import Event, Store
 
 Delete = Callable[[list[str]], None]
@@ -194,11 +195,8 @@ def check_idle(store: Store, name: str) -> None:
         JobConflict: It is running, here or in a service.
     """
     check_not_submitted(store, name)
-    if store.status(name) == "running":
-        raise JobConflict(
-            f"run {name!r} is running; stop it first (Ctrl-C where it runs). If its process was killed, resume it and "
-            f"stop it: swarm resume {name}"
-        )
+    if (who := running(store, name)) is not None:
+        raise JobConflict(f"run {name!r} is being run by {who}; stop it first (Ctrl-C where it runs)")
 
 
 def check_not_submitted(store: Store, name: str) -> None:

@@ -149,7 +149,7 @@ class Winner:
 
 def _line(run: Run, trial: int) -> list[dict[str, Any]]:
     """What the journal says of a trial, and of those that it continues, back to the first."""
-    with closing(Store(run.store, create=False)) as store:
+    with closing(Store(run.url, create=False)) as store:
         asked = {event.data["id"]: event.data for event in store.events(run.job.name) if event.kind == "asked"}
     line = [asked[trial]]
     while (parent := line[-1]["parent"]) is not None:
@@ -164,7 +164,7 @@ def _trial(asked: dict[str, Any]) -> Trial:
 def _best_training(run: Run, asked: dict[str, Any]) -> tuple[int, str, float]:
     """Number, key and fitness of the best evaluation of a trial."""
     keys = [evaluation["key"] for evaluation in asked["evaluations"]]
-    with closing(Store(run.store, create=False)) as store:
+    with closing(Store(run.url, create=False)) as store:
         results = [store.result(key) for key in keys]
     found = [
         (run.job.sign * result.fitness, place, result.fitness)
@@ -180,7 +180,7 @@ def _url(run: Run) -> str | None:
     """Where the run keeps its checkpoints, by what is known here."""
     if isinstance(run.job.checkpoints, str):
         return run.job.checkpoints
-    folder = Store.folder_of(run.store)
+    folder = Store.folder_of(run.url)
     return None if folder is None or not run.job.checkpoints else str(folder / "checkpoints")
 
 

@@ -23,6 +23,8 @@ RECORDS = {
     "swarm.archive",
     "swarm.store",
     "swarm.code_table",
+    "swarm.run_lock",
+    "swarm.store_path",
     "swarm.problem",
     "swarm.bundle",
     "swarm.fingerprint",

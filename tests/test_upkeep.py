@@ -15,6 +15,7 @@ from test_search import make_pool, search
 
 from swarm import Grid, Integer, Job, Random
 from swarm.errors import InvalidInput, JobConflict, JobNotFound
+from swarm.run_lock import alone
 from swarm.store import Store, Submission
 from swarm.trial import Evaluation, place_in
 from swarm.upkeep import deletion, forgetting, holdings
@@ -116,14 +117,16 @@ def test_what_is_forgotten_is_trained_again_though_its_result_was_committed(stor
 
 
 def test_what_a_running_run_has_trained_is_not_taken_away(store: Store) -> None:
-    store.set_status("second", "running")
-    for call in (
-        lambda: forgetting(store, run="second"),
-        lambda: forgetting(store, failures=True),
-        lambda: deletion(store, "second"),
-    ):
-        with pytest.raises(JobConflict, match="run 'second' is running; stop it first"):
-            call()
+    store.set_status("second", "running")  # as that of a process that was killed stays
+    deletion(store, "second")
+    with alone(store, "second"):
+        for call in (
+            lambda: forgetting(store, run="second"),
+            lambda: forgetting(store, failures=True),
+            lambda: deletion(store, "second"),
+        ):
+            with pytest.raises(JobConflict, match="run 'second' is being run by .*; stop it first"):
+                call()
     store.set_submission(Submission("first", "ann", state="paused"))
     with pytest.raises(JobConflict, match="swarm cancel first"):
         deletion(store, "first")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.trial import Evaluation, Params, Purpose
 from workers.checkpoint import Checkpoint, Progress
 from workers.replicas import Replicas
+from workers.wording import text_of
 
 if TYPE_CHECKING:
     from workers.checkpoint import NamedArrays
@@ -25,7 +26,7 @@ def number(value: Any) -> float | None:
         return None  # float("3") would take them
     try:
         converted = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # TypeError, ValueError, OverflowError, and whatever a __float__ of the user's raises
         return None
     return converted if math.isfinite(converted) else None
 
@@ -37,7 +38,7 @@ def encodable(text: str) -> str:
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers among ``values``, as floats, by names that can be sent; the others are left out."""
-    converted = {encodable(str(name)): number(value) for name, value in values.items()}
+    converted = {encodable(text_of(name)): number(value) for name, value in values.items()}
     return {name: value for name, value in converted.items() if value is not None}
 
 

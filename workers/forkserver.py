@@ -6,9 +6,10 @@ run below a Dask worker (a daemonic process), and because this one leaves nothin
 worker, its children end with it, and a child's whole process group is killed when the child has ended.
 
 Two lines per child lead to the worker. On its *channel* the child hears the evaluation and says
-``["started", time]``, ``["report", {…}]`` … ``["result", {…}, stays]``; if it stays, it hears the next one there. On
-its *lifeline* the server says ``["pid", number]``, or ``["refused", threads]``, and at last ``["exit", returncode]``;
-whatever the worker says there, and the end of the line, kills the child.
+``["started", time]``, ``["report", {…}]`` … ``["result", {…}]``; if it then says ``["waits"]``, it hears the next one
+there. The result comes before anything is flushed or torn down: what a training has made of its process cannot take it
+back. On its *lifeline* the server says ``["pid", number]``, or ``["refused", threads]``, and at last
+``["exit", returncode]``; whatever the worker says there, and the end of the line, kills the child.
 
 Only a process with a single thread can be forked safely. That is why nothing here starts a thread.
 """
@@ -26,6 +27,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -38,6 +40,7 @@ from swarm.trial import Criterion, Evaluation, Result, Status
 from workers.bundle import FOLDER
 from workers.problem import Problem, attempt, explain, failed, load, prepare
 from workers.seat import Seat
+from workers.wording import flush
 
 LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy", "fsspec")
 """Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""
@@ -133,8 +136,7 @@ class ForkServer:
         channel.close()
 
     def _fork(self, channel: Connection, lifeline: Connection) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -176,11 +178,10 @@ class ForkServer:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         except BaseException:
-            traceback.print_exc()
+            with contextlib.suppress(BaseException):
+                traceback.print_exc()
         finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
+            flush()
             os._exit(code & 0xFF)
 
     def _leave_server(self, server: int) -> None:
@@ -204,33 +205,33 @@ class ForkServer:
             except (EOFError, OSError):  # the worker is gone
                 return
             evaluation = _evaluation(fields)
-            result = self._result(channel, evaluation, checkpoints, seat)
+            modules, settings = set(sys.modules), _settings()
+            speech = _Speech(channel)
+            result = self._result(speech, evaluation, checkpoints, seat)
+            speech.end(result)
+            self._teach(modules, settings)
+            flush()
             stays = evaluation.slice and seat is None and result.status is Status.OK and _childless()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            say(channel, "result", result.to_dict(), stays)
+            if stays:
+                say(channel, "waits")
 
-    def _result(
-        self, channel: Connection, evaluation: Evaluation, checkpoints: str | None, seat: Seat | None
-    ) -> Result:
-        modules, settings = set(sys.modules), _settings()
+    def _result(self, speech: _Speech, evaluation: Evaluation, checkpoints: str | None, seat: Seat | None) -> Result:
         try:
             if self.problem is None:
                 problem = load(self.data)
                 prepare(problem)
                 self.problem = problem
-        except Exception as error:
+        except BaseException as error:  # a script that ends with sys.exit(), too: it is not the training that ended
             return failed(evaluation, error)
-        say(channel, "started", time.time())
+        speech.say("started", time.time())
+        return attempt(self.problem, evaluation, speech.report, checkpoints, seat)
 
-        def report(metrics: Mapping[str, float]) -> None:
-            say(channel, "report", dict(metrics))
-
-        result = attempt(self.problem, evaluation, report, checkpoints, seat)
-        if _settings() == settings:  # else the modules were perhaps imported with other settings than the server's
-            names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
-            os.write(self._learn, "".join(f"{name}\n" for name in names).encode())
-        return result
+    def _teach(self, modules: set[str], settings: dict[str, str]) -> None:
+        """Tells the server what the training had to import."""
+        with contextlib.suppress(Exception):  # it may have closed all files, or have os.environ replaced
+            if _settings() == settings:  # else they were perhaps imported with other settings than the server's
+                names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
+                os.write(self._learn, "".join(f"{name}\n" for name in names).encode())
 
     def _learn_modules(self) -> None:
         """Imports what a training had to import, so that the next need not."""
@@ -249,17 +250,49 @@ class ForkServer:
         gc.freeze()
 
 
+class _Speech:
+    """What the child says of one training: whole messages whichever thread says them, and nothing after the result.
+
+    Args:
+        channel: To the worker.
+    """
+
+    def __init__(self, channel: Connection) -> None:
+        self._channel = channel
+        self._process = os.getpid()
+        self._lock = threading.RLock()  # a handler of a signal may report amid a report
+        self._ended = False
+
+    def say(self, *message: Any) -> None:
+        with self._lock:
+            if not self._ended:
+                say(self._channel, *message)
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Reports; a thread or a process that the training has left, or a fork of it, is not heard."""
+        if os.getpid() == self._process:
+            self.say("report", dict(metrics))
+
+    def end(self, result: Result) -> None:
+        """Says the result; a fork that returned from the training as well is none of ours, and ends."""
+        if os.getpid() != self._process:
+            os._exit(0)
+        with self._lock:
+            say(self._channel, "result", result.to_dict())
+            self._ended = True
+
+
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
     """Holds back what is written to stderr, and lets it through without the notes that no setting silences."""
-    sys.stderr.flush()
+    flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr.flush()
+            flush()
             os.dup2(stderr, 2)
             os.close(stderr)
             held.seek(0)

@@ -23,6 +23,7 @@ from workers.context import Context, Report, encodable, number, numbers
 from workers.frames import REASON_LIMIT, TRACEBACK_LIMIT, frames, reason
 from workers.replicas import Replicas
 from workers.seat import Seat
+from workers.wording import below, shown, text_of
 
 __all__ = ["REASON_LIMIT", "TRACEBACK_LIMIT"]
 
@@ -93,7 +94,7 @@ def score(returned: Any, merit: Merit | None = None) -> tuple[float, dict[str, f
     if merit is not None:
         values = {**values, "fitness": _combined(values, merit)}
     if "fitness" not in values:
-        names = ", ".join(map(str, values)) or "nothing"
+        names = ", ".join(map(text_of, values)) or "nothing"
         raise InvalidProblem(f'the training returned {names}, but no "fitness"')
     fitness = _finite("fitness", values["fitness"])
     return fitness, numbers({name: value for name, value in values.items() if name != "fitness"})
@@ -102,16 +103,19 @@ def score(returned: Any, merit: Merit | None = None) -> tuple[float, dict[str, f
 def _finite(name: str, value: Any) -> float:
     found = number(value)
     if found is None:
-        shown = _shown(value)
-        raise NoFiniteFitness(f"the training returned a {name} of {shown}, which is no finite number")
+        error = NoFiniteFitness if _is_number(value) else InvalidProblem  # of None the code is to blame
+        raise error(f"the training returned a {name} of {shown(value)}, which is no finite number")
     return found
 
 
-def _shown(value: Any) -> str:
+def _is_number(value: Any) -> bool:
+    """Whether it is a number, be it not finite or too large."""
     try:
-        return repr(value)[:100]
-    except Exception:
-        return f"a {type(value).__name__}"
+        return not isinstance(value, str | bytes) and isinstance(float(value), float)
+    except OverflowError:
+        return True
+    except Exception:  # whatever a __float__ of the user's raises
+        return False
 
 
 def _combined(returned: Mapping[Any, Any], merit: Merit) -> float:
@@ -228,8 +232,7 @@ def attempt(
     except BaseException as caught:
         if isinstance(caught, SystemExit) and evaluation.isolation == "process":
             raise
-        below = caught.__traceback__ and caught.__traceback__.tb_next  # the user's own frames
-        fitness, metrics, error, blamed = None, {}, explain(caught.with_traceback(below)), blames(caught)
+        fitness, metrics, error, blamed = None, {}, explain(below(caught)), blames(caught)  # the user's own frames
     lost = replicas is not None and replicas.lost
     if replicas is not None:
         replicas.close(well=fitness is not None)

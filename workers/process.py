@@ -27,6 +27,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
+from typing import Any
 
 from swarm.trial import Evaluation, Result, Status
 from workers import gpu
@@ -110,7 +111,7 @@ class _Training:
             if seat is not None:
                 seat.hand_over(child.channel)
         lines = [child.channel, child.lifeline]
-        while not (self._result is not None and self.leaves_child):
+        while not self.leaves_child:
             left = max(0.0, self._deadline - time.perf_counter())
             ready = wait(lines, None if self._late or math.isinf(left) else left)
             if not ready:
@@ -121,6 +122,7 @@ class _Training:
                     lines.remove(child.channel)
             else:
                 return self._conclude(child.wait(), by_itself=not child.orphaned)
+        assert self._result is not None  # it comes before the word that the child waits
         return self._result
 
     def ended(self, status: Status, error: str, fitness: float | None = None, *, blamed: bool = False) -> Result:
@@ -139,17 +141,21 @@ class _Training:
 
     def _listen(self, channel: Connection, report: Report) -> bool:
         try:
-            kind, content, *stays = hear(channel)
+            kind, *said = hear(channel)
         except (EOFError, OSError):
             return False
+        content: Any = said[0] if said else None
         if kind == "started":
             self._start, self._clock = content, time.perf_counter()
             self._deadline = self._clock + (self.evaluation.time_limit or math.inf)
         elif kind == "report":
             self._reported.update(content)
             report(content)
+        elif kind == "result":
+            self._result = Result.from_dict(content)
+            self._deadline = time.perf_counter() + CLOSE_SECONDS  # to flush, and to end or to wait: it is not blamed
         else:
-            self._result, self._stays = Result.from_dict(content), any(stays)
+            self._stays = True
         return True
 
     def _conclude(self, returncode: int, *, by_itself: bool) -> Result:

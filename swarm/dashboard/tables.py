@@ -71,7 +71,7 @@ class Tables:
     def __init__(self, run: Run) -> None:
         assert run.job.space is not None
         self.run, self.space = run, run.job.space
-        with closing(Store(run.store, create=False)) as store:
+        with closing(Store(run.url, create=False)) as store:
             events = store.events(run.job.name)
             self.history = History(events, sign=run.job.sign, gpus=run.job.gpus, leaders=run.search.leaders)
             best = self.history.best_trials(BEST_FEW)

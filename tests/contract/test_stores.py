@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -334,3 +337,15 @@ def test_an_unknown_job_is_answered_with_the_names_of_the_latest(store: Store) -
         store.add_job(f"run-{number}", {}, b"")
     with pytest.raises(JobNotFound, match=r"no job 'run'; it has run-4, run-5, run-6, run-7, run-8$"):
         store.job("run")
+
+
+def test_a_new_store_is_opened_by_many_at_once(store_url: str) -> None:
+    starting = threading.Barrier(6)
+
+    def opened(_: int) -> int:
+        starting.wait()
+        with closing(Store(store_url)) as store:
+            return len(store.jobs())
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(opened, range(6))) == [0] * 6

@@ -1,0 +1,135 @@
+"""Wait for a coroutine where there is no loop, or where one is running already: in a script and in a notebook alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from types import FrameType
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def wait_for(work: Callable[[], Coroutine[Any, Any, T]], signals: Iterable[signal.Signals] = (signal.SIGINT,)) -> T:
+    """Run a coroutine to its end: in a loop here, or beside the loop that runs here, in a thread.
+
+    The first of the signals cancels it, and is raised when it has ended; a second one has its usual effect. Handlers
+    of signals, and the loop of this thread, are afterwards what they were before.
+
+    Args:
+        work: Makes the coroutine.
+        signals: What cancels it, where this is the main thread: only that one is told.
+
+    Raises:
+        KeyboardInterrupt: It was cancelled by a signal.
+    """
+    waiting = _Waiting(work)
+    with waiting.listening(signals):
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            beside = False
+        else:
+            beside = True
+        return waiting.in_thread() if beside else waiting.here()
+
+
+class _Waiting(Generic[T]):
+    """A coroutine that a signal cancels.
+
+    Args:
+        work: Makes it.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._work = work
+        self._received: int | None = None
+        self._cancelled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[T] | None = None
+
+    @contextlib.contextmanager
+    def listening(self, signals: Iterable[signal.Signals]) -> Iterator[None]:
+        """Cancel it on the first of the signals."""
+        handlers: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            found = {number: signal.getsignal(number) for number in signals}
+            handlers = {number: handler for number, handler in found.items() if handler is not None}
+
+        def give_back() -> None:
+            while handlers:
+                signal.signal(*handlers.popitem())
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._received = number
+            give_back()
+            self.cancel()
+
+        for number in handlers:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            give_back()
+
+    def here(self) -> T:
+        """Run it in this thread."""
+        try:
+            # With a factory, the runner leaves this thread's own loop alone.
+            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                found = runner.run(self._main())
+        except (Exception, asyncio.CancelledError) as error:
+            if self._received is None:
+                raise
+            raise KeyboardInterrupt from (None if isinstance(error, asyncio.CancelledError) else error)
+        if self._received is not None:  # it was ending just then
+            raise KeyboardInterrupt
+        return found
+
+    def in_thread(self) -> T:
+        """Run it in a thread of its own; this one stays where it is, so that it hears signals."""
+        ended: list[Callable[[], T]] = []
+        over = threading.Event()  # not thread.join(): in Python 3.11 that is over for good once it was interrupted
+
+        def body() -> None:
+            try:
+                found = self.here()
+            except BaseException as error:
+                caught = error
+                ended.append(lambda: _raise(caught))
+            else:
+                ended.append(lambda: found)
+            over.set()
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(body,), name="swarm", daemon=True)
+        thread.start()
+        try:
+            over.wait()
+        except BaseException:  # not by a signal that we listen to, or by the second one
+            if self._received is None:
+                self.cancel()
+                over.wait()
+            raise
+        thread.join()
+        return ended[0]()
+
+    def cancel(self) -> None:
+        """Cancel it, or see that it is not begun; from any thread, and amid anything."""
+        self._cancelled = True
+        if self._loop is not None and self._task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+    async def _main(self) -> T:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return await self._work()
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
