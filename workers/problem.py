@@ -166,7 +166,12 @@ def explain(error: BaseException) -> str:
 
     A :class:`SwarmError` speaks for itself and comes without.
     """
-    return reason(error) if isinstance(error, SwarmError) else f"{reason(error)}\n{frames(error)}"
+    if isinstance(error, SwarmError):
+        return reason(error)
+    try:
+        return f"{reason(error)}\n{frames(error)}"
+    except BaseException:  # of a class that will not tell where it was raised
+        return reason(error)
 
 
 def blames(error: BaseException) -> bool:
@@ -174,11 +179,17 @@ def blames(error: BaseException) -> bool:
 
     It does if it is infeasible, or if its fitness is no finite number; a group of exceptions does if all in it do.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(blames, error.exceptions))
-    # By name, too: a training may have imported this package anew.
-    homes = {(base.__module__, base.__name__) for base in type(error).__mro__}
-    return isinstance(error, NoFiniteFitness) or (Infeasible.__module__, Infeasible.__name__) in homes
+    waiting = [error]  # groups may be nested deeply
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+            continue
+        # By name, too: a training may have imported this package anew.
+        homes = {(base.__module__, base.__name__) for base in type(each).__mro__}
+        if not isinstance(each, NoFiniteFitness) and (Infeasible.__module__, Infeasible.__name__) not in homes:
+            return False
+    return True
 
 
 def failed(evaluation: Evaluation, error: BaseException) -> Result:
