@@ -106,6 +106,8 @@ class Bundle:
         """The problem; the bundle's modules are those of this process now."""
         if self.main is not None and MAIN not in self._loaded and not self._is_here(MAIN):
             self._import_main(self.main)
+        if sys.modules[MAIN].__name__ == MP_MAIN:  # else joblib's processes would look for a module of that name
+            cloudpickle.register_pickle_by_value(sys.modules[MP_MAIN])
         values, problem = cloudpickle.loads(self._content)
         for module, path, value in values:
             *inner, last = path.split(".")

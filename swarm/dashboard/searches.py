@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
-from math import log
+from math import isnan, log
 
 import numpy as np
 from bokeh.layouts import column, gridplot, row
@@ -275,15 +275,13 @@ def _bands(view: View) -> Columns:
         best[-1] = view.lead.fitness
     return {
         "x": [float(row.number) for row in rows],
-        "low": drawable([row.low for row in rows]),
-        "mean": drawable([row.mean for row in rows]),
-        "high": drawable([row.high for row in rows]),
-        "best": drawable(best),
+        **{name: [_number(getattr(row, name)) for row in rows] for name in ("low", "mean", "high")},
+        "best": [_number(each) for each in best],
     }
 
 
 def _number(value: float | None) -> float:
-    return _NAN if value is None else value
+    return _NAN if value is None or isnan(value) else float(drawable(value))
 
 
 def _blocks(view: View) -> list[Row]:
