@@ -111,7 +111,7 @@ def _changed(found: Fingerprint, files: dict[str, Source]) -> Iterator[tuple[str
         try:
             _dump((module, path, value), set(files))
         except Exception as error:  # pickling runs user code, it may raise anything
-            if near.statement(path) is None:
+            if near.statement(path.partition(".")[0]) is None:
                 raise _refused(error, f"the global name {path!r} of {module} ({near.path})") from error
             continue  # the import makes one
         yield module, path, value

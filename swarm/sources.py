@@ -119,6 +119,10 @@ class Source:
                 yield from (Import(module, alias.name, alias.asname or alias.name) for alias in each.names)
             elif isinstance(each, ast.Call) and last_name(each.func) in ("import_module", "__import__") and each.args:
                 yield self._dynamic(each)
+            elif isinstance(each, ast.Subscript) and last_name(each.value) == "modules":
+                name, complete = known_text(each.slice)
+                if complete:  # sys.modules["name"]
+                    yield Import(name, None, "", whole=True)
 
     def _absolute(self, module: str, level: int) -> str:
         base = self.package.split(".")

@@ -24,6 +24,7 @@ RECORDS = {
     "swarm.store",
     "swarm.problem",
     "swarm.bundle",
+    "swarm.classes",
     "swarm.fingerprint",
     "swarm.own_modules",
     "swarm.sources",

@@ -116,6 +116,9 @@ IMPORTS = {
     "an object with a lock": "import helper, threading\nclass T:\n    def __init__(self):\n        self.lock = threading.Lock()\n    def __call__(self, params, ctx):\n        return helper.score(params['x'])\ntrain = T()\n",
     "a decorated function": "import functools, helper\ndef wrap(f):\n    @functools.wraps(f)\n    def inner(*given):\n        return f(*given)\n    return inner\n@wrap\ndef train(params, ctx):\n    return helper.score(params['x'])\n",
     "a cached helper": "import functools\nfrom helper import score\n@functools.lru_cache\ndef f(x):\n    return score(x)\ndef train(params, ctx):\n    return f(params['x'])\n",
+    "an overloaded function": "import functools, helper\n@functools.singledispatch\ndef f(x):\n    return 0\n@f.register\ndef _(x: int):\n    return helper.score(x)\ndef train(params, ctx):\n    return f(params['x'])\n",
+    "a wrapper with a lock": "import functools, threading, helper\ndef wrap(f):\n    @functools.wraps(f)\n    def inner(*given):\n        with inner.lock:\n            return f(*given)\n    inner.lock = threading.Lock()\n    return inner\n@wrap\ndef train(params, ctx):\n    return helper.score(params['x'])\n",
+    "a pydantic model": "import helper\nfrom pydantic import BaseModel\nclass C(BaseModel):\n    n: int = 10\nC_ = C(n='1')\ndef train(params, ctx):\n    return C_.n * helper.score(params['x'])\n",
     "a lock at the top": "import threading, helper\nLOCK = threading.Lock()\ndef train(params, ctx):\n    with LOCK:\n        return helper.score(params['x'])\n",
 }  # fmt: skip
 
@@ -139,6 +142,14 @@ def test_a_script_is_imported_as_multiprocessing_does(main: str, tmp_path: Path)
 def test_the_sources_that_came_with_the_job_count_and_not_those_of_the_machine(tmp_path: Path) -> None:
     problem = found(tmp_path, {**HELPER, "main.py": IMPORTS["import at the top"]})
     write(tmp_path, {"helper.py": "def score(x):\n    return -1\n"})
+    assert elsewhere(problem.pickle, tmp_path) == "40"
+
+
+@pytest.mark.parametrize("name", ["train-model.v2.py", "my train.py", "a folder/train.py"])
+def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
+    text = "class C:\n    n = 40\nclass T:\n    def __call__(self, params, ctx):\n        return C.n\ntrain = T()\n"
+    problem = found(tmp_path / "there", {name: text}, f"{name}:train")
+    (tmp_path / "there").rename(tmp_path / "gone")
     assert elsewhere(problem.pickle, tmp_path) == "40"
 
 
