@@ -244,6 +244,9 @@ class Fingerprint:
         if module is not None:
             self.modules.add(module)
         self._container([function.__defaults__, function.__kwdefaults__])
+        for name in ("__defaults__", "__kwdefaults__"):
+            if module is not None and getattr(function, name):
+                self.values[module, f"{function.__qualname__}.{name}"] = getattr(function, name)
         self._closure(function)
         self._names(function, node)
         if node is not None and source is not None:
@@ -364,9 +367,11 @@ class Fingerprint:
 
     def _statements(self, source: Source, name: str, rest: str) -> None:
         """The statements of a source that make a name, or all, and what these use."""
-        if name and is_users(source.name) and (found := self._changed(source, name)) is not None:
-            self._global(found, name)
-            return
+        for bound in ([name] if name else sorted(source.bindings)) if is_users(source.name) else ():
+            if (found := self._changed(source, bound)) is not None:
+                self._global(found, bound)
+                if name:
+                    return
         statements = source.bindings.get(name, []) if name else source.tree.body
         for statement in (each for each in statements if not is_guard(each)):
             if isinstance(statement, ast.Import | ast.ImportFrom):

@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
-from swarm import own_modules
+from swarm import own_modules, values
 from swarm.bundle import pack
 from swarm.errors import InvalidJob, InvalidProblem
 from swarm.fingerprint import Fingerprint, data_digest
@@ -210,6 +210,7 @@ def _contents(pattern: str, folder: Path) -> Iterator[tuple[str, str]]:
 
 def _fingerprint(problem: Any) -> Fingerprint:
     own_modules.refresh()
+    values.refresh()
     try:
         return Fingerprint(problem)
     except RecursionError:

@@ -23,6 +23,7 @@ RECORDS = {
     "swarm.archive",
     "swarm.store",
     "swarm.problem",
+    "swarm.ran",
     "swarm.bundle",
     "swarm.classes",
     "swarm.fingerprint",

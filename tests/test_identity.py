@@ -105,7 +105,14 @@ def test_an_own_module_counts_in_what_is_used_of_it_however_it_is_imported(
     assert fingerprint(tmp_path / "c", here) == first
 
 
-@pytest.mark.parametrize("name", [name for name in MODULE if not name.startswith(("by a function", "all its names", "by its __getattr__", "in the table"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in MODULE
+        if not name.startswith(("by a function", "all its names", "by its __getattr__", "in the table"))
+    ],
+)
 def test_what_is_not_used_of_an_own_module_does_not_count(name: str, tmp_path: Path) -> None:
     here = {**MIDDLE, "main.py": MODULE[name], "helper.py": HELPER}
     other = HELPER.replace("    return x\n", "    return x + 1\n") + "\n# a remark\nMORE = 3\n"
@@ -407,7 +414,12 @@ def data_of(folder: Path, **said: Any) -> str:
     return Job.from_file(folder / "job.yaml").code.fingerprint
 
 
-JOB = {"name": "n", "problem": "main.py:train", "space": {"x": {"real": [0, 1]}}, "optimizer": {"name": "Random", "trials": 3}}
+JOB = {
+    "name": "n",
+    "problem": "main.py:train",
+    "space": {"x": {"real": [0, 1]}},
+    "optimizer": {"name": "Random", "trials": 3},
+}
 
 
 def test_what_a_job_says_of_its_data_counts(tmp_path: Path) -> None:
