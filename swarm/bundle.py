@@ -111,7 +111,7 @@ def _changed(found: Fingerprint, files: dict[str, Source]) -> Iterator[tuple[str
         try:
             _dump((module, path, value), set(files))
         except Exception as error:  # pickling runs user code, it may raise anything
-            if near.statement(path) is None:
+            if near.statement(path.partition(".")[0]) is None:
                 place = f"{near.path}, line {near.line(path) or '?'}"
                 raise _refused(error, f"the global name {path!r} of {module}, {place}") from error
             continue  # the import makes one

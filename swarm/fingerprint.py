@@ -9,13 +9,13 @@ the user's trust.
 from __future__ import annotations
 
 import ast
-import collections
 import contextlib
 import dis
 import enum
 import functools
 import hashlib
 import importlib
+import inspect
 import io
 import logging
 import os
@@ -28,25 +28,19 @@ from typing import Any
 import numpy as np
 
 from swarm import sources
+from swarm.classes import fields, is_cache, is_made_for_class, is_own_class
 from swarm.own_modules import OURS, is_own, is_users
 from swarm.sources import Import, Source, source_of
-from swarm.syntax import all_codes, dotted, dump, global_names, instructions, is_guard, paths
+from swarm.syntax import all_codes, dotted, dump, global_names, instructions, is_guard, is_open, paths
 from swarm.values import depends, is_changed
 
 PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 """Types whose values count as they are."""
 
 _NUMBERS = frozenset({bool, int, float})
-_CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque, MappingProxyType)
+_CONTAINERS = frozenset({dict, list, tuple, set, frozenset, MappingProxyType})
 _SURROUNDINGS = (logging.Logger, logging.Handler, type(os.environ), io.IOBase)
 _SUGGESTIONS = frozenset({"space", "preload", "changeable", "direction"})  # of a problem, to jobs and workers
-_NO_ATTRIBUTE = frozenset({
-    "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__annotate_func__",
-    "__annotations_cache__", "__slots__", "__firstlineno__", "__static_attributes__", "__abstractmethods__",
-    "__dataclass_params__", "__dataclass_fields__", "__match_args__", "__orig_bases__", "__parameters__", "__hash__",
-    "_abc_impl", "__type_params__", "__slotnames__",
-})  # fmt: skip
-_MADE_FOR_CLASSES = ("member_descriptor", "getset_descriptor", "_abc_data", "_tuplegetter")
 _remembered: dict[CodeType, tuple[str, ast.AST, Source]] = {}  # what ran while its source could still be read
 
 
@@ -69,6 +63,7 @@ class Fingerprint:
         self._hash = hashlib.sha256()
         self._numbers: dict[int, int] = {}  # of functions, classes and objects that were met, by identity
         self._alive: list[Any] = []  # an object that is made on the way must not get the identity of another
+        self._closed = 0  # number of values that cannot be looked into
         self._within: set[int] = set()  # containers that are being looked into
         self._named: set[tuple[str, ...]] = set()
         self._problem = problem
@@ -96,7 +91,7 @@ class Fingerprint:
         elif isinstance(value, enum.Enum):
             self._visit(kind)
             self._say("member", value.name)
-        elif isinstance(value, _CONTAINERS) and (kind in _CONTAINERS or not _is_own_class(kind)):
+        elif kind in _CONTAINERS:
             self._container(value)
         elif isinstance(value, np.ndarray | np.generic):
             self._array(np.asarray(value))
@@ -118,7 +113,7 @@ class Fingerprint:
         elif isinstance(value, functools.partial):
             self._say("partial")
             self._container([value.func, value.args, value.keywords])
-        elif callable(inner := getattr(value, "__wrapped__", None)) and not _is_own_class(type(value)):
+        elif callable(inner := inspect.getattr_static(value, "__wrapped__", None)) and not is_own_class(type(value)):
             self._say("wrapped", type(value).__qualname__)  # such as what lru_cache made of a function
             self._visit(inner)
         else:
@@ -144,9 +139,9 @@ class Fingerprint:
             return
         self._within.add(id(value))
         if isinstance(value, dict | MappingProxyType):
-            for key in sorted(value, key=_order):
+            for key, item in value.items():  # in their order: it may be that of layers
                 self._visit(key)
-                self._visit(value[key])
+                self._visit(item)
         else:
             for item in sorted(value, key=_order) if isinstance(value, set | frozenset) else value:
                 self._visit(item)
@@ -173,7 +168,7 @@ class Fingerprint:
         kind = type(value)
         if isinstance(value, PurePath):
             self._say("path", self._without_folder(str(value)))
-        elif callable(getattr(value, "get_config", None)) and callable(getattr(value, "get_weights", None)):
+        elif hasattr(kind, "get_config") and hasattr(kind, "get_weights"):
             self._say("network", kind.__qualname__)  # Keras writes the date into what it pickles
             self._container([value.get_config(), value.get_weights()])
         else:
@@ -190,7 +185,9 @@ class Fingerprint:
         except Exception:  # an open file, a lock, a connection: no data
             made = None
         if not isinstance(made, tuple):
-            return [made, vars(value) if _is_own_class(type(value)) and hasattr(value, "__dict__") else None]
+            attributes = getattr(value, "__dict__", None) if is_own_class(type(value)) else None
+            self._closed += made is None and attributes is None
+            return [made, self._lasting(value, attributes)]
         maker, arguments, state, items, pairs = (*made, None, None, None)[:5]
         state = tuple(self._lasting(value, each) for each in (state if isinstance(state, tuple) else (state,)))
         return [maker, arguments, state, list(items or ()), list(pairs or ())]
@@ -199,15 +196,15 @@ class Fingerprint:
         """The attributes that are no cache, and of the problem itself, no suggestion to others."""
         if not isinstance(state, dict):
             return state
-        skipped = {name for base in type(value).__mro__ for name, each in vars(base).items() if _is_cache(each)}
+        skipped = {name for base in type(value).__mro__ for name, each in vars(base).items() if is_cache(each)}
         if value is self._problem:
             skipped |= _SUGGESTIONS
             if type(value).__module__.partition(".")[0] == OURS:
                 skipped |= {"name"}
-        return {name: each for name, each in state.items() if name not in skipped}
+        return {name: state[name] for name in sorted(state, key=repr) if name not in skipped}
 
     def _class(self, cls: type) -> None:
-        if not _is_own_class(cls):
+        if not is_own_class(cls):
             self._say("library", cls.__module__, cls.__qualname__)
             return
         self._say("class", cls.__name__)
@@ -216,11 +213,9 @@ class Fingerprint:
             self._visit(base)
         if issubclass(cls, enum.Enum):
             self._container({name: member.value for name, member in cls.__members__.items()})
-        for name, field in getattr(cls, "__dataclass_fields__", {}).items():
-            self._say("field", name, field.init, field.kw_only)
-            self._container([field.default, field.default_factory])
+        self._container(fields(cls))
         for name, attribute in sorted(vars(cls).items()):
-            if name not in _NO_ATTRIBUTE and not _is_made_for_class(cls, name, attribute):
+            if not is_made_for_class(cls, name, attribute):
                 self._say(name)
                 self.values[cls.__module__, f"{cls.__qualname__}.{name}"] = attribute
                 self._member(attribute)
@@ -231,7 +226,7 @@ class Fingerprint:
         elif isinstance(attribute, staticmethod | classmethod):
             self._say(type(attribute).__name__)
             self._visit(attribute.__func__)
-        elif _is_cache(attribute):
+        elif is_cache(attribute):
             self._visit(attribute.func)
         else:
             self._visit(attribute)
@@ -249,6 +244,9 @@ class Fingerprint:
         if module is not None:
             self.modules.add(module)
         self._container([function.__defaults__, function.__kwdefaults__])
+        for name in ("__defaults__", "__kwdefaults__"):
+            if module is not None and getattr(function, name):
+                self.values[module, f"{function.__qualname__}.{name}"] = getattr(function, name)
         self._closure(function)
         self._names(function, node)
         if node is not None and source is not None:
@@ -267,14 +265,14 @@ class Fingerprint:
             if name == "__wrapped__" or name[:2] != "__":
                 self._say(name)
                 self._visit(each)
-            if name[:2] != "__":
+            if name[:2] != "__" and is_own(function.__globals__.get("__name__")):
                 self.values[function.__module__, f"{function.__qualname__}.{name}"] = each
 
     def _names(self, function: FunctionType, node: ast.AST | None) -> None:
         """What the global names stand for that a function uses."""
         names = global_names(function.__code__)
         taken = {} if node is None else paths(node)
-        if {"globals", "eval", "exec"} & names:  # it may use anything of its module
+        if is_open(taken or {name: {""} for name in names}):  # it may use anything of its module
             names |= function.__globals__.keys()
         for name in sorted(names & function.__globals__.keys()):
             self._global(function.__globals__, name, taken.get(name))
@@ -299,10 +297,13 @@ class Fingerprint:
                 self._use(value.__name__, path)
             return
         self._say(name)
-        module = values.get("__name__")
+        module: Any = values.get("__name__")
         if not isinstance(value, ModuleType) and module in sys.modules and vars(sys.modules[module]) is values:
             self.values[module, name] = value
+        closed = self._closed
         self._visit(value)
+        if closed < self._closed and is_own(module):  # then it counts by how it is made
+            self._read_only(module, name)
 
     # --- modules, as they were imported here
 
@@ -366,9 +367,11 @@ class Fingerprint:
 
     def _statements(self, source: Source, name: str, rest: str) -> None:
         """The statements of a source that make a name, or all, and what these use."""
-        if name and is_users(source.name) and (found := self._changed(source, name)) is not None:
-            self._global(found, name)
-            return
+        for bound in ([name] if name else sorted(source.bindings)) if is_users(source.name) else ():
+            if (found := self._changed(source, bound)) is not None:
+                self._global(found, bound)
+                if name:
+                    return
         statements = source.bindings.get(name, []) if name else source.tree.body
         for statement in (each for each in statements if not is_guard(each)):
             if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -376,14 +379,23 @@ class Fingerprint:
                 continue
             self._say(dump(statement, decorated=True))
             taken = paths(statement)
-            for used in sorted(taken.keys() & source.bindings.keys()):
-                for path in sorted(taken[used]):
+            for used in sorted(source.bindings if is_open(taken) else source.bindings.keys() & taken.keys()):
+                for path in sorted(taken.get(used) or {""}):
                     self._read_only(source.name, dotted(used, path))
             self._imports(source, statement, taken)
-        if not statements:  # it comes by `from … import *`
+        if not statements:  # it comes by `from … import *`, or is made when it is asked for
             for each in source.imports():
                 if each.attribute == "*" and is_own(each.module):
                     self._read_only(each.module, name)
+            self._made_when_asked_for(source)
+
+    def _made_when_asked_for(self, source: Source) -> None:
+        """What a module's ``__getattr__`` may give; where a library has made that, any module of the package."""
+        for statement in source.bindings.get("__getattr__", []):
+            self._read_only(source.name, "__getattr__")
+            if not isinstance(statement, ast.FunctionDef):
+                for member in sources.members(source.name, source.name):
+                    self._read_only(member, "")
 
     @staticmethod
     def _changed(source: Source, name: str) -> Mapping[str, Any] | None:
@@ -412,26 +424,3 @@ class Fingerprint:
 
 def _order(item: Any) -> tuple[str, str]:
     return type(item).__qualname__, repr(item) if type(item) in PLAIN else Fingerprint(item).digest
-
-
-def _is_own_class(cls: type) -> bool:
-    """Whether a class was written in an own module, or in code that belongs to none."""
-    module = vars(cls).get("__module__")  # what is written in C has none of its own
-    if not isinstance(module, str):
-        return False
-    return is_own(module) or module == "builtins" or (module not in sys.modules and "__weakref__" in vars(cls))
-
-
-def _is_cache(attribute: Any) -> bool:
-    return isinstance(attribute, functools.cached_property)
-
-
-def _is_made_for_class(cls: type, name: str, attribute: Any) -> bool:
-    """Whether a class attribute was made by Python or a decorator, from what counts anyway."""
-    if type(attribute).__name__ in _MADE_FOR_CLASSES:
-        return True
-    code = getattr(getattr(attribute, "__func__", attribute), "__code__", None)
-    if issubclass(cls, enum.Enum):
-        return code is None and (name in cls.__members__ or name.startswith("_"))
-    generated = any(hasattr(cls, each) for each in ("__dataclass_fields__", "__attrs_attrs__", "_fields"))
-    return generated and code is not None and code.co_filename.startswith(("<string>", "<attrs"))

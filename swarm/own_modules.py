@@ -129,7 +129,8 @@ def _is_recorded(root: str, folder: Path) -> bool:
 
 def _is_copy(root: str, place: Path) -> bool:
     """Whether it is a copy of what a distribution has installed elsewhere, such as one on a cluster's search path."""
-    if place.name != "__init__.py":
+    installed = (Path(folder, root, "__init__.py") for folder in sys.path)
+    if place.name != "__init__.py" or not any(each.is_file() and each.resolve() != place for each in installed):
         return False
     for name in importlib.metadata.packages_distributions().get(root, ()):
         for file in importlib.metadata.files(name) or ():

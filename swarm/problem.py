@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from swarm import own_modules
+from swarm import own_modules, values
 from swarm.bundle import pack
 from swarm.errors import InvalidProblem
 from swarm.fingerprint import Fingerprint
@@ -77,17 +77,17 @@ class Problem:
         if not callable(problem):
             raise InvalidProblem(f"a problem is a function train(params, ctx), not {type(problem).__name__}")
         _check_signature(problem)
-        name = getattr(problem, "name", None) or getattr(problem, "__qualname__", type(problem).__qualname__)
+        name = _said(problem, "name") or _said(problem, "__qualname__") or type(problem).__qualname__
         found = _fingerprint(problem)
         return cls(
             name=str(name),
             fingerprint=found.digest,
             pickle=pack(problem, found),
-            testable=callable(getattr(problem, "test", None)),
-            resumable=bool(getattr(problem, "resumable", False)),
-            space=getattr(problem, "space", None),
-            changeable=getattr(problem, "changeable", None),
-            direction=getattr(problem, "direction", None),
+            testable=callable(_said(problem, "test")),
+            resumable=bool(_said(problem, "resumable")),
+            space=_said(problem, "space"),
+            changeable=_said(problem, "changeable"),
+            direction=_said(problem, "direction"),
         )
 
     @classmethod
@@ -183,6 +183,7 @@ def _made(maker: Any, options: Mapping[str, Any]) -> Any:
 
 def _fingerprint(problem: Any) -> Fingerprint:
     own_modules.refresh()
+    values.refresh()
     try:
         return Fingerprint(problem)
     except RecursionError:
@@ -198,13 +199,22 @@ def _check_signature(problem: Callable[..., Any]) -> None:
         raise InvalidProblem(
             f"problem {getattr(problem, '__name__', problem)!r} cannot be called as problem(params, ctx)"
         ) from None
-    except ValueError:  # a builtin without a signature
+    except Exception:  # a builtin without a signature, or an object whose __getattr__ raises anything
         pass
+
+
+def _said(problem: Any, name: str) -> Any:
+    """What a problem says of itself; None if it says nothing, or its ``__getattr__`` raises anything."""
+    try:
+        return getattr(problem, name, None)
+    except Exception:
+        return None
 
 
 def _from_file(folder: Path, where: str) -> ModuleType:
     path = (folder / where).resolve()
-    name = path.stem if path.stem not in sys.stdlib_module_names else f"{path.stem}_"
+    name = path.stem.replace(".", "_")  # else it would be a module of a package
+    name = name if name not in sys.stdlib_module_names else f"{name}_"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no file {path}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType
 
 from swarm.own_modules import MAIN, OURS, find, folders, is_users, read
-from swarm.syntax import all_codes, beginning, bound_by, covers, dotted, is_guard, known_text, last_name
+from swarm.syntax import all_codes, beginning, bound_by, covers, dotted, is_guard, known_text, last_name, paths
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Import:
     bound: str
     whole: bool = False
     among: bool = False
+
+    @property
+    def module_bound(self) -> str:
+        """The module that the name stands for, or is taken of."""
+        return self.module if self.whole or self.attribute else self.module.partition(".")[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,21 @@ class Source:
         for statement in self.tree.body:
             if not is_guard(statement):
                 for name in dict.fromkeys(bound_by(statement)):
+                    found.setdefault(name, []).append(statement)
+        return found
+
+    def filling(self, name: str) -> list[ast.stmt]:
+        """The other statements of the top level that mention a name, and perhaps change what it stands for."""
+        return self._mentioning.get(name, [])
+
+    @cached_property
+    def _mentioning(self) -> dict[str, list[ast.stmt]]:
+        found: dict[str, list[ast.stmt]] = {}
+        for statement in self.tree.body:
+            if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not is_guard(
+                statement
+            ):
+                for name in paths(statement).keys() - set(bound_by(statement)):
                     found.setdefault(name, []).append(statement)
         return found
 
@@ -124,6 +144,29 @@ class Source:
                 yield from (Import(module, alias.name, alias.asname or alias.name) for alias in each.names)
             elif isinstance(each, ast.Call) and last_name(each.func) in ("import_module", "__import__") and each.args:
                 yield self._dynamic(each)
+            elif isinstance(each, ast.Subscript) and last_name(each.value) == "modules":
+                name, complete = known_text(each.slice)
+                if complete:  # sys.modules["name"]
+                    yield Import(name, None, "", whole=True)
+
+    def mentions(self, node: ast.AST) -> Iterator[tuple[str, str]]:
+        """Names of the top level of own modules that a part of it mentions, each after its module.
+
+        An empty name is the module itself. A name that is imported is followed to where it comes from.
+        """
+        inside = {each.bound: each for each in self.imports(node)}
+        for name, attributes in paths(node).items():
+            if name in inside:
+                for path in attributes:
+                    yield from _places(inside[name].module_bound, dotted(inside[name].attribute or "", path))
+            elif name in self.bindings:
+                for path in attributes:
+                    yield from _places(self.name, dotted(name, path), self)
+            else:
+                yield self.name, name
+                for each in self.imports():
+                    if each.attribute == "*" and is_users(each.module):
+                        yield from _places(each.module, name)
 
     def _absolute(self, module: str, level: int) -> str:
         base = self.package.split(".")
@@ -163,6 +206,21 @@ def source_of_code(code: CodeType, module: str | None) -> Source | None:
     others = [_source(module or MAIN, code.co_filename, text, package) for text in texts if text is not None]
     candidates = [source_of(module) if module else None, *others]
     return next((each for each in candidates if each is not None and code in each.codes), None)
+
+
+def _places(module: str, path: str, near: Source | None = None, depth: int = 10) -> Iterator[tuple[str, str]]:
+    """Where a dotted path in a module leads to, through submodules and names that are imported there."""
+    near = near or (source_of(module) if is_users(module) else None)
+    head, _, rest = path.partition(".")
+    if head and (near is None or near.is_package) and is_users(module) and source_of(f"{module}.{head}") is not None:
+        yield from _places(f"{module}.{head}", rest)
+    elif near is not None:
+        yield module, head
+        for statement in near.bindings.get(head, []) if depth else []:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                for each in near.imports(statement):
+                    if each.bound == head:
+                        yield from _places(each.module_bound, dotted(each.attribute or "", rest), depth=depth - 1)
 
 
 def is_stale(code: CodeType, module: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dis
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import CodeType
 from typing import Any
 
@@ -82,6 +82,12 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, ast.AST):
                     yield from _running(each)
+
+
+def is_open(taken: Mapping[str, set[str]]) -> bool:
+    """Whether code that takes these names may use any other one of its module, too, by its text."""
+    by_module = any(path.partition(".")[0] == "modules" for path in taken.get("sys", ()))
+    return by_module or bool({"globals", "eval", "exec"} & taken.keys())
 
 
 def all_codes(code: CodeType) -> Iterator[CodeType]:

@@ -13,18 +13,22 @@ from types import FunctionType
 from typing import Any
 
 from swarm.own_modules import MAIN, is_users
+from swarm.ran import Ran
 from swarm.sources import Source, cells, source_of
 from swarm.syntax import bound_by, is_guard, last_name
 
 _SURROUNDINGS = frozenset(
     {"argv", "environ", "getenv", "parse_args", "parse_known_args", "input", "stdin", "getpid", "gethostname"}
-    | {"time", "perf_counter", "monotonic", "now", "today", "utcnow"}
-    | {"random", "rand", "randn", "randint", "default_rng", "uuid1", "uuid4", "urandom"}
+    | {"expandvars", "time", "time_ns", "perf_counter", "monotonic", "now", "today", "utcnow", "strftime", "localtime"}
+    | {"random", "rand", "randn", "randint", "randrange", "default_rng", "RandomState", "uniform", "normal", "gauss"}
+    | {"choice", "choices", "sample", "shuffle", "permutation", "uuid1", "uuid4", "urandom", "token_hex"}
 )
-_FILLING = frozenset(
-    {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault"}
-    | {"sort", "update"}
-)
+_now: list[Ran] = []  # what ran here, once it was asked for
+
+
+def refresh() -> None:
+    """Look again at what ran here from now on."""
+    _now.clear()
 
 
 def is_changed(source: Source, path: str, value: Any) -> bool:
@@ -35,12 +39,14 @@ def is_changed(source: Source, path: str, value: Any) -> bool:
         path: A name of its top level, or ``Class.attribute``.
         value: The value here and now.
     """
+    owner, _, name = path.rpartition(".")
+    if name in ("__defaults__", "__kwdefaults__"):
+        return _are_changed(source, owner, value)
     statement = source.statement(path)
     if statement is None:
         return not any(each.attribute == "*" for each in source.imports())
     others = [each for each in (source, source_of(MAIN), *cells()) if each is not None]
-    name = path.rpartition(".")[2]
-    if any(name in _rebound(each) for each in others):
+    if name in _ran().rebound or any(name in _rebound(each) for each in others):
         return True
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
         plain = isinstance(value, FunctionType) and not statement.decorator_list
@@ -48,9 +54,43 @@ def is_changed(source: Source, path: str, value: Any) -> bool:
     if isinstance(statement, ast.ClassDef | ast.Import | ast.ImportFrom):
         return isinstance(statement, ast.ImportFrom) and _is_changed_there(source, statement, path, value)
     literal = _literal(statement)
-    if any(name in _filled(each) for each in others):
-        return literal is None or not _alike(literal[0], value)
-    return _depends(source, statement, set()) if literal is None else not _alike(literal[0], value)
+    return _is_other(source, path, statement, value) if literal is None else not _alike(literal[0], value)
+
+
+def _is_other(source: Source, path: str, statement: ast.stmt, value: Any) -> bool:
+    """Whether a computed value has perhaps been changed, or would be computed differently elsewhere."""
+    ran = _ran()
+    touched = (source.name, path.partition(".")[0]) in ran.mentioned and not _is_fixed(value)
+    return touched or source.name in ran.whole or _depends(source, path, statement)
+
+
+def _are_changed(source: Source, function: str, values: Any) -> bool:
+    """Whether a function would be given other defaults elsewhere."""
+    statement = source.statement(function)
+    if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) or statement.decorator_list:
+        return False
+    written = statement.args.kw_defaults if isinstance(values, dict) else statement.args.defaults
+    nodes = [each for each in written if each is not None]
+    for node, value in zip(nodes, values.values() if isinstance(values, dict) else values, strict=False):
+        literal = _written(node)
+        if _reads(source, node, set()) or (literal is not None and not _alike(literal[0], value)):
+            return True
+    return False
+
+
+def _ran() -> Ran:
+    if not _now:
+        _now.append(Ran())
+    return _now[0]
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a value cannot be changed in place: equal ones are interchangeable."""
+    try:
+        by_value = "__eq__" in {name for base in type(value).__mro__[:-1] for name in vars(base)}
+        return by_value and isinstance(hash(value), int) and value.__eq__(value) is True
+    except Exception:  # it has no hash
+        return False
 
 
 def _is_changed_there(source: Source, statement: ast.ImportFrom, name: str, value: Any) -> bool:
@@ -63,16 +103,25 @@ def depends(source: Source, path: str) -> bool:
     """Whether a name's value depends on arguments, the environment, the time or chance."""
     statement = source.statement(path)
     computed = isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.If | ast.Try | ast.With | ast.For)
-    return statement is not None and computed and _depends(source, statement, set())
+    return statement is not None and computed and _depends(source, path, statement)
 
 
-def _depends(source: Source, node: ast.AST, seen: set[str]) -> bool:
-    for each in ast.walk(node):
-        if (name := last_name(each)) in _SURROUNDINGS:
-            return True
-        if isinstance(each, ast.Name) and name in source.bindings and name not in seen:
-            seen.add(name)
-            if any(_depends(source, statement, seen) for statement in source.bindings[name]):
+def _depends(source: Source, path: str, statement: ast.stmt) -> bool:
+    seen = {(source.name, path)}
+    parts = [statement, *source.filling(path.partition(".")[0])]
+    return any(_reads(source, part, seen) for part in parts)
+
+
+def _reads(source: Source, node: ast.AST, seen: set[tuple[str, str]]) -> bool:
+    """Whether a part of a source, or what it uses of own modules, reads what differs from run to run."""
+    if any(last_name(each) in _SURROUNDINGS for each in ast.walk(node)):
+        return True
+    used = set(source.mentions(node))
+    for module, name in sorted(used - seen):
+        seen.add((module, name))
+        near = source if module == source.name else source_of(module) if is_users(module) else None
+        for statement in [] if near is None else near.bindings.get(name, []) + near.filling(name):
+            if near is not None and _reads(near, statement, seen):
                 return True
     return False
 
@@ -82,8 +131,12 @@ def _literal(statement: ast.stmt) -> tuple[Any] | None:
     if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
         return None
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return _written(statement.value) if isinstance(targets[0], ast.Name) else None
+
+
+def _written(node: ast.AST) -> tuple[Any] | None:
     try:
-        return (ast.literal_eval(statement.value),) if isinstance(targets[0], ast.Name) else None
+        return (ast.literal_eval(node),)
     except (ValueError, TypeError, SyntaxError, MemoryError):
         return None
 
@@ -119,46 +172,6 @@ def _rebinding(tree: ast.Module) -> Iterator[str]:
     for statement in tree.body:
         if is_guard(statement):
             yield from bound_by(statement)
-
-
-@functools.lru_cache(maxsize=1024)
-def _filled(source: Source) -> frozenset[str]:
-    """Names whose value is perhaps changed in place."""
-    found: set[str] = set()
-    typed = source.name == MAIN and not source.path.endswith(".py")
-    for statement in source.tree.body:
-        if typed or is_guard(statement):
-            found |= set(_filling(statement, by_any_method=True))
-            for name in _called(source, statement, set()):
-                found |= {root for each in source.bindings[name] for root in _filling(each, by_any_method=True)}
-        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found |= set(_filling(statement))
-    return frozenset(found)
-
-
-def _filling(block: ast.stmt, *, by_any_method: bool = False) -> Iterator[str]:
-    """Names whose value a block changes in place; of something in a module, its name there, too."""
-    for node in ast.walk(block):
-        target: ast.AST | None = None
-        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
-            target = node.value
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            target = node.func.value if by_any_method or node.func.attr in _FILLING else None
-        while isinstance(target, ast.Attribute | ast.Subscript):
-            yield last_name(target)
-            target = target.value
-        yield from () if target is None else [last_name(target)]
-
-
-def _called(source: Source, block: ast.AST, seen: set[str]) -> set[str]:
-    """Functions of the top level that a block calls, and those that these call."""
-    for node in ast.walk(block):
-        name = last_name(node.func) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-        if name in source.bindings and name not in seen:
-            seen.add(name)
-            for statement in source.bindings[name]:
-                _called(source, statement, seen)
-    return seen
 
 
 def _root(node: ast.AST) -> str:

@@ -73,6 +73,9 @@ MODULE = {
     "one name of it": "from helper import score\ndef train(params, ctx):\n    return score(params['x'])\n",
     "one name of it, inside": "def train(params, ctx):\n    from helper import score as s\n    return s(params['x'])\n",
     "all its names": "from helper import *\ndef train(params, ctx):\n    return score(params['x'])\n",
+    "by its __getattr__": "import lazy\ndef train(params, ctx):\n    return lazy.score(params['x'])\n",
+    "by its __getattr__, inside": "def train(params, ctx):\n    from lazy import score\n    return score(params['x'])\n",
+    "in the table of modules": "import helper, sys\ndef train(params, ctx):\n    return sys.modules['helper'].score(params['x'])\n",
     "by a function": (
         "import importlib\ndef train(params, ctx):\n    return importlib.import_module('helper').score(params['x'])\n"
     ),
@@ -82,6 +85,7 @@ MODULE = {
 }
 MIDDLE = {
     "middle.py": "import helper\n\ndef run(x):\n    return helper.score(x)\n",
+    "lazy.py": "def __getattr__(name):\n    import helper\n    return getattr(helper, name)\n",
     "late.py": "def run(x):\n    import helper\n    return helper.score(x)\n",
 }
 
@@ -101,7 +105,14 @@ def test_an_own_module_counts_in_what_is_used_of_it_however_it_is_imported(
     assert fingerprint(tmp_path / "c", here) == first
 
 
-@pytest.mark.parametrize("name", [name for name in MODULE if name not in ("by a function", "all its names")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in MODULE
+        if not name.startswith(("by a function", "all its names", "by its __getattr__", "in the table"))
+    ],
+)
 def test_what_is_not_used_of_an_own_module_does_not_count(name: str, tmp_path: Path) -> None:
     here = {**MIDDLE, "main.py": MODULE[name], "helper.py": HELPER}
     other = HELPER.replace("    return x\n", "    return x + 1\n") + "\n# a remark\nMORE = 3\n"
@@ -188,6 +199,21 @@ CODE = {
     "a metaclass": ("class M(type):\n    def f(cls):\n        return 1\nclass T(metaclass=M):\n    def __call__(self, params, ctx):\n        return type(self).f()\ntrain = T()\n", "return 1", "return 2"),
     "a slot": ("class T:\n    __slots__ = ('n',)\n    def __init__(self, n):\n        self.n = n\n    def __call__(self, params, ctx):\n        return self.n\ntrain = T(1)\n", "T(1)", "T(2)"),
     "a generator of random numbers": ("import numpy as np\nR = np.random.default_rng(1)\ndef train(params, ctx):\n    return R.random()\n", "rng(1)", "rng(2)"),
+    "the order of a dictionary": ("L = {'a': 1, 'b': 2}\ndef train(params, ctx):\n    return list(L)\n", "'a': 1, 'b': 2", "'b': 2, 'a': 1"),
+    "the order of an ordered dictionary": ("from collections import OrderedDict\nL = OrderedDict(a=1, b=2)\ndef train(params, ctx):\n    return list(L)\n", "a=1, b=2", "b=2, a=1"),
+    "what a dictionary gives by default": ("from collections import defaultdict\nD = defaultdict(lambda: 7)\ndef train(params, ctx):\n    return D['a']\n", ": 7", ": 8"),
+    "the longest length of a deque": ("from collections import deque\nD = deque([1], maxlen=3)\ndef train(params, ctx):\n    return D\n", "maxlen=3", "maxlen=4"),
+    "whether a dataclass is frozen": ("from dataclasses import dataclass\n@dataclass(frozen=True)\nclass C:\n    n: int = 1\ndef train(params, ctx):\n    C().n = 2\n", "frozen=True", "frozen=False"),
+    "whether a field is compared": ("from dataclasses import dataclass, field\n@dataclass\nclass C:\n    n: int = field(default=1, compare=True)\ndef train(params, ctx):\n    return C(1) == C(2)\n", "compare=True", "compare=False"),
+    "the order of fields": ("from dataclasses import dataclass\n@dataclass\nclass C:\n    a: int\n    b: int\ndef train(params, ctx):\n    return C(1, 2).a\n", "a: int\n    b: int", "b: int\n    a: int"),
+    "a field of a pydantic model": ("from pydantic import BaseModel\nclass C(BaseModel):\n    n: int = 1\ndef train(params, ctx):\n    return C().n\n", "n: int = 1", "n: int = 2"),
+    "the type of a field of a pydantic model, which it converts to": ("from pydantic import BaseModel\nclass C(BaseModel):\n    n: int = 1\ndef train(params, ctx):\n    return C(n='1').n\n", "n: int", "n: str"),
+    "when a pydantic model validates": ("from pydantic import BaseModel, field_validator\nclass C(BaseModel):\n    n: int = 1\n    @field_validator('n', mode='before')\n    @classmethod\n    def f(cls, n):\n        return str(n)\ndef train(params, ctx):\n    return C(n=1).n\n", "before", "after"),
+    "a generator": ("G = (i for i in range(3))\ndef train(params, ctx):\n    return sum(G)\n", "range(3)", "range(4)"),
+    "how a thing is made that cannot be looked into": ("import sqlite3\ndef made(name):\n    return sqlite3.connect(':' + name + ':')\nD = made('memory')\ndef train(params, ctx):\n    return D.total_changes\n", "connect(':'", "connect(1 * ':'"),
+    "a function of its module, looked up there": ("import sys\ndef f():\n    return 1\ndef train(params, ctx):\n    return getattr(sys.modules[__name__], params['f'])()\n", "return 1", "return 2"),
+    "an attribute that any name gives": ("class D(dict):\n    __getattr__ = dict.__getitem__\nD_ = D(lr=1, net=D(n=2))\ndef train(params, ctx):\n    return D_.net.n\n", "n=2", "n=3"),
+    "what an overloaded function does": ("import functools\n@functools.singledispatch\ndef f(x):\n    return 0\n@f.register\ndef _(x: int):\n    return 1\ndef train(params, ctx):\n    return f(1)\n", "return 1", "return 2"),
     "a string that looks like a docstring": ("def train(params, ctx):\n    text = 'a'\n    return text\n", "'a'", "'b'"),
 }  # fmt: skip
 
@@ -241,6 +267,9 @@ STABLE = {
     "its own folder": "from pathlib import Path\nimport os\nHERE = Path(__file__).parent\nDATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'x')\ndef train(params, ctx):\n    return str(HERE / 'data'), DATA\n",
     "a random generator with a seed": "import random\nR = random.Random(3)\ndef train(params, ctx):\n    return R.random()\n",
     "a regular expression": "import re\nR = re.compile('a+')\ndef train(params, ctx):\n    return bool(R.match('a'))\n",
+    "an object whose attributes are all its entries": "class D(dict):\n    __getattr__ = dict.__getitem__\nS = D(n=1)\ndef train(params, ctx):\n    return S.n\n",
+    "a pydantic model": "from pydantic import BaseModel, field_validator\nclass C(BaseModel):\n    n: int = 1\n    @field_validator('n')\n    @classmethod\n    def f(cls, n):\n        return n\nS = C(n=2)\ndef train(params, ctx):\n    return C().n + S.n\n",
+    "an overloaded function": "import functools\n@functools.singledispatch\ndef f(x):\n    return 0\n@f.register\ndef _(x: int):\n    return 1\ndef train(params, ctx):\n    return f(1)\n",
     "what refers to itself": "L = [1]\nL.append(L)\nD = {}\nD['d'] = D\nclass T: pass\nT.me = T\nt = T()\nt.me = t\ndef train(params, ctx):\n    return L, D, t\n",
 }  # fmt: skip
 

@@ -116,6 +116,9 @@ IMPORTS = {
     "an object with a lock": "import helper, threading\nclass T:\n    def __init__(self):\n        self.lock = threading.Lock()\n    def __call__(self, params, ctx):\n        return helper.score(params['x'])\ntrain = T()\n",
     "a decorated function": "import functools, helper\ndef wrap(f):\n    @functools.wraps(f)\n    def inner(*given):\n        return f(*given)\n    return inner\n@wrap\ndef train(params, ctx):\n    return helper.score(params['x'])\n",
     "a cached helper": "import functools\nfrom helper import score\n@functools.lru_cache\ndef f(x):\n    return score(x)\ndef train(params, ctx):\n    return f(params['x'])\n",
+    "an overloaded function": "import functools, helper\n@functools.singledispatch\ndef f(x):\n    return 0\n@f.register\ndef _(x: int):\n    return helper.score(x)\ndef train(params, ctx):\n    return f(params['x'])\n",
+    "a wrapper with a lock": "import functools, threading, helper\ndef wrap(f):\n    @functools.wraps(f)\n    def inner(*given):\n        with inner.lock:\n            return f(*given)\n    inner.lock = threading.Lock()\n    return inner\n@wrap\ndef train(params, ctx):\n    return helper.score(params['x'])\n",
+    "a pydantic model": "import helper\nfrom pydantic import BaseModel\nclass C(BaseModel):\n    n: int = 10\nC_ = C(n='1')\ndef train(params, ctx):\n    return C_.n * helper.score(params['x'])\n",
     "a lock at the top": "import threading, helper\nLOCK = threading.Lock()\ndef train(params, ctx):\n    with LOCK:\n        return helper.score(params['x'])\n",
 }  # fmt: skip
 
@@ -142,6 +145,18 @@ def test_the_sources_that_came_with_the_job_count_and_not_those_of_the_machine(t
     assert elsewhere(problem.pickle, tmp_path) == "40"
 
 
+@pytest.mark.parametrize("name", ["train-model.v2.py", "my train.py", "a folder/train.py"])
+def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
+    text = "class C:\n    n = 40\nclass T:\n    def __call__(self, params, ctx):\n        return C.n\ntrain = T()\n"
+    problem = found(tmp_path / "there", {name: text}, f"{name}:train")
+    (tmp_path / "there").rename(tmp_path / "gone")
+    assert elsewhere(problem.pickle, tmp_path) == "40"
+
+
+SETTINGS = {
+    "settings.py": "import sys\nN = 1\nCOMPUTED = int('1')\nC = dict(n=1)\n\ndef f():\n    return 1\n\n\ndef given():\n    return int((sys.argv + [1])[1])\n",
+    "loads.py": "import settings\n\ndef load(n):\n    settings.COMPUTED = n\n\ndef fill(n):\n    settings.C.update(n=n)\n",
+}
 SET = {
     "below the guard": ("N = 1\ndef train(params, ctx):\n    return N\nif __name__ == '__main__':\n    N = 7\n", "7"),
     "only below the guard": ("def train(params, ctx):\n    return N\nif __name__ == '__main__':\n    N = 7\n", "7"),
@@ -158,13 +173,30 @@ SET = {
     "by setattr": ("import settings\ndef train(params, ctx):\n    return settings.N\nif __name__ == '__main__':\n    setattr(settings, 'N', 7)\n", "7"),
     "a function of another module": ("import settings\ndef other():\n    return 7\ndef train(params, ctx):\n    return settings.f()\nif __name__ == '__main__':\n    settings.f = other\n", "7"),
     "an object of the script": ("class P:\n    def __init__(self, n):\n        self.n = n\ndef train(params, ctx):\n    return P_.n\nif __name__ == '__main__':\n    P_ = P(7)\n", "7"),
+    "in a dictionary that is handed on": ("C = dict(n=1)\ndef load(c):\n    c['n'] = 7\ndef train(params, ctx):\n    return C['n']\nif __name__ == '__main__':\n    load(C)\n", "7"),
+    "by a library": ("import argparse\nC = argparse.Namespace(n=1)\np = argparse.ArgumentParser()\np.add_argument('n', type=int)\ndef train(params, ctx):\n    return C.n\nif __name__ == '__main__':\n    p.parse_args(namespace=C)\n", "7"),
+    "under another name": ("C = dict(n=1)\ndef train(params, ctx):\n    return C['n']\nif __name__ == '__main__':\n    d = C\n    d['n'] = 7\n", "7"),
+    "by a function that is handed on": ("class S:\n    def __init__(self):\n        self.n = 1\n    def configure(self, n):\n        self.n = n\nC = S()\ndef main():\n    C.configure(7)\ndef fire(f):\n    f()\ndef train(params, ctx):\n    return C.n\nif __name__ == '__main__':\n    fire(main)\n", "7"),
+    "by another module": ("import settings, loads\ndef train(params, ctx):\n    return settings.COMPUTED\nif __name__ == '__main__':\n    loads.load(7)\n", "7"),
+    "in an object, by another module": ("import settings, loads\ndef train(params, ctx):\n    return settings.C['n']\nif __name__ == '__main__':\n    loads.fill(7)\n", "7"),
+    "by a name that is computed": ("import settings\ndef train(params, ctx):\n    return settings.COMPUTED\nif __name__ == '__main__':\n    for name in ['COMPUTED']:\n        setattr(settings, name, 7)\n", "7"),
+    "in the table of names": ("N = int('1')\ndef train(params, ctx):\n    return N\nif __name__ == '__main__':\n    globals().update(N=7)\n", "7"),
+    "in the table of names of another module": ("import settings\ndef train(params, ctx):\n    return settings.COMPUTED\nif __name__ == '__main__':\n    vars(settings).update(COMPUTED=7)\n", "7"),
+    "by a method of a class": ("class C:\n    n = int('1')\n    @classmethod\n    def set(cls, n):\n        cls.n = n\ndef train(params, ctx):\n    return C.n\nif __name__ == '__main__':\n    C.set(7)\n", "7"),
+    "of a class with a small letter": ("class cfg:\n    n = int('1')\ndef train(params, ctx):\n    return cfg.n\nif __name__ == '__main__':\n    cfg.n = 7\n", "7"),
+    "in an array": ("import numpy as np\nW = np.zeros(1, int)\ndef train(params, ctx):\n    return int(W.sum())\nif __name__ == '__main__':\n    np.add(W, 7, out=W)\n", "7"),
+    "in a closure": ("def make():\n    s = {'n': 1}\n    def set(n):\n        s['n'] = n\n    def get():\n        return s['n']\n    return set, get\nset, get = make()\ndef train(params, ctx):\n    return get()\nif __name__ == '__main__':\n    set(7)\n", "7"),
+    "in a default": ("def n(given=None, kept=[]):\n    if given:\n        kept.append(given)\n    return kept[-1]\ndef train(params, ctx):\n    return n()\nif __name__ == '__main__':\n    n(7)\n", "7"),
+    "a default by an argument": ("import sys\ndef train(params, ctx, n=int((sys.argv + [1])[1])):\n    return n\n", "7"),
+    "by an argument, in an attribute": ("import sys\nclass S: pass\nC = S()\nC.n = int((sys.argv + [1])[1])\ndef train(params, ctx):\n    return C.n\n", "7"),
+    "by an argument, in another module": ("from settings import given\nN = given()\ndef train(params, ctx):\n    return N\n", "7"),
     "a number by chance": ("import random\nN = random.random()\ndef train(params, ctx):\n    return N\nif __name__ == '__main__':\n    open('../told', 'w').write(repr(N))\n", None),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("script", "wanted"), SET.values(), ids=SET.keys())
 def test_a_value_that_an_import_would_not_give_travels(script: str, wanted: str | None, tmp_path: Path) -> None:
-    write(tmp_path / "there", {"settings.py": "N = 1\ndef f():\n    return 1\n"})
+    write(tmp_path / "there", SETTINGS)
     assert told_by(tmp_path, script, "7") == (wanted or (tmp_path / "told").read_text())
 
 
@@ -177,6 +209,38 @@ def test_what_depends_on_the_machine_is_computed_where_the_training_runs(tmp_pat
     problem = found(tmp_path, {"main.py": main})
     (tmp_path / "gpu").touch()
     assert elsewhere(problem.pickle, tmp_path) == "cuda"
+
+
+def test_what_depends_on_the_machine_is_computed_there_though_the_script_has_looked_at_it(tmp_path: Path) -> None:
+    script = (
+        "import os\nfrom pathlib import Path\n"
+        f"DEVICE = 'cuda' if os.path.exists({str(tmp_path / 'gone')!r}) else 'cpu'\n"
+        f"FOLDER = Path('/cuda' if os.path.exists({str(tmp_path / 'gone')!r}) else '/cpu')\n"
+        "def train(params, ctx):\n    return DEVICE, str(FOLDER)\n"
+        "if __name__ == '__main__':\n    print(DEVICE, FOLDER)\n"
+    )
+    assert told_by(tmp_path, script) == "('cuda', '/cuda')"
+
+
+def test_the_environment_of_the_client_counts_and_not_that_of_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [
+        "import os\nC = dict()\nC['n'] = os.environ['RATE']\ndef train(params, ctx):\n    return C['n']\n",
+        "from settings import read\nN = read()\ndef train(params, ctx):\n    return N\n",
+        "import settings\ndef train(params, ctx):\n    return settings.N\n",
+        "def train(params, ctx):\n    return __import__('settings').N\n",
+        "import os\nP = os.path.expandvars('$RATE')\ndef train(params, ctx):\n    return P\n",
+    ]
+    settings = {"settings.py": "import os\ndef read():\n    return os.environ['RATE']\n\nN = read()\n"}
+    for place, text in enumerate(texts):
+        seen = []
+        for rate in "12":
+            monkeypatch.setenv("RATE", rate)
+            seen.append(found(tmp_path / f"{place}{rate}", {**settings, "main.py": text}))
+        monkeypatch.setenv("RATE", "3")
+        assert [elsewhere(each.pickle, tmp_path) for each in seen] == ["1", "2"]
+        assert seen[0].fingerprint != seen[1].fingerprint
 
 
 def test_files_beside_a_module_are_found_where_they_are(tmp_path: Path) -> None:
