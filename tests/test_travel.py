@@ -272,7 +272,7 @@ def test_a_traceback_shows_the_users_lines_though_the_file_is_elsewhere(tmp_path
     problem = found(tmp_path / "there", {"main.py": main})
     (tmp_path / "there").rename(tmp_path / "gone")
     result = evaluate(problem.pickle, Evaluation.of(problem.fingerprint, {"x": 1}))
-    assert f'{tmp_path / "there" / "main.py"}", line 2' in (result.error or "")
+    assert f"{tmp_path / 'there' / 'main.py'}, line 2, in train" in (result.error or "")
     assert "wrong = params['x'] / 0  # here" in (result.error or "")
 
 
