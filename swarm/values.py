@@ -117,7 +117,9 @@ def _reads(source: Source, node: ast.AST, seen: set[tuple[str, str]]) -> bool:
     if any(last_name(each) in _SURROUNDINGS for each in ast.walk(node)):
         return True
     used = set(source.mentions(node))
-    for module, name in sorted(used - seen):
+    for module, name in sorted(used):
+        if (module, name) in seen:
+            continue
         seen.add((module, name))
         near = source if module == source.name else source_of(module) if is_users(module) else None
         for statement in [] if near is None else near.bindings.get(name, []) + near.filling(name):

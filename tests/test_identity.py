@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -397,6 +398,16 @@ def test_a_users_module_beside_an_installed_library_is_his_own(tmp_path: Path) -
     }
     first = fingerprint(tmp_path / "a", {**beside, "helper.py": HELPER})
     assert fingerprint(tmp_path / "b", {**beside, "helper.py": HELPER.replace("FACTOR * x", "x")}) != first
+
+
+def test_a_program_of_many_functions_is_looked_through_in_time(tmp_path: Path) -> None:
+    chain = "".join(f"def f{n}(x):\n    return f{n + 1}(x) + V{n}\n" for n in range(400))
+    values = "".join(f"V{n} = list(range({n}))\n" for n in range(401))
+    text = f"{values}{chain}def f400(x):\n    return x\ndef train(params, ctx):\n    return f0(1)\n"
+    begin = time.process_time()
+    first = fingerprint(tmp_path / "a", text)
+    assert time.process_time() - begin < 10
+    assert fingerprint(tmp_path / "b", text.replace("return x\n", "return -x\n")) != first
 
 
 def test_a_logger_in_the_function_itself_is_no_trouble() -> None:
