@@ -294,14 +294,14 @@ class Fingerprint:
         value = values[name]
         if name.startswith("__") and name.endswith("__"):  # __name__, __file__: where it runs
             return
+        module: Any = values.get("__name__")
+        if module in sys.modules and vars(sys.modules[module]) is values:
+            self.values[module, name] = value
         if isinstance(value, ModuleType) and is_own(value.__name__):
             for path in sorted(taken or {""}):
                 self._use(value.__name__, path)
             return
         self._say(name)
-        module: Any = values.get("__name__")
-        if not isinstance(value, ModuleType) and module in sys.modules and vars(sys.modules[module]) is values:
-            self.values[module, name] = value
         closed = self._closed
         self._visit(value)
         if closed < self._closed and is_own(module):  # then it counts by how it is made
