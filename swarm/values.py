@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterator
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from swarm.own_modules import MAIN, is_users
@@ -96,6 +96,8 @@ def _is_fixed(value: Any) -> bool:
 def _is_changed_there(source: Source, statement: ast.ImportFrom, name: str, value: Any) -> bool:
     each = next((each for each in source.imports(statement) if each.bound == name), None)
     near = source_of(each.module) if each is not None and is_users(each.module) else None
+    if near is source or isinstance(value, ModuleType):  # from . import module
+        return False
     return each is not None and near is not None and is_changed(near, each.attribute or "", value)
 
 

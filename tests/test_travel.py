@@ -91,6 +91,8 @@ PACKAGE = {
     "pkg/deep/__init__.py": "",
     "pkg/deep/mod.py": "from ..base import FACTOR\n\ndef score(x):\n    return FACTOR * x\n",
     "pkg/base.py": "FACTOR = 10\n",
+    "both/__init__.py": "from . import mod\nmod.FACTOR = 10\n",
+    "both/mod.py": "FACTOR = 1\n\ndef score(x):\n    return FACTOR * x\n",
     "space/mod.py": "from helper import score\n",  # without __init__.py
 }
 IMPORTS = {
@@ -108,6 +110,7 @@ IMPORTS = {
         "import importlib\nWHICH = ['deep.mod']\ndef train(params, ctx):\n"
         "    return importlib.import_module(f'pkg.{WHICH[0]}').score(params['x'])\n"
     ),
+    "a package that imports its module": "import both\ndef train(params, ctx):\n    return both.mod.score(params['x'])\n",
     "not used": "import helper, unused\ndef train(params, ctx):\n    return 10 * params['x']\n",
     "a lambda": "import helper\ntrain = lambda params, ctx: helper.score(params['x'])\n",
     "a closure": "import helper\ndef make(n):\n    return lambda params, ctx: n * helper.score(params['x'])\ntrain = make(1)\n",
