@@ -108,6 +108,10 @@ def _changed(found: Fingerprint, files: dict[str, Source]) -> Iterator[tuple[str
         near = files.get(module)
         if near is None or "<" in path or not is_changed(near, path, value):
             continue
+        if (isinstance(value, ModuleType) and near.statement(path) is not None) or (
+            module == MAIN and "." in path and _is_by_value(path)
+        ):
+            continue  # the import makes one, or it goes with its class or function
         try:
             _dump((module, path, value), set(files))
         except Exception as error:  # pickling runs user code, it may raise anything
@@ -128,6 +132,12 @@ def _by_value(modules: set[str]) -> Iterator[None]:
     finally:
         for module in own:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_by_value(path: str) -> bool:
+    """Whether a function or class of the script is not what its import gives, such as one below the main guard."""
+    main, name = source_of(MAIN), path.partition(".")[0]
+    return main is not None and is_changed(main, name, vars(sys.modules[MAIN]).get(name))
 
 
 class _Named:
@@ -172,7 +182,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             found: Any = sys.modules[MAIN]
             for name in obj.__qualname__.split("."):
                 found = getattr(found, name, None)
-            if found is obj:
+            if found is obj and not _is_by_value(obj.__qualname__):
                 return NotImplemented
         return super().reducer_override(obj)
 

@@ -38,19 +38,25 @@ def is_made_for_class(cls: type, name: str, attribute: Any) -> bool:
     code = getattr(getattr(attribute, "__func__", attribute), "__code__", None)
     if issubclass(cls, enum.Enum):
         return code is None and (name in cls.__members__ or name.startswith("_"))
-    generated = any(hasattr(cls, each) for each in ("__dataclass_fields__", "__attrs_attrs__", "_fields"))
+    makers = ("__dataclass_fields__", "__attrs_attrs__", "_fields")
+    generated = any(attribute_of(cls, each) is not None for each in makers)
     return generated and code is not None and code.co_filename.startswith(("<string>", "<attrs"))
+
+
+def attribute_of(cls: type, name: str) -> Any:
+    """An attribute of a class or its bases, as it was written there, or None; no ``__getattr__`` is asked."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
 
 
 def fields(cls: type) -> list[Any]:
     """What a decorator or a base class from a library knows of a class that its attributes do not show."""
-    found: list[Any] = [repr(getattr(cls, "__dataclass_params__", None))]
-    for name, field in getattr(cls, "__dataclass_fields__", {}).items():
+    found: list[Any] = [repr(attribute_of(cls, "__dataclass_params__"))]
+    for name, field in (attribute_of(cls, "__dataclass_fields__") or {}).items():
         found += [name, field.init, field.compare, field.hash, field.repr, field.kw_only]
         found += [field.default, field.default_factory, dict(field.metadata)]
-    for name, field in (getattr(cls, "__pydantic_fields__", None) or {}).items():
+    for name, field in (attribute_of(cls, "__pydantic_fields__") or {}).items():
         found += [name, field]
-    decorators = getattr(cls, "__pydantic_decorators__", None)
+    decorators = attribute_of(cls, "__pydantic_decorators__")
     for kind in getattr(decorators, "__dataclass_fields__", ()):
         found += [(kind, name, each.info) for name, each in getattr(decorators, kind).items()]
     return found

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from swarm import sources
-from swarm.classes import fields, is_cache, is_made_for_class, is_own_class
+from swarm.classes import attribute_of, fields, is_cache, is_made_for_class, is_own_class
 from swarm.own_modules import OURS, is_own, is_users
 from swarm.sources import Import, Source, source_of
 from swarm.syntax import all_codes, dotted, dump, global_names, instructions, is_guard, is_open, paths
@@ -39,6 +39,7 @@ PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellip
 
 _NUMBERS = frozenset({bool, int, float})
 _CONTAINERS = frozenset({dict, list, tuple, set, frozenset, MappingProxyType})
+_CHANGEABLE = frozenset({dict, list, set})  # it counts which of them are one and the same
 _SURROUNDINGS = (logging.Logger, logging.Handler, type(os.environ), io.IOBase)
 _SUGGESTIONS = frozenset({"space", "preload", "changeable", "direction"})  # of a problem, to jobs and workers
 _remembered: dict[CodeType, tuple[str, ast.AST, Source]] = {}  # what ran while its source could still be read
@@ -91,10 +92,11 @@ class Fingerprint:
         elif isinstance(value, enum.Enum):
             self._visit(kind)
             self._say("member", value.name)
-        elif kind in _CONTAINERS:
-            self._container(value)
-        elif isinstance(value, np.ndarray | np.generic):
+        elif isinstance(value, np.generic) or (kind is np.ndarray and not self._met(value)):
             self._array(np.asarray(value))
+        elif kind in _CONTAINERS:
+            if kind not in _CHANGEABLE or not self._met(value):
+                self._container(value)
         elif not self._met(value):
             self._thing(value)
 
@@ -168,7 +170,7 @@ class Fingerprint:
         kind = type(value)
         if isinstance(value, PurePath):
             self._say("path", self._without_folder(str(value)))
-        elif hasattr(kind, "get_config") and hasattr(kind, "get_weights"):
+        elif attribute_of(kind, "get_config") and attribute_of(kind, "get_weights"):
             self._say("network", kind.__qualname__)  # Keras writes the date into what it pickles
             self._container([value.get_config(), value.get_weights()])
         else:
@@ -292,14 +294,14 @@ class Fingerprint:
         value = values[name]
         if name.startswith("__") and name.endswith("__"):  # __name__, __file__: where it runs
             return
+        module: Any = values.get("__name__")
+        if module in sys.modules and vars(sys.modules[module]) is values:
+            self.values[module, name] = value
         if isinstance(value, ModuleType) and is_own(value.__name__):
             for path in sorted(taken or {""}):
                 self._use(value.__name__, path)
             return
         self._say(name)
-        module: Any = values.get("__name__")
-        if not isinstance(value, ModuleType) and module in sys.modules and vars(sys.modules[module]) is values:
-            self.values[module, name] = value
         closed = self._closed
         self._visit(value)
         if closed < self._closed and is_own(module):  # then it counts by how it is made

@@ -23,6 +23,7 @@ from swarm.job_data import digest
 IDENTITY = 2
 """Number of the way in which fingerprints are made; jobs of another one cannot be compared."""
 
+_DEPTH = 10_000  # of calls while code and data are looked through: five for each function that calls another one
 _imported: set[str] = set()  # own modules that were imported for job files
 _BUILT_IN = "workers.models"  # its PROBLEMS maps names to "module:function"
 
@@ -184,12 +185,16 @@ def _made(maker: Any, options: Mapping[str, Any]) -> Any:
 def _fingerprint(problem: Any) -> Fingerprint:
     own_modules.refresh()
     values.refresh()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEPTH))
     try:
         return Fingerprint(problem)
     except RecursionError:
         raise InvalidProblem(
             "the data that the problem uses are nested too deeply to be looked through; read them inside the training"
         ) from None
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _check_signature(problem: Callable[..., Any]) -> None:

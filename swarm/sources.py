@@ -16,6 +16,8 @@ from types import CodeType
 from swarm.own_modules import MAIN, OURS, find, folders, is_users, read
 from swarm.syntax import all_codes, beginning, bound_by, covers, dotted, is_guard, known_text, last_name, paths
 
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+
 
 @dataclass(frozen=True)
 class Import:
@@ -86,16 +88,15 @@ class Source:
         return found
 
     def filling(self, name: str) -> list[ast.stmt]:
-        """The other statements of the top level that mention a name, and perhaps change what it stands for."""
-        return self._mentioning.get(name, [])
+        """The other statements of the top level that mention a value, and perhaps change it."""
+        made = any(isinstance(each, _DEFINITIONS) for each in self.bindings.get(name, []))
+        return [] if made or name not in self.bindings else self._mentioning.get(name, [])
 
     @cached_property
     def _mentioning(self) -> dict[str, list[ast.stmt]]:
         found: dict[str, list[ast.stmt]] = {}
         for statement in self.tree.body:
-            if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not is_guard(
-                statement
-            ):
+            if not isinstance(statement, _DEFINITIONS) and not is_guard(statement):
                 for name in paths(statement).keys() - set(bound_by(statement)):
                     found.setdefault(name, []).append(statement)
         return found
@@ -164,9 +165,13 @@ class Source:
                     yield from _places(self.name, dotted(name, path), self)
             else:
                 yield self.name, name
-                for each in self.imports():
-                    if each.attribute == "*" and is_users(each.module):
-                        yield from _places(each.module, name)
+                for module in self._stars:
+                    yield from _places(module, name)
+
+    @cached_property
+    def _stars(self) -> list[str]:
+        """The own modules of which it imports all names."""
+        return [each.module for each in self.imports() if each.attribute == "*" and is_users(each.module)]
 
     def _absolute(self, module: str, level: int) -> str:
         base = self.package.split(".")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterator
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from swarm.own_modules import MAIN, is_users
@@ -96,6 +96,8 @@ def _is_fixed(value: Any) -> bool:
 def _is_changed_there(source: Source, statement: ast.ImportFrom, name: str, value: Any) -> bool:
     each = next((each for each in source.imports(statement) if each.bound == name), None)
     near = source_of(each.module) if each is not None and is_users(each.module) else None
+    if near is source or isinstance(value, ModuleType):  # from . import module
+        return False
     return each is not None and near is not None and is_changed(near, each.attribute or "", value)
 
 
@@ -117,7 +119,9 @@ def _reads(source: Source, node: ast.AST, seen: set[tuple[str, str]]) -> bool:
     if any(last_name(each) in _SURROUNDINGS for each in ast.walk(node)):
         return True
     used = set(source.mentions(node))
-    for module, name in sorted(used - seen):
+    for module, name in sorted(used):
+        if (module, name) in seen:
+            continue
         seen.add((module, name))
         near = source if module == source.name else source_of(module) if is_users(module) else None
         for statement in [] if near is None else near.bindings.get(name, []) + near.filling(name):

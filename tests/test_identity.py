@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,10 @@ CODE = {
     "a function of its module, looked up there": ("import sys\ndef f():\n    return 1\ndef train(params, ctx):\n    return getattr(sys.modules[__name__], params['f'])()\n", "return 1", "return 2"),
     "an attribute that any name gives": ("class D(dict):\n    __getattr__ = dict.__getitem__\nD_ = D(lr=1, net=D(n=2))\ndef train(params, ctx):\n    return D_.net.n\n", "n=2", "n=3"),
     "what an overloaded function does": ("import functools\n@functools.singledispatch\ndef f(x):\n    return 0\n@f.register\ndef _(x: int):\n    return 1\ndef train(params, ctx):\n    return f(1)\n", "return 1", "return 2"),
+    "whether lists are one and the same": ("L = [[0] * 3] * 3\ndef train(params, ctx):\n    return L\n", "[[0] * 3] * 3", "[[0] * 3, [0] * 3, [0] * 3]"),
+    "a mask of an array": ("import numpy as np\nA = np.ma.masked_array([1, 2], mask=[0, 1])\ndef train(params, ctx):\n    return A.sum()\n", "[0, 1]", "[0, 0]"),
+    "a method of an array's class": ("import numpy as np\nclass W(np.ndarray):\n    def f(self):\n        return 1\nA = np.zeros(2).view(W)\ndef train(params, ctx):\n    return A.f()\n", "return 1", "return 2"),
+    "a class whose metaclass answers anything": ("class M(type):\n    def __getattr__(cls, name):\n        raise RuntimeError(name)\nclass C(metaclass=M):\n    n = 1\ndef train(params, ctx):\n    return C.n\n", "n = 1", "n = 2"),
     "a string that looks like a docstring": ("def train(params, ctx):\n    text = 'a'\n    return text\n", "'a'", "'b'"),
 }  # fmt: skip
 
@@ -423,6 +428,16 @@ def test_a_users_module_beside_an_installed_library_is_his_own(tmp_path: Path) -
     }
     first = fingerprint(tmp_path / "a", {**beside, "helper.py": HELPER})
     assert fingerprint(tmp_path / "b", {**beside, "helper.py": HELPER.replace("FACTOR * x", "x")}) != first
+
+
+def test_a_program_of_many_functions_is_looked_through_in_time(tmp_path: Path) -> None:
+    chain = "".join(f"def f{n}(x):\n    return f{n + 1}(x) + V{n}\n" for n in range(400))
+    values = "".join(f"V{n} = list(range({n}))\n" for n in range(401))
+    text = f"{values}{chain}def f400(x):\n    return x\ndef train(params, ctx):\n    return f0(1)\n"
+    begin = time.process_time()
+    first = fingerprint(tmp_path / "a", text)
+    assert time.process_time() - begin < 10
+    assert fingerprint(tmp_path / "b", text.replace("return x\n", "return -x\n")) != first
 
 
 def test_a_logger_in_the_function_itself_is_no_trouble() -> None:

@@ -91,6 +91,8 @@ PACKAGE = {
     "pkg/deep/__init__.py": "",
     "pkg/deep/mod.py": "from ..base import FACTOR\n\ndef score(x):\n    return FACTOR * x\n",
     "pkg/base.py": "FACTOR = 10\n",
+    "both/__init__.py": "from . import mod\nmod.FACTOR = 10\n",
+    "both/mod.py": "FACTOR = 1\n\ndef score(x):\n    return FACTOR * x\n",
     "space/mod.py": "from helper import score\n",  # without __init__.py
 }
 IMPORTS = {
@@ -108,6 +110,7 @@ IMPORTS = {
         "import importlib\nWHICH = ['deep.mod']\ndef train(params, ctx):\n"
         "    return importlib.import_module(f'pkg.{WHICH[0]}').score(params['x'])\n"
     ),
+    "a package that imports its module": "import both\ndef train(params, ctx):\n    return both.mod.score(params['x'])\n",
     "not used": "import helper, unused\ndef train(params, ctx):\n    return 10 * params['x']\n",
     "a lambda": "import helper\ntrain = lambda params, ctx: helper.score(params['x'])\n",
     "a closure": "import helper\ndef make(n):\n    return lambda params, ctx: n * helper.score(params['x'])\ntrain = make(1)\n",
@@ -190,6 +193,11 @@ SET = {
     "a default by an argument": ("import sys\ndef train(params, ctx, n=int((sys.argv + [1])[1])):\n    return n\n", "7"),
     "by an argument, in an attribute": ("import sys\nclass S: pass\nC = S()\nC.n = int((sys.argv + [1])[1])\ndef train(params, ctx):\n    return C.n\n", "7"),
     "by an argument, in another module": ("from settings import given\nN = given()\ndef train(params, ctx):\n    return N\n", "7"),
+    "a function below the guard": ("def f(x):\n    return 7\nif __name__ == '__main__':\n    def train(params, ctx):\n        return f(1)\n", "7"),
+    "a class below the guard": ("def f(x):\n    return x\nif __name__ == '__main__':\n    class T:\n        n = 7\n        def __call__(self, params, ctx):\n            return f(self.n)\n    train = T()\n", "7"),
+    "a module imported below the guard": ("def train(params, ctx):\n    return settings.f() + int(np.float64(6))\nif __name__ == '__main__':\n    import numpy as np\n    import settings\n", "7"),
+    "a function that is replaced below the guard": ("def f():\n    return 1\ndef train(params, ctx):\n    return f()\nif __name__ == '__main__':\n    def f():\n        return 7\n", "7"),
+    "a function that is wrapped below the guard": ("import functools\ndef seven(f):\n    @functools.wraps(f)\n    def inner(*given):\n        return 6 + f(*given)\n    return inner\ndef train(params, ctx):\n    return 1\nif __name__ == '__main__':\n    train = seven(train)\n", "7"),
     "a number by chance": ("import random\nN = random.random()\ndef train(params, ctx):\n    return N\nif __name__ == '__main__':\n    open('../told', 'w').write(repr(N))\n", None),
 }  # fmt: skip
 
