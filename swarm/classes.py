@@ -52,7 +52,7 @@ def fields(cls: type) -> list[Any]:
     """What a decorator or a base class from a library knows of a class that its attributes do not show."""
     found: list[Any] = [repr(attribute_of(cls, "__dataclass_params__"))]
     for name, field in (attribute_of(cls, "__dataclass_fields__") or {}).items():
-        found += [name, field.init, field.compare, field.hash, field.repr, field.kw_only]
+        found += [name, field.init, field.compare, field.hash, field.repr, field.kw_only is True]
         found += [field.default, field.default_factory, dict(field.metadata)]
     for name, field in (attribute_of(cls, "__pydantic_fields__") or {}).items():
         found += [name, field]

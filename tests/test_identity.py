@@ -264,6 +264,7 @@ STABLE = {
     "a cached property": "import functools, os\nclass T:\n    @functools.cached_property\n    def big(self):\n        return os.urandom(4)\n    def __call__(self, params, ctx):\n        return self.big\ntrain = T()\ntrain.big\n",
     "a cache that pickle leaves out": "import os\nclass T:\n    def __init__(self):\n        self.cache = os.urandom(4)\n    def __getstate__(self):\n        return {}\n    def __call__(self, params, ctx):\n        return self.cache\ntrain = T()\n",
     "a dataclass with slots": "from dataclasses import dataclass\n@dataclass(slots=True)\nclass D:\n    n: int = 1\nS = D()\ndef train(params, ctx):\n    return S.n\n",
+    "a class variable of a dataclass": "from dataclasses import dataclass\nfrom typing import ClassVar\n@dataclass\nclass D:\n    kind: ClassVar[str] = 'a'\n    n: int = 1\n    def __call__(self, params, ctx):\n        return self.n\ntrain = D()\n",
     "an instance": "class D:\n    def __init__(self):\n        self.n = 1\nS = D()\ndef train(params, ctx):\n    return S.n\n",
     "a named tuple": "from collections import namedtuple\nP = namedtuple('P', 'a b')\nS = P(1, 2)\ndef train(params, ctx):\n    return S.a\n",
     "sets": "S = {'a', 'b', 'c', 'dd', 'eee'}\ndef train(params, ctx):\n    return 'a' in S and 'b' in {'b', 'c', 'zz'}\n",
@@ -522,3 +523,22 @@ def test_a_job_of_an_earlier_version_is_not_taken_for_the_same(tmp_path: Path) -
     assert ["swarm resume n" in each for each in job.differences(earlier)] == [True]
     kept = Job.from_dict(earlier, job.code.pickle)
     assert kept.differences(earlier) == []
+
+
+def test_built_in_problems_have_one_fingerprint_in_every_process() -> None:
+    code = (
+        "from swarm.problem import Problem\nfrom workers.models import PROBLEMS\n"
+        "names = sorted(PROBLEMS.keys() - {'command', 'weights'})\n"
+        "print(*(f'{name}={Problem.find(name, {}).fingerprint}' for name in names))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1] and "lenet4=" in told[0]
