@@ -362,10 +362,21 @@ class Fingerprint:
         self._named.add((module, path, "read"))
         self.modules.add(module)
         source = source_of(module)
+        package = source_of(module.rpartition(".")[0]) if "." in module else None
+        if package is not None:
+            self._effects(package)
         if source is not None:
             self._statements(source, head, rest)
         elif module in sys.modules:  # it was made without a file
             self._use(module, path)
+
+    def _effects(self, package: Source) -> None:
+        """What the import of a package changes before that of its modules."""
+        if (package.name, "effects") not in self._named:
+            self._named.add((package.name, "effects"))
+            for name in sorted(package.bindings):
+                if package.effects(name):
+                    self._statements(package, name, "")
 
     def _statements(self, source: Source, name: str, rest: str) -> None:
         """The statements of a source that make a name, or all, and what these use."""
@@ -374,7 +385,7 @@ class Fingerprint:
                 self._global(found, bound)
                 if name:
                     return
-        statements = source.bindings.get(name, []) if name else source.tree.body
+        statements = source.bindings.get(name, []) + source.effects(name) if name else source.tree.body
         for statement in (each for each in statements if not is_guard(each)):
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 self._imports(source, statement, {name: {rest}}, only=name or None)

@@ -92,6 +92,12 @@ class Source:
         made = any(isinstance(each, _DEFINITIONS) for each in self.bindings.get(name, []))
         return [] if made or name not in self.bindings else self._mentioning.get(name, [])
 
+    def effects(self, name: str) -> list[ast.stmt]:
+        """The statements of the top level that mention a name and do more than to compute another one."""
+        plain = (ast.Assign, ast.AnnAssign)
+        found = self._mentioning.get(name, [])
+        return [each for each in found if not isinstance(each, plain) or not any(bound_by(each))]
+
     @cached_property
     def _mentioning(self) -> dict[str, list[ast.stmt]]:
         found: dict[str, list[ast.stmt]] = {}

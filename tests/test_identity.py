@@ -223,6 +223,32 @@ CODE = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(
+    ("name", "text", "changed"),
+    [
+        ("pkg/__init__.py", "from . import mod\nmod.FACTOR = 5\n", "from . import mod\nmod.FACTOR = 6\n"),
+        ("pkg/mod.py", HELPER + "TABLE['a'] = 1\n", HELPER + "TABLE['a'] = 2\n"),
+        ("pkg/mod.py", HELPER + "score.rate = 1\n", HELPER + "score.rate = 2\n"),
+    ],
+    ids=["a package", "an entry", "an attribute"],
+)
+def test_what_the_import_of_a_module_changes_counts(
+    name: str, text: str, changed: str, inside: bool, tmp_path: Path
+) -> None:
+    uses = "import pkg.mod\n", "    return pkg.mod.score(params['x']), pkg.mod.TABLE\n"
+    main = (
+        f"def train(params, ctx):\n    {uses[0]}{uses[1]}" if inside else f"{uses[0]}def train(params, ctx):\n{uses[1]}"
+    )
+    here = {"main.py": main, "pkg/__init__.py": "", "pkg/mod.py": HELPER}
+    seen = []
+    for place, each in enumerate([text, changed, text]):
+        files = {**here, name: each}
+        files["pkg/mod.py"] = "TABLE = {}\n" + files["pkg/mod.py"]
+        seen.append(fingerprint(tmp_path / str(place), files))
+    assert seen[0] == seen[2] != seen[1]
+
+
 @pytest.mark.parametrize(("text", "old", "new"), CODE.values(), ids=CODE.keys())
 def test_other_code_or_data_is_another_training(text: str, old: str, new: str, tmp_path: Path) -> None:
     assert old in text
