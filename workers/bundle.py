@@ -206,6 +206,10 @@ class Bundle:
         sys.modules[MAIN] = sys.modules[MP_MAIN] = module
         try:
             exec(self.compiled(MAIN), vars(module))  # noqa: S102 - the user's script
+            module.__name__ = MAIN  # by which others than multiprocessing, such as joblib, know a script
+            for each in list(vars(module).values()):
+                if isinstance(each, type | types.FunctionType) and each.__module__ == MP_MAIN:
+                    each.__module__ = MAIN
         finally:
             sys.argv = before if threading.current_thread() is not threading.main_thread() else sys.argv
 
