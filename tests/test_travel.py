@@ -251,6 +251,14 @@ def test_the_environment_of_the_client_counts_and_not_that_of_the_worker(
         assert seen[0].fingerprint != seen[1].fingerprint
 
 
+def test_joblib_finds_the_functions_of_a_script_in_a_training(tmp_path: Path) -> None:
+    script = (
+        "def square(n):\n    return n * n\ndef train(params, ctx):\n    from joblib import Parallel, delayed\n"
+        "    return sum(Parallel(n_jobs=2)(delayed(square)(n) for n in range(4)))\n"
+    )
+    assert told_by(tmp_path, script) == "14"
+
+
 def test_files_beside_a_module_are_found_where_they_are(tmp_path: Path) -> None:
     main = (
         "from pathlib import Path\nHERE = Path(__file__).parent\n"
