@@ -8,6 +8,7 @@
     │   ├── InvalidOptimizer      … the optimizer's name or options
     │   ├── InvalidJob            … the job or the job file
     │   └── InvalidProblem        … the problem: it cannot be imported or pickled
+    │       ├── NotGuarded        … the script: it begins its work whenever it is imported, guard that
     │       └── NoFiniteFitness   … what the training returned: its fitness is no finite number
     ├── JobConflict               take another name, or submit the job that the name stands for
     ├── JobNotFound               list the jobs of the store and take one of those
@@ -53,6 +54,10 @@ class InvalidJob(InvalidInput):
 
 class InvalidProblem(InvalidInput):
     """The problem cannot be imported, called or pickled."""
+
+
+class NotGuarded(InvalidProblem):
+    """A script would begin its work anew where it is only imported; put that below its main guard."""
 
 
 class NoFiniteFitness(InvalidProblem):

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-from swarm.errors import InvalidProblem
+from swarm.errors import NotGuarded
 
 _REPORT = "SWARM_START_REPORT"  # the file in which a worker process says why it cannot start
 _IMPORTED = "__mp_main__"  # the script's name where multiprocessing imports it
@@ -28,14 +28,14 @@ def check_guarded(what: str) -> None:
         what: What is called, such as ``run()``.
 
     Raises:
-        InvalidProblem: It is; the text names the guard.
+        NotGuarded: It is; the text names the guard.
     """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == _IMPORTED:
             text = f"{frame.f_code.co_filename}:{frame.f_lineno}: {_guard(what)}"
             _report(text)
-            raise InvalidProblem(text)
+            raise NotGuarded(text)
         frame = frame.f_back
 
 

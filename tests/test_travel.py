@@ -423,3 +423,21 @@ def test_a_search_of_an_imported_function_runs(tmp_path: Path) -> None:
     )
     job = Job(name="n", problem=problem, space={"n": Integer(1, 2)}, optimizer=Grid(), isolation="thread")
     assert run(job, slots=1, store=str(tmp_path / "s.db"), progress=False).history.fitness.tolist() == [10, 20]
+
+
+def test_a_script_that_submits_without_a_guard_is_imported_up_to_there(tmp_path: Path) -> None:
+    script = (
+        "from swarm import Client, Grid, Integer, Job\nfrom swarm.problem import Problem\nimport pathlib\n"
+        "def train(params, ctx):\n    return 10 * params['x']\n"
+        "job = Job(name='j', problem=train, space={'x': Integer(1, 2)}, optimizer=Grid())\n"
+        "pathlib.Path('problem.pickle').write_bytes(job.code.pickle)\n"
+        "Client('tcp://127.0.0.1:9').submit(job)\n"
+    )
+    write(tmp_path / "there", {"script.py": script})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path / "there", env=environment, capture_output=True, check=False
+    )
+    assert b"SchedulerUnreachable" in done.stderr
+    problem = (tmp_path / "there" / "problem.pickle").read_bytes()
+    assert elsewhere(problem, tmp_path) == "40"

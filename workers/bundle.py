@@ -30,6 +30,8 @@ from typing import Any
 
 import cloudpickle
 
+from swarm.errors import NotGuarded
+
 MAIN, MP_MAIN = "__main__", "__mp_main__"
 FOLDER = "SWARM_CODE"  # names the folder that sources are written to; whoever has set it removes it
 _PREFIX = b"\x80\x04cworkers.bundle\nunpack\n"
@@ -212,7 +214,8 @@ class Bundle:
         before, sys.argv = sys.argv, main["argv"]
         sys.modules[MAIN] = sys.modules[MP_MAIN] = module
         try:
-            exec(self.compiled(MAIN), vars(module))
+            with contextlib.suppress(NotGuarded):  # it submits a job there: what it has defined above is all we need
+                exec(self.compiled(MAIN), vars(module))
         finally:
             if threading.current_thread() is not threading.main_thread():  # a thread of a worker, not a process of ours
                 sys.argv = before

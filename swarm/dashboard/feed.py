@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from bokeh.models import ColumnDataSource
 
 T = TypeVar("T")
@@ -43,5 +44,13 @@ class Feed(Generic[T]):
 
 def replace(source: ColumnDataSource, columns: Columns) -> None:
     """Send columns if they differ from what is there."""
-    if source.data != columns:
+    if source.data.keys() != columns.keys() or not all(_alike(source.data[name], columns[name]) for name in columns):
         source.data = columns
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two columns are the same, lists or arrays."""
+    if not isinstance(one, np.ndarray) and not isinstance(other, np.ndarray):
+        return bool(one == other)
+    first, second = np.asarray(one), np.asarray(other)
+    return np.array_equal(first, second, equal_nan=first.dtype.kind == second.dtype.kind == "f")

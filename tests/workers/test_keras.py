@@ -199,7 +199,7 @@ def test_the_weight_decay_is_the_childs_own_and_takes_its_share_of_each_weight(b
     child = run({**GOOD, **changes}, checkpoints=url, budget=2, parent=parent.key)
     old, new = state(url, parent.key).arrays, state(url, child.key).arrays
     for name in (array for array in old if array.startswith("weight")):
-        np.testing.assert_allclose(new[name], old[name] * 0.99**steps, rtol=1e-5)
+        np.testing.assert_allclose(new[name], old[name] * 0.99**steps, rtol=1e-5, atol=1e-12)
 
 
 def test_a_child_of_another_shape_is_infeasible(tmp_path):
