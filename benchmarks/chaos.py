@@ -36,7 +36,7 @@ from services import Service, is_worker, kill, logging_training, trainings, wait
 from swarm import PSO, Integer, Job, Random
 from swarm.client import JobHandle, JobState
 from swarm.errors import SwarmError
-from swarm.virtual import VirtualPool
+from swarm.pool.virtual import VirtualPool
 
 MACHINES = {"workers-1": 3, "workers-2": 3, "workers-3": 2}
 MASTERS = ("master-1", "master-2")

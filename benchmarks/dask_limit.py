@@ -36,7 +36,7 @@ from services import Service, wait_until
 
 from swarm import Job, Random, Real
 from swarm.client import JobHandle
-from swarm.cluster import SETTINGS
+from swarm.config import SETTINGS
 from swarm.errors import SchedulerUnreachable
 
 CHEAP = {"distributed.admin.system-monitor.interval": "1h", "distributed.worker.http.routes": [], **SETTINGS}

@@ -23,7 +23,7 @@ from cluster import KEPT, RESULTS, machine, positive
 from rich.console import Console
 
 from swarm import Grid, Job, run
-from swarm.cluster import quiet_dask
+from swarm.config import quiet_dask
 from swarm.space import Choice, Integer, Space
 from swarm.store import Event, Store
 from swarm.trial import Evaluation

@@ -29,10 +29,11 @@ from rich.table import Table
 from scipy.stats import kruskal
 
 from swarm import BOHB, PSO, Grid, Job, Random
-from swarm.cluster import embedded, local_slots, quiet_dask
-from swarm.dashboard.plots import CYCLE
+from swarm.cluster.connect import embedded, local_slots
+from swarm.config import quiet_dask
 from swarm.job import Stop
 from swarm.optimizers import Optimizer
+from swarm.plots.charts import CYCLE
 from swarm.runner import Run
 from workers.models import lenet5
 

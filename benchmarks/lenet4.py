@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm import PSO, Job, run
-from swarm.cluster import embedded, local_slots, pool_on, quiet_dask
+from swarm.cluster.connect import embedded, local_slots, pool_on
+from swarm.config import quiet_dask
 from swarm.trial import Evaluation, Params, Result
 
 JOB = Path(__file__).parent.parent / "examples" / "lenet4-mnist.yaml"

@@ -26,13 +26,14 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm import Job, Random, Staged, run
-from swarm.cluster import embedded, quiet_dask, slots_of
-from swarm.dask_pool import DaskPool
-from swarm.slots import Slots
+from swarm.cluster.connect import embedded, slots_of
+from swarm.config import quiet_dask
+from swarm.pool.dask_pool import DaskPool
+from swarm.pool.slots import Slots
 from swarm.trial import Result, Trial
 from workers.keras import KerasProblem
 from workers.models import digits_cnn, lenet4
-from workers.slots import make_slots
+from workers.node.supervisor import make_slots
 
 JOB = Path(__file__).parent.parent / "examples" / "nhop.yaml"
 STAGES = [[100, 60], [300, 40], [800, 25]]

@@ -37,18 +37,18 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm import PSO, Job, run
-from swarm.archive import Source
-from swarm.cluster import embedded, pool_on, quiet_dask
-from swarm.compare import wilcoxon
-from swarm.dashboard.plots import BLUE, GRAY, ORANGE
-from swarm.history import History
+from swarm.cluster.connect import embedded, pool_on
+from swarm.config import quiet_dask
 from swarm.optimizers import Optimizer
+from swarm.plots.charts import BLUE, GRAY, ORANGE
+from swarm.report.compare import wilcoxon
 from swarm.runner import Run, enroll
+from swarm.runs.history import History
 from swarm.search import Search
-from swarm.store import Store
+from swarm.store import Source, Store
 from swarm.trial import Params, canonical
 from workers.models import lenet4, simplenet1
-from workers.slots import make_slots
+from workers.node.supervisor import make_slots
 
 PARTICLES, GPUS = 6, 6
 PROBLEMS = {"simplenet1": simplenet1.problem, "lenet4": lenet4.problem}

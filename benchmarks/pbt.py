@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm import Job, run
-from swarm.cluster import quiet_dask
-from swarm.schedule import replay
+from swarm.config import quiet_dask
+from swarm.runs.schedule import replay
 
 JOB = Path(__file__).parent.parent / "examples" / "pbt-digits.yaml"
 SMALL = {"optimizer": {"name": "PBT", "population": 4, "max_budget": 4, "mutation": 0.4, "initial": "uniform"}}

@@ -23,11 +23,11 @@ from rich.table import Table
 from scale import SPACE, fitness, seconds
 
 from swarm import PSO, AsyncPSO, Job
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Evaluation
-from swarm.virtual import VirtualPool
 
 ROUNDS = 4  # generations, or turns of every particle
 

@@ -45,8 +45,8 @@ from rich.table import Table
 from scipy.stats import bootstrap, rankdata, wilcoxon
 
 from swarm.optimizers import BOHB, GA, OPTIMIZERS, PSO, TPE, AsyncPSO, Grid, Hyperband, Optimizer, Random, Staged
+from swarm.pool.virtual import VirtualPool
 from swarm.trial import Evaluation
-from swarm.virtual import VirtualPool
 
 CONSTRICTED = {"inertia": 0.7298, "cognitive": 1.49618, "social": 1.49618}  # Clerc and Kennedy, 2002
 TICKS = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120)  # evaluations at which the curves are written down

@@ -14,7 +14,7 @@ import numpy as np
 from cluster import KEPT, QUICK
 
 from swarm import Job
-from swarm.cluster import forgetting, pool_on
+from swarm.cluster.connect import forgetting, pool_on
 from swarm.runner import Run, enroll
 from swarm.search import Search
 from swarm.store import Store

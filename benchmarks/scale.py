@@ -30,11 +30,11 @@ from rich.table import Table
 
 from swarm import BOHB, PSO, TPE, AsyncPSO, Choice, Grid, Hyperband, Integer, Job, Random, Real, Staged
 from swarm.optimizers import Optimizer
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Evaluation
-from swarm.virtual import VirtualPool
 
 SPACE = {
     "filters": Integer(1, 512),

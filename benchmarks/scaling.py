@@ -33,11 +33,12 @@ from rich.table import Table
 from speedup import SPACE, makespan, sleeper
 
 from swarm import PSO, AsyncPSO, Integer, Job, Random, run
-from swarm.cluster import embedded, quiet_dask
-from swarm.dashboard.plots import BLUE, GRAY, ORANGE
+from swarm.cluster.connect import embedded
+from swarm.config import quiet_dask
 from swarm.optimizers import Optimizer
-from workers.gpu import gpus
-from workers.slots import make_slots
+from swarm.plots.charts import BLUE, GRAY, ORANGE
+from workers.node.gpu import gpus
+from workers.node.supervisor import make_slots
 
 PARTS = ("strong", "weak", "archive", "gpus")
 COUNTS = (1, 2, 4, 8, 16)

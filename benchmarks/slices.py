@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm.trial import Evaluation, Result
-from workers import child, process
 from workers.evaluate import evaluate
+from workers.isolation import child, process
 from workers.keras import KerasProblem
 from workers.models import digits_cnn, resnet20
 

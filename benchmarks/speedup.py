@@ -32,9 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm import PSO, Choice, Integer, Job, Random, Real, run
-from swarm.cluster import embedded, pool_on, quiet_dask
+from swarm.cluster.connect import embedded, pool_on
+from swarm.config import quiet_dask
 from swarm.runner import Run
-from workers.slots import make_slots
+from workers.node.supervisor import make_slots
 
 SPACE = {f"x{i}": Real(0, 1) for i in range(6)}
 console = Console(width=130)

@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm import Job, run
-from swarm.cluster import quiet_dask
+from swarm.config import quiet_dask
 from swarm.optimizers.genetic import GA
 from swarm.trial import Params, Result
+from workers.keras.time_to_accuracy import Measure
 from workers.models import lenet_time
-from workers.time_to_accuracy import Measure
 
 console = Console(width=100)
 

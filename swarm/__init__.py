@@ -9,7 +9,10 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from swarm import old_names
+from swarm.version import __version__
+
+old_names.install()
 
 _HOME = {
     "Integer": "swarm.space",
@@ -72,7 +75,7 @@ __all__ = [
 if TYPE_CHECKING:
     from swarm.client import Client
     from swarm.errors import Infeasible, SwarmError
-    from swarm.job import Job
+    from swarm.job.job import Job
     from swarm.optimizers.async_pso import AsyncPSO
     from swarm.optimizers.bohb import BOHB
     from swarm.optimizers.demes import Demes
@@ -87,7 +90,7 @@ if TYPE_CHECKING:
     from swarm.optimizers.staged import Staged
     from swarm.optimizers.tpe import TPE
     from swarm.runner import run
-    from swarm.space import Choice, Integer, Real, Space
+    from swarm.space.space import Choice, Integer, Real, Space
     from swarm.trial import Evaluation, Result, Status, Trial
 
 

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import Security
@@ -23,94 +22,29 @@ from distributed.core import connect, send_recv
 
 from swarm import errors
 from swarm.blocking import wait_for
-from swarm.columns import columns
 from swarm.config import settings
 from swarm.errors import InvalidInput, JobNotFound, NoMaster, NoService, SchedulerUnreachable, SwarmError
-from swarm.job import Job
+from swarm.job.job import Job
+from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
-from swarm.store import Event
-from swarm.stored_problem import advice
+from swarm.service.job_state import ENDED, JobState
+from swarm.store.records import Event
 from swarm.trial import plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from swarm.search import Search
+    from swarm.search.search import Search
+
+__all__ = ["ENDED", "Client", "JobHandle", "JobState", "environment"]
+
 
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0  # the scheduler itself waits for the master for half as long
 _POLL_SECONDS = 0.5
 _log = logging.getLogger("swarm.client")
-ENDED = ("finished", "cancelled", "failed")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class JobState:
-    """Where a job stands, as the master said last.
-
-    Attributes:
-        name: Name of the job.
-        owner: Who submitted it.
-        state: ``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
-        reason: Why it failed, or why what should follow it did not begin; or None.
-        priority: Its share of the slots is in proportion to its priority.
-        most: It never uses more slots than this; None is no limit.
-        problem: Name of the problem.
-        optimizer: Name of the method.
-        direction: ``maximize`` or ``minimize``.
-        generation: The latest that was begun.
-        told: Trials that are answered.
-        planned: Trials in all, if the method knows.
-        running: Trainings that run now.
-        counts: Evaluations by the source of their answer; ``failed`` trials.
-        trained_seconds: Seconds of training, over all slots.
-        seconds_left: How long it will take at the pace so far, or None.
-        best: The best trial: ``{"trial": id, "params": {…}, "fitness": …, "metrics": {…}}``, or None.
-        tests: Score of the best on the unseen test set, by fold.
-        errors: Why trials failed, and how often.
-        trouble: What keeps it from going on, such as a store that is away, or None.
-        end_reason: Why the search ended.
-    """
-
-    name: str
-    owner: str
-    state: str
-    reason: str | None
-    priority: float
-    most: int | None
-    problem: str
-    optimizer: str
-    direction: str
-    generation: int
-    told: int
-    planned: int | None
-    running: int
-    counts: dict[str, int]
-    trained_seconds: float
-    seconds_left: float | None
-    best: dict[str, Any] | None
-    tests: dict[str, float | None]
-    errors: dict[str, int]
-    trouble: str | None
-    end_reason: str | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen to it by itself."""
-        return self.state in ENDED
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = {"job": self.name, "state": self.state, "trials": f"{self.told} of {self.planned or '?'}"}
-        if self.best is not None:
-            rows["best"] = f"{self.best['fitness']:.6g}"
-            params = self.best["params"]
-            rows |= {column: params[name] for name, column in columns(params, others=rows).params.items()}
-        cells = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
-        return f"<table>{cells}</table>"
 
 
 class Client:
@@ -204,7 +138,7 @@ class Client:
         return self._then(self._ask("swarm_hello"), lambda answer: answer)
 
     def slots(self) -> Any:
-        """What each slot of the cluster trains now, a list; see :func:`swarm.occupancy.occupancy`."""
+        """What each slot of the cluster trains now, a list; see :func:`swarm.scheduler.slot_status.occupancy`."""
         return self._then(self._ask("swarm_slots"), lambda slots: slots)
 
     # --- inside
@@ -308,7 +242,7 @@ class JobHandle:
 
     @property
     def history(self) -> Any:
-        """One row per trial, a data frame; see :func:`swarm.history.trials` for the columns."""
+        """One row per trial, a data frame; see :func:`swarm.runs.history.trials` for the columns."""
         return self.client._then(self._events(), _trials)
 
     def search(self) -> Any:
@@ -341,7 +275,7 @@ class JobHandle:
         """
         if not progress:
             return self.client._then(self._wait(timeout, on_change or (lambda _: None)), lambda state: state)
-        from swarm.terminal import JobProgress, console
+        from swarm.terminal.progress import JobProgress, console
 
         async def shown() -> JobState:
             with JobProgress(console()) as show:
@@ -422,8 +356,8 @@ def environment() -> list[str]:
 
 def _replay(spec: dict[str, Any], events: list[Event]) -> Search:
     """A search from its journal, by way of a store that is gone afterwards."""
-    from swarm.search import Search
-    from swarm.store import Store
+    from swarm.search.search import Search
+    from swarm.store.sql import Store
 
     with tempfile.TemporaryDirectory(prefix="swarm-") as folder, closing(Store(f"{folder}/copy.db")) as store:
         store.add_job(spec["name"], spec, b"")
@@ -432,6 +366,6 @@ def _replay(spec: dict[str, Any], events: list[Event]) -> Search:
 
 
 def _trials(events: list[Event]) -> pd.DataFrame:
-    from swarm.history import trials
+    from swarm.runs.history import trials
 
     return trials(iter(events))

@@ -6,6 +6,8 @@ last, so that ``DASK_SWARM__STORE=sqlite:///mine.db`` sets ``swarm.store``.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,8 +18,17 @@ import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
 from swarm.errors import InvalidInput
+from swarm.guest import LOGGING, NOISY
 
 _DEFAULTS = Path(__file__).with_name("swarm.yaml")
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,  # the master decides what runs again
+    "distributed.scheduler.work-stealing": False,
+    "distributed.worker.profile.enabled": False,  # samples the stack a hundred times a second
+    "distributed.scheduler.worker-ttl": "1 minute",  # a worker that hangs is restarted then
+    "distributed.admin.tick.limit": "1h",
+}
+ROUTES = "distributed.scheduler.http.routes"
 
 
 class Settings(BaseModel):
@@ -82,3 +93,25 @@ def _first(error: ValidationError) -> str:
         known = ", ".join(name.replace("_", "-") for name in Settings.model_fields)
         return f"Dask's configuration has an unknown key {key!r}; known are {known}"
     return f"Dask's configuration of {key!r}: {complaint['msg']}, got {complaint['input']!r}"
+
+
+def scheduler_settings() -> dict[str, Any]:
+    """Those of Dask's scheduler where it is ours, with the swarm's pages."""
+    import distributed  # noqa: F401 - its own settings must be there before ours
+
+    routes = dask.config.get(ROUTES)
+    return {**SETTINGS, ROUTES: routes if "swarm.scheduler" in routes else [*routes, "swarm.scheduler"]}
+
+
+def quiet_dask(level: str = "critical") -> None:
+    """Let Dask log from ``level`` on, here and in the workers that are started from here, for good.
+
+    That is for a process of ours; in a process of the user's see :mod:`swarm.guest`. Whoever has set
+    ``DASK_LOGGING__DISTRIBUTED`` wants it otherwise, and gets it.
+    """
+    if LOGGING in os.environ:
+        return
+    os.environ[LOGGING] = level  # for the worker processes
+    dask.config.set({"logging.distributed": level})  # for the import of distributed, which sets the levels
+    for name in NOISY:
+        logging.getLogger(name).setLevel(level.upper())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from swarm.blocking import wait_for
@@ -27,116 +25,24 @@ from swarm.errors import (
     StoreUnavailable,
 )
 from swarm.guest import quiet
-from swarm.job import Job
+from swarm.job.job import Job
+from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
-from swarm.progress import Best
-from swarm.retry import retry
-from swarm.run_lock import alone
-from swarm.search import Search
-from swarm.store import Store, StoredJob
-from swarm.store_path import absolute, store_url
-from swarm.stored_problem import Content, advice
-from swarm.trial import Result
-from swarm.upkeep import check_not_submitted
+from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
+from swarm.runs.upkeep import check_not_submitted
+from swarm.search.retry import retry
+from swarm.search.search import Search
+from swarm.store.run_lock import alone
+from swarm.store.sql import Store
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from swarm.service.publisher import Publisher
 
-    from swarm.outlet import Outlet
+__all__ = ["STORE", "Run", "Where", "enroll", "free_name", "resume", "run"]
+
 
 _WAIT_FOR_SLOTS = 10.0
 _log = logging.getLogger("swarm.runner")
-STORE = "sqlite:///swarm.db"
-StoreName = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its journal tells it, finished or not.
-
-    Attributes:
-        search: Its search, replayed.
-        store: Where its journal is, as it was named.
-        url: The same, from whatever folder.
-        status: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
-        before: The run that this one followed, if the job had a second search.
-    """
-
-    search: Search
-    store: str
-    status: str
-    before: Run | None = None
-    url: str = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "url", absolute(self.store))
-
-    @classmethod
-    def load(cls, name: str, store: StoreName = STORE) -> Run:
-        """Read a run from a store.
-
-        Raises:
-            JobNotFound: The store has no job of that name.
-            StoreUnavailable: There is no store, or it cannot be read.
-        """
-        with closing(Store(store, create=False)) as opened:
-            stored = opened.job(name)
-            return cls(Search(_job(stored, _named(store)), opened), _named(store), stored.status)
-
-    @property
-    def job(self) -> Job:
-        """What was submitted."""
-        return self.search.job
-
-    @property
-    def best(self) -> Best | None:
-        """The best trial: ``best.params``, ``best.fitness``, ``best.metrics``; None if no training has succeeded."""
-        return self.search.best
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Evaluations by the source of their answer (``trained``, ``archive``, ``in_flight``); ``failed`` trials."""
-        return dict(self.search.counts)
-
-    @property
-    def tests(self) -> dict[int, Result]:
-        """Score of the best on the unseen test set, by fold."""
-        return self.search.tests
-
-    @property
-    def test_scores(self) -> dict[int, float]:
-        """The same as numbers, of those folds where it did not fail."""
-        return {fold: result.fitness for fold, result in self.tests.items() if result.fitness is not None}
-
-    @property
-    def end_reason(self) -> str | None:
-        """Why it ended: ``done``, ``target reached``, …; None while it has not."""
-        return self.search.end_reason
-
-    @property
-    def schedule(self) -> pd.DataFrame:
-        """Hyper-parameters per slice along the winner's parents; see :func:`swarm.schedule.schedule`."""
-        from swarm.schedule import schedule
-
-        return schedule(self)
-
-    def save(self, path: str | Path) -> None:
-        """Save the trained network of the best, which is trained again if it was not kept.
-
-        Args:
-            path: ``winner.keras``, or a folder for what else was trained; see :meth:`swarm.winner.Winner.finish`.
-        """
-        from swarm.winner import Winner
-
-        Winner.of(self).finish(save=Path(path))
-
-    @cached_property
-    def history(self) -> pd.DataFrame:
-        """One row per trial; see :func:`swarm.history.trials` for the columns."""
-        from swarm.history import trials
-
-        with closing(Store(self.url, create=False)) as opened:
-            return trials(opened.events(self.job.name))
 
 
 @dataclass(frozen=True)
@@ -202,7 +108,7 @@ def run(
     where = Where(scheduler, slots, gpus, threads)
     if said := advice(job.name, job.code.pickle):
         _log.warning(said)
-    return _watched(job, where, _named(store), progress, retry_failed)
+    return _watched(job, where, named_store(store), progress, retry_failed)
 
 
 def resume(
@@ -220,18 +126,8 @@ def resume(
     """
     check_guarded("resume()")
     with closing(Store(store, create=False)) as opened:
-        job = _job(opened.job(name), _named(store))
-    return _watched(job, where or Where(), _named(store), progress, retry_failed)
-
-
-def _job(stored: StoredJob, store: str) -> Job:
-    """A job of the store; its code is read once something is trained."""
-
-    def code() -> bytes:
-        with closing(Store(store, create=False)) as opened:
-            return opened.code(stored.name)
-
-    return Job.from_dict(stored.spec, Content(code))
+        job = stored_job(opened.job(name), named_store(store))
+    return _watched(job, where or Where(), named_store(store), progress, retry_failed)
 
 
 def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: bool) -> Run:
@@ -249,7 +145,7 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
         if not progress:
             found = finish(lambda *_: None)
         else:
-            from swarm.terminal import Progress, console
+            from swarm.terminal.progress import Progress, console
 
             with Progress(console()) as show:
                 found = finish(show)
@@ -260,9 +156,9 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
 
 
 async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
-    from swarm.cluster import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
-    from swarm.deletions import Deletions
-    from swarm.outlet import showing
+    from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
+    from swarm.service.checkpoint_cleanup import CheckpointCleanup
+    from swarm.service.publisher import showing
 
     async with AsyncExitStack() as stack:
         stack.enter_context(_telling_the_remedy(job.name, store))
@@ -293,7 +189,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
                 pool = await stack.enter_async_context(pool_on(client, job, results, shared))
             link = await dashboard_of(client)
             await stack.enter_async_context(showing(client, search, outlet))
-            forget = Deletions(job.name, lambda: forgetting(shared))
+            forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
             await search.run(pool, lambda changed: on_change(changed, link), forget)
             await forget.done()
         return Run(search, store, "finished")
@@ -313,7 +209,7 @@ def _telling_the_remedy(name: str, store: str) -> Iterator[None]:
 
 def _check_installed(job: Job, store: str) -> None:
     """Refuse a run whose trainings would all fail, for what their built-in problem needs is not installed here."""
-    from swarm.cluster import missing
+    from swarm.cluster.connect import missing
 
     needed = missing(job)
     if not needed:
@@ -328,7 +224,7 @@ def _check_installed(job: Job, store: str) -> None:
 
 
 def _local_slots(where: Where, job: Job) -> list[Any]:
-    from swarm.cluster import local_slots
+    from swarm.cluster.connect import local_slots
 
     slots = local_slots(where.slots, where.gpus, where.threads, gpus_per_training=job.gpus_per_training)
     if len(slots) < job.replicas:
@@ -348,14 +244,9 @@ def _folders(job: Job, store: Store) -> tuple[str | None, str | None]:
     return results, str(folder / "checkpoints")
 
 
-def _named(store: StoreName) -> str:
-    """The store's name as a text, by which it is found again."""
-    return store if isinstance(store, str) else store_url(store)
-
-
 def _taken_up(
     job: Job, store: Store, stack: AsyncExitStack, again: Callable[[], object] | None
-) -> tuple[Search, Outlet]:
+) -> tuple[Search, Publisher]:
     """The job's search as its journal tells it, which nobody else goes on with until the stack ends.
 
     Args:
@@ -367,10 +258,10 @@ def _taken_up(
     Raises:
         JobConflict: Somebody runs it, or the name stands for another job.
     """
-    from swarm.outlet import Outlet
+    from swarm.service.publisher import Publisher
 
     if enroll(job, store) == "finished" and again is None:  # to be looked at by anybody
-        outlet = Outlet(job)
+        outlet = Publisher(job)
         search = Search(job, store, outlet.note)
         if search.finished():
             return search, outlet
@@ -378,7 +269,7 @@ def _taken_up(
     if again is not None:
         check_not_submitted(store, job.name)
         again()
-    outlet = Outlet(job)
+    outlet = Publisher(job)
     return Search(job, store, outlet.note), outlet
 
 

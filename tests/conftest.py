@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
-import swarm.cluster
+import swarm.cluster.connect
 from swarm.store import Store
 
 
@@ -19,7 +19,7 @@ from swarm.store import Store
 def any_dashboard_port() -> Iterator[None]:
     """Let the system choose the port: two processes of tests may find the usual one free in the same moment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(swarm.cluster, "_DASHBOARD_PORT", 0)
+        patch.setattr(swarm.cluster.connect, "_DASHBOARD_PORT", 0)
         yield
 
 

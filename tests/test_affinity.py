@@ -13,8 +13,9 @@ import pytest
 from distributed import Client, Scheduler, SpecCluster, Worker
 
 from swarm import Integer, Job, Random
-from swarm.cluster import SETTINGS, pool_on, quiet_dask
-from swarm.dask_pool import DaskPool
+from swarm.cluster.connect import pool_on
+from swarm.config import SETTINGS, quiet_dask
+from swarm.pool.dask_pool import DaskPool
 from swarm.trial import Evaluation, Result, Trial
 
 quiet_dask()

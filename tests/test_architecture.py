@@ -1,144 +1,247 @@
-"""The rules of CONTRIBUTING.md that code can hold: imports run one way, and importing the package is cheap."""
+"""The rules of CONTRIBUTING.md that code can hold: imports run one way, and importing the package is cheap.
+
+Imports inside functions and for types alone count like any other.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 STDLIB = set(sys.stdlib_module_names) | {"__future__"}
-TYPES = {"swarm.trial", "swarm.errors"}
-METHODS = {"swarm.space", "swarm.domain", "swarm.optimizers"}
-RECORDS = {
-    "swarm.durations",
-    "swarm.pruning",
-    "swarm.job",
-    "swarm.job_file",
-    "swarm.job_fields",
-    "swarm.archive",
-    "swarm.store",
-    "swarm.code_table",
-    "swarm.run_lock",
-    "swarm.store_path",
-    "swarm.problem",
-    "swarm.ran",
-    "swarm.bundle",
-    "swarm.classes",
-    "swarm.fingerprint",
-    "swarm.job_data",
-    "swarm.own_modules",
-    "swarm.sources",
-    "swarm.syntax",
-    "swarm.values",
-    "swarm.stored_problem",
-    "swarm",
+GROUND = ("trial", "errors", "version", "old_names")
+FLOORS = (
+    GROUND,
+    ("blocking", "guest", "main_guard"),
+    ("config",),
+    ("space",),
+    ("optimizers",),
+    ("code",),
+    ("store",),
+    ("job",),
+    ("pool",),
+    ("search",),
+    ("service",),
+    ("runs",),
+    ("plots",),
+    ("terminal", "dashboard"),
+    ("report",),
+    ("scheduler",),
+    ("client", "cluster"),
+    ("runner",),
+    ("cli",),
+)
+"""Rooms of ``swarm``, bottom up: each imports only what is below it."""
+WORKER_FLOORS = (
+    ("node", "replicas", "wording", "data", "bundle"),
+    ("checkpoints",),
+    ("context",),
+    ("frames", "command"),
+    ("problem", "keras"),
+    ("recurrent", "models", "isolation"),
+    ("ensemble",),
+    ("evaluate", "winner"),
+)
+"""Those of ``workers``."""
+KEPT_FROM = {
+    "optimizers": {"os", "time", "threading", "logging", "random", "asyncio", "pathlib", "dask", "distributed"},
+    "space": {"os", "time", "threading", "logging", "random", "asyncio", "pathlib", "dask", "distributed"},
+    "code": {"dask", "distributed"},
+    "store": {"dask", "distributed"},
+    "job": {"dask", "distributed"},
+    "search": {"dask", "distributed"},
+    "runs": {"dask", "distributed"},
+    "plots": {"dask", "distributed"},
+    "service": {"bokeh", "rich", "typer"},
 }
-LOOP = {
-    "swarm.pool",
-    "swarm.lineage",
-    "swarm.failures",
-    "swarm.progress",
-    "swarm.search",
-    "swarm.outcome",
-    "swarm.columns",
+"""Packages that a room never imports."""
+SERVICE_KNOWS = {
+    "trial",
+    "errors",
+    "version",
+    "config",
+    "space",
+    "optimizers",
+    "code",
+    "store",
+    "job",
+    "pool",
+    "search",
 }
-BOTH_SIDES = {"swarm.cli", "swarm.cli_architecture", "swarm.cluster", "swarm.winner"}
-FORBIDDEN_IN_METHODS = {"os", "time", "threading", "logging", "random", "dask", "distributed", "asyncio", "pathlib"}
+BOTH_SIDES = {"cli", "cluster"}
 KERAS = {"tensorflow", "keras"}
-KERAS_USERS = {
+KERAS_USERS = (
     "workers.keras",
     "workers.models",
+    "workers.recurrent",
     "workers.data",
     "workers.evaluate",
-    "workers.time_to_accuracy",
     "workers.winner",
-}
+)
+LARGE = {"swarm/optimizers", "workers/models"}  # one method or network a file
+MOST_FILES = 12
 
 
-def modules(package: str) -> list[str]:
+class Import(NamedTuple):
+    """An import of a module: whether it stands at the top level, and the name that is taken."""
+
+    module: str
+    top: bool
+    name: str = ""
+
+
+def modules(package: str) -> dict[str, Path]:
     files = sorted((ROOT / package).rglob("*.py"))
-    return [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    return {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in files}
 
 
-def imports(module: str) -> Iterator[tuple[str, bool]]:
-    """Names of imported modules, and whether the import stands at the module's top level."""
-    path = ROOT / Path(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    tree = ast.parse(file.read_text())
-    typing_only = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
+SWARM, WORKERS = modules("swarm"), modules("workers")
+OURS = {**SWARM, **WORKERS}
+
+
+@cache
+def imports(module: str) -> tuple[Import, ...]:
+    """What a module imports, wherever, and for types as well."""
+    return tuple(_imports(ast.parse(OURS[module].read_text())))
+
+
+def _imports(tree: ast.Module) -> Iterator[Import]:
     for node in ast.walk(tree):
-        if node in typing_only:
-            continue
-        top = node in tree.body
         if isinstance(node, ast.Import):
-            yield from ((alias.name, top) for alias in node.names)
+            yield from (Import(alias.name, node in tree.body) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or "", top
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield Import(inner if inner in OURS else node.module or "", node in tree.body, alias.name)
 
 
-def ours(name: str) -> bool:
-    return name.split(".", maxsplit=1)[0] in ("swarm", "workers")
+def room(module: str) -> str:
+    """``swarm.pool.slots`` is in ``pool``, and ``swarm.trial`` is a room of its own."""
+    return module.split(".")[1] if "." in module else module
 
 
-def inside(name: str, groups: set[str]) -> bool:
-    return any(name == group or name.startswith(group + ".") for group in groups if group != "swarm") or name in groups
+def packages(names: Iterable[Import]) -> set[str]:
+    return {name.module.split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("module", sorted(TYPES))
-def test_the_shared_types_need_only_the_standard_library(module: str) -> None:
-    assert {name.split(".")[0] for name, _ in imports(module)} <= STDLIB
+def ours(module: str) -> set[str]:
+    return {name.module for name in imports(module) if name.module in OURS}
 
 
-@pytest.mark.parametrize("module", [m for m in modules("swarm") if inside(m, METHODS)])
+def inside(module: str, places: Iterable[str]) -> bool:
+    return any(module == place or module.startswith(f"{place}.") for place in places)
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """One that is there, or an empty list."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("name", GROUND)
+def test_the_ground_needs_only_the_standard_library(name: str) -> None:
+    assert packages(imports(f"swarm.{name}")) <= STDLIB | {"swarm"}
+    assert {room(module) for module in ours(f"swarm.{name}")} <= set(GROUND)
+
+
+@pytest.mark.parametrize("module", [m for m in SWARM if room(m) in ("space", "optimizers")])
 def test_methods_are_numpy_and_nothing_that_has_a_clock_or_a_file(module: str) -> None:
-    names = {name for name, _ in imports(module)}
-    assert not {name.split(".")[0] for name in names} & FORBIDDEN_IN_METHODS
-    assert {name for name in names if ours(name)} <= {n for n in names if inside(n, TYPES | METHODS)}
-    assert {name.split(".")[0] for name in names if not ours(name)} <= STDLIB | {"numpy", "scipy"}
+    assert packages(imports(module)) <= STDLIB | {"numpy", "scipy", "swarm"}
 
 
-@pytest.mark.parametrize("module", sorted(RECORDS - {"swarm"}))
-def test_records_build_on_methods_and_types(module: str) -> None:
-    assert all(inside(name, TYPES | METHODS | RECORDS) for name, _ in imports(module) if ours(name))
+@pytest.mark.parametrize("module", [name for name in OURS if "." in name])
+def test_a_room_imports_only_what_is_below_it(module: str) -> None:
+    side, mine = module.partition(".")[0], room(module)
+    floor = {name: n for n, names in enumerate(FLOORS if side == "swarm" else WORKER_FLOORS) for name in names}
+    assert mine in floor, f"say on which floor {mine} is"
+    others = {name for name in ours(module) if name.startswith(f"{side}.") and room(name) != mine}
+    assert not {name for name in others if not floor.get(room(name), len(floor)) < floor[mine]}
 
 
-@pytest.mark.parametrize("module", sorted(LOOP | {"swarm.virtual", "swarm.history", "swarm.retry"}))
-def test_the_loop_knows_no_dask(module: str) -> None:
-    names = {name for name, _ in imports(module)}
-    assert not {name.split(".")[0] for name in names} & {"dask", "distributed"}
-    assert all(inside(name, TYPES | METHODS | RECORDS | LOOP) for name in names if ours(name))
+@pytest.mark.parametrize("module", [m for m in SWARM if room(m) in KEPT_FROM])
+def test_a_room_is_kept_from_what_is_not_its_business(module: str) -> None:
+    assert not packages(imports(module)) & KEPT_FROM[room(module)]
 
 
-@pytest.mark.parametrize("module", modules("workers"))
-def test_workers_know_of_swarm_only_the_shared_types(module: str) -> None:
-    assert {name for name, _ in imports(module) if name.startswith("swarm")} <= TYPES
+@pytest.mark.parametrize("module", [m for m in SWARM if room(m) == "service"])
+def test_the_service_draws_nothing_and_reads_no_finished_runs(module: str) -> None:
+    assert {room(name) for name in ours(module)} <= SERVICE_KNOWS | {"service"}
 
 
-@pytest.mark.parametrize("module", [m for m in modules("swarm") if m not in BOTH_SIDES])
+@pytest.mark.parametrize("module", [m for m in SWARM if room(m) in ("dashboard", "report", "terminal", "plots")])
+def test_pages_hold_no_client_of_dask(module: str) -> None:
+    assert not [name for name in imports(module) if name.module.startswith("distributed") and name.name == "Client"]
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_only_the_cluster_imports_what_runs_in_the_scheduler(module: str) -> None:
+    if room(module) not in ("scheduler", "cluster"):
+        assert not [name for name in ours(module) if inside(name, ["swarm.scheduler"])]
+
+
+@pytest.mark.parametrize("module", WORKERS)
+def test_workers_know_of_swarm_only_the_ground(module: str) -> None:
+    known = {"swarm.trial", "swarm.errors"} | ({"swarm.old_names"} if module == "workers" else set())
+    assert {name for name in ours(module) if name.startswith("swarm")} <= known
+
+
+@pytest.mark.parametrize("module", [m for m in SWARM if room(m) not in BOTH_SIDES and m != "swarm.runs.winner"])
 def test_only_the_composition_roots_name_both_sides(module: str) -> None:
-    assert not [name for name, _ in imports(module) if name.startswith("workers")]
+    assert not [name for name in ours(module) if name.startswith("workers")]
 
 
-@pytest.mark.parametrize("module", modules("workers") + modules("swarm"))
+@pytest.mark.parametrize("module", OURS)
 def test_tensorflow_is_imported_only_inside_calls_of_the_modules_that_train(module: str) -> None:
-    found = [(name, top) for name, top in imports(module) if name.split(".")[0] in KERAS]
+    found = [name for name in _without_types(module) if name.module.split(".")[0] in KERAS]
     assert not found or inside(module, KERAS_USERS)
-    assert not [name for name, top in found if top]
+    assert not [name for name in found if name.top]
+
+
+def _without_types(module: str) -> list[Import]:
+    tree = ast.parse(OURS[module].read_text())
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test))]
+    return list(_imports(tree))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert not circle({module: ours(module) - {module} for module in OURS})
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for module in OURS:
+        mine = f"{module.split('.')[0]}.{room(module)}"
+        graph.setdefault(mine, set()).update(f"{name.split('.')[0]}.{room(name)}" for name in ours(module))
+    assert not circle({name: others - {name} for name, others in graph.items()})
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_no_private_name_is_imported_from_another_file(module: str) -> None:
+    taken = [name for name in imports(module) if name.module in OURS and name.name.startswith("_")]
+    assert not [name for name in taken if not name.name.startswith("__")]
+
+
+def test_no_folder_is_too_full() -> None:
+    folders = {file.parent for file in OURS.values()}
+    full = {folder.relative_to(ROOT).as_posix(): len(list(folder.glob("*.py"))) for folder in folders}
+    assert not {name: files for name, files in full.items() if files > MOST_FILES and name not in LARGE}
 
 
 @pytest.mark.parametrize("name", ["utils", "common", "core", "helpers", "util", "misc"])
 def test_no_module_is_named_by_nothing(name: str) -> None:
-    assert not [module for module in modules("swarm") + modules("workers") if module.split(".")[-1] == name]
+    assert not [module for module in OURS if module.split(".")[-1] == name]
 
 
 def test_importing_the_package_and_its_types_loads_no_library() -> None:

@@ -92,11 +92,11 @@ async def test_one_fold_asks_for_what_all_folds_ask_for_it(tmp_path):
     from parallel_pso import OneFold, figures_of
 
     from swarm import PSO, Integer, Job
-    from swarm.history import History
+    from swarm.pool.virtual import VirtualPool
     from swarm.runner import enroll
+    from swarm.runs.history import History
     from swarm.search import Search
     from swarm.store import Store
-    from swarm.virtual import VirtualPool
 
     def train(params, ctx):
         return 0.0

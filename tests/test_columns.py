@@ -14,23 +14,23 @@ import pandas as pd
 import pytest
 
 from swarm import PBT, Choice, Integer, Job, Random, Real, Space
-from swarm.columns import TRIAL, columns
 from swarm.dashboard.board import Board
 from swarm.dashboard.searches import Fitness, Lineage, SearchSpace
-from swarm.dashboard.tables import Tables
-from swarm.export import entries, names, to_tensorboard
-from swarm.figures import figures
-from swarm.history import trials
-from swarm.importance import importance
-from swarm.outlet import Outlet
+from swarm.pool.virtual import VirtualPool
 from swarm.report import write
+from swarm.report.figures import figures
+from swarm.report.tables import Tables
 from swarm.runner import Run, enroll
-from swarm.schedule import plot, replay, schedule_columns
+from swarm.runs.export import entries, names, to_tensorboard
+from swarm.runs.history import trials
+from swarm.runs.importance import importance
+from swarm.runs.schedule import plot, replay, schedule_columns
 from swarm.search import Search
-from swarm.state import state_of
+from swarm.service.job_state import state_of
+from swarm.service.publisher import Publisher
 from swarm.store import Store, Submission
+from swarm.store.columns import TRIAL, columns
 from swarm.trial import Evaluation
-from swarm.virtual import VirtualPool
 
 AWKWARD = (*TRIAL, "params.status", "params.params.status", "metrics.loss", "loss", "x", "mean_x", "index", "")
 HEIRS = {"x": Real(1, 9), "mean_x": Real(1, 9), "budget": Real(1, 9), "value": Real(1, 9)}
@@ -53,7 +53,7 @@ def measured(evaluation: Evaluation) -> Mapping[str, float]:
 
 def searched(folder: Path, **fields: Any) -> tuple[Run, Board]:
     job = Job(name="job", problem=train, seed=1, **fields)
-    outlet, board, url = Outlet(job), Board(None), f"sqlite:///{folder}/swarm.db"  # type: ignore[arg-type]
+    outlet, board, url = Publisher(job), Board(None), f"sqlite:///{folder}/swarm.db"  # type: ignore[arg-type]
     with closing(Store(url)) as store:
         enroll(job, store)
         search = Search(job, store, outlet.note)

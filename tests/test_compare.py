@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from swarm import PSO, Integer, Job, Random
 from swarm.cli import app
-from swarm.compare import Comparison, wilcoxon
 from swarm.errors import InvalidInput
+from swarm.pool.virtual import VirtualPool
+from swarm.report.compare import Comparison, wilcoxon
 from swarm.runner import Run, enroll
 from swarm.search import Search
 from swarm.store import Store
-from swarm.virtual import VirtualPool
 
 SPACE = {"x": Integer(0, 1000), "y": Integer(0, 1000)}
 

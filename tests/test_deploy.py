@@ -25,7 +25,7 @@ from distributed.comm import connect
 from typer.main import get_command
 
 from swarm.cli import app
-from swarm.scheduler import certified_name
+from swarm.scheduler.plugin import certified_name
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

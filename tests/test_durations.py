@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from swarm import PSO, Choice, Integer, Job, Real
-from swarm.durations import Durations
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
+from swarm.search.durations import Durations
 from swarm.space import Space
 from swarm.store import Store
 from swarm.trial import Evaluation
-from swarm.virtual import VirtualPool
 
 SPACE = Space({"filters": Integer(1, 64), "units": Real(8, 4096, log=True)})
 

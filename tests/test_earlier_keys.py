@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from swarm import GA, Integer, Job, Real
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Event, Store
 from swarm.trial import Evaluation, canonical
-from swarm.virtual import VirtualPool
 
 OLD = "0123456789abcdef0123456789abcdef01234567"
 

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from swarm import Choice, Integer, Job, Random, Real, run
 from swarm.cli import app
-from swarm.cluster import quiet_dask
+from swarm.config import quiet_dask
 from swarm.errors import InvalidInput
-from swarm.export import entries, to_mlflow, to_optuna, to_parquet, to_tensorboard
 from swarm.runner import Run, enroll
+from swarm.runs.export import entries, to_mlflow, to_optuna, to_parquet, to_tensorboard
 from swarm.search import Search
 from swarm.store import Event, Store
 

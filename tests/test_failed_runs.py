@@ -14,12 +14,12 @@ from test_search import bowl, make_job, make_pool, search
 
 from swarm import PSO, Grid, Integer, Job, Random, run
 from swarm.errors import AllFailed
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll, resume
 from swarm.search import Search
+from swarm.service.snapshot import View
 from swarm.store import Store
 from swarm.trial import Evaluation, Result, Status
-from swarm.view import View
-from swarm.virtual import VirtualPool
 
 OpenStore = Callable[..., Store]
 BIN = Path(sys.executable).parent

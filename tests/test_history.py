@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from swarm import PBT, PSO, Hyperband, Integer, Job, Random, Real
-from swarm.history import History
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
+from swarm.runs.history import History
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Evaluation, Status
-from swarm.virtual import VirtualPool
 
 OpenStore = Callable[..., Store]
 SPACE = {"x": Integer(0, 20), "y": Integer(0, 20)}

@@ -14,22 +14,22 @@ import numpy as np
 import pytest
 
 from swarm import PSO, Choice, Integer, Job, Real
-from swarm.compare import Comparison, wilcoxon
 from swarm.dashboard.searches import _bands, _nodes, _point_columns
-from swarm.dashboard.tables import Tables
-from swarm.figures import figures
-from swarm.history import History
-from swarm.importance import importance
-from swarm.outcome import outcome
-from swarm.pruning import MedianRule
+from swarm.pool.virtual import VirtualPool
 from swarm.report import write
+from swarm.report.compare import Comparison, wilcoxon
+from swarm.report.figures import figures
+from swarm.report.tables import Tables
 from swarm.runner import Run, enroll
+from swarm.runs.history import History
+from swarm.runs.importance import importance
 from swarm.search import Search
+from swarm.search.pruning import MedianRule
+from swarm.service.snapshot import View
 from swarm.space import Space
 from swarm.store import Store
+from swarm.store.outcome import outcome
 from swarm.trial import Criterion
-from swarm.view import View
-from swarm.virtual import VirtualPool
 from workers.problem import lexicographic
 
 HUGE = sys.float_info.max

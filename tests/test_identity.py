@@ -21,7 +21,7 @@ import yaml
 
 from swarm import Job, Random, Real
 from swarm.errors import InvalidJob
-from swarm.problem import Problem
+from swarm.job.problem import Problem
 
 Files = dict[str, str]
 TRAIN = "def train(params, ctx):\n    return params['x']\n"
@@ -65,7 +65,7 @@ def told_by(folder: Path, script: str, *arguments: str, **environment: str) -> l
     return done.stdout.split()
 
 
-SAY = "\nif __name__ == '__main__':\n    from swarm.problem import Problem\n    print(Problem.of(train).fingerprint)\n"
+SAY = "\nif __name__ == '__main__':\n    from swarm.job.problem import Problem\n    print(Problem.of(train).fingerprint)\n"
 
 MODULE = {
     "at the top": "import helper\ndef train(params, ctx):\n    return helper.score(params['x'])\n",
@@ -553,7 +553,7 @@ def test_a_job_of_an_earlier_version_is_not_taken_for_the_same(tmp_path: Path) -
 
 def test_built_in_problems_have_one_fingerprint_in_every_process() -> None:
     code = (
-        "from swarm.problem import Problem\nfrom workers.models import PROBLEMS\n"
+        "from swarm.job.problem import Problem\nfrom workers.models import PROBLEMS\n"
         "names = sorted(PROBLEMS.keys() - {'command', 'weights'})\n"
         "print(*(f'{name}={Problem.find(name, {}).fingerprint}' for name in names))"
     )

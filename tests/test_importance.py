@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swarm.importance import Importance, importance
+from swarm.runs.importance import Importance, importance
 from swarm.space import Choice, Integer, Real, Space
 
 SPACE = Space(

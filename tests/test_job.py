@@ -13,11 +13,11 @@ import pytest
 
 from swarm import GA, PSO, Demes, Integer, Job, Random, Real
 from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer, InvalidProblem, InvalidSpace
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Trial
-from swarm.virtual import VirtualPool
 from workers.problem import score
 
 

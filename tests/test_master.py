@@ -22,13 +22,14 @@ from distributed.core import connect, send_recv
 
 from swarm import Grid, Integer, Job, Random
 from swarm.client import Client
-from swarm.cluster import forgetting, quiet_dask, slots_of
-from swarm.desk import Desk
+from swarm.cluster.connect import forgetting, slots_of
+from swarm.config import quiet_dask
 from swarm.errors import InvalidInput, NoMaster, NotAllowed
-from swarm.master import Master, Places
-from swarm.protocol import RESULTS
+from swarm.service.inbox import Inbox
+from swarm.service.master import Master, Places
+from swarm.service.protocol import RESULTS
 from swarm.store import Store
-from workers.checkpoint import CheckpointStore
+from workers.checkpoints.checkpoint import CheckpointStore
 
 quiet_dask()
 MAKE_CERTIFICATES = Path(__file__).parent.parent / "deploy" / "make-certificates"
@@ -392,7 +393,7 @@ async def test_a_request_whose_announcement_was_missed_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scheduler announces requests from the moment when the master is in office, perhaps before it is heard."""
-    monkeypatch.setattr(Desk, "_on_request", lambda *_: None)
+    monkeypatch.setattr(Inbox, "_on_request", lambda *_: None)
     async with scheduler() as started, mastered(tmp_path, started.address), asyncio.timeout(20):
         handle = await Client(started.address, asynchronous=True).submit(job_of())
         assert (await handle.pause()).state == "paused"

@@ -20,7 +20,7 @@ from services import Service, free_port, logging_training, wait_until
 
 from swarm import Integer, Job, Random
 from swarm.runner import Run
-from swarm.winner import Winner
+from swarm.runs.winner import Winner
 
 pytestmark = pytest.mark.slow
 

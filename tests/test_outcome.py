@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from swarm import Integer, Job, Random
-from swarm.history import trials
-from swarm.outcome import RUNNING, outcome
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
+from swarm.runs.history import trials
 from swarm.search import Search
 from swarm.store import Store
+from swarm.store.outcome import RUNNING, outcome
 from swarm.trial import Evaluation, Result, Status, mean
-from swarm.virtual import VirtualPool
 
 OK = Result(key="a", status=Status.OK, fitness=1.7, metrics={"loss": 0.1, "size": 3.0}).to_dict()
 ALSO = Result(key="b", status=Status.OK, fitness=1.8, metrics={"size": 4.0, "loss": 0.2}).to_dict()

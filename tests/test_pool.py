@@ -17,15 +17,16 @@ import psutil
 import pytest
 
 from swarm import PSO, AsyncPSO, Grid, Integer, Job, Random
-from swarm.cluster import connected, embedded, pool_on, quiet_dask, slots_of
-from swarm.dask_pool import DaskPool
+from swarm.cluster.connect import connected, embedded, pool_on, slots_of
+from swarm.config import quiet_dask
 from swarm.errors import NoSlots, SchedulerUnreachable
+from swarm.pool.dask_pool import DaskPool
+from swarm.pool.fair_share import Share
 from swarm.runner import enroll
 from swarm.search import Search
-from swarm.sharing import Share
 from swarm.store import Store
 from swarm.trial import Result, Status, Trial
-from workers.slots import make_slots
+from workers.node.supervisor import make_slots
 
 quiet_dask()
 
@@ -183,7 +184,7 @@ async def test_killing_the_worker_under_a_training_in_a_child_process_loses_and_
 
 
 async def test_a_scheduler_that_is_not_there_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarm.cluster._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("swarm.cluster.connect._CONNECT_SECONDS", 0.5)
     with pytest.raises(SchedulerUnreachable, match="tcp://127.0.0.1:1 .*start one") as caught:
         async with connected("tcp://127.0.0.1:1"):
             pytest.fail("there is no scheduler")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from swarm.errors import InvalidProblem
-from swarm.problem import Problem
+from swarm.job.problem import Problem
 
 SCALE = 2.0
 
@@ -60,7 +60,7 @@ def test_what_changes_the_training_changes_the_fingerprint(tmp_path: Path, other
 def test_the_fingerprint_is_the_same_in_another_process(tmp_path: Path) -> None:
     here = written(tmp_path, BASE).fingerprint
     code = (
-        "import pathlib; from swarm.problem import Problem;"
+        "import pathlib; from swarm.job.problem import Problem;"
         f"print(Problem.find('mine.py:train', {{}}, folder=pathlib.Path({str(tmp_path)!r})).fingerprint)"
     )
     for seed in ("1", "2"):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import pytest
 
 from swarm import Grid, Integer, Job
-from swarm.pruning import MedianRule
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
+from swarm.search.pruning import MedianRule
 from swarm.store import Store
 from swarm.trial import Evaluation, Result, Status
-from swarm.virtual import VirtualPool
 
 
 def trained(rule: MedianRule, *curves: list[float]) -> None:

@@ -16,10 +16,10 @@ import recombination
 from repeated import interval
 
 from swarm import Job
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll
 from swarm.search import Search
 from swarm.store import Store
-from swarm.virtual import VirtualPool
 
 SCALE = hpo_report.SCALES["cores"]
 JOBS = hpo_report.jobs(SCALE, seeds=1)

@@ -13,16 +13,17 @@ import pytest
 import pytest_asyncio
 
 from swarm import Integer, Job, Random
-from swarm.cluster import embedded, quiet_dask, slots_of
-from swarm.dask_pool import DaskPool
+from swarm.cluster.connect import embedded, slots_of
+from swarm.config import quiet_dask
 from swarm.errors import InvalidJob, NoSlots
 from swarm.job import Stop
+from swarm.pool.dask_pool import DaskPool
+from swarm.pool.slots import Slots
 from swarm.runner import enroll
 from swarm.search import Search
-from swarm.slots import Slots
 from swarm.store import Store
 from swarm.trial import Result, Status, Trial
-from workers.slots import make_slots
+from workers.node.supervisor import make_slots
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 quiet_dask()

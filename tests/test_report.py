@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from swarm import PBT, PSO, Choice, Integer, Job, Real, run
 from swarm.cli import app
-from swarm.cluster import quiet_dask
-from swarm.dashboard.tables import Tables
-from swarm.figures import figures
+from swarm.config import quiet_dask
 from swarm.report import job_file, write
+from swarm.report.figures import figures
+from swarm.report.tables import Tables
 from swarm.runner import Run, enroll
 from swarm.store import Store
 

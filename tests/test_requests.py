@@ -7,7 +7,7 @@ import json
 import pytest
 
 from swarm.errors import InvalidInput
-from swarm.requests import Events, Steer, Submit, parse
+from swarm.service.requests import Events, Steer, Submit, parse
 
 
 def test_a_submission_comes_as_json_and_a_pickle() -> None:

@@ -14,11 +14,11 @@ from test_search import bowl, make_job, make_pool, search, trajectory
 from swarm import PBT, PSO, AsyncPSO, Grid, Hyperband, Integer, Job, Random
 from swarm.errors import AllFailed, InvalidInput, JobConflict
 from swarm.optimizers.base import Optimizer
-from swarm.retry import retry
+from swarm.pool.virtual import VirtualPool
 from swarm.search import Search
+from swarm.search.retry import retry
 from swarm.store import Event, Store
 from swarm.trial import Evaluation, Result, Status, place_in
-from swarm.virtual import VirtualPool
 
 OpenStore = Callable[..., Store]
 

@@ -19,14 +19,14 @@ import pytest
 
 from swarm import Grid, Integer, Job, run
 from swarm.errors import JobConflict, SwarmError
-from swarm.run_lock import alone, running
 from swarm.runner import Run, resume
 from swarm.store import Store
+from swarm.store.run_lock import alone, running
 from tests.services import Service, logging_training, trainings, wait_until
 
 HOLDER = """
 import sys
-from swarm.run_lock import alone
+from swarm.store.run_lock import alone
 from swarm.store import Store
 with alone(Store(sys.argv[1]), "j"):
     print("held", flush=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from swarm import PSO, Integer, Job, Random, Real, run
-from swarm.cluster import quiet_dask
+from swarm.config import quiet_dask
 from swarm.errors import JobConflict, JobNotFound, NoSlots, StoreUnavailable
 from swarm.runner import Run, free_name, resume
 
@@ -52,7 +52,7 @@ def test_running_a_finished_job_again_returns_it_without_a_cluster(
 ) -> None:
     store = f"{tmp_path}/swarm.db"
     first = run(make_job(), slots=1, store=store)
-    monkeypatch.setattr("swarm.cluster.embedded", lambda slots: pytest.fail("a cluster was started"))
+    monkeypatch.setattr("swarm.cluster.connect.embedded", lambda slots: pytest.fail("a cluster was started"))
     assert run(make_job(), slots=1, store=store).best == first.best
     assert resume("job", store=store).best == first.best
 

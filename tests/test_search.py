@@ -12,11 +12,11 @@ import pytest
 
 from swarm import PSO, Choice, Grid, Hyperband, Integer, Job, Random, Real
 from swarm.errors import JournalMismatch
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Event, Store
 from swarm.trial import Evaluation, Result, Status
-from swarm.virtual import VirtualPool
 
 SPACE = {"x": Integer(0, 20), "y": Integer(0, 20)}
 OpenStore = Callable[..., Store]

@@ -22,10 +22,10 @@ from services import Service, logging_training, trainings, wait_until
 from swarm import PSO, Grid, Integer, Job, Random
 from swarm.client import JobHandle
 from swarm.errors import StoreUnavailable
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
-from swarm.virtual import VirtualPool
 
 pytestmark = pytest.mark.slow
 

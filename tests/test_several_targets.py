@@ -13,12 +13,12 @@ from swarm import Job, Random
 from swarm.errors import InvalidJob
 from swarm.optimizers.mu_plus_lambda import MuPlusLambda
 from swarm.optimizers.targets import compared
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.space import Integer
 from swarm.store import Store
 from swarm.trial import Evaluation, Result, Trial
-from swarm.virtual import VirtualPool
 from workers.problem import attempt, load
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "sine-targets.yaml"

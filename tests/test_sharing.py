@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from swarm.dask_pool import DaskPool
-from swarm.sharing import Share, allot, entitlements
-from swarm.slots import Slots
+from swarm.pool.dask_pool import DaskPool
+from swarm.pool.fair_share import Share, allot, entitlements
+from swarm.pool.slots import Slots
 
 
 def test_a_single_job_may_use_all_slots() -> None:

@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 
 from swarm import GA, PBT, Demes, Integer, Job, Real, run
-from swarm.cluster import embedded, forgetting, pool_on, quiet_dask
+from swarm.cluster.connect import embedded, forgetting, pool_on
+from swarm.config import quiet_dask
 from swarm.errors import AllFailed, InvalidJob
 from swarm.runner import Run, enroll
-from swarm.schedule import plot, replay
+from swarm.runs.schedule import plot, replay
 from swarm.search import Search
 from swarm.store import Store
-from workers.checkpoint import CheckpointStore
-from workers.slots import make_slots
+from workers.checkpoints.checkpoint import CheckpointStore
+from workers.node.supervisor import make_slots
 
 quiet_dask()
 

@@ -11,16 +11,17 @@ import pytest
 from distributed import Client, Scheduler, Worker, get_worker
 from distributed.core import Status
 
-import swarm.cluster
-import swarm.roster
+import swarm.cluster.connect
+import swarm.pool.worker_registry
 from swarm import Integer, Job, Random
-from swarm.cluster import connected, pool_on, quiet_dask, slots_of
-from swarm.dask_pool import DaskPool
+from swarm.cluster.connect import connected, pool_on, slots_of
+from swarm.config import quiet_dask
 from swarm.errors import ClusterError, InvalidInput
-from swarm.roster import Roster
+from swarm.pool.dask_pool import DaskPool
+from swarm.pool.slots import Slots
+from swarm.pool.worker_registry import WorkerRegistry
 from swarm.runner import enroll, run
 from swarm.search import Search
-from swarm.slots import Slots
 from swarm.store import Store
 from swarm.trial import Evaluation, Result, Trial
 from swarm.trial import Status as Ended
@@ -95,7 +96,7 @@ async def test_slots_are_heard_of_again_when_the_scheduler_was_started_anew() ->
 
 
 async def test_a_scheduler_that_was_started_anew_while_nothing_ran_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(swarm.roster, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(swarm.pool.worker_registry, "_LOOK_SECONDS", 0.2)
     worker = {"resources": {"GPU": 1}, "nthreads": 1, **OPTIONS}
     first = await Scheduler(port=0, **OPTIONS)
     async with Client(first.address, asynchronous=True) as client, slots_of(client) as slots:
@@ -110,7 +111,7 @@ async def test_a_scheduler_that_was_started_anew_while_nothing_ran_is_noticed(mo
 async def test_a_search_says_so_when_the_scheduler_does_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm.cluster, "_CONNECT_SECONDS", 1)
+    monkeypatch.setattr(swarm.cluster.connect, "_CONNECT_SECONDS", 1)
     job = Job(name="job", problem=endless, space={"x": Integer(0, 9)}, optimizer="Grid", isolation="thread")
     store = Store(f"{tmp_path}/swarm.db")
     enroll(job, store)
@@ -217,7 +218,7 @@ async def test_looking_ends_when_it_is_cancelled_in_the_moment_of_news(steps: in
     async def look() -> None:
         pass
 
-    roster = Roster(None, {})  # type: ignore[arg-type]  # nobody is asked
+    roster = WorkerRegistry(None, {})  # type: ignore[arg-type]  # nobody is asked
     looking = asyncio.ensure_future(roster.keep(look))
     await asyncio.sleep(0)
     roster.doubt()

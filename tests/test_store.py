@@ -34,7 +34,7 @@ def test_a_store_to_read_must_exist_and_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_locked_store_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarm.store._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("swarm.store.sql._BUSY_SECONDS", 0.05)
     store = Store(str(tmp_path / "swarm.db"))
     holder = sqlite3.connect(tmp_path / "swarm.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from swarm import Grid, Integer, Job, run, store_path
+from swarm import Grid, Integer, Job, run
 from swarm.errors import StoreUnavailable
 from swarm.runner import Run, free_name, resume
 from swarm.store import Store
+from swarm.store import path as store_path
 
 NAMES = [
     "s.db",

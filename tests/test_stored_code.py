@@ -16,12 +16,12 @@ from test_master import mastered, scheduler, worker
 
 from swarm import Integer, Job, Random, run
 from swarm.client import Client
-from swarm.cluster import quiet_dask
+from swarm.config import quiet_dask
+from swarm.job.stored_problem import Codes, advice
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll, resume
 from swarm.search import Search
 from swarm.store import Store
-from swarm.stored_problem import Codes, advice
-from swarm.virtual import VirtualPool
 from workers.problem import load
 
 quiet_dask()
@@ -126,7 +126,7 @@ async def test_a_master_reads_no_code_of_jobs_that_have_ended(tmp_path: Path) ->
 
 async def test_a_master_holds_the_code_of_its_jobs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[bytes] = []
-    monkeypatch.setattr("swarm.master.DaskPool", _noting(given))
+    monkeypatch.setattr("swarm.service.master.DaskPool", _noting(given))
     async with scheduler() as one, mastered(tmp_path, one.address), worker(one.address):
         client, train = Client(one.address, asynchronous=True), with_data(100_000)
         jobs = [job_of(f"job-{number}", problem=train, seed=number) for number in range(4)]
@@ -137,7 +137,7 @@ async def test_a_master_holds_the_code_of_its_jobs_once(tmp_path: Path, monkeypa
 
 
 def _noting(given: list[bytes]) -> Any:
-    from swarm.dask_pool import DaskPool
+    from swarm.pool.dask_pool import DaskPool
 
     class Noting(DaskPool):
         def __init__(self, slots: Any, problem: bytes, **options: Any) -> None:

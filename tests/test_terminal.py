@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console
 
 from swarm import PSO, Integer, Job
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
-from swarm.terminal import Progress
-from swarm.trace import Trace
-from swarm.virtual import VirtualPool
+from swarm.terminal.progress import Progress
+from swarm.terminal.sparkline import Sparkline
 
 
 def shown(open_store: Callable[..., Store], console: Console) -> None:
@@ -73,10 +73,10 @@ def test_a_notebook_shows_one_output_that_is_replaced(
 
 
 def test_a_trace_shows_the_latest_at_its_end_however_long_it_is() -> None:
-    assert Trace().bars() == ""
-    assert Trace([3.0, 3.0]).bars() == "▁▁"
-    assert Trace(range(8)).bars() == "▁▂▃▄▅▆▇█"
-    assert Trace(range(8)).bars(4) == "▁▃▆█"
-    assert Trace([-1.7e308, 0.0, 1.7e308]).bars() == "▁▅█"  # the range of which is no float
-    long = Trace(range(100_000)).bars(8)
+    assert Sparkline().bars() == ""
+    assert Sparkline([3.0, 3.0]).bars() == "▁▁"
+    assert Sparkline(range(8)).bars() == "▁▂▃▄▅▆▇█"
+    assert Sparkline(range(8)).bars(4) == "▁▃▆█"
+    assert Sparkline([-1.7e308, 0.0, 1.7e308]).bars() == "▁▅█"  # the range of which is no float
+    long = Sparkline(range(100_000)).bars(8)
     assert long == "▁▂▃▄▅▆▇█"

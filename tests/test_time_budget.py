@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from swarm import Integer, Job, Random
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Event, Store
-from swarm.virtual import VirtualPool
 
 OpenStore = Callable[..., Store]
 JOB = Job(

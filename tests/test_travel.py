@@ -15,7 +15,7 @@ import pytest
 
 from swarm import Grid, Integer, Job, run
 from swarm.errors import InvalidProblem
-from swarm.problem import Problem
+from swarm.job.problem import Problem
 from swarm.trial import Evaluation
 from workers.evaluate import evaluate
 
@@ -67,7 +67,7 @@ def elsewhere(problem: bytes, folder: Path) -> str:
 def told_by(folder: Path, script: str, *arguments: str) -> str:
     """The problem that a script leaves in ``problem.pickle`` returns this elsewhere."""
     save = (
-        "\nif __name__ == '__main__':\n    from swarm.problem import Problem\n"
+        "\nif __name__ == '__main__':\n    from swarm.job.problem import Problem\n"
         "    open('problem.pickle', 'wb').write(Problem.of(train).pickle)\n"
     )
     write(folder / "there", {"script.py": script + save})
@@ -272,7 +272,7 @@ def test_a_module_run_by_its_name_travels_with_its_package(tmp_path: Path) -> No
     files = {
         **PACKAGE,
         "pkg/train.py": "from .deep.mod import score\ndef train(params, ctx):\n    return score(params['x'])\n"
-        "if __name__ == '__main__':\n    from swarm.problem import Problem\n"
+        "if __name__ == '__main__':\n    from swarm.job.problem import Problem\n"
         "    open('problem.pickle', 'wb').write(Problem.of(train).pickle)\n",
     }
     write(tmp_path / "there", files)
@@ -380,7 +380,7 @@ def test_what_cannot_be_pickled_is_named_with_its_place(tmp_path: Path) -> None:
 
 def test_a_global_that_cannot_be_pickled_is_named_with_its_module(tmp_path: Path) -> None:
     script = (
-        "import threading\nfrom swarm.problem import Problem\ndef train(params, ctx):\n    return LOCK\n"
+        "import threading\nfrom swarm.job.problem import Problem\ndef train(params, ctx):\n    return LOCK\n"
         "if __name__ == '__main__':\n    LOCK = threading.Lock()\n    Problem.of(train)\n"
     )
     write(tmp_path, {"script.py": script})
@@ -427,7 +427,7 @@ def test_a_search_of_an_imported_function_runs(tmp_path: Path) -> None:
 
 def test_a_script_that_submits_without_a_guard_is_imported_up_to_there(tmp_path: Path) -> None:
     script = (
-        "from swarm import Client, Grid, Integer, Job\nfrom swarm.problem import Problem\nimport pathlib\n"
+        "from swarm import Client, Grid, Integer, Job\nfrom swarm.job.problem import Problem\nimport pathlib\n"
         "def train(params, ctx):\n    return 10 * params['x']\n"
         "job = Job(name='j', problem=train, space={'x': Integer(1, 2)}, optimizer=Grid())\n"
         "pathlib.Path('problem.pickle').write_bytes(job.code.pickle)\n"

@@ -15,10 +15,10 @@ from test_search import make_pool, search
 
 from swarm import Grid, Integer, Job, Random
 from swarm.errors import InvalidInput, JobConflict, JobNotFound
-from swarm.run_lock import alone
+from swarm.runs.upkeep import deletion, forgetting, holdings
 from swarm.store import Store, Submission
+from swarm.store.run_lock import alone
 from swarm.trial import Evaluation, place_in
-from swarm.upkeep import deletion, forgetting, holdings
 
 BIN = Path(sys.executable).parent
 

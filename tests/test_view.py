@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-import swarm.view
+import swarm.service.snapshot
 from swarm import PBT, PSO, Hyperband, Integer, Job, Random, Real
 from swarm.dashboard.searches import _bands
-from swarm.history import trials
-from swarm.outlet import Outlet
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
+from swarm.runs.history import trials
 from swarm.search import Search
+from swarm.service.publisher import Publisher
+from swarm.service.snapshot import Lead, View
 from swarm.store import Event, Store
 from swarm.trial import Evaluation
-from swarm.view import Lead, View
-from swarm.virtual import VirtualPool
 
 SPACE = {"x": Integer(0, 9), "y": Integer(0, 9)}
 OpenStore = Callable[..., Store]
@@ -84,8 +84,8 @@ def test_a_view_that_was_sent_in_the_middle_goes_on_as_the_one_that_stayed(open_
 def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
     open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm.view, "POINTS", 50)
-    monkeypatch.setattr(swarm.view, "GENERATIONS", 8)
+    monkeypatch.setattr(swarm.service.snapshot, "POINTS", 50)
+    monkeypatch.setattr(swarm.service.snapshot, "GENERATIONS", 8)
     view = View("maximize")
     found = make_search(
         open_store("store"), view.apply, optimizer=PSO(generations=60), space={"x": Real(6, 9)} | {"y": 2}
@@ -106,8 +106,8 @@ def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
 def test_the_line_of_the_best_ends_at_the_best_however_much_was_dropped(
     method: Any, folds: int, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm.view, "POINTS", 20)
-    monkeypatch.setattr(swarm.view, "GENERATIONS", 6)
+    monkeypatch.setattr(swarm.service.snapshot, "POINTS", 20)
+    monkeypatch.setattr(swarm.service.snapshot, "GENERATIONS", 6)
     view = View("maximize")
     found = make_search(open_store("store"), view.apply, optimizer=method, folds=folds)
     assert found.best is not None and view.thinned
@@ -152,7 +152,7 @@ heritable.resumable = True  # type: ignore[attr-defined]
 
 def test_an_outlet_tells_all_at_first_and_then_what_is_new(open_store: OpenStore) -> None:
     job = Job(name="job", problem=bowl, space=SPACE, optimizer=Random(trials=30))
-    outlet, store, messages = Outlet(job), open_store("store"), []
+    outlet, store, messages = Publisher(job), open_store("store"), []
     enroll(job, store)
 
     def note(event: Event) -> None:
@@ -179,7 +179,7 @@ def test_an_outlet_tells_all_at_first_and_then_what_is_new(open_store: OpenStore
 
 def test_an_outlet_that_was_not_asked_for_long_tells_all_again(open_store: OpenStore) -> None:
     job = Job(name="job", problem=bowl, space=SPACE, optimizer=Random(trials=30))
-    outlet = Outlet(job)
+    outlet = Publisher(job)
     assert "view" in json.loads(outlet.message() or "")
     for _ in range(2000):
         outlet.note(Event("again", {}))
@@ -187,7 +187,7 @@ def test_an_outlet_that_was_not_asked_for_long_tells_all_again(open_store: OpenS
 
 
 def test_an_outlet_tells_a_scheduler_that_was_restarted_all_again() -> None:
-    outlet = Outlet(Job(name="job", problem=bowl, space=SPACE, optimizer=Random(trials=30)))
+    outlet = Publisher(Job(name="job", problem=bowl, space=SPACE, optimizer=Random(trials=30)))
     assert "view" in json.loads(outlet.message() or "")
     outlet.note(Event("again", {}))
     assert "events" in json.loads(outlet.message() or "")

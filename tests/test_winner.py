@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 
 from swarm import PBT, PSO, Hyperband, Integer, Job, Random, Real
 from swarm.cli import app
-from swarm.cluster import forgetting
+from swarm.cluster.connect import forgetting
 from swarm.errors import InvalidInput, InvalidJob, InvalidProblem, SwarmError
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll
+from swarm.runs.winner import Winner
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Evaluation
-from swarm.virtual import VirtualPool
-from swarm.winner import Winner
-from workers import process
-from workers.checkpoint import CheckpointStore
+from workers.checkpoints.checkpoint import CheckpointStore
 from workers.evaluate import evaluate
+from workers.isolation import process
 from workers.problem import attempt, load
 
 SPACE = {"lr": Real(0.01, 0.4, digits=2), "units": Integer(1, 9)}

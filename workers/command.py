@@ -31,11 +31,11 @@ import psutil
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Params, Value
-from workers.checkpoint import Checkpoint
+from workers.checkpoints.checkpoint import Checkpoint
 from workers.context import Context
 
 if TYPE_CHECKING:
-    from workers.checkpoint import NamedArrays
+    from workers.checkpoints.checkpoint import NamedArrays
 
 CHECKPOINT = "@checkpoint"
 BUILT_IN = ("budget", "fold", "seed")
@@ -124,7 +124,7 @@ class CommandProblem:
         with _directory() as directory:
             arguments = self._arguments(params, ctx, directory)
             if (checkpoint := ctx.restore()) is not None:
-                _unpack(checkpoint, directory)
+                unpack(checkpoint, directory)
             measured = self._run(arguments, ctx)
             if ctx.wants_checkpoint and (files := _packed(directory)):
                 ctx.save(files)
@@ -316,7 +316,8 @@ def _packed(directory: Path) -> NamedArrays:
     return {path.relative_to(directory).as_posix(): np.frombuffer(path.read_bytes(), np.uint8) for path in files}
 
 
-def _unpack(checkpoint: Checkpoint, directory: Path) -> None:
+def unpack(checkpoint: Checkpoint, directory: Path) -> None:
+    """Write the files of a checkpoint into a directory."""
     for name, content in checkpoint.arrays.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)

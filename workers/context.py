@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Evaluation, Params, Purpose
-from workers.checkpoint import Checkpoint, Progress
-from workers.replicas import Replicas
+from workers.checkpoints.checkpoint import Checkpoint, Progress
+from workers.replicas.data_parallel import Replicas
 from workers.wording import text_of
 
 if TYPE_CHECKING:
-    from workers.checkpoint import NamedArrays
+    from workers.checkpoints.checkpoint import NamedArrays
 
 Report = Callable[[Mapping[str, float]], None]
 

@@ -17,14 +17,15 @@ import numpy.typing as npt
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Params
-from workers.checkpoint import Checkpoint
+from workers.checkpoints.checkpoint import Checkpoint
 from workers.context import Context
 from workers.data import Labels, fold_split
-from workers.keras import EVALUATION_BATCH, SAVE_SECONDS, KerasProblem
+from workers.keras.feed import EVALUATION_BATCH
+from workers.keras.problem import SAVE_SECONDS, KerasProblem
 from workers.models import PROBLEMS
 
 if TYPE_CHECKING:
-    from workers.checkpoint import NamedArrays
+    from workers.checkpoints.checkpoint import NamedArrays
 
 States = list[Checkpoint | None]  # of the members; None of those that have not been begun
 
@@ -161,7 +162,7 @@ class _Training:
     """
 
     def __init__(self, ctx: Context, members: int) -> None:
-        self.states = recombined([_divided(parent, members) for parent in ctx.restore_all()], members, ctx.seed)
+        self.states = recombined([divided(parent, members) for parent in ctx.restore_all()], members, ctx.seed)
         self._ctx = ctx
         self._saved = time.monotonic()
 
@@ -235,7 +236,7 @@ def _origin(state: Checkpoint | None) -> Any:
     return None if state is None else state.meta["seed"]
 
 
-def _divided(checkpoint: Checkpoint, members: int) -> States:
+def divided(checkpoint: Checkpoint, members: int) -> States:
     """The states of the members, None of those that have not been begun."""
     arrays: list[dict[str, npt.NDArray[Any]]] = [{} for _ in range(members)]
     for name, array in checkpoint.arrays.items():

@@ -18,11 +18,11 @@ import cloudpickle
 
 from swarm.errors import Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
-from workers.checkpoint import CheckpointStore, Progress
+from workers.checkpoints.checkpoint import CheckpointStore, Progress
 from workers.context import Context, Report, encodable, number, numbers
 from workers.frames import REASON_LIMIT, TRACEBACK_LIMIT, frames, reason
-from workers.replicas import Replicas
-from workers.seat import Seat
+from workers.replicas.data_parallel import Replicas
+from workers.replicas.rendezvous import Seat
 from workers.wording import below, shown, text_of
 
 __all__ = ["REASON_LIMIT", "TRACEBACK_LIMIT"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InvalidProblem, SwarmError
 from swarm.trial import Evaluation, Params, Status
-from workers.checkpoint import Checkpoint, CheckpointStore
-from workers.command import CommandProblem, _unpack
+from workers.checkpoints.checkpoint import Checkpoint, CheckpointStore
+from workers.command import CommandProblem, unpack
 from workers.context import Context
-from workers.ensemble import Ensemble, _divided
-from workers.keras import KerasProblem
-from workers.models.layers import _dropout_layer
+from workers.ensemble import Ensemble, divided
+from workers.keras.layers import dropout_layer
+from workers.keras.problem import KerasProblem
 from workers.problem import Problem, attempt, load, prepare
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def save(problem: Problem, params: Params, checkpoint: Checkpoint, path: Path) -
         rebuilt(problem, params, checkpoint).save(path)
     elif isinstance(problem, CommandProblem):
         path.mkdir()
-        _unpack(checkpoint, path)
+        unpack(checkpoint, path)
     else:
         CheckpointStore(str(path)).save(SAVED, checkpoint.arrays, checkpoint.meta)
 
@@ -133,7 +133,7 @@ def rebuilt(problem: Problem, params: Params, checkpoint: Checkpoint) -> keras.M
     """
     _check_network(problem)
     if isinstance(problem, Ensemble):
-        states = [state for state in _divided(checkpoint, problem.members) if state is not None]
+        states = [state for state in divided(checkpoint, problem.members) if state is not None]
         return _mean([rebuilt(problem.network, params, state) for state in states])
     assert isinstance(problem, KerasProblem)
     import keras
@@ -141,7 +141,7 @@ def rebuilt(problem: Problem, params: Params, checkpoint: Checkpoint) -> keras.M
     arrays = problem._arrays()
     network = problem.build(dict(params), arrays.shape, arrays.classes)
     network.set_weights([checkpoint.arrays[f"weight-{i}"] for i in range(len(network.weights))])
-    if not any(isinstance(layer, _dropout_layer()) for layer in network.layers):
+    if not any(isinstance(layer, dropout_layer()) for layer in network.layers):
         return network
     plain = keras.models.clone_model(network, clone_function=_plain)
     plain.set_weights(network.get_weights())
@@ -167,7 +167,7 @@ def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:
     """The layer, or for one of ours Keras' own that does the same."""
     import keras
 
-    if isinstance(layer, _dropout_layer()):
+    if isinstance(layer, dropout_layer()):
         return keras.layers.Dropout(layer.rate, name=layer.name)
     return type(layer).from_config(layer.get_config())
 

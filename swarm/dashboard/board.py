@@ -14,9 +14,9 @@ from typing import Any
 
 from distributed import Scheduler
 
-from swarm.protocol import RESULTS
-from swarm.store import Event
-from swarm.view import View
+from swarm.service.protocol import RESULTS
+from swarm.service.snapshot import View
+from swarm.store.records import Event
 
 JOBS = 100
 BARS = 2000
@@ -32,7 +32,7 @@ class Shown:
 
     Attributes:
         publisher: Name of the Dask client that tells of it.
-        state: As :class:`swarm.client.JobState` has it.
+        state: As :class:`swarm.service.job_state.JobState` has it.
         job: The job as :meth:`swarm.job.Job.to_dict` gives it, without its problem.
         view: The picture; None while only the state is known.
     """
@@ -101,7 +101,9 @@ class Board:
     # --- what masters say
 
     def tell(self, publisher: str, states: Mapping[str, str], views: Mapping[str, str]) -> None:
-        """Take what a master, or a run of its own, says of its jobs; JSON by name, see :class:`swarm.outlet.Outlet`."""
+        """Take what a master, or a run of its own, says of its jobs; JSON by name, see
+        :class:`swarm.service.publisher.Publisher`.
+        """
         for name, text in states.items():
             shown = self.shown.setdefault(name, Shown(publisher, {}))
             shown.publisher, shown.state = publisher, json.loads(text)

@@ -16,9 +16,9 @@ from bokeh.plotting import figure
 
 from swarm.dashboard.board import Bar, Board, Curve
 from swarm.dashboard.feed import Columns, Feed, replace
-from swarm.dashboard.plots import BLUE, CYCLE, GRAY, ORANGE, PURPLE, RED, SKY, curves
 from swarm.dashboard.theme import TABLE
-from swarm.terminal import duration
+from swarm.plots.charts import BLUE, CYCLE, GRAY, ORANGE, PURPLE, RED, SKY, curves
+from swarm.plots.units import duration
 
 BAR_COLORS = {
     "running": SKY,

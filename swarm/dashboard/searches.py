@@ -1,4 +1,6 @@
-"""The pages of one search, live: fitness, search space, archive and lineage, from its :class:`~swarm.view.View`."""
+"""The pages of one search, live: fitness, search space, archive and lineage, from its
+:class:`~swarm.service.snapshot.View`.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from bokeh.models.layouts import LayoutDOM
 from bokeh.models.widgets import Div, Select
 from bokeh.plotting import figure
 
-from swarm.dashboard import plots
-from swarm.dashboard.axes import Axis, axes, drawable
 from swarm.dashboard.board import Board, Shown
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.live import Page
-from swarm.space import Space
+from swarm.plots import charts
+from swarm.plots.axes import Axis, axes, drawable
+from swarm.service.snapshot import Lead, Point, Row, View
+from swarm.space.space import Space
 from swarm.trial import PART, Value
-from swarm.view import Lead, Point, Row, View
 
 _LINES = 300
 _REASONS = 5  # why trials failed
@@ -88,7 +90,7 @@ class Fitness(JobPage):
         self._axes, self._by_generation = axes, len(shown.view.rows) > 1
         self._points: Feed[Point] = Feed(self._columns)
         self._bands = ColumnDataSource(_bands(shown.view))
-        plot = plots.fitness(self._points.source, self._bands, axes)
+        plot = charts.fitness(self._points.source, self._bands, axes)
         plot.update(sizing_mode="stretch_both", min_height=420)
         self._axis = plot.xaxis[0]
         return [plot]
@@ -119,7 +121,7 @@ class SearchSpace(JobPage):
     def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterator[LayoutDOM]:
         """Members in a plane of two hyper-parameters, parallel coordinates, and each hyper-parameter by itself."""
         self._axes = axes
-        self._palette = plots.PALETTE if shown.job["direction"] == "minimize" else plots.PALETTE[::-1]
+        self._palette = charts.PALETTE if shown.job["direction"] == "minimize" else charts.PALETTE[::-1]
         self._points: Feed[Point] = Feed(lambda points: _point_columns(points, axes))
         self._lines = ColumnDataSource(_lines([], axes))
         self._moves = ColumnDataSource(_moves([], axes[0], axes[-1], self._palette))
@@ -127,9 +129,9 @@ class SearchSpace(JobPage):
         self._across = Select(title="across", options=names, value=names[0], width=180)
         self._up = Select(title="up", options=names, value=names[min(1, len(names) - 1)], width=180)
         swarm = column(row(self._across, self._up), _plane(self._moves), sizing_mode="stretch_width")
-        parallel = plots.parallel(self._lines, axes, palette=self._palette)
+        parallel = charts.parallel(self._lines, axes, palette=self._palette)
         yield row(swarm, parallel, sizing_mode="stretch_width") if len(axes) > 1 else swarm
-        values = [plots.value(self._points.source, axis) for axis in axes]
+        values = [charts.value(self._points.source, axis) for axis in axes]
         yield gridplot(values, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
 
     def draw(self, view: View, job: object) -> str:
@@ -156,7 +158,7 @@ class Archive(JobPage):
         """Answers per generation, time spent and saved."""
         self._gpus = float(shown.job["gpus_per_training"] * shown.job["replicas"])
         self._rows = ColumnDataSource(_generations([], 1.0))
-        return [plots.archive(self._rows), plots.saved(self._rows)]
+        return [charts.archive(self._rows), charts.saved(self._rows)]
 
     def draw(self, view: View, job: object) -> str:
         """All generations."""
@@ -185,11 +187,11 @@ class Lineage(JobPage):
             return []
         self._axes = axes
         self._nodes, self._edges = ColumnDataSource(_nodes([])), ColumnDataSource(_edges([], set(), {}))
-        palette = plots.PALETTE if shown.job["direction"] == "minimize" else plots.PALETTE[::-1]
-        tree = plots.lineage(self._nodes, self._edges, palette=palette)
+        palette = charts.PALETTE if shown.job["direction"] == "minimize" else charts.PALETTE[::-1]
+        tree = charts.lineage(self._nodes, self._edges, palette=palette)
         self._steps = {axis.name: ColumnDataSource(_steps([], axis)) for axis in axes if axis.scale != "options"}
         schedules = [
-            plots.schedule(self._steps[axis.name], name=axis.name, log=axis.scale == "log", mean=False)
+            charts.schedule(self._steps[axis.name], name=axis.name, log=axis.scale == "log", mean=False)
             for axis in axes
             if axis.scale != "options"
         ]
@@ -223,7 +225,7 @@ def _plane(moves: ColumnDataSource) -> figure:
         x_axis_label="from the lower to the upper bound",
         y_axis_label="from the lower to the upper bound",
     )
-    plot.segment("x0", "y0", "x", "y", source=moves, color=plots.GRAY, line_width=1.5)
+    plot.segment("x0", "y0", "x", "y", source=moves, color=charts.GRAY, line_width=1.5)
     dots = plot.scatter("x", "y", source=moves, size=11, color="color", line_color="white")
     rows = [("member", "@member"), ("trial", "@trial"), ("fitness", "@fitness")]
     plot.add_tools(HoverTool(renderers=[dots], tooltips=rows))

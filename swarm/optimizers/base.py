@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 
 from swarm.errors import InvalidOptimizer
-from swarm.space import Space
+from swarm.space.space import Space
 from swarm.trial import Params, Trial, plain, plain_data, rank_of
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast, overload
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.random import permuted
-from swarm.space import Choice, Domain, Integer, Real
+from swarm.space.space import Choice, Domain, Integer, Real
 from swarm.trial import Trial, Value
 
 _LISTED = 10_000  # values of an axis that are looked through for equal ones

@@ -15,11 +15,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from swarm.domain import Choice, Domain, Integer, Real
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.targets import Losses, compared, standings
-from swarm.space import Space
+from swarm.space.domain import Choice, Domain, Integer, Real
+from swarm.space.space import Space
 from swarm.trial import Params, Trial, Value, mean
 
 Mutation = Literal["normal", "step"]

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from swarm.domain import Choice, Integer, Real
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.population import Genome, Individual, replace_worst
 from swarm.optimizers.recombination import SELECTION, Genetic, Mating, Rng
+from swarm.space.domain import Choice, Integer, Real
 from swarm.trial import Params, Trial
 
 Scheme = Literal["three_parents", "two_parents", "decoupled", "asexual", "truncation"]

@@ -15,11 +15,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.domain import Choice, Domain, Integer, Real
 from swarm.errors import InvalidOptimizer, InvalidSpace
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.population import Genome, Individual
-from swarm.space import Space
+from swarm.space.domain import Choice, Domain, Integer, Real
+from swarm.space.space import Space
 from swarm.trial import Params, Value
 
 Array = NDArray[np.float64]

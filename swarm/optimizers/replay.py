@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.domain import Domain
 from swarm.errors import InvalidOptimizer, InvalidSpace
 from swarm.optimizers.base import Optimizer
+from swarm.space.domain import Domain
 from swarm.trial import Trial
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
-from swarm.space import Choice, Domain, Integer, Real
+from swarm.space.space import Choice, Domain, Integer, Real
 from swarm.trial import Params, Trial, Value
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.density import Density, Observations
-from swarm.space import Choice, Space
+from swarm.space.space import Choice, Space
 from swarm.trial import Params, Trial
 
 _LIMIT = 1000  # observations per budget in the model

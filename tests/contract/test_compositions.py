@@ -15,9 +15,9 @@ from swarm.errors import InvalidOptimizer
 from swarm.optimizers import GA, OPTIMIZERS, PSO, Demes, Grid, Random, Rescored, Staged
 from swarm.optimizers.folds import Folds
 from swarm.optimizers.replay import Replay
+from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
-from swarm.virtual import VirtualPool
 
 BUDGET = 1000  # above that of every method
 SETTLING = {"particles": 3, "generations": 40, "stop_velocity": 0.2}

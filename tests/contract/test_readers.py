@@ -30,24 +30,24 @@ from typer.testing import CliRunner
 from swarm import Choice, Integer, Job, Random, Real
 from swarm.cli import app
 from swarm.client import JobState
-from swarm.cluster import quiet_dask
-from swarm.compare import Comparison
+from swarm.config import quiet_dask
 from swarm.dashboard.board import Board
 from swarm.dashboard.searches import Fitness
-from swarm.export import entries, to_optuna, to_parquet
-from swarm.history import History
 from swarm.optimizers import OPTIMIZERS
-from swarm.outlet import Outlet
+from swarm.pool.virtual import VirtualPool
 from swarm.report import write
+from swarm.report.compare import Comparison
 from swarm.runner import Run, enroll
+from swarm.runs.export import entries, to_optuna, to_parquet
+from swarm.runs.history import History
+from swarm.runs.winner import Winner
 from swarm.search import Search
-from swarm.state import ended_state, state_of
+from swarm.service.job_state import ended_state, state_of
+from swarm.service.publisher import Publisher
+from swarm.service.snapshot import View
 from swarm.store import Event, Store, Submission
-from swarm.terminal import generation_table, summary
+from swarm.terminal.tables import generation_table, summary
 from swarm.trial import Evaluation, canonical, mean
-from swarm.view import View
-from swarm.virtual import VirtualPool
-from swarm.winner import Winner
 
 quiet_dask()
 
@@ -123,7 +123,7 @@ def searched(folder: Path, name: str, mode: str) -> Searched:
             pytest.skip("several targets are for one search over all folds")
         fields = {**fields, "direction": None, "fitness": TARGETS}
     job = Job(name="job", problem=train, space=SPACE, optimizer=METHODS[name], seed=4, test=False, **fields)
-    outlet, live, times, board = Outlet(job), View(job.direction or ""), random.Random(1), Board(None)
+    outlet, live, times, board = Publisher(job), View(job.direction or ""), random.Random(1), Board(None)
     url = f"sqlite:///{folder}/swarm.db"
 
     def note(event: Event) -> None:

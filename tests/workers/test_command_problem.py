@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from swarm.errors import InvalidProblem
-from swarm.problem import Problem
+from swarm.job.problem import Problem
 from swarm.trial import Evaluation, Status
-from workers.checkpoint import CheckpointStore
+from workers.checkpoints.checkpoint import CheckpointStore
 from workers.command import CommandProblem
 from workers.context import Context
 from workers.evaluate import evaluate

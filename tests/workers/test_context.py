@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from swarm.trial import Evaluation
-from workers.checkpoint import CheckpointCorrupt, CheckpointStore, Progress
+from workers.checkpoints.checkpoint import CheckpointCorrupt, CheckpointStore, Progress
 from workers.context import CURVE_LIMIT, Context, Curve
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from workers.checkpoint import CheckpointCorrupt, CheckpointStore
-from workers.copies import Copies
+from workers.checkpoints.cache import Copies
+from workers.checkpoints.checkpoint import CheckpointCorrupt, CheckpointStore
 
 ARRAYS = {"weight": np.arange(6.0)}
 

@@ -18,7 +18,7 @@ from swarm import run as search
 from swarm.errors import InvalidProblem
 from swarm.store import Store
 from swarm.trial import Evaluation, Status
-from workers.checkpoint import Checkpoint, CheckpointStore
+from workers.checkpoints.checkpoint import Checkpoint, CheckpointStore
 from workers.ensemble import Ensemble, problem, recombined
 from workers.evaluate import evaluate
 from workers.models import digits_cnn
@@ -98,7 +98,8 @@ def test_one_and_two_epochs_are_three_epochs_to_the_last_bit(tmp_path):
 
 def dies_once(params, ctx):
     """Saves after each epoch, and dies when its second member is in its second."""
-    from workers import ensemble, keras
+    from workers import ensemble
+    from workers.keras import problem as keras
 
     keras.SAVE_SECONDS = ensemble.SAVE_SECONDS = 0.0
 

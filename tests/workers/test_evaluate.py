@@ -13,14 +13,14 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from swarm.cluster import embedded, slots_of
-from swarm.dask_pool import DaskPool
+from swarm.cluster.connect import embedded, slots_of
 from swarm.errors import Infeasible
+from swarm.pool.dask_pool import DaskPool
 from swarm.trial import Evaluation, Status
-from workers.checkpoint import CheckpointStore
+from workers.checkpoints.checkpoint import CheckpointStore
+from workers.checkpoints.results import path_of
 from workers.evaluate import evaluate
-from workers.results import path_of
-from workers.slots import make_slots
+from workers.node.supervisor import make_slots
 
 ISOLATIONS = pytest.mark.parametrize("isolation", ["thread", "process"])
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from swarm.cluster import embedded, pool_on
+from swarm.cluster.connect import embedded, pool_on
 from swarm.errors import InvalidInput
 from swarm.job import Job
 from swarm.trial import Result, Status, Trial
-from workers import gpu
-from workers.gpu import claimed, gpus, obstacle, slot_env
-from workers.process import environment
-from workers.slots import make_slots
+from workers.isolation.process import environment
+from workers.node import gpu
+from workers.node.gpu import claimed, gpus, obstacle, slot_env
+from workers.node.supervisor import make_slots
 
 A, B = "GPU-0a1b2c3d-aaaa", "GPU-4e5f6071-bbbb"
 
@@ -189,7 +189,9 @@ def test_tensorflow_may_take_all_memory_of_a_gpu_unless_it_is_shared(monkeypatch
     assert growth not in environment()
 
 
-HOLDER = "import sys; from workers.gpu import claimed\nwith claimed(sys.argv[1:]): print('claimed'); sys.stdin.read()"
+HOLDER = (
+    "import sys; from workers.node.gpu import claimed\nwith claimed(sys.argv[1:]): print('claimed'); sys.stdin.read()"
+)
 
 
 def test_a_gpu_is_served_by_one_process_of_the_machine_and_free_when_that_is_killed(driver: Driver) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Evaluation, Status
-from workers.checkpoint import CheckpointStore
+from workers.checkpoints.checkpoint import CheckpointStore
 from workers.evaluate import evaluate
 from workers.models import PROBLEMS, digits_cnn, lenet4
 
@@ -214,7 +214,7 @@ def test_a_child_of_another_shape_is_infeasible(tmp_path):
 
 def dies_once(params, ctx):
     """Saves after each epoch, and dies after the second."""
-    from workers import keras
+    from workers.keras import problem as keras
 
     keras.SAVE_SECONDS = 0.0
 

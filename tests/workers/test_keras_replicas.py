@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from swarm.trial import Evaluation, Result, Status
-from workers import process
+from workers.isolation import process
 from workers.keras import KerasProblem
 from workers.models import digits_cnn, nhop
-from workers.seat import Seat
+from workers.replicas.rendezvous import Seat
 
 pytestmark = pytest.mark.slow
 REGRESSOR = {

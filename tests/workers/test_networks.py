@@ -12,7 +12,7 @@ import pytest
 
 from swarm.space import Space
 from swarm.trial import Evaluation, Status
-from workers.checkpoint import CheckpointStore
+from workers.checkpoints.checkpoint import CheckpointStore
 from workers.evaluate import evaluate
 from workers.models import capsnet, lenet_ga, p3b1, resnet20, rpv, seq2seq
 

@@ -9,12 +9,11 @@ import pytest
 
 from swarm.errors import InvalidProblem
 from workers.context import Context
-from workers.models import recurrent
-from workers.models.recurrent import RecurrentTraining
-from workers.recurrent import Architecture, drawn, predictions
-from workers.sampling import MaeSampling
-from workers.series import load
-from workers.weights import WeightEvolution
+from workers.recurrent import Architecture, drawn, keras_network, predictions
+from workers.recurrent.keras_network import RecurrentTraining
+from workers.recurrent.sampling import MaeSampling
+from workers.recurrent.series import load
+from workers.recurrent.weights import WeightEvolution
 
 pytestmark = pytest.mark.slow
 PARAMS = {"look_back": 3, "layers": 2, "units_1": 4, "units_2": 5}
@@ -30,12 +29,12 @@ def test_networks_on_numpy_predict_what_keras_predicts_with_the_same_weights(act
     rng = np.random.default_rng(0)
     weights, windows = drawn({}, (3, architecture.size), rng), drawn({}, (7, 5, 2), rng)
     ours = predictions(architecture, weights, windows)
-    model = recurrent.build(architecture)
+    model = keras_network.build(architecture)
     assert [tuple(each.shape) for each in model.weights] == architecture.shapes
     for network in range(3):
         model.set_weights([each[network] for each in architecture.tensors(weights)])
         assert ours[network] == pytest.approx(np.asarray(model(windows)), abs=1e-6)
-    on_keras = predictions(architecture, keras.ops.convert_to_tensor(weights), windows, recurrent.functions())
+    on_keras = predictions(architecture, keras.ops.convert_to_tensor(weights), windows, keras_network.functions())
     assert np.asarray(on_keras) == pytest.approx(ours, abs=1e-6)
 
 
@@ -56,8 +55,8 @@ def test_what_a_search_by_samples_has_found_is_trained_for_its_test_score():
 
 
 def test_a_network_is_shown_as_the_papers_listing_shows_it():
-    model = recurrent.build(Architecture.of(PARAMS, 1, 1), dropout=0.5)
-    shown = json.loads(json.dumps(recurrent.report(model, {"log_p": -12.2})))
+    model = keras_network.build(Architecture.of(PARAMS, 1, 1), dropout=0.5)
+    shown = json.loads(json.dumps(keras_network.report(model, {"log_p": -12.2})))
     assert list(shown) == ["fitness", "layers", "look_back", "config"]
     assert (shown["layers"], shown["look_back"]) == ([1, 4, 5, 1], 3)
     kinds = [(layer["class_name"], layer["config"].get("units")) for layer in shown["config"]]
@@ -68,7 +67,7 @@ def test_a_network_is_shown_as_the_papers_listing_shows_it():
 def test_evolved_weights_make_the_same_network_in_keras():
     problem = WeightEvolution(data=DATA, generations=5, settings={"population": 10})
     model = problem.trained({}, Context(seed=2))
-    mae, _ = recurrent.scores(model, load(DATA), "valid")
+    mae, _ = keras_network.scores(model, load(DATA), "valid")
     assert mae == pytest.approx(problem({}, Context(seed=2))["fitness"], rel=1e-5)
 
 

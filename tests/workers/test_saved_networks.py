@@ -8,14 +8,14 @@ import pytest
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Evaluation
-from workers.checkpoint import Checkpoint
+from workers.checkpoints.checkpoint import Checkpoint
 from workers.command import CommandProblem
 from workers.context import Context
 from workers.data import load
 from workers.ensemble import Ensemble
 from workers.keras import KerasProblem
+from workers.keras.layers import classifier, dropout
 from workers.models import digits_cnn
-from workers.models.layers import classifier, dropout
 from workers.winner import Winner, rebuilt, save
 
 PARAMS = {"filters": 4, "size": 3, "pool": 2, "units": 8, "learning_rate": 1e-2}

@@ -19,12 +19,12 @@ import psutil
 import pytest
 
 from swarm.trial import Evaluation, Status
-from workers import child, process
-from workers.checkpoint import CheckpointStore
+from workers.checkpoints.checkpoint import CheckpointStore
 from workers.evaluate import evaluate
+from workers.isolation import child, process
+from workers.keras.layers import classifier, dropout
+from workers.keras.network import Network
 from workers.models import digits_cnn
-from workers.models.layers import classifier, dropout
-from workers.models.network import Network
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 PATIENCE = 20  # seconds until a process that was ended must be gone
@@ -374,7 +374,7 @@ def drops():
     import keras
     import tensorflow as tf
 
-    from workers.models.network import Hyperparameters
+    from workers.keras.network import Hyperparameters
 
     params = Hyperparameters({"dropout": 0.0})
     inputs = keras.Input((1000,))

@@ -12,9 +12,9 @@ from swarm import Job
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Evaluation, Status
 from workers.context import Context
-from workers.evolution import METHODS, Settings
 from workers.problem import attempt
-from workers.weights import WeightEvolution
+from workers.recurrent.evolution import METHODS, Settings
+from workers.recurrent.weights import WeightEvolution
 
 SINE = {"name": "sine", "points": 200}
 

@@ -8,14 +8,14 @@ PROBLEMS: dict[str, str] = {
     "lenet-time": "workers.models.lenet_time:problem",
     "lenet4": "workers.models.lenet4:problem",
     "lenet5": "workers.models.lenet5:problem",
-    "mae-sampling": "workers.sampling:problem",
+    "mae-sampling": "workers.recurrent.sampling:problem",
     "nhop": "workers.models.nhop:problem",
     "p3b1": "workers.models.p3b1:problem",
-    "recurrent": "workers.models.recurrent:problem",
+    "recurrent": "workers.recurrent.keras_network:problem",
     "resnet20": "workers.models.resnet20:problem",
     "rpv": "workers.models.rpv:problem",
     "seq2seq": "workers.models.seq2seq:problem",
     "simplenet1": "workers.models.simplenet1:problem",
-    "weights": "workers.weights:WeightEvolution",
+    "weights": "workers.recurrent.weights:WeightEvolution",
 }
 """Problem by name, as "module:function"; the function takes its options."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Params
-from workers.keras import CHANGEABLE, KerasProblem
-from workers.models.layers import conv
+from workers.keras.layers import conv
+from workers.keras.problem import CHANGEABLE, KerasProblem
 
 if TYPE_CHECKING:
     import keras

@@ -17,7 +17,7 @@ import numpy as np
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
 from workers.context import Context
-from workers.models.parallel import own_part, settle, start_together, train_together
+from workers.keras.parallel import own_part, settle, start_together, train_together
 
 if TYPE_CHECKING:
     import keras

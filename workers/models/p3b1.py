@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Params
 from workers.data import REPORT_TASKS
-from workers.keras import KerasProblem
-from workers.models.layers import dropout
+from workers.keras.layers import dropout
+from workers.keras.problem import KerasProblem
 
 if TYPE_CHECKING:
     import keras

@@ -1,0 +1,80 @@
+"""The command ``swarm best``: the best hyper-parameters, and the network that was trained with them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+
+from swarm.errors import InvalidInput, InvalidJob
+from swarm.runs.run import STORE, Run
+from swarm.terminal.tables import params_line
+
+app = typer.Typer()
+_err = Console(stderr=True)
+
+
+@app.command("best")
+def best_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
+    store: Annotated[
+        str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")
+    ] = STORE,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Save the trained network: winner.keras, or a folder for what else was trained."),
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Score it on the unseen test set.")] = False,
+    train_more: Annotated[
+        float | None, typer.Option(metavar="EPOCHS", help="Train it further first.", show_default=False)
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(help="Where its checkpoints are, if neither beside the store nor where the job says."),
+    ] = None,
+) -> None:
+    """Print the best hyper-parameters as YAML; save, score or train on what was trained with them."""
+    found = Run.load(name, store)
+    if found.best is None:
+        raise InvalidJob(f"run {name!r} has no best yet: no training has succeeded")
+    sys.stdout.write(yaml.safe_dump(found.best.params, sort_keys=False, allow_unicode=True))
+    sys.stdout.flush()
+    if save is not None or test or train_more is not None:
+        if train_more is not None and train_more <= 0:
+            raise InvalidInput(f"--train-more takes a number of epochs above 0, not {train_more:g}")
+        _take_up(found, save, test, train_more, checkpoints)
+
+
+def _take_up(run: Run, save: Path | None, test: bool, more: float | None, checkpoints: str | None) -> None:
+    from swarm.runs.winner import Winner
+
+    winner = Winner.of(run, checkpoints)
+    if winner.kept is None:
+        _say(f"{winner.missing}: training the same configuration again, with the same seed")
+    done = winner.finish(save=save, test=test, more=more, report=_report)
+    if done.trained is not None:
+        _say(f"fitness {done.trained:.6g}{_was(winner.fitness)}")
+    if done.further is not None:
+        _say(f"fitness {done.further:.6g} after {more:g} more epochs{_was(winner.fitness)}")
+    if done.tested is not None:
+        _say(f"{done.tested:.6g} on the unseen test set")
+    if save is not None:
+        _say(f"saved {save}")
+
+
+def _was(fitness: float) -> str:
+    return f", before {fitness:.6g}"
+
+
+def _report(metrics: Mapping[str, float]) -> None:
+    _say(params_line(metrics))
+
+
+def _say(text: str) -> None:
+    """To standard error: standard output is the YAML alone."""
+    _err.print(text, highlight=False, markup=False, soft_wrap=True)

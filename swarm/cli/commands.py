@@ -1,0 +1,303 @@
+"""The command ``swarm``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from swarm.cli import architecture, best, report, service, upkeep
+from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
+from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
+from swarm.runner import Where, free_name, resume, run
+from swarm.runs.run import STORE, Run
+from swarm.terminal.progress import console
+from swarm.terminal.tables import errors_block, frame_table, generation_table, summary
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU.",
+)
+app.add_typer(service.app)
+app.add_typer(best.app)
+app.add_typer(report.app)
+app.add_typer(upkeep.app)
+app.add_typer(architecture.app, name="architecture")
+_out = console()
+_err = Console(stderr=True)
+
+StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
+SlotsOption = Annotated[int | None, typer.Option("--slots", help="Trainings at a time on CPUs.", show_default=False)]
+GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs to use: all, or 0,1.", show_default=False)]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="Threads of one training on a CPU.", show_default=False)
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Train on the workers of this Dask scheduler.", show_default=False),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Without TLS, listen where others can reach it and run code as you.")
+]
+SettingsArgument = service.SettingsArgument
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Train again what has failed in it, and nothing else.")
+]
+NameArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
+
+
+@app.command("run")
+def run_command(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    settings: SettingsArgument = None,
+    store: StoreOption = STORE,
+    slots: SlotsOption = None,
+    gpus: GpusOption = None,
+    threads: ThreadsOption = None,
+    scheduler: SchedulerOption = None,
+    name: Annotated[str | None, typer.Option(help="Another name than the file's.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the file's.", show_default=False)] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Use this many of the ten cross-validation folds.", show_default=False)
+    ] = None,
+    gpus_per_training: Annotated[
+        float | None, typer.Option(help="Another number of GPUs per training than the file's.", show_default=False)
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="If the name is taken, run as name-2, name-3, … (the archive still answers)."),
+    ] = False,
+    retry_failed: RetryOption = False,
+) -> None:
+    """Run a job file; the same job under the same name goes on where it was stopped."""
+    from swarm.job.job import Job
+
+    if again and retry_failed:
+        raise InvalidInput("--again runs it under another name, --retry-failed under the same: give one of them")
+    changes = {"seed": seed, "folds": folds, "gpus_per_training": gpus_per_training}
+    job = Job.from_file(job_file, settings or (), name=name, **changes)
+    if again:
+        job = Job.from_file(job_file, settings or (), name=free_name(job.name, store), **changes)
+    _finish(
+        lambda: run(
+            job,
+            slots=slots,
+            gpus=gpus,
+            threads=threads,
+            scheduler=scheduler,
+            store=store,
+            retry_failed=retry_failed,
+        )
+    )
+
+
+@app.command("resume")
+def resume_command(
+    name: NameArgument,
+    store: StoreOption = STORE,
+    slots: SlotsOption = None,
+    gpus: GpusOption = None,
+    threads: ThreadsOption = None,
+    scheduler: SchedulerOption = None,
+    retry_failed: RetryOption = False,
+) -> None:
+    """Go on with a run that was stopped or killed, or with what has failed in any run."""
+    where = Where(scheduler, slots, gpus, threads)
+    _finish(lambda: resume(name, store=store, where=where, retry_failed=retry_failed))
+
+
+@app.command("show")
+def show_command(
+    name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Name of the run; left out, list all.")] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Show why trials failed, and where in your code.")] = False,
+    store: StoreOption = STORE,
+) -> None:
+    """Show a run: the best, what each generation found and cost. Without a name, list the store's runs."""
+    if name is None:
+        _list(store)
+        return
+    found = Run.load(name, store)
+    if errors:
+        _out.print(errors_block(found.search), soft_wrap=True)
+        return
+    _out.print(generation_table(found.search))
+    _out.print(summary(found.search, found.status), soft_wrap=True)
+
+
+@app.command("export")
+def export_command(
+    name: NameArgument,
+    store: StoreOption = STORE,
+    csv: Annotated[Path | None, typer.Option("--csv", help="File to write as CSV.", show_default=False)] = None,
+    parquet: Annotated[Path | None, typer.Option(help="File to write as Parquet.", show_default=False)] = None,
+    optuna: Annotated[
+        str | None, typer.Option(help="Storage for an Optuna study, sqlite:///study.db.", show_default=False)
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard's HParams.", show_default=False)
+    ] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Tracking URI of MLflow.", show_default=False)] = None,
+) -> None:
+    """Write a run's trials for other programs, one row each; without an option as CSV on standard output."""
+    from swarm.runs import export
+
+    found = Run.load(name, store)
+    if csv is not None:
+        csv.write_text(found.history.to_csv(index=False), encoding="utf-8")
+    if parquet is not None:
+        export.to_parquet(found, parquet)
+    if optuna is not None:
+        export.to_optuna(found, optuna)
+    if tensorboard is not None:
+        export.to_tensorboard(found, tensorboard)
+    if mlflow is not None:
+        export.to_mlflow(found, mlflow)
+    written = [target for target in (csv, parquet, optuna, tensorboard, mlflow) if target is not None]
+    for target in written:
+        _out.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
+    if not written:
+        sys.stdout.write(found.history.to_csv(index=False))
+
+
+@app.command("schedule")
+def schedule_command(
+    name: NameArgument,
+    store: StoreOption = STORE,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write it as CSV.", show_default=False)] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write it as JSON.", show_default=False)] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it as an HTML page.", show_default=False)] = None,
+) -> None:
+    """Show the hyper-parameters that PBT's winner was trained with, slice by slice."""
+    from swarm.runs.schedule import plot as draw
+
+    table = Run.load(name, store).schedule
+    if csv is not None:
+        table.to_csv(csv, index=False)
+    if json is not None:
+        table.to_json(json, orient="records", indent=2)
+    if plot is not None:
+        draw(table, plot, title=f"Schedule of {name}")
+    _out.print(frame_table(table, title=f"Schedule of {name}"))
+
+
+@app.command("replay")
+def replay_command(
+    name: NameArgument,
+    store: StoreOption = STORE,
+    repeats: Annotated[int, typer.Option(help="Trainings at different seeds.")] = 1,
+    slots: SlotsOption = None,
+    gpus: GpusOption = None,
+    threads: ThreadsOption = None,
+    scheduler: SchedulerOption = None,
+) -> None:
+    """Train a network from the start by the schedule that a run has found."""
+    from swarm.runs.schedule import replay
+
+    job = replay(Run.load(name, store), name=free_name(f"{name}-replay", store), repeats=repeats)
+    _finish(lambda: run(job, slots=slots, gpus=gpus, threads=threads, scheduler=scheduler, store=store))
+
+
+@app.command("worker")
+def worker_command(
+    scheduler: Annotated[
+        str | None,
+        typer.Argument(metavar="tcp://HOST:PORT", help="The scheduler; left out, DASK_SCHEDULER_ADDRESS."),
+    ] = None,
+    scheduler_file: Annotated[
+        Path | None,
+        typer.Option(help="File to which the scheduler writes its address, at each start.", show_default=False),
+    ] = None,
+    gpus: GpusOption = None,
+    slots: SlotsOption = None,
+    threads: ThreadsOption = None,
+    gpus_per_training: Annotated[
+        float, typer.Option(help="GPUs of a slot; 0.5 is two slots per GPU, which share its memory.")
+    ] = 1,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on; left out, the way to the scheduler.", show_default=False),
+    ] = None,
+    insecure: InsecureOption = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Offer this machine's GPUs to a scheduler, one worker process each, until Ctrl-C."""
+    import asyncio
+    import contextlib
+    import os
+    from dataclasses import replace
+
+    from swarm.cluster.serve import scheduler_address
+    from swarm.config import settings
+    from workers.node.gpu import claimed
+    from workers.node.listen import listening_host
+    from workers.node.supervisor import make_slots, serve
+
+    chosen = settings()
+    address = scheduler_address(scheduler, scheduler_file, chosen.scheduler_address)
+    insecure = insecure or chosen.insecure
+    with contextlib.suppress(OSError):  # not known yet: it is looked up again at each dial
+        listening_host(address(), host, insecure)
+    offered = make_slots(gpus, slots, threads, gpus_per_training)
+    if not offered[0].gpus:  # two such workers on one machine are not the same slots
+        offered = [replace(slot, name=f"{slot.name}-{os.getpid()}") for slot in offered]
+    say = start_logging(log_format, "worker", "critical", lambda text: _out.print(text, soft_wrap=True))
+    with claimed(gpu for slot in offered for gpu in slot.gpus), contextlib.suppress(KeyboardInterrupt):
+        names, whose = ", ".join(slot.name for slot in offered), scheduler or scheduler_file or address()
+        say(f"{len(offered)} slots for {whose}: {names}; stop with Ctrl-C")
+        if gpus_per_training < 1 and offered[0].gpus:
+            say("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
+        asyncio.run(serve(address, offered, host=host, insecure=insecure))
+
+
+def main() -> None:
+    """Entry point: errors that are ours are one line on standard error, exit code 2.
+
+    A run whose first trainings have all failed exits with 1, an interrupted one with 130.
+    """
+    try:
+        app()
+    except SwarmError as error:
+        _err.print(f"swarm: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        sys.exit(1 if isinstance(error, AllFailed) else 2)
+
+
+def _finish(work: Callable[[], Run]) -> None:
+    """Run something to its end, and print what was found, or how to go on if it is stopped."""
+    try:
+        found = work()
+    except Interrupted as stop:  # here, since Typer would take it for a KeyboardInterrupt without a text
+        _err.print(str(stop), style="yellow", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    _print_result(found)
+
+
+def _print_result(found: Run) -> None:
+    if found.before is not None:
+        _print_result(found.before)
+    _out.print(summary(found.search, found.status), soft_wrap=True)
+    _out.print(f"more: swarm show {found.job.name} --store {found.store}", style="dim", soft_wrap=True)
+
+
+def _list(store: str) -> None:
+    from contextlib import closing
+    from datetime import datetime
+
+    from rich.table import Table
+
+    from swarm.store.sql import Store
+
+    table = Table()
+    for column in ("run", "problem", "optimizer", "status", "created"):
+        table.add_column(column)
+    with closing(Store(store, create=False)) as opened:
+        for job in opened.jobs():
+            when = datetime.fromtimestamp(job.created).strftime("%Y-%m-%d %H:%M")
+            table.add_row(job.name, job.spec["problem"]["name"], job.spec["optimizer"]["name"], job.status, when)
+    _out.print(table)

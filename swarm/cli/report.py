@@ -1,0 +1,72 @@
+"""The commands that make something of a run to keep: its report, its figures, and comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swarm.runs.run import STORE, Run
+from swarm.terminal.progress import console
+from swarm.terminal.tables import frame_table
+
+app = typer.Typer()
+_out = console()
+
+StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
+
+
+@app.command("report")
+def report_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
+    store: StoreOption = STORE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="HTML file to write; left out, RUN.html.", show_default=False)
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            "--png", help="Write the figures for papers into this folder, as PNG and PDF.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write the report of a run: one HTML file with the best, all figures, and how to run it again."""
+    run = Run.load(name, store)
+    if png is not None:
+        from swarm.report.figures import save_all
+
+        _say(f"wrote {len(save_all(run, png))} figures to {png}, as PNG and PDF")
+        if output is None:
+            return
+    from swarm.report.report import write
+
+    file = output or Path(f"{name}.html")
+    write(run, file)
+    _say(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command("compare")
+def compare_command(
+    names: Annotated[list[str], typer.Argument(metavar="RUN RUN …", help="Names of the runs.")],
+    store: StoreOption = STORE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it as an HTML file, with figures.", show_default=False)
+    ] = None,
+) -> None:
+    """Compare runs: what each found and cost, and whether the difference is more than chance."""
+    from swarm.report.compare import Comparison
+
+    comparison = Comparison([Run.load(name, store) for name in names])
+    if comparison.caution:
+        _out.print(comparison.caution, style="yellow", soft_wrap=True)
+    _out.print(frame_table(comparison.table(), title="runs"))
+    for test in comparison.paired():
+        _say(f"{test.second} – {test.first}: {test.sentence}")
+    if output is not None:
+        comparison.write(output)
+        _say(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def _say(text: str) -> None:
+    _out.print(text, highlight=False, markup=False, soft_wrap=True)

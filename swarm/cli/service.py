@@ -1,0 +1,299 @@
+"""The commands of the service: those that keep it running, and those that submit, look and steer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.live import Live
+
+from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
+from swarm.terminal.progress import JobProgress, console
+from swarm.terminal.sparkline import Sparkline
+from swarm.terminal.tables import errors_block, generation_table, job_block, job_table, slot_table, summary
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from swarm.client import Client, JobHandle
+
+app = typer.Typer()
+_out = console()
+_REFRESH_SECONDS = 1.0
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="The scheduler's address; left out, DASK_SCHEDULER_ADDRESS.", show_default=False),
+]
+SettingsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the file to change: optimizer.particles=12."),
+]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.")]
+
+
+@app.command("scheduler")
+def scheduler_command(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 8786,
+    dashboard: Annotated[str, typer.Option(help="Address of the dashboard.")] = "127.0.0.1:8787",
+    scheduler_file: Annotated[
+        Path | None, typer.Option(help="File to write the address to, for masters and workers.", show_default=False)
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Serve others than this machine without TLS.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Start the scheduler that everything else connects to: Dask's, with the service for jobs."""
+    from swarm.cluster.serve import serve_scheduler
+    from swarm.config import settings
+
+    say = start_logging(log_format, "scheduler", "error", _say)
+    _until_stopped(
+        serve_scheduler(
+            host,
+            port,
+            dashboard=dashboard,
+            scheduler_file=scheduler_file,
+            insecure=insecure or settings().insecure,
+            say=say,
+        )
+    )
+
+
+@app.command("master")
+def master_command(
+    scheduler: Annotated[
+        str | None, typer.Argument(metavar="[tcp://HOST:PORT]", help="The scheduler's address.", show_default=False)
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")
+    ] = None,
+    scheduler_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the scheduler's address, read at each dial.", show_default=False),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder that all workers see, for finished evaluations; left out, beside the store."),
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(help="URL or folder that all workers see, for checkpoints; left out, beside the store."),
+    ] = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Run the jobs that are submitted to a scheduler. A second master on the same store stands by."""
+    from swarm.cluster.serve import scheduler_address, serve_jobs
+    from swarm.config import settings
+    from swarm.service.master import Places
+    from swarm.store.sql import Store
+
+    chosen = settings()
+    url = store or chosen.store
+    folder = Store.folder_of(url)
+    places = Places(
+        results=str(results or chosen.results or (folder and folder / "results") or "") or None,
+        checkpoints=checkpoints or chosen.checkpoints or (str(folder / "checkpoints") if folder else None),
+    )
+    address = scheduler_address(scheduler, scheduler_file, chosen.scheduler_address)
+    say = start_logging(log_format, "master", "critical", _say)
+    _until_stopped(
+        serve_jobs(
+            address,
+            url,
+            places=places,
+            lease_seconds=chosen.lease_seconds,
+            admins=chosen.admins,
+            say=say,
+        )
+    )
+
+
+@app.command("health")
+def health_command(
+    scheduler: Annotated[
+        str | None, typer.Argument(metavar="[tcp://HOST:PORT]", help="The scheduler's address.", show_default=False)
+    ] = None,
+) -> None:
+    """Whether scheduler and master answer: exit code 0 if so, 1 without a master, 2 without a scheduler."""
+    from swarm.client import Client
+
+    found = Client(scheduler).hello()
+    _say(f"dask-swarm {found['version']}, {'a master is' if found['master'] else 'no master is'} connected")
+    raise typer.Exit(0 if found["master"] else 1)
+
+
+@app.command("submit")
+def submit_command(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    settings: SettingsArgument = None,
+    scheduler: AddressOption = None,
+    name: Annotated[str | None, typer.Option(help="Another name than the file's.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the file's.", show_default=False)] = None,
+    priority: Annotated[float, typer.Option(help="Slots are divided in proportion to it.")] = 1.0,
+    max_slots: Annotated[int | None, typer.Option(help="Use so many slots at most.", show_default=False)] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train again what has failed in the job, which has ended.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and show progress.")] = False,
+) -> None:
+    """Submit a job file to the service and leave it there."""
+    from swarm.job.job import Job
+
+    job = Job.from_file(job_file, settings or (), name=name, seed=seed)
+    handle = _client(scheduler).submit(job, priority=priority, most=max_slots, retry_failed=retry_failed)
+    if wait:
+        _watch(handle)
+    else:
+        _say(f"submitted {job.name}; look: swarm watch {job.name} --scheduler {handle.client.address}")
+
+
+@app.command("jobs")
+def jobs_command(scheduler: AddressOption = None) -> None:
+    """List the jobs of the service."""
+    _out.print(job_table(_client(scheduler).jobs()))
+
+
+@app.command("watch")
+def watch_command(
+    name: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Name of the job; left out, all.")] = None,
+    scheduler: AddressOption = None,
+) -> None:
+    """Watch a job until it ends, or all jobs; Ctrl-C stops watching, not the job."""
+    client = _client(scheduler)
+    if name is not None:
+        _watch(client.attach(name))
+        return
+    traces: dict[str, Sparkline] = {}
+
+    def jobs() -> RenderableType:
+        states = client.jobs()
+        for state in states:
+            if state.best is not None:
+                traces.setdefault(state.name, Sparkline()).add(state.best["fitness"])
+        return job_table(states, traces if _out.is_terminal else None)
+
+    _refresh(jobs)
+
+
+@app.command("top")
+def top_command(scheduler: AddressOption = None) -> None:
+    """Show the slots and what each trains, for how long; live in a terminal, until Ctrl-C."""
+    client = _client(scheduler)
+    _refresh(lambda: slot_table(client.slots()))
+
+
+@app.command("fetch")
+def fetch_command(
+    name: JobArgument,
+    scheduler: AddressOption = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write its trials as CSV.", show_default=False)] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Show why trials failed, and where in your code.")] = False,
+) -> None:
+    """Fetch a job's journal: what each generation found and cost, the best, and its trials as CSV."""
+    handle = _client(scheduler).attach(name)
+    search = handle.search()
+    if csv is not None:
+        handle.history.to_csv(csv, index=False)
+    if errors:
+        _out.print(errors_block(search), soft_wrap=True)
+        return
+    _out.print(generation_table(search))
+    _out.print(summary(search, handle.status), soft_wrap=True)
+
+
+@app.command("cancel")
+def cancel_command(name: JobArgument, scheduler: AddressOption = None) -> None:
+    """End a job for good, its trainings included."""
+    _steered(scheduler, name, lambda handle: handle.cancel())
+
+
+@app.command("pause")
+def pause_command(name: JobArgument, scheduler: AddressOption = None) -> None:
+    """Start no more trainings of a job; those that run end as they are."""
+    _steered(scheduler, name, lambda handle: handle.pause())
+
+
+@app.command("unpause")
+def unpause_command(name: JobArgument, scheduler: AddressOption = None) -> None:
+    """Go on with a paused job."""
+    _steered(scheduler, name, lambda handle: handle.resume())
+
+
+@app.command("share")
+def share_command(
+    name: JobArgument,
+    scheduler: AddressOption = None,
+    priority: Annotated[
+        float | None, typer.Option(help="Slots are divided in proportion to it.", show_default=False)
+    ] = None,
+    max_slots: Annotated[int | None, typer.Option(help="At most so many; 0: no limit.", show_default=False)] = None,
+) -> None:
+    """Give a job another share of the slots."""
+    _steered(scheduler, name, lambda handle: handle.share(priority, max_slots))
+
+
+def _client(address: str | None) -> Client:
+    from swarm.client import Client
+
+    return Client(address)
+
+
+def _steered(scheduler: str | None, name: str, change: Callable[[JobHandle], Any]) -> None:
+    from swarm.client import JobHandle
+
+    _out.print(job_block(change(JobHandle(_client(scheduler), name))))
+
+
+def _watch(handle: JobHandle) -> None:
+    try:
+        with JobProgress(_out, _past(handle) if _out.is_terminal else None) as show:
+            state = handle.wait(on_change=show)
+    except KeyboardInterrupt:
+        _say(f"{handle.name} goes on; look again: swarm watch {handle.name}")
+        raise typer.Exit(130) from None
+    _out.print(job_block(state))
+    if state.state != "finished":
+        raise typer.Exit(1)
+
+
+def _past(handle: JobHandle) -> Sparkline:
+    """The best fitness of a job after each trial so far."""
+    from swarm.runs.history import History
+
+    sign = -1 if handle.state().direction == "maximize" else 1
+    return Sparkline(History(handle.events(), sign=sign).points["best"])
+
+
+def _refresh(draw: Callable[[], RenderableType]) -> None:
+    """Show what changes, once a second until Ctrl-C; once where there is no terminal."""
+    if not _out.is_terminal:
+        _out.print(draw())
+        return
+    with contextlib.suppress(KeyboardInterrupt), Live(draw(), console=_out, auto_refresh=False) as live:
+        while True:
+            time.sleep(_REFRESH_SECONDS)
+            live.update(draw(), refresh=True)
+
+
+def _say(text: str) -> None:
+    _out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run a server until Ctrl-C or SIGTERM, and let it put things in order."""
+
+    async def main() -> None:
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())

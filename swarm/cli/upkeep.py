@@ -1,0 +1,118 @@
+"""The commands that keep a store in order: what its archive holds, what of it to forget, and runs to delete."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from swarm.errors import InvalidInput
+from swarm.runs.upkeep import Delete, deletion, forgetting, holdings
+from swarm.store.sql import Store
+from swarm.terminal.progress import console
+
+app = typer.Typer()
+archive_app = typer.Typer(help="What the archive of a store holds, and what of it to forget.")
+app.add_typer(archive_app, name="archive")
+_out = console()
+
+_URL = "sqlite:///swarm.db"
+StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of finished evaluations; left out, beside the store.", show_default=False),
+]
+
+
+@archive_app.callback(invoke_without_command=True)
+def archive_command(context: typer.Context, store: StoreOption = _URL) -> None:
+    """List the problems of the archive, with their trainings, failures and bytes."""
+    if context.invoked_subcommand is not None:
+        return
+    table = Table()
+    table.add_column("problem")
+    table.add_column("fingerprint", no_wrap=True)
+    for name in ("trainings", "failures", "bytes"):
+        table.add_column(name, justify="right")
+    with closing(Store(store, create=False)) as opened:
+        for each in holdings(opened):
+            name = ", ".join(each.names) or "of a deleted run"
+            table.add_row(name, each.problem, str(each.trainings), str(each.failures), f"{each.bytes:,}")
+    _out.print(table)
+
+
+@archive_app.command("forget")
+def forget_command(
+    run: Annotated[str | None, typer.Option(help="Only what this run has trained.", show_default=False)] = None,
+    problem: Annotated[
+        str | None,
+        typer.Option(help="Only what is of this problem: its name, or the beginning of its fingerprint."),
+    ] = None,
+    failures: Annotated[bool, typer.Option("--failures", help="Only failures.")] = False,
+    store: StoreOption = _URL,
+    results: ResultsOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Forget results, so that they are trained again when a job asks for them."""
+    with closing(Store(store, create=False)) as opened:
+        folder = None if results is None else str(results)
+        chosen = forgetting(opened, run=run, problem=problem, failures=failures, results=folder)
+        if not chosen.keys:
+            _say("there is nothing of that in the archive")
+            return
+        what = f"{len(chosen.keys)} trainings, {chosen.failures} of them failures, {chosen.bytes:,} bytes"
+        _confirm(f"forget {what} of {opened.url}", yes)
+        chosen.do()
+        _say(f"forgot {what}")
+
+
+@app.command("delete")
+def delete_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
+    store: StoreOption = _URL,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Forget what it has trained, too, so that it answers no other run.")
+    ] = False,
+    results: ResultsOption = None,
+    yes: YesOption = False,
+) -> None:
+    """Delete a run with what only it needs: its journal, its code, its checkpoints. The archive keeps its results."""
+    with closing(Store(store, create=False)) as opened:
+        found = deletion(opened, name, archive=archive, results=None if results is None else str(results))
+        parts = [f"its journal of {found.events} events"]
+        if found.checkpoints:
+            parts.append("the checkpoints that no other run refers to")
+        if found.trainings:
+            parts.append(f"{len(found.trainings)} trainings of the archive, {found.bytes:,} bytes")
+        _confirm(f"delete run {name} of {opened.url}: {', '.join(parts)}", yes)
+        found.do(_deleting(opened, name))
+        _say(f"deleted {name}")
+
+
+def _deleting(store: Store, name: str) -> Delete:
+    """What deletes the checkpoints of a run, by key, from where it has kept them."""
+    from swarm.cluster.connect import forgetting as forgetting_checkpoints
+
+    place = store.specs()[name]["checkpoints"]
+    if isinstance(place, str):
+        return forgetting_checkpoints(place)
+    return forgetting_checkpoints(None if store.folder is None else str(store.folder / "checkpoints"))
+
+
+def _confirm(what: str, yes: bool) -> None:
+    """Say what is going to happen, and ask."""
+    _say(f"this would {what}")
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidInput("there is no terminal where you could be asked: give --yes to do it")
+    typer.confirm("Do it?", abort=True)
+
+
+def _say(text: str) -> None:
+    _out.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,214 @@
+"""The only place that builds a Dask cluster or client: an embedded cluster, or a scheduler that runs elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from swarm.cluster.nannies import started
+from swarm.config import scheduler_settings
+from swarm.errors import InvalidInput, SchedulerUnreachable
+from swarm.guest import Shared, configured
+from swarm.job.job import Job
+from swarm.main_guard import reason, reported
+from swarm.trial import resource
+from workers.checkpoints.checkpoint import CheckpointStore
+from workers.evaluate import evaluate
+from workers.isolation.process import cancel, prune
+from workers.node.gpu import claimed, gpus
+from workers.node.supervisor import Slot, make_slots, nanny_options
+from workers.problem import load
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from swarm.pool.dask_pool import DaskPool
+    from swarm.pool.slots import Slots
+
+_SEND_INTERVAL = 0.0002  # seconds
+_CONNECT_SECONDS = 10
+_DASHBOARD_PORT = 8787
+
+
+_reported = Shared(reported)
+_configured = Shared(lambda: configured(scheduler_settings()))
+
+
+def local_slots(
+    slots: int | None = None,
+    gpu_list: str | None = None,
+    threads: int | None = None,
+    *,
+    gpus_per_training: float = 1,
+) -> list[Slot]:
+    """The slots of this machine: those asked for, else one per GPU, else one per CPU core.
+
+    Args:
+        slots: Number of slots on CPUs.
+        gpu_list: GPUs to use: ``all`` or ``0,1``.
+        threads: Threads of one training on a CPU.
+        gpus_per_training: GPUs of a slot, or one over the number of slots that share a GPU.
+
+    Raises:
+        InvalidInput: A GPU that is not there, too few of them, or both GPUs and a number of slots.
+    """
+    if slots is None and gpu_list is None and not gpus():
+        slots = len(os.sched_getaffinity(0))
+    return make_slots(gpu_list, slots, threads, gpus_per_training)
+
+
+@asynccontextmanager
+async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
+    """A scheduler in this process and one worker process per slot, on the loopback interface.
+
+    Args:
+        slots: The slots to start; their worker processes end with this context.
+
+    Raises:
+        NotStarted: A worker process could not be started, such as one that cannot import the user's script.
+    """
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    nannies: list[Nanny] = []
+
+    def nanny(*arguments: Any, **options: Any) -> Nanny:
+        nannies.append(Nanny(*arguments, **options))
+        return nannies[-1]
+
+    with _configured, _reported, claimed(gpu for slot in slots for gpu in slot.gpus):
+        workers = {slot.name: {"cls": nanny, "options": nanny_options(slot, "127.0.0.1")} for slot in slots}
+        options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}"}
+        options["preload"] = ["swarm.scheduler"]  # the swarm's pages
+        cluster = SpecCluster(
+            workers=workers, scheduler={"cls": Scheduler, "options": options}, asynchronous=True, name="swarm"
+        )
+        async with started(cluster, nannies, reason), Client(cluster, asynchronous=True) as client:
+            # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
+            cluster.scheduler.client_comms[client.id].interval = _SEND_INTERVAL
+            yield client
+
+
+@asynccontextmanager
+async def connected(address: str) -> AsyncIterator[Client]:
+    """A client of the scheduler at ``address``.
+
+    Raises:
+        SchedulerUnreachable: Nothing answers there.
+    """
+    from distributed import Client
+
+    try:
+        client = await Client(address, asynchronous=True, timeout=_CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SchedulerUnreachable(
+            f"no Dask scheduler answers at {address} ({reason}); start one: dask scheduler --port 8786"
+        ) from None
+    async with client:
+        yield client
+
+
+async def check_unserved(client: Client) -> None:
+    """See that no master divides the slots of the cluster, since that would not know of ours.
+
+    Raises:
+        InvalidInput: There is one.
+    """
+    hello = await client.scheduler.swarm_hello()
+    if hello is not None and hello["master"]:
+        address = client.scheduler.address
+        raise InvalidInput(
+            f"a master divides the slots at {address}, and would not know of this run: "
+            f"submit the job to it, swarm submit JOB.yaml --scheduler {address} --wait"
+        )
+
+
+def slots_of(client: Client, *, topic: str | None = None, outlive: bool = False) -> Slots:
+    """All slots of the client's cluster.
+
+    Args:
+        client: An asynchronous client.
+        topic: Dask event topic on which results are announced; left out, one of this client's own.
+        outlive: Trainings go on when this process dies, for another one to join.
+    """
+    from swarm.pool.slots import Slots
+
+    return Slots(client, evaluate, topic=topic, stop=_end_trainings, prune=prune, outlive=outlive)
+
+
+@asynccontextmanager
+async def pool_on(
+    client: Client, job: Job, results: str | None, checkpoints: str | None = None
+) -> AsyncIterator[DaskPool]:
+    """The pool that runs a job's trainings on the client's cluster, which it has for itself.
+
+    Args:
+        client: An asynchronous client.
+        job: Whose trainings.
+        results: Folder that all workers see, for finished evaluations; None commits none.
+        checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
+    """
+    from swarm.pool.dask_pool import DaskPool
+
+    async with (
+        slots_of(client) as slots,
+        DaskPool(
+            slots,
+            job.code.pickle,
+            results=results,
+            checkpoints=checkpoints,
+            resource=resource(job.gpus_per_training),
+            replicas=job.replicas,
+        ) as pool,
+    ):
+        yield pool
+
+
+def forgetting(checkpoints: str | None) -> Callable[[list[str]], None]:
+    """What deletes the checkpoints of evaluations, by key; nothing where none are kept."""
+    return (lambda _: None) if checkpoints is None else CheckpointStore(checkpoints).delete
+
+
+def keeping(checkpoints: str | None) -> Callable[[str], bool]:
+    """What says whether there is a checkpoint of an evaluation, by key."""
+    return (lambda _: False) if checkpoints is None else CheckpointStore(checkpoints).exists
+
+
+def missing(job: Job) -> list[str]:
+    """Packages that a job's built-in problem imports first thing, and that are not installed here."""
+    origin = job.code.origin
+    if origin is None or ":" in origin:  # the user's own: it knows best what it needs
+        return []
+    needed = [name.partition(".")[0] for name in getattr(load(job.code.pickle), "preload", ())]
+    return [name for name in dict.fromkeys(needed) if importlib.util.find_spec(name) is None]
+
+
+def _end_trainings(keys: list[str]) -> None:
+    """Runs on the workers: end the trainings of these evaluations."""
+    for key in keys:
+        cancel(key)
+
+
+async def dashboard_of(client: Client) -> str | None:
+    """Address of the scheduler's dashboard, if it has one: of the swarm's pages, if those are there."""
+    with contextlib.suppress(Exception):  # a nicety: the run does not depend on it
+        link = str(client.dashboard_link)
+        pages = await client.scheduler.swarm_hello() is not None
+        return link.removesuffix("status") + "swarm" if pages else link
+    return None
+
+
+def _free_port() -> int:
+    """Dask's usual dashboard port if nobody has it, else one that the system chooses."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", _DASHBOARD_PORT))
+        except OSError:
+            return 0
+    return _DASHBOARD_PORT

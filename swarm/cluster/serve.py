@@ -1,0 +1,187 @@
+"""The processes of the service: the scheduler with our plugin, and the master with its lease."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    wait_random_exponential,
+)
+
+from swarm.cluster.connect import connected, forgetting, slots_of
+from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
+from swarm.store.sql import Store
+from workers.node.listen import check_exposed
+from workers.node.requirements import unmet
+from workers.node.supervisor import address_of
+
+if TYPE_CHECKING:
+    from swarm.service.master import Places
+
+_STANDBY_SECONDS = 1.0
+_LONGEST_PAUSE = 10.0
+
+
+async def serve_scheduler(
+    host: str,
+    port: int,
+    *,
+    dashboard: str,
+    scheduler_file: Path | None = None,
+    insecure: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Be the scheduler, until cancelled.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes any.
+        dashboard: Address of the dashboard.
+        scheduler_file: File to write the address to.
+        insecure: Serve others than this machine even without TLS.
+        say: Told the addresses.
+
+    Raises:
+        InvalidInput: Others could reach it without TLS.
+        SchedulerUnreachable: The port is taken, or the address is not ours.
+    """
+    from distributed import Scheduler, Security
+
+    import swarm.scheduler  # its settings must be there before a scheduler is made
+    from swarm.config import settings
+
+    tls = Security().get_listen_args("scheduler").get("ssl_context") is not None
+    check_exposed(host, insecure, tls=tls)
+    scheduler = Scheduler(
+        host=host,
+        port=port,
+        protocol="tls" if tls else "tcp",
+        dashboard_address=dashboard,
+        scheduler_file=None if scheduler_file is None else str(scheduler_file),
+        preload=[swarm.scheduler.__name__],
+        worker_ttl=f"{settings().worker_ttl_seconds} s",
+    )
+    try:
+        await scheduler
+    except OSError as error:
+        raise SchedulerUnreachable(f"cannot listen on {host}:{port} ({error}); take another --port") from None
+    async with scheduler:
+        import swarm.dashboard.pages  # now, when nobody waits for it
+
+        gc.freeze()  # what has been imported stays: looking through it for garbage would take 150 ms at a time
+        pages = f"http://{dashboard.rpartition(':')[0]}:{scheduler.services['dashboard'].port}/swarm"
+        say(f"scheduler at {scheduler.address}, dashboard at {pages}")
+        await scheduler.finished()
+
+
+def scheduler_address(address: str | None, file: Path | None, configured: str | None) -> Callable[[], str]:
+    """What gives the scheduler's address: as it was said, or what a scheduler file says at that moment.
+
+    Raises:
+        InvalidInput: Both or none was given.
+    """
+    if address is not None and file is not None:
+        raise InvalidInput("give the scheduler's address or --scheduler-file, not both")
+    if file is not None:
+        return lambda: address_of(file)
+    address = address or configured
+    if address is None:
+        raise InvalidInput("give the scheduler's address, tcp://HOST:8786, --scheduler-file, or DASK_SCHEDULER_ADDRESS")
+    return lambda: address
+
+
+async def serve_jobs(
+    scheduler: Callable[[], str],
+    store: str,
+    *,
+    places: Places,
+    lease_seconds: float,
+    admins: Iterable[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Be the master of the jobs in a store, until cancelled: wait for the lease, dial, serve, and dial again.
+
+    Args:
+        scheduler: Gives the scheduler's address, anew for each dial.
+        store: URL of the store.
+        places: Where trainings leave what others need.
+        lease_seconds: A standby takes over when the master has been silent for so long.
+        admins: Who may steer everybody's jobs.
+        say: Told what happens.
+
+    Raises:
+        NoService: The scheduler was started without our plugin.
+    """
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+    attempts = AsyncRetrying(
+        retry=retry_if_exception_type((ClusterError, LeaseLost, StoreUnavailable, OSError))
+        & retry_if_not_exception_type(NoService),
+        wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
+        before_sleep=lambda state: say(f"{_reason(state)}; trying again"),
+    )
+    while True:
+        async for attempt in attempts:
+            with attempt:
+                opened = Store(store)
+                try:
+                    await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), say)
+                finally:
+                    with contextlib.suppress(StoreUnavailable):
+                        opened.give_up_lease()
+                    opened.close()
+
+
+async def _hold_office(
+    scheduler: Callable[[], str],
+    store: Store,
+    holder: str,
+    places: Places,
+    lease_seconds: float,
+    admins: tuple[str, ...],
+    say: Callable[[str], None],
+) -> None:
+    """One term of office."""
+    from swarm.service.master import Master
+    from swarm.service.protocol import RESULTS
+
+    if not store.lease(holder, lease_seconds):
+        say("another master is at work; standing by")
+        while not store.lease(holder, lease_seconds):
+            await asyncio.sleep(_STANDBY_SECONDS)
+    async with connected(scheduler()) as client, slots_of(client, topic=RESULTS, outlive=True) as slots:
+        say(f"serving {client.scheduler.address}, {slots.total()} slots, store {store.url}")
+
+        async def unfit(requirements: Iterable[str]) -> str | None:
+            found = await client.run(unmet, list(requirements), on_error="ignore")
+            return next(
+                (f"{complaints[0]} (worker {worker})" for worker, complaints in found.items() if complaints), None
+            )
+
+        await Master(
+            client,
+            slots,
+            store,
+            holder=holder,
+            places=places,
+            forgetting=forgetting,
+            unfit=unfit,
+            lease_seconds=lease_seconds,
+            admins=admins,
+        ).run()
+
+
+def _reason(state: RetryCallState) -> str:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,5 @@
+"""What a user submits: a job, its fields, its file and its problem."""
+
+from swarm.job.job import Job, Prune, Scored, Stop, Then
+
+__all__ = ["Job", "Prune", "Scored", "Stop", "Then"]

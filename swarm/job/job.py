@@ -1,0 +1,522 @@
+"""What a user submits: problem, search space, optimizer and how to run them, checked before anything runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+
+from swarm.errors import InvalidInput, InvalidJob
+from swarm.job import fields as job_fields
+from swarm.job.file import read
+from swarm.job.problem import Problem
+from swarm.job.stored_problem import Content, StoredProblem
+from swarm.optimizers.base import Optimizer
+from swarm.optimizers.folds import Folds
+from swarm.space.space import Space
+from swarm.trial import (
+    Criterion,
+    Direction,
+    Evaluation,
+    Isolation,
+    Params,
+    Purpose,
+    Trial,
+    plain,
+    plain_data,
+)
+
+_AS_GIVEN = re.compile(r"space\.[^.]+(\.choice)?")  # trainings get these values as they are: true is not 1, nor 2 2.0
+_STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class _Fields(BaseModel):
+    """Fields that take what NumPy calculated for the Python values that it stands for."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: Any) -> Any:
+        return plain_data(data)
+
+
+class Stop(_Fields):
+    """When to stop before the optimizer is done; the first rule that fires wins.
+
+    Attributes:
+        target: Stop once the best fitness is at least this good, to 12 digits.
+        evaluations: Stop after this many evaluations, however they were answered.
+        seconds: Stop asking after this much wall-clock time, over all runs and masters; times when neither the job nor
+            a training of it ran are left out.
+        gpu_hours: Stop asking once trainings have taken so many hours, times the GPUs of each.
+        idle_generations: Stop after this many generations in a row that trained nothing new.
+    """
+
+    model_config = _STRICT
+
+    target: float | None = None
+    evaluations: int | None = Field(None, ge=1)
+    seconds: float | None = Field(None, gt=0)
+    gpu_hours: float | None = Field(None, gt=0)
+    idle_generations: int | None = Field(None, ge=1)
+
+
+class Prune(_Fields):
+    """When to end a training early: :class:`~swarm.search.pruning.MedianRule` on what trainings report.
+
+    A training for whose end another job waits, too, is not ended.
+
+    Attributes:
+        metric: The reported number to judge by, in the job's direction; it becomes the fitness of a pruned training.
+        after: Reports (epochs) that every training may make before it is judged.
+        trainings: Trainings that must have ended by themselves before any is judged.
+    """
+
+    model_config = _STRICT
+
+    metric: str = "val_accuracy"
+    after: int = Field(1, ge=0)
+    trainings: int = Field(5, ge=1)
+
+
+class Then(_Fields):
+    """What follows when a search has ended: another search around what it found.
+
+    Attributes:
+        optimizer: The method that searches then, such as PBT.
+        search: Hyper-parameters that it searches; all others are fixed to what was found. What was found is the
+            default of these.
+        stop: When to stop it early.
+    """
+
+    model_config = _STRICT
+
+    optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
+    search: list[str] = Field(min_length=1)
+    stop: Stop = Stop()
+
+
+class Scored(Protocol):
+    """What has a fitness, if all went well, and other numbers beside it: the result of a training, or of a trial."""
+
+    @property
+    def fitness(self) -> float | None:
+        """In the job's own direction; None if it failed."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Other numbers by name."""
+
+
+class Job(BaseModel):
+    """One search: what to train, where to look, how to search.
+
+    Attributes:
+        name: Name of the run in the store; the same name with the same job resumes.
+        problem: A function ``train(params, ctx) -> float | dict``, a problem object, the name of a built-in problem
+            (``lenet4``), or where to find one (``package.module:name``, ``train.py:train``). Or give ``command``: a
+            program that trains and prints ``FoM: 0.97`` (:class:`workers.command.CommandProblem`, whose other arguments
+            are ``options``).
+        options: Arguments that make a problem of what ``problem`` names (built-in problems have some).
+        version: Any text or number that counts for what is the same training: another version, another training. For
+            what code cannot show, such as a data base that has changed.
+        files: Files and folders, or patterns such as ``data/*.npz``, whose content counts likewise; relative to the
+            job file, or to the current folder.
+        space: Hyper-parameters by name; left out, the problem's own.
+        optimizer: The method that searches.
+        direction: Whether a larger or a smaller fitness is better; None is what the problem says, or ``maximize``. A
+            ``fitness`` of your own that is one metric or weights needs it.
+        fitness: What the fitness is: a metric that the training returns (``seconds`` is its wall-clock time), or
+            weights of metrics, whose sum it is: ``{val_loss: 1, parameters: 1.0e-7}``; or a list of metrics, the most
+            important one first: ``[{metric: val_accuracy, direction: maximize, tolerance: 0.01}, {metric: parameters,
+            direction: minimize}]``. In a list the first decides, unless two trainings round to the same multiple of
+            its tolerance, then the second, and so on; the last needs no tolerance. The fitness then stays within one
+            tolerance of the first metric (so a ``target`` is one of it) and has its direction; ``direction`` is left
+            out. Its mean over folds or repeats keeps that order only for what differs by more than the tolerance. Or
+            targets that all count: ``{mae: minimize, weights: minimize}``; of two trainings the one is better that is
+            better in more of them than it is worse. That takes a method that compares (MuPlusLambda). What is shown
+            as fitness is the first, or the training's own if it is among them. None is what the training calls fitness.
+        seed: Seed of the search. Trainings take theirs from their evaluation key.
+        isolation: ``process`` trains in a child process, which only slices of one problem share; ``thread`` is for
+            functions of milliseconds.
+        time_limit: Wall-clock limit of one training in seconds.
+        gpus_per_training: GPUs of the slots that train it, or one over the number of slots that share a GPU; it runs on
+            workers that offer such slots.
+        replicas: Slots that train one network together, each on its share of every batch; they start and end together.
+        sync: Whether replicas take every step together, as one training on the whole batch would, or each goes its own
+            pace and gives what it has changed to a parameter server.
+        folds: How many of the ten cross-validation folds to use.
+        fold_mode: ``swarm`` runs one search per fold (the paper's protocol), ``mean`` takes the mean over folds.
+        repeats: Trainings per position and fold, at different seeds; the fitness is their mean.
+        archive: Answer positions that were already trained without training.
+        checkpoints: Where trainings that others continue keep their checkpoints: a URL or folder that every worker
+            sees, or true for a folder beside the store. None is true if the problem can continue from one.
+        test: Score the best on the unseen test set at the end; None does so if the problem can.
+        max_failures: The search ends as failed when so many of its first trainings have failed, all for one reason, and
+            none has succeeded: a missing file, say, fails every other, too. 0 lets it go on all the same. None is 5, or
+            the first generation if that is smaller. What the configuration is to blame for (``swarm.Infeasible``, a
+            fitness that is no finite number, a process that died) does not count. It may be changed later.
+        requirements: What the workers must have installed, as in a requirements file; checked before the first training
+            of a job that is submitted to a service.
+        stop: When to stop early.
+        then: A second search to run when this one has ended, around what it found.
+        prune: When to end a single training early, by comparison with others; None trains all to their end. Leave
+            it off for PSO: a particle that was judged too early misleads the swarm.
+    """
+
+    model_config = ConfigDict(**_STRICT, protected_namespaces=())
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    problem: Any
+    options: dict[str, Any] = Field(default_factory=dict)
+    version: str | int | float | None = None
+    files: list[str] = Field(default=[], max_length=1000)
+    space: Annotated[Space | None, BeforeValidator(job_fields.space)] = None
+    optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
+    direction: Direction | None = None
+    fitness: Annotated[
+        str | dict[str, float] | dict[str, Direction] | tuple[Criterion, ...] | None,
+        BeforeValidator(job_fields.fitness),
+    ] = None
+    seed: int = Field(0, ge=0, lt=2**63)
+    isolation: Isolation = "process"
+    time_limit: float | None = Field(None, gt=0)
+    gpus_per_training: Annotated[float, AfterValidator(job_fields.gpus_per_training)] = 1
+    replicas: int = Field(1, ge=1, le=1000)
+    sync: bool = True
+    folds: int = Field(1, ge=1, le=10)
+    fold_mode: Literal["swarm", "mean"] = "swarm"
+    repeats: int = Field(1, ge=1)
+    archive: bool = True
+    checkpoints: bool | str | None = None
+    test: bool | None = None
+    max_failures: int | None = Field(None, ge=0)
+    requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
+    stop: Stop = Stop()
+    prune: Prune | None = None
+    then: Then | None = None
+
+    _code: Problem = PrivateAttr()
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**_with_program(_plain(data)))
+        except ValidationError as error:
+            raise job_fields.own(error) or InvalidJob(
+                job_fields.first(error, Job, {"stop": Stop, "prune": Prune})
+            ) from None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        code = self.problem if isinstance(self.problem, Problem) else Problem.of(self.problem, self.options)
+        code = code.with_data(self.version, self.files, Path())
+        space = self.space or (Space.parse(code.space) if code.space else None)
+        if space is None:
+            raise InvalidJob(f"job {self.name!r} has no search space; give one: space: {{name: {{integer: [1, 9]}}}}")
+        if self.test and not code.testable:
+            raise InvalidJob(f"problem {code.name} has no test(params, ctx), so there is no test score; leave test out")
+        if self.isolation == "thread" and self.time_limit is not None:
+            raise InvalidJob("a training in a thread cannot be stopped; a time_limit needs isolation: process")
+        if self.isolation == "thread" and self.prune is not None:
+            raise InvalidJob("a training in a thread cannot be stopped; prune needs isolation: process")
+        if self.replicas > 1 and self.gpus_per_training > 1:
+            raise InvalidJob("a training has several replicas, or several GPUs on one machine: give one of them")
+        object.__setattr__(self, "direction", self._direction(code))
+        if self.prune is not None and self.direction == "minimize" and "metric" not in self.prune.model_fields_set:
+            raise InvalidJob(
+                f"prune judges by {self.prune.metric} unless told otherwise, larger is better, but the fitness is to "
+                "minimize: name a metric that falls, prune: {metric: val_loss}"
+            )
+        object.__setattr__(self, "space", space)
+        object.__setattr__(self, "checkpoints", code.resumable if self.checkpoints is None else self.checkpoints)
+        if self.optimizer.inherits:
+            self._check_heritable(code, space)
+        object.__setattr__(self, "test", code.testable if self.test is None else self.test)
+        self._code = code
+        method = self.start()  # an optimizer that refuses the space does so now
+        if self.targets and not method.compares:
+            raise InvalidJob(
+                "MuPlusLambda compares by several targets, in one search for all folds, but "
+                f"{type(method).__name__} does not: take it, or give the metrics weights"
+            )
+        if self.targets and self.prune is not None:
+            raise InvalidJob("prune judges a training by one metric, and the fitness has several: leave prune out")
+        if self.then is not None:
+            self.following(space.decode([0.5] * space.dimensions))  # and so does the one that follows
+        return self
+
+    def _direction(self, code: Problem) -> str:
+        """Which way is better, by the job or by the problem."""
+        targets = tuple(Criterion(metric=metric, direction=each) for metric, each in self.targets.items())
+        if criteria := self.fitness if isinstance(self.fitness, tuple) else targets:
+            first = criteria[0]
+            if self.direction not in (None, first.direction):
+                raise InvalidJob(
+                    f"the fitness has the direction of its first metric: {first.metric} is to {first.direction}, the "
+                    f"job says {self.direction}: leave direction out"
+                )
+            return first.direction
+        if self.fitness is not None and self.direction is None:
+            raise InvalidJob("a fitness of its own needs a direction: say direction: minimize, or maximize")
+        if self.fitness is None and None not in (self.direction, code.direction) and self.direction != code.direction:
+            raise InvalidJob(
+                f"problem {code.name} says that its fitness is to {code.direction}, the job that it is to "
+                f"{self.direction}: leave direction out"
+            )
+        return self.direction or code.direction or "maximize"
+
+    def _check_heritable(self, code: Problem, space: Space) -> None:
+        """Refuse a training that cannot be handed on from trial to trial."""
+        method = type(self.optimizer).__name__
+        if not self.checkpoints:
+            raise InvalidJob(
+                f"{method} hands trainings on through checkpoints, which problem {code.name} does not say it keeps: "
+                "call ctx.restore() and ctx.save() in it, and give checkpoints: true"
+            )
+        fixed = [name for name in space.names if code.changeable is not None and name not in code.changeable]
+        if fixed:
+            raise InvalidJob(
+                f"{method} changes hyper-parameters while a network trains, but {', '.join(fixed)} would change its "
+                f"shape, and the weights would not fit: fix what would in the space (another "
+                f"method may search them first); {', '.join(code.changeable or ())} can be searched"
+            )
+
+    # --- what the search needs
+
+    @property
+    def targets(self) -> dict[str, Direction]:
+        """Metrics by all of which the optimizer compares trials, with their directions; none if the fitness decides.
+
+        The first is shown as the fitness; if the training's own is among them, that.
+        """
+        if not isinstance(self.fitness, dict):
+            return {}
+        found = {name: each for name, each in self.fitness.items() if isinstance(each, str)}
+        return {name: found[name] for name in sorted(found, key=lambda name: name != "fitness")}
+
+    @property
+    def code(self) -> Problem:
+        """The problem, pickled, with its name and fingerprint."""
+        return self._code
+
+    @property
+    def gpus(self) -> float:
+        """GPUs that one training has, with all its replicas."""
+        return self.gpus_per_training * self.replicas
+
+    @property
+    def sign(self) -> int:
+        """Loss = sign × fitness: optimizers minimise."""
+        return 1 if self.direction == "minimize" else -1
+
+    def losses(self, found: Scored) -> list[float]:
+        """What the optimizer is told of a trial that has a fitness: one loss, or one for each target."""
+        assert found.fitness is not None
+        if not self.targets:
+            return [self.sign * found.fitness]
+        values = {**found.metrics, next(iter(self.targets)): found.fitness}  # the first is the fitness
+        return [values[name] if direction == "minimize" else -values[name] for name, direction in self.targets.items()]
+
+    def start(self) -> Optimizer:
+        """The optimizer, started on this job's space and seed."""
+        assert self.space is not None
+        if self.folds > 1 and self.fold_mode == "swarm":
+            return Folds(inner=self.optimizer, folds=self.folds).start(self.space, seed=self.seed)
+        return self.optimizer.start(self.space, seed=self.seed)
+
+    def evaluations(
+        self,
+        trial: Trial,
+        purpose: Purpose = "fitness",
+        parents: Sequence[str] | None = None,
+        donors: Sequence[Sequence[str]] = (),
+    ) -> list[Evaluation]:
+        """The evaluations of a trial: one per fold and repeat. A test score is one training per fold of the trial.
+
+        Args:
+            trial: What to train.
+            purpose: ``fitness``, or ``test`` for the score on the unseen test set.
+            parents: Keys of the evaluations of the trial that this one continues, in the order of this list; those
+                of the trial itself to score what it has trained.
+            donors: The same of each further trial that it takes networks from.
+        """
+        handed_on = self.optimizer.inherits
+        own = self.folds > 1 and self.fold_mode == "swarm"
+        folds = [trial.fold or 0] if own or purpose == "test" else range(self.folds)
+        repeats = 1 if purpose == "test" else self.repeats
+        places = [(fold, repeat) for fold in folds for repeat in range(repeats)]
+        continued = list(parents) if parents and self.checkpoints else [None] * len(places)
+        merit: Any = {self.fitness: 1.0} if isinstance(self.fitness, str) else self.fitness
+        if self.targets:  # the first is the fitness; the others weigh nothing in it, but have to be there
+            merit = {name: float(place == 0) for place, name in enumerate(self.targets)}
+        salt = "" if self.archive else f"{self.name}/{trial.id}"
+        if handed_on and self.archive:
+            salt = self.name  # another job's answer would leave nothing to continue from
+        assert self.space is not None
+        params = self.space.normalised(trial.params)
+        return [
+            Evaluation.of(
+                self._code.fingerprint,
+                params,
+                budget=trial.budget,
+                fold=fold,
+                repeat=repeat,
+                purpose=purpose,
+                parent=parent,
+                donors=[keys[place] for keys in donors],
+                salt=salt,
+                isolation=self.isolation,
+                time_limit=self.time_limit,
+                slice=handed_on,
+                merit=merit,
+                replicas=self.replicas,
+                sync=self.sync,
+            )
+            for place, ((fold, repeat), parent) in enumerate(zip(places, continued[: len(places)], strict=True))
+        ]
+
+    def following(self, found: Params) -> Job:
+        """The search that follows when this one has found a configuration.
+
+        Raises:
+            InvalidOptimizer, InvalidJob: What follows does not fit.
+        """
+        assert self.then is not None and self.space is not None
+        unknown = [name for name in self.then.search if name not in self.space.names]
+        if unknown:
+            raise InvalidJob(
+                f"then.search: {unknown[0]} is not searched before; name some of {', '.join(self.space.names)}"
+            )
+        domains = {name: value for name, value in self.space.to_dict().items() if name in self.then.search}
+        space = Space.parse(
+            {name: {**domains[name], "default": value} if name in domains else value for name, value in found.items()}
+        )
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in ("then", "options")}
+        changed = {"name": f"{self.name}-then", "problem": self._code, "space": space, "checkpoints": None}
+        checkpoints = {"checkpoints": self.checkpoints} if isinstance(self.checkpoints, str) else {}
+        return Job(**{**fields, **changed, **checkpoints, "optimizer": self.then.optimizer, "stop": self.then.stop})
+
+    # --- in and out
+
+    def to_dict(self) -> dict[str, Any]:
+        """What makes this job this job, as plain data; the problem as its name and fingerprint."""
+        assert self.space is not None
+        data = {
+            "name": self.name,
+            "problem": self._code.to_dict(),
+            "space": self.space.to_dict(),
+            "optimizer": job_fields.plain(self.optimizer),
+            **self.model_dump(exclude={"name", "problem", "options", "space", "optimizer", "then"}, mode="json"),
+            "then": None
+            if self.then is None
+            else self.then.model_dump(mode="json", exclude={"optimizer"})
+            | {"optimizer": job_fields.plain(self.then.optimizer)},
+        }
+        return dict(json.loads(json.dumps(data)))  # as a store gives it back: tuples are lists
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], code: bytes | Content) -> Job:
+        """The job that :meth:`to_dict` described.
+
+        Args:
+            data: What it described.
+            code: The pickled problem that the store kept, or what reads it when it is needed.
+        """
+        given: Any = code
+        return cls(**{**data, "problem": StoredProblem.from_dict(data["problem"], given)})
+
+    @classmethod
+    def from_file(cls, path: str | Path, settings: Iterable[str] = (), **changes: Any) -> Job:
+        """Read a job file (YAML or JSON). A problem in a file is found relative to the job file.
+
+        Args:
+            path: The job file.
+            settings: What to set in it, such as ``optimizer.particles=12``: a key, or keys with a dot in between, and
+                a value in YAML.
+            **changes: Fields to replace, such as ``folds=10``; None leaves a field as the file has it.
+
+        Raises:
+            InvalidInput: The file cannot be read, or a key, a type or a value is wrong; the text says which.
+        """
+        path = Path(path)
+        data = read(path, settings)
+        data |= {name: value for name, value in changes.items() if value is not None}
+        options = data.get("options")
+        if isinstance(data.get("command"), str):
+            data["options"] = {"cwd": str(path.parent.absolute()), **(options or {})}
+        elif isinstance(data.get("problem"), str) and (options is None or isinstance(options, dict)):
+            data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
+        try:
+            data = _with_program(data)
+            if isinstance(data.get("problem"), Problem):
+                data["problem"] = data["problem"].with_data(
+                    data.get("version"), data.get("files") or [], path.parent.absolute()
+                )
+            return cls(**data)
+        except InvalidInput as error:
+            raise type(error)(f"{path}: {error}") from None
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """What differs between this job and another's :meth:`to_dict`, as readable lines."""
+        fields, mine = type(self).model_fields, self.to_dict()
+        for name in mine.keys() - other.keys():  # what an earlier version did not know was as it is by default
+            other = {**other, name: fields[name].get_default(call_default_factory=True)}
+        rows = _differ(_identity(mine), _identity(other))
+        if other["problem"].get("identity", 1) != self._code.identity:
+            return [
+                "it is of an earlier version of dask-swarm, which told problems apart in another way; go on with it as "
+                f"it is stored, swarm resume {self.name}"
+            ]
+        return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job without values of NumPy; the problem is the user's own, and so are arrays in its options."""
+    found = {name: value if name in ("problem", "options") else plain_data(value) for name, value in data.items()}
+    if isinstance(found.get("options"), dict):
+        found["options"] = {name: plain(value) for name, value in found["options"].items()}
+    return found
+
+
+def _with_program(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job, where ``command`` stands for the problem that runs it."""
+    if "command" not in data:
+        return data
+    data = dict(data)
+    command, options = data.pop("command"), data.pop("options", None) or {}
+    if data.get("problem") is not None:
+        raise InvalidJob("there are both problem and command: give one of them")
+    if not isinstance(command, str):
+        raise InvalidJob(f"command is the program with its arguments, as one text, not {command!r}")
+    if data.get("space") is not None:
+        options = {"space": Space.parse(data["space"]).to_dict(), **options}
+    return {**data, "problem": Problem.find("command", {"command": command, **options})}
+
+
+def _identity(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a job searches and how; not where its problem was found, where it may run, and when it gives up."""
+    problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options", "identity")}
+    return {**spec, "problem": problem, "requirements": None, "max_failures": None}
+
+
+def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return [
+            row
+            for name in {**mine, **theirs}
+            for row in _differ(mine.get(name), theirs.get(name), f"{where}.{name}" if where else name)
+        ]
+    as_given = _AS_GIVEN.fullmatch(where) and json.dumps(mine) != json.dumps(theirs)
+    return [(where, mine, theirs)] if as_given or mine != theirs else []

@@ -1,0 +1,245 @@
+"""The user's problem on the client's side: found, pickled and given a fingerprint. Only workers ever run it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from swarm.code import own_modules, values
+from swarm.code.bundle import pack
+from swarm.code.fingerprint import Fingerprint
+from swarm.errors import InvalidProblem
+from swarm.job.data import digest
+
+IDENTITY = 2
+"""Number of the way in which fingerprints are made; jobs of another one cannot be compared."""
+
+_DEPTH = 10_000  # of calls while code and data are looked through: five for each function that calls another one
+_imported: set[str] = set()  # own modules that were imported for job files
+_BUILT_IN = "workers.models"  # its PROBLEMS maps names to "module:function"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem as it travels: pickled, named, and with a fingerprint of the code and data that define it.
+
+    The fingerprint is equal as long as the same configuration gives the same training; see
+    :mod:`swarm.code.fingerprint`, and :mod:`swarm.code.bundle` for what travels.
+
+    Attributes:
+        name: Where the problem comes from, for people.
+        fingerprint: Hex digest, part of every evaluation key.
+        pickle: The problem, by cloudpickle.
+        testable: Whether it can score a configuration on an unseen test set.
+        resumable: Whether a training can continue from another one's checkpoint.
+        space: The search space that it suggests, as plain data.
+        direction: ``maximize`` or ``minimize`` if it says which way its fitness is better, or None.
+        origin: Where it was found, as the user said it; None if it was handed over as an object.
+        options: What it was made with there; None if that is no plain data.
+        sealed: Whether what the job says of its data is part of the fingerprint already.
+        identity: Number of the way in which the fingerprint was made.
+        changeable: Names of the hyper-parameters that may change when a training is continued; None if it does not
+            say.
+    """
+
+    name: str
+    fingerprint: str
+    pickle: bytes
+    testable: bool
+    resumable: bool = False
+    space: Mapping[str, Any] | None = None
+    changeable: tuple[str, ...] | None = None
+    direction: str | None = None
+    origin: str | None = None
+    options: Mapping[str, Any] | None = None
+    sealed: bool = False
+    identity: int = IDENTITY
+
+    @classmethod
+    def of(cls, problem: Any, options: Mapping[str, Any] | None = None) -> Problem:
+        """Make a problem of a callable, or of a text that says where to find one.
+
+        Raises:
+            InvalidProblem: It cannot be found, called or pickled.
+        """
+        if isinstance(problem, str):
+            return cls.find(problem, options or {})
+        if options:
+            problem = _made(problem, options)
+        if not callable(problem):
+            raise InvalidProblem(f"a problem is a function train(params, ctx), not {type(problem).__name__}")
+        _check_signature(problem)
+        name = _said(problem, "name") or _said(problem, "__qualname__") or type(problem).__qualname__
+        found = _fingerprint(problem)
+        return cls(
+            name=str(name),
+            fingerprint=found.digest,
+            pickle=pack(problem, found),
+            testable=callable(_said(problem, "test")),
+            resumable=bool(_said(problem, "resumable")),
+            space=_said(problem, "space"),
+            changeable=_said(problem, "changeable"),
+            direction=_said(problem, "direction"),
+        )
+
+    @classmethod
+    def find(cls, text: str, options: Mapping[str, Any], folder: Path | None = None) -> Problem:
+        """The problem that a text names: ``lenet4``, ``package.module:name`` or ``train.py:train``.
+
+        Args:
+            text: Name of a built-in problem, or where the problem is.
+            options: Arguments for the function or class that makes the problem.
+            folder: Folder that a file is relative to, and where modules are looked for first.
+
+        Raises:
+            InvalidProblem: It cannot be found or imported.
+        """
+        found = cls._find(text, options, folder)
+        return replace(found, origin=text, options=_plain(options))
+
+    @classmethod
+    def _find(cls, text: str, options: Mapping[str, Any], folder: Path | None) -> Problem:
+        where, _, attribute = text.partition(":")
+        if not attribute:
+            known = importlib.import_module(_BUILT_IN).PROBLEMS
+            if text not in known:
+                raise InvalidProblem(
+                    f"there is no built-in problem {text!r}; there are {', '.join(known)}, "
+                    "or say where yours is: package.module:function or file.py:function"
+                )
+            where, _, attribute = known[text].partition(":")
+            return cls.of(_made(getattr(importlib.import_module(where), attribute), options))
+        try:
+            module = _from_file(folder or Path(), where) if where.endswith(".py") else _from_name(folder, where)
+            found = getattr(module, attribute)
+        except Exception as error:  # user code runs at import, it may raise anything
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InvalidProblem(f"problem {text!r} cannot be imported: {reason}") from error
+        return cls.of(_made(found, options) if options or inspect.isclass(found) else found)
+
+    def with_data(self, version: Any, files: Any, folder: Path) -> Problem:
+        """The problem whose fingerprint covers what a job says of its data, too; itself if it does already.
+
+        Args:
+            version: Any text or number, or None.
+            files: Names of files and folders, or patterns, whose content counts.
+            folder: What they are relative to.
+
+        Raises:
+            InvalidJob: They are none, or name nothing.
+        """
+        if self.sealed:
+            return self
+        said = digest(version, files, folder)
+        fingerprint = (
+            self.fingerprint if said is None else hashlib.sha256((self.fingerprint + said).encode()).hexdigest()
+        )
+        return replace(self, fingerprint=fingerprint[:16], sealed=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a job's specification says of it."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "identity": self.identity,
+            "testable": self.testable,
+            "resumable": self.resumable,
+            "origin": self.origin,
+            "options": self.options,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], code: bytes) -> Problem:
+        """The problem of a stored job; it is not unpickled."""
+        said: dict[str, Any] = {
+            name: data.get(name) for name in ("origin", "options")
+        }  # which earlier versions did not write down
+        said["identity"] = data.get("identity", 1)
+        return cls(data["name"], data["fingerprint"], code, data["testable"], data["resumable"], **said, sealed=True)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The options as a job file has them, or None where it could not."""
+    try:
+        return dict(json.loads(json.dumps(options, allow_nan=False)))
+    except (TypeError, ValueError):
+        return None
+
+
+def _made(maker: Any, options: Mapping[str, Any]) -> Any:
+    try:
+        return maker(**options)
+    except TypeError as error:
+        raise InvalidProblem(f"options of problem {getattr(maker, '__name__', maker)}: {error}") from None
+
+
+def _fingerprint(problem: Any) -> Fingerprint:
+    own_modules.refresh()
+    values.refresh()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEPTH))
+    try:
+        return Fingerprint(problem)
+    except RecursionError:
+        raise InvalidProblem(
+            "the data that the problem uses are nested too deeply to be looked through; read them inside the training"
+        ) from None
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _check_signature(problem: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(problem).bind({}, None)
+    except TypeError:
+        raise InvalidProblem(
+            f"problem {getattr(problem, '__name__', problem)!r} cannot be called as problem(params, ctx)"
+        ) from None
+    except Exception:  # a builtin without a signature, or an object whose __getattr__ raises anything
+        pass
+
+
+def _said(problem: Any, name: str) -> Any:
+    """What a problem says of itself; None if it says nothing, or its ``__getattr__`` raises anything."""
+    try:
+        return getattr(problem, name, None)
+    except Exception:
+        return None
+
+
+def _from_file(folder: Path, where: str) -> ModuleType:
+    path = (folder / where).resolve()
+    name = path.stem.replace(".", "_")  # else it would be a module of a package
+    name = name if name not in sys.stdlib_module_names else f"{name}_"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    for earlier in _imported:  # of another file, which may have modules of the same names beside it
+        sys.modules.pop(earlier, None)
+    before = set(sys.modules)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) in sys.path:
+        sys.path.remove(str(path.parent))
+    sys.path.insert(0, str(path.parent))
+    importlib.invalidate_caches()
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        _imported.update({name} | {each for each in set(sys.modules) - before if own_modules.is_users(each)})
+    return module
+
+
+def _from_name(folder: Path | None, where: str) -> ModuleType:
+    if folder is not None and str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))
+    return importlib.import_module(where)

@@ -1,0 +1,1 @@
+"""Charts, axes and units that live pages and reports share."""

@@ -1,0 +1,30 @@
+"""Times as people read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of time that keeps numbers readable: divide seconds by ``seconds``."""
+
+    name: str
+    seconds: float
+
+    @classmethod
+    def of(cls, longest: float) -> Unit:
+        """The unit for times up to so many seconds."""
+        if longest < 600:
+            return cls("s", 1.0)
+        return cls("min", 60.0) if longest < 3 * 3600 else cls("h", 3600.0)

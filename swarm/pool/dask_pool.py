@@ -1,0 +1,168 @@
+"""The slots of a Dask cluster as one search sees them: a pool for :class:`~swarm.search.Search`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+
+from swarm.errors import NoSlots
+from swarm.pool.base import OnReport
+from swarm.pool.fair_share import Share
+from swarm.pool.slots import Slots
+from swarm.pool.task_names import GPU
+from swarm.trial import Evaluation, Result
+
+
+class DaskPool:
+    """The slots of a cluster as one search sees them.
+
+    Args:
+        slots: The slots.
+        problem: The pickled problem.
+        results: Folder, seen by every worker, where finished evaluations are committed; None commits nothing.
+        checkpoints: Where trainings that others may continue keep their checkpoints, a URL or folder that every worker
+            sees; None keeps none.
+        resource: Class of the slots to use.
+        share: The job's claim, where others use the slots as well.
+        replicas: Slots that train one network together.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        problem: bytes,
+        *,
+        results: str | None = None,
+        checkpoints: str | None = None,
+        resource: str = GPU,
+        share: Share | None = None,
+        replicas: int = 1,
+    ) -> None:
+        self.problem = problem
+        self.resource = resource
+        self.share = share or Share()
+        self.share.grain = replicas
+        self.on_report: OnReport = lambda *_: None
+        self.taken: list[str] = []  # keys of the results that the search has; whoever minds empties it
+        self._slots = slots
+        self._results = results
+        self._checkpoints = checkpoints
+        self._ended: list[Result] = []
+        self._woken = asyncio.Event()
+
+    async def __aenter__(self) -> DaskPool:
+        self._slots.join(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self._slots.outlive:
+            await self.cancel()
+        self._slots.leave(self)
+
+    # --- the protocol of a pool
+
+    @property
+    def slots(self) -> int:
+        """Number of slots now, over all workers that offer the resource, whoever uses them."""
+        return self._slots.total(self.resource)
+
+    def free(self) -> int:
+        """Number of trainings that this search may start now."""
+        return self._slots.allowed(self) // self.share.grain
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def submit(self, evaluations: Sequence[Evaluation]) -> None:
+        """Send evaluations to the workers."""
+        for evaluation in evaluations:
+            self._slots.submit(self, evaluation, self._results, self._slots.topic, checkpoints=self._checkpoints)
+
+    def running(self, keys: Collection[str]) -> set[str]:
+        """Those of the evaluations that are in flight already, whoever submitted them: to join them takes no slot."""
+        return set(filter(self._slots.runs, keys))
+
+    async def next(self) -> list[Result]:
+        """Wait until an evaluation ended or the slots changed; what ended, perhaps nothing.
+
+        Raises:
+            ClusterError: The scheduler is gone.
+        """
+        if self.share.hungry and self.free():  # the search has left slots that it was offered
+            self.share.hungry = False
+            self._slots.divide()
+        self._slots.check()
+        await self._woken.wait()
+        self._woken.clear()
+        self._slots.check()
+        self.share.hungry = True
+        ended, self._ended = self._ended, []
+        self.taken += [result.key for result in ended]
+        return ended
+
+    def open(self, on_report: OnReport) -> None:
+        """The search begins to take slots; call ``on_report(key, metrics)`` with what trainings report on the way."""
+        self.on_report = on_report
+        self._slots.level(self)
+        self.share.closed = False
+        self._slots.divide()
+
+    def close(self) -> None:
+        """The search takes no more slots; what it was offered goes to others."""
+        self.share.closed = True
+        self._slots.divide()
+
+    def prune(self, key: str, metric: str) -> None:
+        """End the training of ``key``, on the worker from which it reported."""
+        self._slots.prune(self, key, metric)
+
+    # --- for whoever runs the search
+
+    async def cancel(self) -> None:
+        """End the trainings in flight, on the workers too."""
+        await self._slots.drop(self)
+
+    async def wait_for_slots(self, seconds: float) -> None:
+        """Wait until there are the slots of one training.
+
+        Raises:
+            NoSlots: The workers did not offer them in time.
+        """
+        deadline = time.monotonic() + seconds
+        while self.slots < self.share.grain:
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._woken.wait()
+                self._woken.clear()
+            except TimeoutError:
+                address = self._slots.client.scheduler.address
+                gpus = self.resource.partition("-")[2]
+                option = f" --gpus-per-training {gpus}" if gpus else ""
+                offered = (
+                    f"{self.slots} {self.resource} slots" if self.slots else f"no worker with a {self.resource} slot"
+                )
+                wanted = f", and a training takes {self.share.grain}" if self.share.grain > 1 else ""
+                raise NoSlots(
+                    f"the scheduler at {address} has {offered}{wanted}; "
+                    f"start some: swarm worker {address} --gpus all{option} (or --slots 4{option} without GPUs)"
+                ) from None
+
+    def deliver(self, result: Result) -> None:
+        """An evaluation of this search has ended."""
+        self._ended.append(result)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something has changed for this search."""
+        self.share.hungry = True
+        self._woken.set()
+
+    def pause(self, paused: bool = True) -> None:
+        """Take no more slots, or take some again; what runs goes on. There is no credit for the pause."""
+        if self.share.paused and not paused:
+            self._slots.level(self)
+        self.share.paused = paused
+        self._slots.divide()
+        self.wake()

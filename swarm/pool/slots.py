@@ -1,0 +1,438 @@
+"""All GPU slots of a Dask cluster, and the evaluations that are in flight on them, as futures pinned to one slot each.
+
+The master queues, never Dask: at most one evaluation per slot is in flight, so that a dying worker takes no other
+evaluation along and the next one can always be chosen late. The master retries, never Dask: a lost worker is a result
+here, and the search decides. Each search has a :class:`~swarm.pool.dask_pool.DaskPool` of its own on these slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import dask
+from distributed import Client, Future, KilledWorker, fire_and_forget, wait
+from distributed.client import ClosedClientError
+
+from swarm.pool.fair_share import allot
+from swarm.pool.in_flight import InFlight
+from swarm.pool.task_names import CONTINUES, GPU, dask_key, key_of, task_name
+from swarm.pool.worker_registry import WorkerRegistry
+from swarm.trial import Evaluation, Result, Status
+
+if TYPE_CHECKING:
+    from swarm.pool.tenant import Tenant
+
+_SEND_INTERVAL = 0.001
+_RELEASE_SECONDS = 0.02
+_PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
+_STOP_SECONDS = 10.0  # for a training to be told to stop: its worker may hang
+_KNOWN = 4096  # answers at hand
+_LARGE = 1_000_000  # bytes of code, far below what Dask has something to say about
+_filtering = threading.Lock()
+_log = logging.getLogger("swarm.slots")
+
+
+@contextlib.contextmanager
+def _without_dasks_advice(size: int) -> Iterator[None]:
+    """Dask says at every training that a large graph is sent; we say once what the user can do about it."""
+    if size < _LARGE:
+        yield
+        return
+    with _filtering, warnings.catch_warnings():  # which is not safe among threads
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        yield
+
+
+class Slots:
+    """All GPU slots of a Dask cluster, divided between the pools on them.
+
+    Args:
+        client: An asynchronous client.
+        task: What a worker runs: ``task(problem, evaluation, results, topic, checkpoints=…) -> Result``; it announces
+            the result on the Dask event topic, too.
+        topic: Dask event topic of the announcements; left out, one of this client's own.
+        stop: What a worker runs to end trainings by key: ``stop(keys)``.
+        prune: What a worker runs to end a hopeless training: ``prune(key, metric)``.
+        outlive: Trainings go on when this process dies, for another one to join.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        task: Callable[..., Result],
+        *,
+        topic: str | None = None,
+        stop: Callable[[list[str]], None] | None = None,
+        prune: Callable[[str, str], None] | None = None,
+        outlive: bool = False,
+    ) -> None:
+        self.client = client
+        self.topic = topic or f"swarm-results-{client.id}"
+        self._task = task
+        self._stop = stop
+        self._prune = prune
+        self.outlive = outlive
+        self._roster = WorkerRegistry(client, {self.topic: self._on_announcement})
+        self._flights: dict[str, InFlight] = {}
+        self._pools: list[Tenant] = []
+        self._allowed: dict[Tenant, int] | None = None
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._announced: dict[str, Result] = {}
+        self._left: dict[str, list[str]] = {}  # what another process left running, with the class of each slot it has
+        self._known: dict[str, Result] = {}  # answers that need no slot, the latest
+        self._dividing = False
+
+    async def __aenter__(self) -> Slots:
+        # Dask's client holds messages back for 10 ms, longer than all the rest of a round trip takes together.
+        self.client.scheduler_comm.interval = _SEND_INTERVAL
+        await self._roster.count()
+        self.watch(self._keep_looking())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for watcher in list(self._watchers):
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        self._roster.unlisten()
+
+    # --- what is there
+
+    def total(self, resource: str = GPU) -> int:
+        """Number of slots of this class, over all workers."""
+        return self._roster.total(resource)
+
+    def used(self, resource: str = GPU) -> int:
+        """Number of slots of this class that something runs on."""
+        taken = sum(flight.size for flight in self._flights.values() if flight.resource == resource)
+        return taken + sum(left.count(resource) for left in self._left.values())
+
+    def runs(self, key: str) -> bool:
+        """Whether this evaluation is in flight, or has ended before anybody here asked."""
+        return key in self._flights or key in self._left or key in self._known
+
+    def check(self) -> None:
+        """See that there is a scheduler, or that it may come back.
+
+        Raises:
+            ClusterError: Dask's client has given it up.
+        """
+        self._roster.check()
+
+    # --- for the pools
+
+    def join(self, pool: Tenant) -> None:
+        """A pool begins to take part."""
+        self.level(pool)
+        self._pools.append(pool)
+        self.divide()
+
+    def level(self, pool: Tenant) -> None:
+        """Give a pool no credit for the time before, beside those that use slots of its class."""
+        self.charge()
+        same = [other.share for other in self._pools if other.resource == pool.resource and other is not pool]
+        others = [share.turn for share in same if share.wants or share.used]
+        pool.share.seconds = max(pool.share.seconds, min(others, default=0.0) * pool.share.weight)
+
+    def leave(self, pool: Tenant) -> None:
+        """A pool takes part no more."""
+        if pool in self._pools:
+            self._pools.remove(pool)
+        self.divide()
+
+    def charge(self) -> None:
+        """Charge what runs to the pools that pay for it, up to this moment."""
+        for flight in self._flights.values():
+            flight.charge()
+
+    def allowed(self, pool: Tenant) -> int:
+        """How many more slots the pool may take now."""
+        if self._allowed is None:
+            self._allowed = self._divided()
+        return self._allowed.get(pool, 0)
+
+    def divide(self) -> None:
+        """Divide the free slots anew, since something has changed, and wake those who may take some."""
+        self._allowed = None
+        if not self._dividing:
+            self._dividing = True
+            asyncio.get_running_loop().call_soon(self._wake_entitled)
+
+    def submit(self, pool: Tenant, evaluation: Evaluation, *args: Any, **options: Any) -> None:
+        """Send an evaluation to a worker for a pool, unless it is in flight already; Dask's key is the evaluation's."""
+        if (known := self._known.get(evaluation.key)) is not None:
+            if not known.answers_others:
+                del self._known[evaluation.key]
+            pool.deliver(known)
+            return
+        self._left.pop(evaluation.key, None)
+        flight = self._flights.get(evaluation.key)
+        if flight is None:
+            send: Callable[..., Future] = functools.partial(self._send, pool, evaluation, **options)
+            future = send(dask_key(evaluation), *args)
+            flight = self._flights[evaluation.key] = InFlight(evaluation, pool.resource, send, future)
+            self.watch(self._await_end(evaluation.key, flight))
+        else:
+            pool.wake()  # to join takes no slot, so the search still has what it was offered
+        if not flight.pools:
+            pool.share.used += flight.size  # the first one pays
+            self._allowed = None
+        flight.pools.append(pool)
+
+    def follow(self, running: Mapping[str, list[str]], results: Iterable[Result] = ()) -> None:
+        """Take over from another process.
+
+        Args:
+            running: Keys of the evaluations that it has left running, each with the class of every slot that it has;
+                who submits one of them joins it.
+            results: Those that have ended since; they are the answer when somebody submits them.
+        """
+        self._known |= {result.key: result for result in results}
+        self._left = {key: slots for key, slots in running.items() if key not in self._known}
+        self.divide()
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let these evaluations be trained again, whatever is at hand of them."""
+        for key in keys:
+            self._known.pop(key, None)
+
+    async def drop(self, pool: Tenant) -> None:
+        """End the trainings that nobody but this pool waits for."""
+        doomed = []
+        for key, flight in list(self._flights.items()):
+            if pool in flight.pools:
+                flight.settle()
+                flight.pools.remove(pool)
+                if flight.pools:
+                    flight.pools[0].share.used += flight.size
+            if not flight.pools:
+                doomed.append(key)
+        if not doomed:
+            return
+        flights = [self._flights.pop(key) for key in doomed]
+        try:
+            await self._end(doomed, [future for flight in flights for future in (flight.future, *flight.others)])
+        finally:
+            self.divide()
+
+    async def abandon(self, keys: Iterable[str]) -> None:
+        """End what another process has left running of these evaluations, and nobody has submitted."""
+        left = [key for key in keys if self._left.pop(key, None) is not None]
+        if left:
+            await self._end(left, [])
+            self.divide()
+
+    def prune(self, pool: Tenant, key: str, metric: str) -> None:
+        """End the training of ``key``, on the worker from which it reported, unless other pools wait for its end."""
+        flight = self._flights.get(key)
+        if self._prune is None or flight is None or flight.place is None:
+            return
+        flight.hopeless[pool] = metric
+        if all(flight.hopeless.get(each) == metric for each in flight.pools):
+            self.watch(self.client.run(self._prune, key, metric, workers=[flight.place], on_error="ignore"))
+
+    def watch(self, work: Any) -> None:
+        """Let this work go on in the background until these slots are closed."""
+        watcher = asyncio.ensure_future(work)
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watched)
+
+    def _watched(self, watcher: asyncio.Task[None]) -> None:
+        self._watchers.discard(watcher)
+        error = None if watcher.cancelled() else watcher.exception()
+        if error is not None and not self._roster.gone:
+            _log.warning("work beside the searches failed: %s: %s", type(error).__name__, error)
+
+    # --- inside
+
+    def _divided(self) -> dict[Tenant, int]:
+        allowed: dict[Tenant, int] = {}
+        for wanted in {pool.resource for pool in self._pools}:
+            pools = {pool.share: pool for pool in self._pools if pool.resource == wanted}
+            total = self.total(wanted)
+            given = allot(pools, total, max(0, total - self.used(wanted)))
+            allowed.update({pools[share]: count for share, count in given.items()})
+        return allowed
+
+    def _wake_entitled(self) -> None:
+        self._dividing = False
+        for pool in self._pools:
+            if self.allowed(pool) and pool.share.wants:
+                pool.wake()
+
+    def _send(self, pool: Tenant, evaluation: Evaluation, key: str, *args: Any, **options: Any) -> Future:
+        earlier = [evaluation.parent, *evaluation.donors]
+        continues = {CONTINUES: [task_name("fitness", one) for one in earlier if one is not None]}
+        annotated = dask.annotate(**continues) if continues[CONTINUES] else contextlib.nullcontext()
+        with annotated, _without_dasks_advice(len(pool.problem)):
+            future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
+                self._task,
+                pool.problem,
+                evaluation,
+                *args,
+                key=key,
+                resources={pool.resource: 1},
+                retries=0,
+                pure=False,
+                **options,
+            )
+        if self.outlive:
+            fire_and_forget(future)
+        return future
+
+    async def _await_end(self, key: str, flight: InFlight) -> None:
+        with contextlib.suppress(Exception):  # how it ended is read from the future
+            await wait([flight.future])
+        if self._flights.get(key) is not flight:  # dropped
+            return
+        try:
+            result = self._announced.pop(key, None) or await self._fetch(key, flight.future)
+            if flight.others:
+                result = await self._joint(key, flight, result)
+        except Exception as error:  # such as that the client is reconnecting
+            result = Result(key=key, status=Status.LOST, error=f"nobody saw its end: {type(error).__name__}: {error}")
+        self._release(flight.future, result)
+        if result.status is Status.LOST:  # what goes to a worker that is leaving would wait for a busy one instead
+            with contextlib.suppress(Exception):
+                await self._look()
+        # Dask counts a release only when its loop comes round; a submit before that would be given the old error.
+        await asyncio.sleep(0)
+        if self._flights.get(key) is not flight:
+            return
+        del self._flights[key]
+        flight.settle()
+        flight.deliver(result)
+        if result.answers_others:
+            self._remember(result)
+        self.divide()
+
+    def _remember(self, result: Result) -> None:
+        """Have it at hand for another pool that comes to the same position before the first has written it down."""
+        self._known[result.key] = replace(result, curve=())
+        if len(self._known) > _KNOWN:
+            del self._known[next(iter(self._known))]
+
+    async def _joint(self, key: str, flight: InFlight, first: Result) -> Result:
+        """The result of replicas, once all have ended: the first one's, unless that ended on account of another."""
+        ends = asyncio.gather(*(self._outcome(key, future) for future in flight.others))
+        try:
+            async with asyncio.timeout(_PARTING_SECONDS):
+                others = await asyncio.shield(ends)
+        except TimeoutError:
+            await self._end([key], flight.others)
+            others = await ends
+        for future in flight.others:
+            future.release()
+        if first.status is not Status.CANCELLED:
+            return first
+        causes = (Status.FAILED, Status.CRASHED, Status.LOST)
+        blamed = sorted((end for end in others if end.status in causes), key=lambda end: causes.index(end.status))
+        return replace(blamed[0], slot=first.slot) if blamed else first
+
+    async def _mind(self, key: str, flight: InFlight, other: Future) -> None:
+        """End a training if a replica's machine is gone without a word, since the first would wait for it."""
+        with contextlib.suppress(Exception):
+            await wait([other])
+        if other.status != "finished" and self._flights.get(key) is flight and self._stop is not None:
+            await self.client.run(self._stop, [key], on_error="ignore")
+
+    async def _outcome(self, key: str, future: Future) -> Result:
+        with contextlib.suppress(Exception):  # how it ended is read from the future
+            await wait([future])
+        return await self._fetch(key, future)
+
+    async def _end(self, keys: list[str], futures: list[Future]) -> None:
+        """End these trainings, on the workers too, if they can be reached; one that hangs is not waited for."""
+        try:
+            await self.client.cancel(futures, asynchronous=True, force=True)
+            if self._stop is not None:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self.client.run(self._stop, keys, on_error="ignore")
+        except (OSError, ClosedClientError) as error:  # a TimeoutError is an OSError, too
+            _log.warning("%d trainings could not be told to end: %s", len(keys), error or type(error).__name__)
+
+    def _release(self, future: Future, result: Result) -> None:
+        """Give the worker's memory back, and forget an answer that is not to answer the next submit of that key."""
+        if future.status == "finished" and result.answers_others:
+            # Not yet: what is sent to a worker keeps the next message to it, a training, waiting for 5 ms.
+            asyncio.get_running_loop().call_later(_RELEASE_SECONDS, future.release)
+        else:
+            future.release()
+
+    async def _fetch(self, key: str, future: Future) -> Result:
+        """The result of a future that ended without announcing one: it is in a worker's memory, or it is lost."""
+        if future.status == "finished":
+            with contextlib.suppress(Exception):  # its worker went away in this moment
+                result: Result = await future
+                return result
+        # Our task never raises, so its worker, or the scheduler, went away.
+        error = await future.exception() if future.status == "error" else None
+        if isinstance(error, KilledWorker):
+            self._roster.strike(error.last_worker.address)
+            reason = f"its worker {error.last_worker.name} went away"
+        elif error is None:
+            reason = "the scheduler forgot it"
+            self._roster.doubt()
+        else:
+            reason = f"it could not be run: {type(error).__name__}: {error}"
+        _log.warning("evaluation %s is lost: %s", key[:8], reason)
+        status = Status.FAILED if reason.startswith("it could not be run") else Status.LOST
+        return Result(key=key, status=status, error=reason)
+
+    def _on_announcement(self, event: tuple[float, Any]) -> None:
+        """Workers announce results on the line on which Dask then reports the task's end, so they come first."""
+        message = event[1]
+        if "invitation" in message:
+            flight = self._flights.get(message["key"])
+            if flight is not None:
+                flight.invite(message["invitation"])
+                for other in flight.others:
+                    self.watch(self._mind(message["key"], flight, other))
+            return
+        if "report" in message:
+            report = message["report"]
+            flight = self._flights.get(report["key"])
+            if flight is not None:
+                flight.place = message["worker"]
+                for pool in flight.pools:
+                    pool.on_report(report["key"], report["metrics"])
+            return
+        result = Result.from_dict(message["result"])
+        if result.key in self._flights:
+            self._announced[result.key] = result
+        elif self._left.pop(result.key, None) is not None:
+            self._known[result.key] = result
+            self.divide()
+
+    async def _look(self) -> None:
+        changed = await self._roster.count()
+        self._allowed = None
+        if any(self._left.values()):
+            await self._count_left()
+        if changed:
+            self._wake_all()
+
+    async def _keep_looking(self) -> None:
+        await self._roster.keep(self._look)
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for pool in self._pools:
+            pool.wake()
+        self.divide()
+
+    async def _count_left(self) -> None:
+        """What another process has left running takes no slot when its worker is gone; it may be submitted again."""
+        processing = await self.client.scheduler.processing()
+        running = {key_of(name) for names in processing.values() for name in names}
+        gone = [key for key, slots in self._left.items() if slots and key not in running]
+        if gone:
+            self._left |= {key: [] for key in gone}
+            self.divide()

@@ -1,0 +1,129 @@
+"""A run as its journal tells it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm.job.job import Job
+from swarm.job.stored_problem import Content
+from swarm.search.progress import Best
+from swarm.search.search import Search
+from swarm.store.path import absolute, store_url
+from swarm.store.records import StoredJob
+from swarm.store.sql import Store
+from swarm.trial import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STORE = "sqlite:///swarm.db"
+StoreName = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its journal tells it, finished or not.
+
+    Attributes:
+        search: Its search, replayed.
+        store: Where its journal is, as it was named.
+        url: The same, from whatever folder.
+        status: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
+        before: The run that this one followed, if the job had a second search.
+    """
+
+    search: Search
+    store: str
+    status: str
+    before: Run | None = None
+    url: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", absolute(self.store))
+
+    @classmethod
+    def load(cls, name: str, store: StoreName = STORE) -> Run:
+        """Read a run from a store.
+
+        Raises:
+            JobNotFound: The store has no job of that name.
+            StoreUnavailable: There is no store, or it cannot be read.
+        """
+        with closing(Store(store, create=False)) as opened:
+            stored = opened.job(name)
+            return cls(Search(stored_job(stored, named_store(store)), opened), named_store(store), stored.status)
+
+    @property
+    def job(self) -> Job:
+        """What was submitted."""
+        return self.search.job
+
+    @property
+    def best(self) -> Best | None:
+        """The best trial: ``best.params``, ``best.fitness``, ``best.metrics``; None if no training has succeeded."""
+        return self.search.best
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Evaluations by the source of their answer (``trained``, ``archive``, ``in_flight``); ``failed`` trials."""
+        return dict(self.search.counts)
+
+    @property
+    def tests(self) -> dict[int, Result]:
+        """Score of the best on the unseen test set, by fold."""
+        return self.search.tests
+
+    @property
+    def test_scores(self) -> dict[int, float]:
+        """The same as numbers, of those folds where it did not fail."""
+        return {fold: result.fitness for fold, result in self.tests.items() if result.fitness is not None}
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why it ended: ``done``, ``target reached``, …; None while it has not."""
+        return self.search.end_reason
+
+    @property
+    def schedule(self) -> pd.DataFrame:
+        """Hyper-parameters per slice along the winner's parents; see :func:`swarm.runs.schedule.schedule`."""
+        from swarm.runs.schedule import schedule
+
+        return schedule(self)
+
+    def save(self, path: str | Path) -> None:
+        """Save the trained network of the best, which is trained again if it was not kept.
+
+        Args:
+            path: ``winner.keras``, or a folder for what else was trained; see :meth:`swarm.runs.winner.Winner.finish`.
+        """
+        from swarm.runs.winner import Winner
+
+        Winner.of(self).finish(save=Path(path))
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per trial; see :func:`swarm.runs.history.trials` for the columns."""
+        from swarm.runs.history import trials
+
+        with closing(Store(self.url, create=False)) as opened:
+            return trials(opened.events(self.job.name))
+
+
+def stored_job(stored: StoredJob, store: str) -> Job:
+    """A job of the store; its code is read once something is trained."""
+
+    def code() -> bytes:
+        with closing(Store(store, create=False)) as opened:
+            return opened.code(stored.name)
+
+    return Job.from_dict(stored.spec, Content(code))
+
+
+def named_store(store: StoreName) -> str:
+    """The store's name as a text, by which it is found again."""
+    return store if isinstance(store, str) else store_url(store)

@@ -1,0 +1,38 @@
+"""What Dask loads into its scheduler: ``dask scheduler --preload swarm.scheduler``, or ``swarm scheduler``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.config
+from distributed import Scheduler
+from distributed.http.utils import RequestHandler
+
+from swarm.config import scheduler_settings
+from swarm.dashboard import mount, show_tab
+from swarm.scheduler import metrics
+from swarm.scheduler.plugin import Service
+
+dask.config.set(scheduler_settings())
+mount()
+metrics.mount()
+
+
+class HealthHandler(RequestHandler):  # type: ignore[misc]
+    """``GET /swarm/health``: 200, and whether a master is attached."""
+
+    def get(self) -> None:
+        """Answer."""
+        service = self.server.plugins[Service.name]
+        self.write({"status": "ok", "master": service.hello()["master"]})
+
+
+routes: list[tuple[str, type, dict[str, Any]]] = [("swarm/health", HealthHandler, {})]
+
+
+def dask_setup(scheduler: Scheduler) -> None:
+    """What Dask runs when it loads this module into a scheduler."""
+    scheduler.allowed_failures = 0  # the master decides what runs again
+    if Service.name not in scheduler.plugins:
+        scheduler.add_plugin(Service(scheduler), name=Service.name)
+        show_tab(scheduler)

@@ -1,0 +1,146 @@
+"""Where a job stands, as plain data: what the master mirrors to the scheduler, for clients and pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from swarm.search.progress import Best
+from swarm.search.search import Search
+from swarm.store.columns import columns
+from swarm.store.records import StoredJob, Submission
+
+ENDED = ("finished", "cancelled", "failed")
+
+
+def state_of(search: Search, submission: Submission) -> dict[str, Any]:
+    """The state of a job that is being searched; see :class:`swarm.service.job_state.JobState` for what it holds."""
+    job, best = search.job, search.best
+    return {
+        **_submitted(submission),
+        "problem": job.code.name,
+        "optimizer": type(job.optimizer).__name__,
+        "direction": job.direction,
+        "generation": search.generation,
+        "told": search.told,
+        "planned": search.optimizer.planned,
+        "running": search.running,
+        "counts": dict(search.counts),
+        "trained_seconds": search.trained_seconds,
+        "seconds_left": search.seconds_left,
+        "best": None if best is None else _best(best),
+        "tests": {str(fold): test.fitness for fold, test in search.tests.items()},
+        "errors": dict(search.errors.most_common(3)),
+        "trouble": search.trouble,
+        "end_reason": search.end_reason,
+    }
+
+
+def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
+    """The last state of a job that is not searched any more."""
+    nothing = {
+        "problem": stored.spec["problem"]["name"],
+        "optimizer": stored.spec["optimizer"]["name"],
+        "direction": stored.spec["direction"],
+        "generation": 0,
+        "told": 0,
+        "planned": None,
+        "counts": {},
+        "trained_seconds": 0.0,
+        "best": None,
+        "tests": {},
+        "errors": {},
+        "end_reason": None,
+    }
+    now: dict[str, Any] = {"running": 0, "trouble": None, "seconds_left": None}
+    found = {**nothing, **(submission.summary or {}), **_submitted(submission), **now}
+    if found["best"] is not None:
+        found["best"] = {**found["best"], "metrics": found["best"].get("metrics", {})}  # an earlier version kept none
+    return found
+
+
+def _best(best: Best) -> dict[str, Any]:
+    return {
+        "trial": best.trial.id,
+        "params": best.params,
+        "fitness": best.fitness,
+        "metrics": dict(best.metrics),
+    }
+
+
+def _submitted(submission: Submission) -> dict[str, Any]:
+    return {
+        "name": submission.job,
+        "owner": submission.owner,
+        "priority": submission.priority,
+        "most": submission.most,
+        "state": submission.state,
+        "reason": submission.reason,
+    }
+
+
+@dataclass(frozen=True)
+class JobState:
+    """Where a job stands, as the master said last.
+
+    Attributes:
+        name: Name of the job.
+        owner: Who submitted it.
+        state: ``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
+        reason: Why it failed, or why what should follow it did not begin; or None.
+        priority: Its share of the slots is in proportion to its priority.
+        most: It never uses more slots than this; None is no limit.
+        problem: Name of the problem.
+        optimizer: Name of the method.
+        direction: ``maximize`` or ``minimize``.
+        generation: The latest that was begun.
+        told: Trials that are answered.
+        planned: Trials in all, if the method knows.
+        running: Trainings that run now.
+        counts: Evaluations by the source of their answer; ``failed`` trials.
+        trained_seconds: Seconds of training, over all slots.
+        seconds_left: How long it will take at the pace so far, or None.
+        best: The best trial: ``{"trial": id, "params": {…}, "fitness": …, "metrics": {…}}``, or None.
+        tests: Score of the best on the unseen test set, by fold.
+        errors: Why trials failed, and how often.
+        trouble: What keeps it from going on, such as a store that is away, or None.
+        end_reason: Why the search ended.
+    """
+
+    name: str
+    owner: str
+    state: str
+    reason: str | None
+    priority: float
+    most: int | None
+    problem: str
+    optimizer: str
+    direction: str
+    generation: int
+    told: int
+    planned: int | None
+    running: int
+    counts: dict[str, int]
+    trained_seconds: float
+    seconds_left: float | None
+    best: dict[str, Any] | None
+    tests: dict[str, float | None]
+    errors: dict[str, int]
+    trouble: str | None
+    end_reason: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it by itself."""
+        return self.state in ENDED
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = {"job": self.name, "state": self.state, "trials": f"{self.told} of {self.planned or '?'}"}
+        if self.best is not None:
+            rows["best"] = f"{self.best['fitness']:.6g}"
+            params = self.best["params"]
+            rows |= {column: params[name] for name, column in columns(params, others=rows).params.items()}
+        cells = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
+        return f"<table>{cells}</table>"

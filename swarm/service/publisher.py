@@ -1,0 +1,92 @@
+"""What a search tells the scheduler's pages: all that there is to see at first, then what has happened since."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import astuple
+from typing import Any
+
+from distributed import Client
+
+from swarm.job.job import Job
+from swarm.search.search import Search
+from swarm.service.job_state import state_of
+from swarm.service.snapshot import View, without_curve
+from swarm.store.records import Event, Submission
+
+_PUBLISH_SECONDS = 0.25
+_UNSENT = 1000  # events that take about as much space as the whole picture
+
+
+class Publisher:
+    """Collects the events of one search until they are sent.
+
+    Args:
+        job: What is searched.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._view = View(job.direction or "maximize")
+        self._job = {key: value for key, value in job.to_dict().items() if key != "problem"}
+        self._unsent: list[Event] | None = None  # None sends the whole picture
+
+    def note(self, event: Event) -> None:
+        """Something has happened: what a search calls with each event."""
+        event = without_curve(event)
+        self._view.apply(event)
+        if self._unsent is not None:
+            self._unsent.append(event)
+            if len(self._unsent) > _UNSENT:
+                self._unsent = None
+
+    def begin_again(self) -> None:
+        """Send the whole picture next, to a scheduler that has lost what it was told."""
+        self._unsent = None
+
+    def message(self) -> str | None:
+        """What to send, as JSON; None if nothing has happened since the last call."""
+        unsent, self._unsent = self._unsent, []
+        if unsent is None:
+            return json.dumps({"job": self._job, "view": self._view.to_dict()})
+        return json.dumps({"events": [astuple(event) for event in unsent]}) if unsent else None
+
+
+@asynccontextmanager
+async def showing(client: Client, search: Search, outlet: Publisher) -> AsyncIterator[None]:
+    """Keep the pages of the client's scheduler up to date with a search; nothing where it has no such pages."""
+    if await client.scheduler.swarm_hello() is None:
+        yield
+        return
+    submission = Submission(search.job.name, getpass.getuser())
+
+    async def publish(state: str) -> None:
+        message = outlet.message()
+        if message is not None or state != "active":
+            named: dict[str, Any] = {
+                "states": {submission.job: json.dumps({**state_of(search, submission), "state": state})},
+                "views": {} if message is None else {submission.job: message},
+            }
+            await client.scheduler.swarm_publish(publisher=client.id, **named)
+
+    async def keep_publishing() -> None:
+        while True:
+            try:
+                await publish("active")
+            except OSError:  # the scheduler is being restarted
+                outlet.begin_again()
+            await asyncio.sleep(_PUBLISH_SECONDS)
+
+    chore = asyncio.ensure_future(keep_publishing())
+    try:
+        yield
+    finally:
+        chore.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):  # a nicety: the run does not depend on it
+            await chore
+        with contextlib.suppress(OSError):
+            await publish("finished" if search.finished() else "stopped")

@@ -1,0 +1,101 @@
+"""What clients may ask the master for: checked here before anything else looks at it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from swarm.errors import InvalidInput
+from swarm.job.fields import Requirement
+
+JobName = Annotated[str, Field(min_length=1, max_length=200)]
+Priority = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Most = Annotated[int, Field(ge=1)]
+PAGE = 1000  # events
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Submit(_Request):
+    """A new job.
+
+    Attributes:
+        spec: The job as :meth:`swarm.job.Job.to_dict` gives it.
+        problem: Its pickled problem, which only workers unpickle.
+        priority: Its share of the slots is in proportion to its priority.
+        most: It never uses more slots than this.
+        environment: What must be installed on the workers.
+        retry_failed: Train again what has failed in the job of this name, which has ended.
+    """
+
+    method: Literal["submit"]
+    spec: dict[str, Any]
+    problem: bytes
+    priority: Priority = 1.0
+    most: Most | None = None
+    environment: list[Requirement] = Field(default=[], max_length=100)
+    retry_failed: bool = False
+
+
+class Steer(_Request):
+    """Change what becomes of a job: stop it for good, let it pause or go on, or give it another share.
+
+    Attributes:
+        method: What to do. ``share`` sets ``priority`` and ``most``.
+        name: Name of the job.
+        priority: New priority; None leaves it.
+        most: New limit of its slots, 0 for none; None leaves it.
+    """
+
+    method: Literal["cancel", "pause", "resume", "share"]
+    name: JobName
+    priority: Priority | None = None
+    most: Annotated[int, Field(ge=0)] | None = None
+
+
+class Events(_Request):
+    """A page of a job's journal, from event number ``after`` on."""
+
+    method: Literal["events"]
+    name: JobName
+    after: int = Field(default=0, ge=0)
+
+
+class Describe(_Request):
+    """What was submitted: the job as plain data."""
+
+    method: Literal["describe"]
+    name: JobName
+
+
+Request = Annotated[Submit | Steer | Events | Describe, Field(discriminator="method")]
+_REQUEST: TypeAdapter[Submit | Steer | Events | Describe] = TypeAdapter(Request)
+
+
+def parse(method: str, data: str, blob: bytes) -> Submit | Steer | Events | Describe:
+    """A request as it came over the wire.
+
+    Args:
+        method: What is asked for.
+        data: The arguments, JSON.
+        blob: The pickled problem of a submission, else empty.
+
+    Raises:
+        InvalidInput: It is none; the text says what is wrong.
+    """
+    try:
+        arguments = json.loads(data)
+    except ValueError as error:
+        raise InvalidInput(f"request {method!r} is not JSON: {error}") from None
+    if not isinstance(arguments, dict):
+        raise InvalidInput(f"a request is a mapping, not {type(arguments).__name__}")
+    try:
+        return _REQUEST.validate_python({**arguments, "method": method, **({"problem": blob} if blob else {})})
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        raise InvalidInput(f"request {method!r}{f', {where}' if where else ''}: {first['msg']}") from None

@@ -1,0 +1,363 @@
+"""A search as people watch it: a picture of bounded size, drawn from the events of its journal as they come.
+
+The same class serves at both ends: the master draws what has been, the scheduler's pages go on drawing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from swarm.store.outcome import outcome
+from swarm.store.records import Event, Source
+from swarm.trial import PART, Direction, Value, rank_of, traceback_of
+
+POINTS = 3000  # more would hide each other
+GENERATIONS = 1000
+_MOVES = 500
+_ERRORS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """A trial that was the best at some time: its number, its fitness, and what it was trained up to."""
+
+    trial: int
+    fitness: float
+    budget: float | None
+
+
+@dataclass(slots=True)
+class Point:
+    """A trial that was answered.
+
+    Attributes:
+        index: Its number in the order of the answers.
+        trial, generation, member, budget, parent: As in :class:`~swarm.trial.Trial`.
+        params: Its hyper-parameters.
+        fitness: In the job's own direction; None if it failed.
+        best: The fitness of the best so far, as of its answer; None while there is none.
+        source: ``trained``, ``in_flight`` or ``archive``.
+        slot: Where it was trained; empty if it was not.
+        seconds: How long it was trained.
+        start: When its training started, or when it was asked for; seconds since the epoch.
+        end: When its answer came.
+    """
+
+    index: int
+    trial: int
+    generation: int
+    member: int
+    budget: float | None
+    parent: int | None
+    params: dict[str, Value]
+    fitness: float | None
+    best: float | None
+    source: str
+    slot: str
+    seconds: float
+    start: float
+    end: float
+
+
+@dataclass(slots=True)
+class Row:
+    """One generation, or all: how many trials were answered and failed, how well, and where the answers came from.
+
+    ``low``, ``high`` and ``total`` (in units of 2^32) are of the fitness values, the former two None while there is
+    none; ``lead`` is the best of it and of the generations up to the next row; ``seconds`` were spent on training,
+    ``saved`` need not be, since the archive or a running training answered.
+    """
+
+    number: int
+    told: int = 0
+    failed: int = 0
+    low: float | None = None
+    high: float | None = None
+    total: float = 0.0
+    trained: int = 0
+    archive: int = 0
+    in_flight: int = 0
+    seconds: float = 0.0
+    saved: float = 0.0
+    start: float | None = None
+    end: float = 0.0
+    lead: Lead | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean fitness of the trials that have one."""
+        if self.low is None or self.high is None:
+            return None
+        return min(max(self.total / (self.told - self.failed) / PART, self.low), self.high)
+
+    def add(self, point: Point, since: float, sources: Counter[str], saved: float) -> None:
+        """Count a trial that was asked for at ``since``."""
+        self.told += 1
+        self.trained += sources[Source.TRAINED]
+        self.archive += sources[Source.ARCHIVE]
+        self.in_flight += sources[Source.IN_FLIGHT]
+        self.seconds += point.seconds
+        self.saved += saved
+        self.start, self.end = since if self.start is None else min(self.start, since), max(self.end, point.end)
+        if point.fitness is None:
+            self.failed += 1
+            return
+        self.total += point.fitness * PART
+        self.low = point.fitness if self.low is None else min(self.low, point.fitness)
+        self.high = point.fitness if self.high is None else max(self.high, point.fitness)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A trial that waits for answers."""
+
+    trial: dict[str, Any]
+    since: float
+    sources: dict[str, str]
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class View:
+    """The picture of one search.
+
+    Args:
+        direction: Whether a larger or a smaller fitness is better.
+
+    Attributes:
+        points: What was answered, thinned out evenly when there is too much; the best is always among them, unless the
+            search says only later which it is.
+        thinned: How often ``points`` was thinned out, after which it must be read from its beginning.
+        rows: The generations by number; of very many, every second is dropped.
+        lead: The best so far; None while none has a fitness.
+        led: Whether several targets count, so that the search says which is the best, by events named ``best``.
+        moves: Last and last but one trial of each member of the population, and of its fold.
+        all: All generations together.
+        errors: Why trials failed: how often, and where in the user's code, by the first line of the error.
+        reason: Why the search ended; None while it has not.
+    """
+
+    def __init__(self, direction: Direction) -> None:
+        self.direction = direction
+        self.points: list[Point] = []
+        self.thinned = 0
+        self.rows: dict[int, Row] = {}
+        self.moves: dict[tuple[int, int], deque[Point]] = {}
+        self.all = Row(-1)
+        self.errors: dict[str, tuple[int, str]] = {}
+        self.reason: str | None = None
+        self.lead: Lead | None = None
+        self.led = False
+        self._stride = 1
+        self._every = 1
+        self._waiting: dict[int, _Waiting] = {}
+        self._waiters: dict[str, list[int]] = {}
+
+    def apply(self, event: Event) -> None:
+        """Draw what has happened."""
+        if event.kind == "asked":
+            self._asked(event)
+        elif event.kind == "result":
+            for number in self._waiters.pop(event.data["key"], ()):
+                self._waiting[number].answers[event.data["key"]] = event.data
+                self._settle(number, event.time)
+        elif event.kind == "best":
+            self._follow(event.data)
+        elif event.kind == "ended":
+            self.reason = event.data["reason"]
+
+    def trial_of(self, key: str) -> int | None:
+        """The trial that first waited for this evaluation, while it is waited for."""
+        return next(iter(self._waiters.get(key, ())), None)
+
+    def better(self, one: Lead, other: Lead) -> bool:
+        """Whether one is better than the other; of two equal ones, that with the lower number."""
+        return self._rank(one) < self._rank(other)
+
+    def ordered(self) -> list[Point]:
+        """The points that have a fitness, the best first."""
+        found = [
+            (point.trial != (self.lead.trial if self.led and self.lead else None), self._rank(lead), point)
+            for point in self.points
+            if (lead := _lead(point)) is not None
+        ]
+        return [point for *_, point in sorted(found, key=lambda each: each[:2])]
+
+    def lineage(self) -> list[Point]:
+        """The trials that the best one continues, from the first to itself; empty while there is none."""
+        found = {point.trial: point for point in self.points}
+        line = [found[self.lead.trial]] if self.lead is not None and self.lead.trial in found else []
+        while line and line[-1].parent in found:
+            line.append(found[line[-1].parent])
+        return line[::-1]
+
+    # --- as plain data
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; :meth:`from_dict` reads it back."""
+        return {
+            "direction": self.direction,
+            "points": [asdict(point) for point in self.points],
+            "rows": [asdict(row) for row in self.rows.values()],
+            "moves": [[*who, [asdict(point) for point in where]] for who, where in self.moves.items()],
+            "waiting": [asdict(waiting) for waiting in self._waiting.values()],
+            "all": asdict(self.all),
+            "errors": [[error, *found] for error, found in self.errors.items()],
+            "reason": self.reason,
+            "lead": None if self.lead is None else asdict(self.lead),
+            "led": self.led,
+            "strides": [self._stride, self._every],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The view that :meth:`to_dict` wrote."""
+        view = cls(data["direction"])
+        view.points = [Point(**point) for point in data["points"]]
+        view.rows = {row["number"]: _row(row) for row in data["rows"]}
+        view.moves = {
+            (fold, member): deque((Point(**point) for point in where), 2) for fold, member, where in data["moves"]
+        }
+        view.all, view.reason = _row(data["all"]), data["reason"]
+        view.errors = {error: (times, where) for error, times, where in data.get("errors", ())}
+        view.lead, view.led = _led(data["lead"]), data["led"]
+        view._stride, view._every = data["strides"]
+        for each in data["waiting"]:
+            waiting = _Waiting(**each)
+            view._waiting[waiting.trial["id"]] = waiting
+            view._wait(waiting)
+        return view
+
+    # --- inside
+
+    def _asked(self, event: Event) -> None:
+        evaluations = event.data["evaluations"]
+        waiting = _Waiting(
+            {name: value for name, value in event.data.items() if name != "evaluations"},
+            event.time,
+            {each["key"]: each["source"] for each in evaluations},
+            {each["key"]: each["result"] for each in evaluations if each["result"] is not None},
+        )
+        self._waiting[event.data["id"]] = waiting
+        self._wait(waiting)
+        self._settle(event.data["id"], event.time)
+
+    def _wait(self, waiting: _Waiting) -> None:
+        for key in waiting.sources.keys() - waiting.answers.keys():
+            self._waiters.setdefault(key, []).append(waiting.trial["id"])
+
+    def _settle(self, number: int, when: float) -> None:
+        waiting = self._waiting[number]
+        if len(waiting.answers) < len(waiting.sources):
+            return
+        del self._waiting[number]
+        point = self._point(waiting, when)
+        self._note_row(point, waiting)
+        self._note_error(waiting)
+        self._keep(point)
+        if len(self.moves) < _MOVES or (waiting.trial["fold"] or 0, point.member) in self.moves:
+            self.moves.setdefault((waiting.trial["fold"] or 0, point.member), deque(maxlen=2)).append(point)
+
+    def _point(self, waiting: _Waiting, when: float) -> Point:
+        found = outcome(list(waiting.sources.values()), [waiting.answers[key] for key in waiting.sources])
+        trial = waiting.trial
+        return Point(
+            index=self.all.told,
+            trial=trial["id"],
+            generation=trial["generation"],
+            member=trial["member"],
+            budget=trial["budget"],
+            parent=trial["parent"],
+            params=trial["params"],
+            fitness=found.fitness,
+            best=None,
+            source=found.source,
+            slot=found.slot,
+            seconds=found.seconds,
+            start=waiting.since if found.start is None else found.start,
+            end=when,
+        )
+
+    def _note_row(self, point: Point, waiting: _Waiting) -> None:
+        sources = Counter(waiting.sources.values())
+        spared = [key for key, source in waiting.sources.items() if source != Source.TRAINED]
+        saved = sum(waiting.answers[key]["seconds"] for key in spared if waiting.answers[key]["fitness"] is not None)
+        self.all.add(point, waiting.since, sources, saved)
+        if not point.generation % self._every:
+            self._row_of(point.generation).add(point, waiting.since, sources, saved)
+        if not self.led and (lead := _lead(point)) is not None:
+            self._lead_row(self._row_of(point.generation), lead)
+        if len(self.rows) > GENERATIONS:
+            self._every *= 2
+            rows, self.rows = self.rows, {}
+            for number in sorted(rows):
+                self._merge(number, rows[number])
+
+    def _row_of(self, generation: int) -> Row:
+        """The row that stands for a generation."""
+        number = generation - generation % self._every
+        return self.rows.setdefault(number, Row(number))
+
+    def _merge(self, number: int, row: Row) -> None:
+        """Keep a row, or of one that is dropped its best."""
+        if number % self._every == 0:
+            self.rows[number] = row
+        elif row.lead is not None:
+            self._lead_row(self._row_of(number), row.lead)
+
+    def _lead_row(self, row: Row, lead: Lead) -> None:
+        """Note who led in a generation: the best of it, or if the search says who leads, the last."""
+        if row.lead is None or self.led or self.better(lead, row.lead):
+            row.lead = lead
+
+    def _follow(self, said: Mapping[str, Any]) -> None:
+        """The search takes this trial for the best from now on."""
+        self.led, self.lead = True, Lead(said["trial"], said["fitness"], None)
+        self._row_of(said["generation"]).lead = self.lead
+        if self.points and self.points[-1].index == self.all.told - 1:  # by its answer
+            self.points[-1].best = self.lead.fitness
+
+    def _note_error(self, waiting: _Waiting) -> None:
+        error = next((answer["error"] for answer in waiting.answers.values() if answer["fitness"] is None), "")
+        reason = (error or "").partition("\n")[0]
+        if reason and (reason in self.errors or len(self.errors) < _ERRORS):
+            times, where = self.errors.get(reason, (0, traceback_of(error) or ""))
+            self.errors[reason] = times + 1, where
+
+    def _keep(self, point: Point) -> None:
+        lead = _lead(point)
+        improved = not self.led and lead is not None and (self.lead is None or self.better(lead, self.lead))
+        if improved:
+            self.lead = lead
+        point.best = None if self.lead is None else self.lead.fitness
+        if improved or point.index % self._stride == 0:
+            self.points.append(point)
+        if len(self.points) > POINTS:
+            self._stride *= 2
+            self.thinned += 1
+            kept = None if self.lead is None else self.lead.trial
+            self.points = [each for each in self.points if each.index % self._stride == 0 or each.trial == kept]
+
+    def _rank(self, lead: Lead) -> tuple[float, float, int]:
+        return rank_of(lead.budget, -lead.fitness if self.direction == "maximize" else lead.fitness, lead.trial)
+
+
+def _lead(point: Point) -> Lead | None:
+    return None if point.fitness is None else Lead(point.trial, point.fitness, point.budget)
+
+
+def _row(data: Mapping[str, Any]) -> Row:
+    return Row(**{**data, "lead": _led(data["lead"])})
+
+
+def _led(data: Mapping[str, Any] | None) -> Lead | None:
+    return None if data is None else Lead(**data)
+
+
+def without_curve(event: Event) -> Event:
+    """The event without what a view does not draw."""
+    if event.kind == "result" and event.data["curve"]:
+        return Event(event.kind, {**event.data, "curve": []}, event.time)
+    return event

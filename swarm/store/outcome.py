@@ -1,0 +1,79 @@
+"""What became of a trial, from the answers to its evaluations as the journal has them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swarm.store.records import Source
+from swarm.trial import Status, mean
+
+RUNNING = "running"
+_SOURCES = (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a trial.
+
+    Attributes:
+        status: ``running`` while an answer is missing; ``failed`` if one has no fitness; ``pruned`` if one was; ``ok``.
+        fitness: The mean over its evaluations, in the job's own direction; None while it runs and if it failed.
+        source: ``trained`` if any of its evaluations was trained for it, else ``in_flight`` or ``archive``.
+        seconds: Time spent on training for it.
+        start: When the first training for it began, seconds since the epoch; None if nothing was trained for it.
+        end: When the last training for it ended; None likewise.
+        slot: Where that was.
+        error: First line of the first error, of an evaluation without a fitness if there is one; or None.
+        metrics: Other numbers that all of its evaluations returned, the mean of each; empty where there is no fitness.
+    """
+
+    status: str
+    fitness: float | None
+    source: str
+    seconds: float
+    start: float | None
+    end: float | None
+    slot: str
+    error: str | None
+    metrics: Mapping[str, float]
+
+
+def outcome(sources: Sequence[str], answers: Sequence[Mapping[str, Any] | None]) -> Outcome:
+    """What became of a trial.
+
+    Args:
+        sources: Where the answer to each of its evaluations comes from (:class:`~swarm.store.records.Source`).
+        answers: The results, as :meth:`swarm.trial.Result.to_dict` has them; None where there is none yet.
+    """
+    there = [answer for answer in answers if answer is not None]
+    spent = [answer for answer, source in zip(answers, sources, strict=True) if answer and source == Source.TRAINED]
+    fitness = [answer["fitness"] for answer in there if answer["fitness"] is not None]
+    measured = [answer.get("metrics") or {} for answer in there]
+    status = RUNNING if len(there) < len(answers) else _ended({answer["status"] for answer in there}, fitness, there)
+    blamed = sorted(there, key=lambda answer: answer["fitness"] is not None)  # what was pruned says why, too
+    scored = status in (Status.OK, Status.PRUNED)
+    return Outcome(
+        status=status,
+        fitness=mean(fitness) if scored else None,
+        source=next(source.value for source in _SOURCES if source in sources),
+        seconds=sum(answer["seconds"] for answer in spent),
+        start=min((answer["start"] for answer in spent), default=None),
+        end=max((answer["end"] for answer in spent), default=None),
+        slot=", ".join(sorted({answer["slot"] for answer in spent})),
+        error=next((answer["error"].splitlines()[0] for answer in blamed if answer["error"]), None),
+        metrics=_means(measured) if scored else {},
+    )
+
+
+def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric that all have, in the order of the first."""
+    first, *others = measured
+    return {name: mean([each[name] for each in measured]) for name in first if all(name in each for each in others)}
+
+
+def _ended(statuses: Collection[str], fitness: Sequence[float], answers: Sequence[Mapping[str, Any]]) -> str:
+    if len(fitness) < len(answers):
+        return Status.FAILED.value
+    return (Status.PRUNED if Status.PRUNED in statuses else Status.OK).value

@@ -1,0 +1,216 @@
+"""The terminal while a search runs: a live block, or a line per generation."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from swarm.plots.units import duration
+from swarm.search.search import Search
+from swarm.store.records import Source
+from swarm.terminal.sparkline import Sparkline
+from swarm.terminal.tables import indented, job_block, params_line
+
+if TYPE_CHECKING:
+    from swarm.service.job_state import JobState
+
+_REFRESH_SECONDS = 0.25
+
+
+def console() -> Console:
+    """The terminal, or a file or pipe that is wide enough for a table and flushed line by line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each generation as it ends
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+class _Cell:
+    """The output of a notebook's cell, which is replaced by the next; used as rich's ``Live`` is in a terminal."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        self._handle = display(Text(""), display_id=True)
+
+    def update(self, block: RenderableType) -> None:
+        self._handle.update(block)
+
+    def stop(self) -> None:
+        pass
+
+
+def _live(console: Console) -> Live | _Cell | None:
+    """What shows a block that changes; None where there are only lines."""
+    if console.is_jupyter:
+        return _Cell()
+    return Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+
+class Progress:
+    """Shows a running search: a live block in a terminal or a notebook, a line per generation elsewhere.
+
+    Use it as a context manager, and call it with the search and the dashboard's address after every change.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = _live(console)
+        self._last: tuple[Search, str | None] | None = None
+        self._trace = Sparkline()
+        self._told = 0
+        self._shown = 0.0
+        self._reported = -1
+        self._began = False
+        self._errors = 0
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            if self._last is not None:
+                self._live.update(self._block(*self._last))
+            self._live.stop()
+
+    def __call__(self, search: Search, dashboard: str | None) -> None:
+        """Show where the search is."""
+        if not self._began:
+            self._began = True
+            self._begin(search, dashboard)
+        self._report_errors(search)
+        if self._live is None:
+            self._report_generations(search)
+            return
+        self._last = search, dashboard
+        if search.best is not None and search.told > self._told:
+            self._told = search.told
+            self._trace.add(search.best.fitness)
+        if time.monotonic() - self._shown > _REFRESH_SECONDS:
+            self._shown = time.monotonic()
+            self._live.update(self._block(search, dashboard))
+
+    def _begin(self, search: Search, dashboard: str | None) -> None:
+        if search.replayed:
+            self._say(f"{search.job.name}: going on after {search.replayed} trials")
+        if dashboard and self._live is None:
+            self._say(f"dashboard: {dashboard}")
+        # Generations that an earlier run completed were reported then.
+        self._reported = search.generation - 1 if search.replayed else -1
+
+    def _report_errors(self, search: Search) -> None:
+        """Why trials fail, each reason once, as soon as it is known: people should not find out at the end."""
+        for error in list(search.errors)[self._errors :]:
+            first = self._errors == 0
+            self._errors += 1
+            self._say_in_red(f"a trial failed: {error}")
+            if first and error in search.failures.tracebacks:
+                self._say_in_red(indented(search.failures.tracebacks[error]))
+
+    def _say_in_red(self, text: str) -> None:
+        self._console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+
+    def _report_generations(self, search: Search) -> None:
+        """One line for each generation that is complete since the last call."""
+        for number in range(self._reported + 1, search.generation + 1 if search.asked else 0):
+            row = search.generations[number]
+            complete = number + 1 in search.generations or search.optimizer.done
+            if not complete or row.told < row.asked:
+                return
+            self._reported = number
+            sources = ", ".join(f"{row.sources[s]} {s.value.replace('_', ' ')}" for s in Source if row.sources[s])
+            failed = f", {row.failed} failed" if row.failed else ""
+            fitness = f"fitness {row.low:.5g} … {row.high:.5g}, mean {row.mean:.5g}"
+            if row.failed == row.told:
+                fitness = "no fitness"
+            self._say(f"generation {number}: {fitness}; {sources}{failed}; {row.end - row.start:.1f} s")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _block(self, search: Search, dashboard: str | None) -> RenderableType:
+        planned = search.optimizer.planned
+        best = search.best
+        saved = search.counts[Source.ARCHIVE] + search.counts[Source.IN_FLIGHT]
+        lines = Table.grid(padding=(0, 2))
+        lines.add_row(
+            Text(search.job.name, style="bold"),
+            ProgressBar(total=planned, completed=search.told, width=40),
+            f"{search.told} of {planned or '?'} trials, generation {search.generation}",
+        )
+        lines.add_row(
+            "",
+            f"{search.running} running on {search.slots} slots, {search.counts[Source.TRAINED]} trained, {saved} saved",
+            f"{duration(search.seconds)} gone, {self._left(search)}",
+        )
+        if best is not None:
+            lines.add_row("", Text(f"best {best.fitness:.5g}", style="bold green"), params_line(best.params))
+            lines.add_row("", "best so far", Text(self._trace.bars(), style="green"))
+        if dashboard:
+            lines.add_row("", "dashboard", Text(dashboard, style=f"link {dashboard}"))
+        return lines
+
+    def _left(self, search: Search) -> str:
+        done = search.told - search.replayed
+        if not search.optimizer.planned or not done:
+            return "time left unknown yet"
+        remaining = search.optimizer.planned - search.told
+        return f"about {duration(search.seconds / done * remaining)} left at most"
+
+
+class JobProgress:
+    """Shows a job of the service: a live block in a terminal or a notebook, a line per generation elsewhere.
+
+    Use it as a context manager, and call it with each new state.
+
+    Args:
+        console: Where to show it.
+        trace: The best fitness at each moment before now.
+    """
+
+    def __init__(self, console: Console, trace: Sparkline | None = None) -> None:
+        self._console = console
+        self._live = _live(console)
+        self._trace = trace or Sparkline()
+        self._said: tuple[Any, ...] = ()
+
+    def __enter__(self) -> JobProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, state: JobState) -> None:
+        """Show where the job is."""
+        if state.best is not None:
+            self._trace.add(state.best["fitness"])
+        if self._live is not None:
+            self._live.update(job_block(state, self._trace))
+        elif (state.state, state.generation, state.trouble) != self._said:
+            self._said = state.state, state.generation, state.trouble
+            self._console.print(_job_line(state), highlight=False, soft_wrap=True, markup=False)
+
+
+def _job_line(state: JobState) -> str:
+    parts = [
+        f"{state.name}: {state.state}, generation {state.generation}",
+        f"{state.told} of {state.planned or '?'} trials",
+    ]
+    parts += [f"best {state.best['fitness']:.5g}"] if state.best else []
+    parts += [text for text in (state.trouble, state.reason) if text]
+    return "; ".join(parts)

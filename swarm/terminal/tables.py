@@ -1,0 +1,187 @@
+"""What people see in a terminal: progress while a search runs, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from swarm.plots.units import duration
+from swarm.search.search import Search
+from swarm.store.columns import columns
+from swarm.store.records import Source
+from swarm.terminal.sparkline import Sparkline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from swarm.service.job_state import JobState
+
+
+def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType:
+    """Where a job of the service stands, and how its best fitness came about."""
+    saved = state.counts.get(Source.ARCHIVE, 0) + state.counts.get(Source.IN_FLIGHT, 0)
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row(
+        Text(state.name, style="bold"),
+        ProgressBar(total=state.planned, completed=state.told, width=40),
+        f"{state.told} of {state.planned or '?'} trials, generation {state.generation}",
+    )
+    lines.add_row(
+        "",
+        f"{state.state}, {state.running} running, {state.counts.get(Source.TRAINED, 0)} trained, {saved} saved",
+        f"{duration(state.trained_seconds)} of training",
+    )
+    if state.best is not None:
+        best = Text(f"best {state.best['fitness']:.5g}", style="bold green")
+        lines.add_row("", best, params_line(state.best["params"]))
+        if trace is not None:
+            lines.add_row("", "best so far", Text(trace.bars(), style="green"))
+    for fold, fitness in sorted(state.tests.items()):
+        score = "failed" if fitness is None else f"{fitness:.5g}"
+        lines.add_row("", Text(f"on the unseen test set{f', fold {fold}' if len(state.tests) > 1 else ''}"), score)
+    for text in (state.trouble, state.reason):
+        if text:
+            lines.add_row("", Text(text, style="red"))
+    return lines
+
+
+def job_table(states: Iterable[JobState], traces: Mapping[str, Sparkline] | None = None) -> Table:
+    """The jobs of a service, a row each, with how the best fitness came about if that is known by name."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("job", "owner", "state", "priority", "running", "trials", "best", "method", "problem"):
+        table.add_column(name, justify="right" if name in ("priority", "running", "trials", "best") else "left")
+    if traces is not None:
+        table.add_column("best so far", style="green")
+    for state in states:
+        table.add_row(
+            state.name,
+            state.owner,
+            state.state,
+            f"{state.priority:g}",
+            str(state.running),
+            f"{state.told}/{state.planned or '?'}",
+            f"{state.best['fitness']:.5g}" if state.best else "-",
+            state.optimizer,
+            state.problem,
+            *([] if traces is None else [traces[state.name].bars(20) if state.name in traces else ""]),
+        )
+    return table
+
+
+def slot_table(slots: Iterable[Mapping[str, Any]]) -> Table:
+    """The slots of a service, and what each trains; see :func:`swarm.scheduler.slot_status.occupancy`."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("slot", "host", "class", "job", "trial", "for", "latest report"):
+        table.add_column(name, justify="right" if name in ("trial", "for") else "left")
+    for slot in slots:
+        place = slot["slot"], slot["host"], slot["resource"]
+        if slot["key"] is None:
+            table.add_row(*place, Text("free", style="dim"))
+            continue
+        trial = "-" if slot["trial"] is None else str(slot["trial"])
+        what = slot["job"] or slot["key"][:8]
+        table.add_row(*place, what, trial, duration(slot["seconds"]), params_line(slot["report"]))
+    return table
+
+
+def summary(search: Search, status: str) -> RenderableType:
+    """The result of a run: the best, its test score, and what it cost."""
+    parts: list[RenderableType] = []
+    best = search.best
+    if best is None:
+        parts.append(Text("no training has succeeded yet", style="bold red"))
+    else:
+        table = Table(title=f"best of {search.job.name}", title_justify="left", show_header=False, box=None)
+        named = columns(best.params).params
+        for name, value in best.params.items():
+            table.add_row(named[name], f"{value:.6g}" if isinstance(value, float) else str(value), style="cyan")
+        table.add_row("fitness", Text(f"{best.fitness:.6g}", style="bold green"))
+        for fold, test in sorted(search.tests.items()):
+            name = "on the unseen test set" + (f", fold {fold}" if len(search.tests) > 1 else "")
+            score = f"{test.fitness:.6g}" if test.fitness is not None else f"failed: {test.error}"
+            table.add_row(name, Text(score, style="bold green" if test.fitness is not None else "red"))
+        parts.append(table)
+    counts = search.counts
+    saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
+    parts.append(
+        f"{search.evaluations} evaluations: {counts[Source.TRAINED]} trainings run, {saved} saved "
+        f"({counts[Source.ARCHIVE]} from the archive, {counts[Source.IN_FLIGHT]} joined in flight), "
+        f"{counts['failed']} trials failed; {duration(search.trained_seconds)} of training"
+    )
+    if search.checkpoint_bytes:
+        share = search.checkpoint_seconds / max(search.trained_seconds, 1e-9)
+        parts.append(f"{search.checkpoint_bytes / 1e6:.1f} MB of checkpoints, {share:.1%} of the training time")
+    for error, times in search.errors.most_common(3):
+        parts.append(Text(f"failed {times} times: {error}", style="red"))
+    parts.append(f"{status}" + (f": {search.end_reason}" if search.end_reason else ""))
+    return Group(*parts)
+
+
+def errors_block(search: Search) -> RenderableType:
+    """Why trials failed, how often, and the user's own lines that led there, the most frequent first."""
+    if not search.errors:
+        return Text("no trial has failed")
+    parts: list[RenderableType] = []
+    for error, times in search.errors.most_common():
+        parts.append(Text(f"failed {times} times: {error}", style="red"))
+        if error in search.failures.tracebacks:
+            parts.append(Text(indented(search.failures.tracebacks[error])))
+    return Group(*parts)
+
+
+def indented(text: str) -> str:
+    """Lines that belong to what is said above them."""
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def generation_table(search: Search) -> Table:
+    """One row per generation: fitness, sources, seconds."""
+    table = Table(title="generations", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in (
+        "gen",
+        "trials",
+        "min",
+        "mean",
+        "max",
+        "trained",
+        "archive",
+        "in flight",
+        "failed",
+        "seconds",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for number in sorted(search.generations):
+        row = search.generations[number]
+        fitness = (row.low, row.mean, row.high) if row.told > row.failed else ()
+        table.add_row(
+            str(number),
+            f"{row.told}/{row.asked}" if row.told < row.asked else str(row.told),
+            *([f"{value:.5g}" for value in fitness] or ["-"] * 3),
+            *(str(row.sources[source]) for source in Source),
+            str(row.failed),
+            f"{max(0.0, row.end - row.start):.1f}",
+        )
+    return table
+
+
+def frame_table(frame: pd.DataFrame, title: str) -> Table:
+    """The rows of a data frame."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in frame.columns:
+        table.add_column(name, justify="right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:.5g}" if isinstance(value, float) else str(value) for value in row))
+    return table
+
+
+def params_line(params: Mapping[str, Any]) -> str:
+    """Hyper-parameters in one line."""
+    return ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
+    )

@@ -1,0 +1,1 @@
+"""Checkpoints, their cache on the machine, and committed results."""

@@ -1,0 +1,1 @@
+"""Trainings in child processes: forked, limited, told to stop and killed."""

@@ -1,0 +1,375 @@
+"""The process that holds a loaded problem and forks one child per training, or for slices that follow each other.
+
+Importing TensorFlow takes ten seconds and loading data may take as long; here both are paid once per worker,
+and the children share the memory copy-on-write. It is not multiprocessing's fork server because that cannot
+run below a Dask worker (a daemonic process), and because this one leaves nothing behind: it ends with the
+worker, its children end with it, and a child's whole process group is killed when the child has ended.
+
+Two lines per child lead to the worker. On its *channel* the child hears the evaluation and says
+``["started", time]``, ``["report", {…}]`` … ``["result", {…}]``; if it then says ``["waits"]``, it hears the next one
+there. The result comes before anything is flushed or torn down: what a training has made of its process cannot take it
+back. On its *lifeline* the server says ``["pid", number]``, or ``["refused", threads]``, and at last
+``["exit", returncode]``; whatever the worker says there, and the end of the line, kills the child.
+
+Only a process with a single thread can be forked safely. That is why nothing here starts a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import gc
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle
+from typing import Any, NoReturn
+
+from swarm.trial import Criterion, Evaluation, Result, Status
+from workers.bundle import FOLDER
+from workers.problem import Problem, attempt, explain, failed, load, prepare
+from workers.replicas.rendezvous import Seat
+from workers.wording import flush
+
+LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy", "fsspec")
+"""Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""
+
+_SETTINGS = ("CUDA_", "KERAS_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
+_CHATTER = (b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()")  # TensorFlow's, at its import
+_PR_SET_PDEATHSIG = 1
+
+
+class Sharing(IntEnum):
+    """What the children inherit; the worker steps down when it leaves the server with several threads."""
+
+    NOTHING = 0
+    MODULES = 1
+    PROBLEM = 2
+
+
+def say(line: Connection, *message: Any) -> None:
+    """Sends a message: JSON, so that the worker never unpickles what a training made."""
+    line.send_bytes(json.dumps(message).encode())
+
+
+def hear(line: Connection) -> Any:
+    """The next message.
+
+    Raises:
+        EOFError: The other side has closed the line.
+        OSError: The other side died.
+    """
+    return json.loads(line.recv_bytes())
+
+
+class ForkServer:
+    """One problem and the children that train it.
+
+    Args:
+        control: Requests of the worker; its end is the worker's death.
+        data: The pickled problem.
+        sharing: What the children inherit.
+    """
+
+    def __init__(self, control: Connection, data: bytes, sharing: Sharing) -> None:
+        self.control = control
+        self.data = data
+        self.sharing = sharing
+        self.problem: Problem | None = None
+        self.preload: list[str] = []
+        self.children: dict[Connection, int] = {}  # process by lifeline
+        self.wakeup, self._wake = _pipe()
+        self.learned, self._learn = _pipe()
+
+    def load(self, modules: list[str]) -> None:
+        """Loads and prepares the problem and imports what it names, or else imports ``modules`` alone."""
+        if self.sharing is Sharing.NOTHING:
+            return
+        with _without_chatter():
+            if self.sharing is Sharing.PROBLEM:
+                self.problem = load(self.data)
+                self.preload = modules = list(getattr(self.problem, "preload", ()))
+            for module in modules:
+                importlib.import_module(module)
+        if self.problem is not None:
+            prepare(self.problem)
+
+    def serve(self) -> NoReturn:
+        """Forks on request and reaps, until the worker is gone."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler must be there for the wake-up to be written
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        self._freeze()
+        while True:
+            for line in wait([self.control, self.wakeup, *self.children]):
+                if line is self.control:
+                    self._request()
+                elif line == self.wakeup:
+                    _drain(self.wakeup)
+                    for lifeline in list(self.children):
+                        self._reap(lifeline, os.WNOHANG)
+                elif isinstance(line, Connection) and line in self.children:
+                    self._kill(line)
+            self._learn_modules()
+
+    def _request(self) -> None:
+        try:
+            self.control.recv_bytes()
+            channel, lifeline = (Connection(recv_handle(self.control)) for _ in range(2))
+        except (EOFError, OSError):
+            self._end()
+        threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
+        if threads > 1 and self.sharing is not Sharing.NOTHING:
+            say(lifeline, "refused", threads)
+        else:
+            self._fork(channel, lifeline)
+        channel.close()
+
+    def _fork(self, channel: Connection, lifeline: Connection) -> None:
+        flush()
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            lifeline.close()
+            self._child(channel, server)
+        self.children[lifeline] = pid
+        with contextlib.suppress(OSError):  # the worker is gone: the next turn of the loop sees it
+            say(lifeline, "pid", pid)
+
+    def _end(self) -> NoReturn:
+        for lifeline in list(self.children):
+            self._kill(lifeline)
+        shutil.rmtree(os.environ.get(FOLDER, ""), ignore_errors=True)  # who would else has perhaps been killed
+        os._exit(0)
+
+    def _kill(self, lifeline: Connection) -> None:
+        _kill_group(self.children[lifeline])
+        self._reap(lifeline, 0)
+
+    def _reap(self, lifeline: Connection, options: int) -> None:
+        """Ends a child that has exited: its group is killed, its return code said."""
+        pid = self.children[lifeline]
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | options) is None:
+            return
+        _kill_group(pid)  # before the reaping, while the number can belong to nobody else
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(OSError):
+            say(lifeline, "exit", os.waitstatus_to_exitcode(status))
+        lifeline.close()
+        del self.children[lifeline]
+
+    def _child(self, channel: Connection, server: int) -> NoReturn:
+        """The child, from the fork to its exit."""
+        code = 1
+        try:
+            self._leave_server(server)
+            self._train(channel)
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except BaseException:
+            with contextlib.suppress(BaseException):
+                traceback.print_exc()
+        finally:
+            flush()
+            os._exit(code & 0xFF)
+
+    def _leave_server(self, server: int) -> None:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:  # it died before the line above
+            os._exit(1)
+        self.control.close()
+        for lifeline in self.children:
+            lifeline.close()
+
+    def _train(self, channel: Connection) -> None:
+        """Trains what it hears of, and after a slice the next, unless that failed or left a process running."""
+        stays = True
+        while stays:
+            try:
+                fields, checkpoints, plain = hear(channel)
+                seat = None if plain is None else Seat.taken(plain, channel)
+            except (EOFError, OSError):  # the worker is gone
+                return
+            evaluation = _evaluation(fields)
+            modules, settings = set(sys.modules), _settings()
+            speech = _Speech(channel)
+            result = self._result(speech, evaluation, checkpoints, seat)
+            speech.end(result)
+            self._teach(modules, settings)
+            flush()
+            stays = evaluation.slice and seat is None and result.status is Status.OK and _childless()
+            if stays:
+                say(channel, "waits")
+
+    def _result(self, speech: _Speech, evaluation: Evaluation, checkpoints: str | None, seat: Seat | None) -> Result:
+        try:
+            if self.problem is None:
+                problem = load(self.data)
+                prepare(problem)
+                self.problem = problem
+        except BaseException as error:  # a script that ends with sys.exit(), too: it is not the training that ended
+            return failed(evaluation, error)
+        speech.say("started", time.time())
+        return attempt(self.problem, evaluation, speech.report, checkpoints, seat)
+
+    def _teach(self, modules: set[str], settings: dict[str, str]) -> None:
+        """Tells the server what the training had to import."""
+        with contextlib.suppress(Exception):  # it may have closed all files, or have os.environ replaced
+            if _settings() == settings:  # else they were perhaps imported with other settings than the server's
+                names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
+                os.write(self._learn, "".join(f"{name}\n" for name in names).encode())
+
+    def _learn_modules(self) -> None:
+        """Imports what a training had to import, so that the next need not."""
+        names = [name for name in _drain(self.learned).decode().split() if name not in sys.modules]
+        if not names or self.sharing is Sharing.NOTHING:
+            return
+        for name in names:
+            with contextlib.suppress(Exception), _without_chatter():
+                importlib.import_module(name)
+        self._freeze()
+
+    @staticmethod
+    def _freeze() -> None:
+        """Keeps the children's garbage collector off the shared pages."""
+        gc.collect()
+        gc.freeze()
+
+
+class _Speech:
+    """What the child says of one training: whole messages whichever thread says them, and nothing after the result.
+
+    Args:
+        channel: To the worker.
+    """
+
+    def __init__(self, channel: Connection) -> None:
+        self._channel = channel
+        self._process = os.getpid()
+        self._lock = threading.RLock()  # a handler of a signal may report amid a report
+        self._ended = False
+
+    def say(self, *message: Any) -> None:
+        with self._lock:
+            if not self._ended:
+                say(self._channel, *message)
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Reports; a thread or a process that the training has left, or a fork of it, is not heard."""
+        if os.getpid() == self._process:
+            self.say("report", dict(metrics))
+
+    def end(self, result: Result) -> None:
+        """Says the result; a fork that returned from the training as well is none of ours, and ends."""
+        if os.getpid() != self._process:
+            os._exit(0)
+        with self._lock:
+            say(self._channel, "result", result.to_dict())
+            self._ended = True
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Holds back what is written to stderr, and lets it through without the notes that no setting silences."""
+    flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not line.startswith(_CHATTER)))
+
+
+def _pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    return ends
+
+
+def _drain(descriptor: int) -> bytes:
+    with contextlib.suppress(BlockingIOError):
+        return os.read(descriptor, 65536)
+    return b""
+
+
+def _evaluation(fields: dict[str, Any]) -> Evaluation:
+    """The evaluation whose fields came as JSON."""
+    if isinstance(fields["merit"], list):
+        fields["merit"] = tuple(Criterion(**criterion) for criterion in fields["merit"])
+    return Evaluation(**fields)
+
+
+def _childless() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def _kill_group(pid: int) -> None:
+    for kill in (os.killpg, os.kill):  # the child may not yet have become a group of its own
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+
+
+@contextlib.contextmanager
+def _ending_with(control: Connection) -> Iterator[None]:
+    """Ends this process as soon as the worker's end of ``control`` is closed, even amid an import.
+
+    The kernel then sends SIGIO, whose default action is to end the process. (Nothing is sent on the line
+    meanwhile. A parent-death signal would not do: it is bound to the worker's *thread* that started this.)
+    """
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if control.poll(0):  # it was closed before
+        os._exit(0)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(control, fcntl.F_SETFL, flags)
+
+
+def main(descriptor: int) -> None:
+    """Hears what to load, loads it, says ``["ready", modules]`` or ``["failed", why]``, and serves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master
+    control = Connection(descriptor)
+    sharing, modules = hear(control)
+    server = ForkServer(control, control.recv_bytes(), Sharing(sharing))
+    try:
+        with _ending_with(control):
+            server.load(modules)
+    except BaseException as error:
+        say(control, "failed", explain(error))
+        return
+    say(control, "ready", server.preload)
+    server.serve()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,248 @@
+"""One worker process per GPU slot: what this machine offers, and a supervisor that keeps the processes alive."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from swarm.errors import InvalidInput
+from swarm.trial import resource
+from workers.node.gpu import gpus, named, slot_env
+from workers.node.listen import listening_host
+
+_SEND_INTERVAL = 0.0002  # seconds
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_DIAL_SECONDS = 3.0  # Dask would try for 30 before we look again where the scheduler is
+_IDLE_CHECK = 0.05
+_log = logging.getLogger("swarm.workers")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place where one training runs at a time.
+
+    Attributes:
+        name: ``host:gpu-uuid`` (``…+gpu-uuid`` with several GPUs, ``…/1`` on a part of one), or ``host:slot-2`` where
+            there is no GPU.
+        env: Environment of the slot's worker process.
+        gpus: Identifiers of its GPUs.
+        resource: Dask resource of which it offers one.
+    """
+
+    name: str
+    env: dict[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
+    resource: str = resource()
+
+
+def make_slots(
+    gpu_list: str | None = None, slots: int | None = None, threads: int | None = None, gpus_per_training: float = 1
+) -> list[Slot]:
+    """The slots of this machine.
+
+    Args:
+        gpu_list: ``all``, or GPU numbers such as ``0,1``; None takes all GPUs unless ``slots`` is given.
+        slots: Number of slots without a GPU each; None makes one per GPU, or one where there is no GPU.
+        threads: Threads of one training on a CPU; None is one, which keeps results equal whatever the slots.
+        gpus_per_training: GPUs of one slot, or one over the number of slots that share a GPU. Slots without a GPU are
+            offered to the same trainings, so that these can be tried anywhere.
+
+    Raises:
+        InvalidInput: A GPU that is not there, no GPU at all or too few, or both a GPU list and a number of slots.
+    """
+    try:
+        offered = resource(gpus_per_training)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+    if slots is not None:
+        if gpu_list is not None:
+            raise InvalidInput("give --gpus or --slots, not both: a GPU is one slot")
+        if slots < 1:
+            raise InvalidInput(f"--slots must be at least 1, got {slots}")
+    found = gpus() if slots is None else []
+    if gpu_list is not None and not found:
+        raise InvalidInput("no GPU was found (nvidia-smi lists none); without GPUs use --slots N")
+    if found:
+        return _gpu_slots(_chosen(gpu_list, found), gpus_per_training, offered)
+    env = {"CUDA_VISIBLE_DEVICES": "-1", **_thread_env(threads or 1)}
+    return [Slot(f"{socket.gethostname()}:slot-{number}", env, resource=offered) for number in range(slots or 1)]
+
+
+def nanny_options(slot: Slot, host: str | None = None) -> dict[str, Any]:
+    """Arguments of the :class:`distributed.Nanny` that keeps the slot's worker process.
+
+    The worker's HTTP pages have no use here and know no TLS, so they stay on the loopback interface.
+    """
+    return {
+        "name": slot.name,
+        "nthreads": 1,
+        "resources": {slot.resource: 1},
+        "env": slot.env,
+        "memory_limit": 0,  # Dask would kill the worker; a training's memory is its child's
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+        "host": host,
+        "preload": ["workers.node.supervisor"],
+    }
+
+
+def dask_setup(worker: Any) -> None:
+    """What Dask runs in each worker process first.
+
+    Ctrl-C in the terminal is for the master, which ends us in order. The end of a training is sent right behind its
+    result, where Dask would wait for 2 ms.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(worker, "batched_stream"):
+        worker.batched_stream.interval = _SEND_INTERVAL
+
+
+def restart() -> None:
+    """Has the worker process that this thread belongs to, if any, give way to a fresh one, which its nanny starts.
+
+    It takes no more tasks from now on, and ends once what runs now, which is the caller, has said its result.
+    """
+    if "distributed" not in sys.modules:
+        return
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return
+    if worker.nanny is not None:  # paused before anybody hears that the training is lost, who may submit it again
+        asyncio.run_coroutine_threadsafe(_pause(worker), worker.loop.asyncio_loop).result()
+        asyncio.run_coroutine_threadsafe(_restart(worker), worker.loop.asyncio_loop)
+
+
+async def _pause(worker: Any) -> None:
+    from distributed.core import Status
+
+    worker.status = Status.paused
+
+
+async def _restart(worker: Any) -> None:
+    while worker.state.executing_count:
+        await asyncio.sleep(_IDLE_CHECK)
+    await worker.close_gracefully(restart=True, reason="its GPU is not free")
+
+
+async def serve(
+    scheduler: Callable[[], str], slots: Iterable[Slot], *, host: str | None = None, insecure: bool = False
+) -> None:
+    """Keep one worker process per slot connected to the scheduler, until cancelled.
+
+    Dask's workers exit when their scheduler goes away; here each slot dials again, with growing pauses. They are
+    random, lest all workers of a cluster dial in step.
+
+    Args:
+        scheduler: Gives the scheduler's address, anew for each dial, so that one that was started again is found
+            wherever it is; see :func:`address_of`. An OSError means that it is not known now.
+        slots: What to serve.
+        host: Address to listen on; None is the interface that leads to the scheduler.
+        insecure: Listen where others can reach us even without TLS.
+
+    Raises:
+        InvalidInput: Others could reach the workers, or TLS lacks its certificates.
+    """
+    await asyncio.gather(*(_keep(scheduler, slot, host, insecure) for slot in slots))
+
+
+async def _keep(scheduler: Callable[[], str], slot: Slot, host: str | None, insecure: bool) -> None:
+    from distributed import Nanny
+
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            address = scheduler()
+            listen = listening_host(address, host, insecure)
+            await _check_answer(address)
+            async with Nanny(address, **nanny_options(slot, listen), death_timeout=None) as nanny:
+                _log.info("slot %s serves %s", slot.name, address)
+                pause = _FIRST_PAUSE
+                await nanny.finished()
+        except (OSError, TimeoutError, RuntimeError) as error:
+            _log.warning("slot %s: %s", slot.name, str(error).splitlines()[0] if str(error) else type(error).__name__)
+        seconds = random.uniform(pause / 2, pause)
+        _log.info("slot %s dials again in %.1f s", slot.name, seconds)
+        await asyncio.sleep(seconds)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def address_of(file: Path) -> str:
+    """The address in a scheduler file, as ``dask scheduler --scheduler-file`` writes it.
+
+    Raises:
+        OSError: The file is not there, or not written to its end.
+    """
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+    except FileNotFoundError:
+        raise OSError(f"waiting for a scheduler to write {file}") from None
+    except (ValueError, KeyError, TypeError):
+        raise OSError(f"{file} names no scheduler (yet)") from None
+
+
+async def _check_answer(address: str) -> None:
+    """See whether a scheduler answers, before a worker is started for it.
+
+    Raises:
+        OSError: Nothing answers.
+        InvalidInput: There are no certificates for its TLS.
+    """
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    options = Security().get_connection_args("worker")  # what a Nanny takes, too: Dask's configuration
+    if address.startswith("tls://") and options["ssl_context"] is None:
+        raise InvalidInput(
+            f"{address} speaks TLS, but this machine's certificates are not configured: set Dask's "
+            "distributed.comm.tls.ca-file, distributed.comm.tls.worker.cert and distributed.comm.tls.worker.key"
+        )
+    line = await connect(address, timeout=_DIAL_SECONDS, **options)
+    line.abort()
+
+
+def _chosen(gpu_list: str | None, found: list[str]) -> list[str]:
+    if gpu_list in (None, "all"):
+        return found
+    chosen = [named(part.strip(), found) for part in gpu_list.split(",")]
+    twice = [gpu for gpu in found if chosen.count(gpu) > 1]
+    if twice:
+        raise InvalidInput(f"{twice[0]} is named twice; for two trainings per GPU use --gpus-per-training 0.5")
+    return chosen
+
+
+def _gpu_slots(chosen: list[str], gpus_per_training: float, offered: str) -> list[Slot]:
+    """Slots of one or more GPUs each, or of a part of one."""
+    if gpus_per_training < 1:
+        numbers = range(round(1 / gpus_per_training))
+        places = [(f"{gpu}/{number}", [gpu]) for gpu in chosen for number in numbers]
+    else:
+        size = int(gpus_per_training)
+        groups = [chosen[i : i + size] for i in range(0, len(chosen) - size + 1, size)]
+        if not groups:
+            raise InvalidInput(f"a training is to have {size} GPUs, but there are {len(chosen)}: {', '.join(chosen)}")
+        if left := chosen[len(groups) * size :]:
+            _log.warning("not used, since a training takes %d GPUs: %s", size, ", ".join(left))
+        places = [("+".join(group), group) for group in groups]
+    host = socket.gethostname()
+    return [
+        Slot(f"{host}:{place}", slot_env(f"{host}:{place}", group, gpus_per_training), tuple(group), offered)
+        for place, group in places
+    ]
+
+
+def _thread_env(threads: int) -> dict[str, str]:
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return dict.fromkeys(names, str(threads))
