@@ -135,10 +135,10 @@ def test_what_can_be_no_store_is_said_in_one_line(
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 22 0:40 / /home rw,relatime shared:2 master:1 - nfs4 server:/home rw,vers=4.2
-31 30 254:1 / /home/ann/local rw - xfs /dev/vdb rw
+30 22 0:40 / /srv rw,relatime shared:2 master:1 - nfs4 server:/srv rw,vers=4.2
+31 30 254:1 / /srv/lab/local rw - xfs /dev/vdb rw
 32 22 0:41 / /mnt/my\\040share rw - cifs //server/share rw
-33 22 0:42 / /ssh rw - fuse.sshfs ann@server: rw
+33 22 0:42 / /ssh rw - fuse.sshfs user@server: rw
 34 22 0:43 / /merged rw - fuse.mergerfs a:b rw
 35 22 0:44 / /scratch rw - lustre mds@tcp:/scratch rw
 36 22 8:1 / /windows rw - fuseblk /dev/sda1 rw
@@ -151,13 +151,13 @@ MOUNTS = """\
     ("file", "kind"),
     [
         ("/var/s.db", None),
-        ("/home/ann/s.db", "nfs4"),
-        ("/home/ann/local/s.db", None),
-        ("/homes/s.db", None),
+        ("/srv/lab/s.db", "nfs4"),
+        ("/srv/lab/local/s.db", None),
+        ("/srvs/s.db", None),
         ("/mnt/my share/s.db", "cifs"),
         ("/ssh/s.db", "fuse.sshfs"),
         ("/merged/s.db", None),
-        ("/scratch/ann/run/s.db", "lustre"),
+        ("/scratch/lab/run/s.db", "lustre"),
         ("/windows/s.db", None),
         ("/over/s.db", "nfs"),
     ],
