@@ -57,7 +57,7 @@ class InvalidProblem(InvalidInput):
 
 
 class NotGuarded(InvalidProblem):
-    """A script would begin its work anew where it is only imported; put that below its main guard."""
+    """The script starts a run whenever it is imported; put that call below its main guard."""
 
 
 class NoFiniteFitness(InvalidProblem):

@@ -1,4 +1,4 @@
-"""What a run changes in the process of whoever calls it, for as long as it takes: run() is a guest there.
+"""What a run changes in the calling process, and restores when it ends.
 
 Several runs may be under way at once, in threads: the first changes it, and the last puts it back.
 """
@@ -29,7 +29,7 @@ class Shared:
     """A context that several may be in at once: it is entered with the first, and left with the last.
 
     Args:
-        enter: Makes it anew.
+        enter: Creates the context to enter.
     """
 
     def __init__(self, enter: Callable[[], AbstractContextManager[None]]) -> None:

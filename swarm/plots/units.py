@@ -24,7 +24,7 @@ class Unit:
 
     @classmethod
     def of(cls, longest: float) -> Unit:
-        """The unit for times up to so many seconds."""
+        """The unit in which times up to this many seconds read best."""
         if longest < 600:
             return cls("s", 1.0)
         return cls("min", 60.0) if longest < 3 * 3600 else cls("h", 3600.0)
