@@ -102,8 +102,12 @@ def undisturbed(job: Job) -> dict[str, Any]:
         search = Search(job, store)
         asyncio.run(search.run(VirtualPool(8, fitness)))
         store.close()
-    assert search.best is not None
-    return {"best": search.best.params, "fitness": search.best.fitness, "trained": search.counts["trained"]}
+    assert search.state.best is not None
+    return {
+        "best": search.state.best.params,
+        "fitness": search.state.best.fitness,
+        "trained": search.state.counts["trained"],
+    }
 
 
 def disturbed(

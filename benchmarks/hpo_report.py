@@ -107,7 +107,7 @@ def outcome(found: Run, epochs: int) -> dict[str, Any]:
         "test": found.tests[0].fitness,
         "spent": trials["budget"].astype(float).fillna(epochs).cumsum().tolist(),
         "best": trials["fitness"].astype(float).cummax().ffill().tolist(),
-        "seconds": found.search.trained_seconds,
+        "seconds": found.state.trained_seconds,
     }
 
 

@@ -59,7 +59,7 @@ def search(optimizer: Any, epochs: int, seed: int, slots: int, store: str) -> di
         "validation": found.best.fitness,
         "test": found.tests[0].fitness,
         "params": found.best.params,
-        "seconds": found.search.trained_seconds,
+        "seconds": found.state.trained_seconds,
     }
 
 

@@ -210,7 +210,7 @@ def measure(model: str, scale: Scale, slots: int | None, store: str) -> dict[str
         "speedup_of_b": sum(found["B"]["trained_seconds"]) / sum(found["B"]["seconds"]),
         "wilcoxon": {name: test(found["A"][name], found["B"][name]) for name in ("average", "test")},
         "found": best.params,
-        "found_by_fold": [trial.params for trial, _ in runs["B"].search.optimizer.finalists()],
+        "found_by_fold": [trial.params for trial, _ in runs["B"].state.optimizer.finalists()],
         "found_accuracy": best.fitness,
     }
 

@@ -77,7 +77,7 @@ def main() -> None:
             errors["PBT"].append(1 - (found.tests[0].fitness or 0))
             errors["its schedule, replayed"].append(1 - (again.tests[0].fitness or 0))
             schedules.append(found.schedule)
-            traffic.append(found.search.checkpoint_seconds / found.search.trained_seconds)
+            traffic.append(found.state.checkpoint_seconds / found.state.trained_seconds)
             console.print(f"seed {seed}: {errors['PBT'][-1]:.4f}, replayed {errors['its schedule, replayed'][-1]:.4f}")
     table = Table(title=f"{options.job.name}: test error of {options.seeds} seeds")
     for column in ("networks", "mean", "lowest", "highest"):

@@ -44,7 +44,7 @@ async def searched(job: Job, client: Client, folder: Path) -> Run:
     with closing(Store(str(file))) as store:
         enroll(job, store)
         search = Search(job, store)
-        if not search.finished():
+        if not search.state.finished():
             async with pool_on(client, job, None, checkpoints) as pool:
                 await pool.wait_for_slots(60)
                 await search.run(pool, forget=forgetting(checkpoints))

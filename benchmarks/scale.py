@@ -58,10 +58,10 @@ class Gauge:
     marks: list[dict[str, float]] = field(default_factory=list)
 
     def __call__(self, search: Search) -> None:
-        if search.told >= len(self.marks) * self.number // MARKS:
+        if search.state.told >= len(self.marks) * self.number // MARKS:
             size = sum(file.stat().st_size for file in self.folder.iterdir())
             mib = psutil.Process().memory_info().rss / 2**20
-            self.marks.append({"told": search.told, "cpu": time.process_time(), "mib": mib, "bytes": size})
+            self.marks.append({"told": search.state.told, "cpu": time.process_time(), "mib": mib, "bytes": size})
 
     def ms(self, start: float, stop: float) -> float:
         """CPU milliseconds per evaluation between two shares of all that there were."""
@@ -113,7 +113,7 @@ def simulate(name: str, slots: int, number: int) -> dict[str, Any]:
         asyncio.run(search.run(pool, gauge))
         cpu = time.process_time() - began
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
-    told = search.told
+    told = search.state.told
     return {
         "method": name, "slots": slots, "evaluations": told, "virtual_hours": pool.now / HOUR,
         "busy": pool.busy_seconds / (slots * pool.now), "ms": 1000 * cpu / told,

@@ -11,10 +11,8 @@ import getpass
 import json
 import logging
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import Security
@@ -28,13 +26,13 @@ from swarm.job.job import Job
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
 from swarm.service.job_state import ENDED, JobState
-from swarm.store.records import Event
+from swarm.store.events import Event, read_event
 from swarm.trial import plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from swarm.search.search import Search
+    from swarm.search.state import SearchState
 
 __all__ = ["ENDED", "Client", "JobHandle", "JobState", "environment"]
 
@@ -246,11 +244,13 @@ class JobHandle:
         return self.client._then(self._events(), _trials)
 
     def search(self) -> Any:
-        """The job's search as its journal tells it: a :class:`~swarm.search.Search` to look at."""
+        """What the job's journal tells, a :class:`~swarm.search.SearchState`."""
 
-        async def replayed() -> Search:
+        async def replayed() -> SearchState:
             spec = await self.client._call("describe", {"name": self.name})
-            return _replay(spec, await self._events())
+            from swarm.search.state import replay
+
+            return replay(Job.from_dict(spec, b""), await self._events())
 
         return self.client._then(replayed(), lambda search: search)
 
@@ -317,7 +317,7 @@ class JobHandle:
             page = await self.client._call("events", {"name": self.name, "after": len(found)})
             if not page:
                 return found
-            found += [Event(*event) for event in page]
+            found += [read_event(*event) for event in page]
 
     async def _wait(self, timeout: float | None, on_change: Callable[[JobState], None]) -> JobState:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -352,17 +352,6 @@ def environment() -> list[str]:
     """What a worker needs to unpickle what is pickled here: the same Python, since byte code is part of it."""
     major, minor, _ = platform.python_version_tuple()
     return [f"python=={major}.{minor}.*"]
-
-
-def _replay(spec: dict[str, Any], events: list[Event]) -> Search:
-    """A search from its journal, by way of a store that is gone afterwards."""
-    from swarm.search.search import Search
-    from swarm.store.sql import Store
-
-    with tempfile.TemporaryDirectory(prefix="swarm-") as folder, closing(Store(f"{folder}/copy.db")) as store:
-        store.add_job(spec["name"], spec, b"")
-        store.append(spec["name"], 0, events)
-        return Search(Job.from_dict(spec, b""), store)
 
 
 def _trials(events: list[Event]) -> pd.DataFrame:

@@ -16,6 +16,7 @@
     ├── StoreError
     │   ├── StoreUnavailable      locked, read-only or away: mend it and try again
     │   ├── StoreTooNew           written by a later version: upgrade this package
+    │   ├── StoreDamaged          a line of it is not what was written: restore a backup, or delete that run
     │   └── LeaseLost             another master writes this store now: leave it to that one
     ├── JournalMismatch           the journal does not follow from the job: run with the version that wrote it
     ├── ClusterError
@@ -86,6 +87,10 @@ class StoreUnavailable(StoreError):
 
 class StoreTooNew(StoreError):
     """The store was written by a later version of this package."""
+
+
+class StoreDamaged(StoreError):
+    """A line of a store is not what was written: restore a backup, or delete the run that it names."""
 
 
 class LeaseLost(StoreError):

@@ -58,7 +58,7 @@ MOVED = {
     "swarm.outlet": "swarm.service.publisher",
     "swarm.own_modules": "swarm.code.own_modules",
     "swarm.problem": "swarm.job.problem",
-    "swarm.progress": "swarm.search.progress",
+    "swarm.progress": "swarm.search.state",
     "swarm.protocol": "swarm.service.protocol",
     "swarm.pruning": "swarm.search.pruning",
     "swarm.ran": "swarm.code.ran",

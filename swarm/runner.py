@@ -32,6 +32,7 @@ from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
 from swarm.runs.upkeep import check_not_submitted
 from swarm.search.retry import retry
 from swarm.search.search import Search
+from swarm.store.records import JobStatus
 from swarm.store.run_lock import alone
 from swarm.store.sql import Store
 
@@ -183,7 +184,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
         again = partial(retry, opened, job, results, keeping(shared)) if retry_failed else None
         search, outlet = _taken_up(job, opened, stack, again)
         search.check_failed()
-        if not search.finished():
+        if not search.state.finished():
             if not where.scheduler:
                 client = await stack.enter_async_context(embedded(slots))
                 pool = await stack.enter_async_context(pool_on(client, job, results, shared))
@@ -192,7 +193,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
             await search.run(pool, lambda changed: on_change(changed, link), forget)
             await forget.done()
-        return Run(search, store, "finished")
+        return Run(search.state, store, JobStatus.FINISHED)
 
 
 @contextmanager
@@ -215,7 +216,7 @@ def _check_installed(job: Job, store: str) -> None:
     if not needed:
         return
     with suppress(StoreUnavailable, JobNotFound), closing(Store(store, create=False)) as opened:
-        if opened.job(job.name).status == "finished":  # there is nothing left to train
+        if opened.job(job.name).status is JobStatus.FINISHED:  # there is nothing left to train
             return
     raise InvalidProblem(
         f"problem {job.code.name} needs {' and '.join(needed)}, not installed here; install it with: "
@@ -260,10 +261,10 @@ def _taken_up(
     """
     from swarm.service.publisher import Publisher
 
-    if enroll(job, store) == "finished" and again is None:  # to be looked at by anybody
+    if enroll(job, store) is JobStatus.FINISHED and again is None:  # to be looked at by anybody
         outlet = Publisher(job)
         search = Search(job, store, outlet.note)
-        if search.finished():
+        if search.state.finished():
             return search, outlet
     stack.enter_context(alone(store, job.name))
     if again is not None:
@@ -273,7 +274,7 @@ def _taken_up(
     return Search(job, store, outlet.note), outlet
 
 
-def enroll(job: Job, store: Store) -> str:
+def enroll(job: Job, store: Store) -> JobStatus:
     """Write the job into the store, unless it is there already; how far it is.
 
     Raises:
@@ -284,7 +285,7 @@ def enroll(job: Job, store: Store) -> str:
     except JobNotFound:
         try:
             store.add_job(job.name, job.to_dict(), job.code.pickle)
-            return "new"
+            return JobStatus.NEW
         except JobConflict:  # somebody has written it in this moment
             stored = store.job(job.name)
     differences = job.differences(stored.spec)

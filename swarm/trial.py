@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from fractions import Fraction
 from numbers import Real
@@ -241,25 +241,21 @@ class Evaluation:
         donors: Sequence[str] = (),
         replicas: int = 1,
         sync: bool = True,
+        key: str | None = None,
     ) -> Evaluation:
         """The evaluation of ``params`` on the problem whose fingerprint is ``problem``.
 
         ``salt`` sets evaluations apart that would otherwise be one and the same (a job that uses no archive).
-        The seed comes from the key, so that an answer from the archive is what training again would give.
+        The seed comes from the key, so that an answer from the archive is what training again would give. ``key`` is
+        for an evaluation that has its key already, perhaps from an earlier version, which hashed otherwise.
         """
         params, merit = plain_data(dict(params)), plain_data(dict(merit)) if isinstance(merit, Mapping) else merit
         fold, repeat, replicas, time_limit = plain(fold), plain(repeat), plain(replicas), plain(time_limit)
         budget = None if budget is None else float(budget)  # 1 and 1.0 would be two keys
-        parts: list[Any] = [problem, canonical(params), budget, fold, repeat, purpose, parent, salt]
-        if isinstance(merit, Mapping):
-            parts.append(canonical(merit))
-        elif merit is not None:
-            parts.append([[each.metric, each.direction, each.tolerance] for each in merit])
-        if donors:
-            parts.append({"donors": list(donors)})
-        if replicas > 1:  # other random numbers, and if they are asynchronous, another training
-            parts.append({"replicas": replicas, "sync": sync})
-        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
+        if key is None:
+            key = _key(
+                [problem, canonical(params), budget, fold, repeat, purpose, parent, salt], merit, donors, replicas, sync
+            )
         return cls(
             key=key,
             problem=problem,
@@ -279,9 +275,18 @@ class Evaluation:
             sync=sync,
         )
 
-    def under(self, key: str) -> Evaluation:
-        """The same under a key that an earlier version gave it, with the seed that goes with that."""
-        return self if key == self.key else replace(self, key=key, seed=_seed(key))
+
+def _key(parts: list[Any], merit: Merit | None, donors: Sequence[str], replicas: int, sync: bool) -> str:
+    """What names an evaluation, from that which makes it what it is; what few have counts only where it is there."""
+    if isinstance(merit, Mapping):
+        parts.append(canonical(merit))
+    elif merit is not None:
+        parts.append([[each.metric, each.direction, each.tolerance] for each in merit])
+    if donors:
+        parts.append({"donors": list(donors)})
+    if replicas > 1:  # other random numbers, and if they are asynchronous, another training
+        parts.append({"replicas": replicas, "sync": sync})
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 
 def _seed(key: str) -> int:

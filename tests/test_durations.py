@@ -94,5 +94,5 @@ def test_longest_first_shortens_a_run_and_changes_nothing_else(
     first, seconds = run(open_store("longest-first"))
     monkeypatch.setattr(Durations, "expected", lambda self, params, budget=None: 1.0)
     second, seconds_as_asked = run(open_store("as-asked"))
-    assert (first.best, first.counts) == (second.best, second.counts)
+    assert (first.state.best, first.state.counts) == (second.state.best, second.state.counts)
     assert seconds < 0.95 * seconds_as_asked

@@ -10,8 +10,10 @@ from swarm import GA, Integer, Job, Real
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
-from swarm.store import Event, Store
-from swarm.trial import Evaluation, canonical
+from swarm.store import Store
+from swarm.store.events import Asked, Began, Lookup
+from swarm.store.records import Source
+from swarm.trial import Evaluation, Trial, canonical
 
 OLD = "0123456789abcdef0123456789abcdef01234567"
 
@@ -31,10 +33,9 @@ def test_what_was_asked_under_an_earlier_key_is_trained_under_it(open_store: Cal
         assert trial is not None
         params = {"x": 2, "n": 3} if number == 0 else dict(trial.params)  # as the user had written it
         key = OLD if number == 0 else job.evaluations(trial)[0].key
-        entry = {"key": key, "source": "trained", "result": None}
-        data = {"id": number, "params": params, "generation": 0, "member": trial.member, "fold": None, "budget": None}
-        asked.append(Event("asked", {**data, "parent": None, "donors": [], "evaluations": [entry]}))
-    store.append("job", 0, [Event("job", {"version": "0"}), *asked])
+        known = Trial(id=number, params=params, member=trial.member)
+        asked.append(Asked(trial=known, evaluations=(Lookup(key, Source.TRAINED),)))
+    store.append("job", 0, [Began(version="0"), *asked])
     trained: list[Evaluation] = []
 
     def pool() -> VirtualPool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from swarm.config import quiet_dask
 from swarm.errors import InvalidInput
 from swarm.runner import Run, enroll
 from swarm.runs.export import entries, to_mlflow, to_optuna, to_parquet, to_tensorboard
-from swarm.search import Search
-from swarm.store import Event, Store
+from swarm.search import SearchState
+from swarm.search.state import Request
+from swarm.store import Store
 
 quiet_dask()
 
@@ -130,10 +130,10 @@ def test_a_trial_that_is_running_is_exported_as_that(tmp_path: Path) -> None:
     store = Store(f"{tmp_path}/swarm.db")
     job = Job(name="job", problem=train, space=SPACE, optimizer=Random(trials=2))
     enroll(job, store)
-    search = Search(job, store)
-    trial = search.optimizer.ask()
-    assert trial is not None
-    store.append("job", 0, [Event("asked", json.loads(json.dumps(search._asked(trial, "fitness").data)), 5.0)])
+    state = SearchState(job)
+    request = state.next(5.0)
+    assert isinstance(request, Request)
+    store.append("job", 0, [state.ask(request, store.answer, 5.0)])
     store.close()
     loaded = Run.load("job", f"{tmp_path}/swarm.db")
     [entry] = entries(loaded)

@@ -59,8 +59,8 @@ def given_up(job: Job, store: Store, pool: VirtualPool) -> Search:
 def test_a_search_ends_when_its_first_trainings_have_all_failed(job: Job, trained: int, open_store: OpenStore) -> None:
     store, pool = open_store(), make_pool(1, train=lambda _: Status.FAILED)
     found = given_up(job, store, pool)
-    assert (found.failed, found.finished(), found.counts["failed"]) == (True, True, trained)
-    assert found.end_reason is not None and "simulated: failed" in found.end_reason
+    assert (found.state.failed, found.state.finished(), found.state.counts["failed"]) == (True, True, trained)
+    assert found.state.end_reason is not None and "simulated: failed" in found.state.end_reason
     assert store.job("job").status == "failed"
     with pytest.raises(AllFailed, match="have"):
         search(job, store, VirtualPool(1, lambda e: pytest.fail("it went on")))
@@ -68,16 +68,16 @@ def test_a_search_ends_when_its_first_trainings_have_all_failed(job: Job, traine
 
 def test_it_goes_on_where_that_is_wanted(open_store: OpenStore) -> None:
     job = make_job(optimizer=Random(trials=40), max_failures=0)
-    assert search(job, open_store(), make_pool(train=lambda _: Status.FAILED)).counts["failed"] == 40
+    assert search(job, open_store(), make_pool(train=lambda _: Status.FAILED)).state.counts["failed"] == 40
 
 
 def test_what_the_configuration_is_to_blame_for_does_not_count(open_store: OpenStore) -> None:
     job = make_job(optimizer=Random(trials=40))
-    assert search(job, open_store("none"), make_pool(train=lambda _: None)).counts["failed"] == 40
+    assert search(job, open_store("none"), make_pool(train=lambda _: None)).state.counts["failed"] == 40
     crashed = search(job, open_store("crashed"), make_pool(train=lambda _: Status.CRASHED))
-    assert crashed.counts["failed"] == 40
+    assert crashed.state.counts["failed"] == 40
     mixed = search(make_job(optimizer=PSO(particles=3)), open_store("mixed"), MostlyInfeasible())
-    assert mixed.best is not None, "two infeasible and one that failed are not all for one reason"
+    assert mixed.state.best is not None, "two infeasible and one that failed are not all for one reason"
 
 
 class MostlyInfeasible(VirtualPool):
@@ -97,7 +97,7 @@ def test_one_success_is_enough_to_go_on(open_store: OpenStore) -> None:
         runs.append(evaluation.key)
         return 1.0 if len(runs) == 5 else Status.FAILED
 
-    assert search(make_job(optimizer=Random(trials=40)), open_store(), make_pool(1, train=train)).told == 40
+    assert search(make_job(optimizer=Random(trials=40)), open_store(), make_pool(1, train=train)).state.told == 40
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_one_reason_is_one_text_or_one_type_of_error_at_one_place(
 ) -> None:
     job, store = make_job(optimizer=Random(trials=20)), open_store()
     if ends:
-        assert given_up(job, store, Saying(error)).counts["failed"] == 5
+        assert given_up(job, store, Saying(error)).state.counts["failed"] == 5
     else:
-        assert search(job, store, Saying(error)).counts["failed"] == 20
+        assert search(job, store, Saying(error)).state.counts["failed"] == 20
 
 
 def test_failures_are_not_counted_as_saved(open_store: OpenStore) -> None:
@@ -126,17 +126,17 @@ def test_failures_are_not_counted_as_saved(open_store: OpenStore) -> None:
     half = {"train": lambda e: None if e.params["x"] % 2 else bowl(e.params)}
     first = search(make_job(optimizer=Grid(), space=fixed), store, make_pool(**half))
     again = search(make_job(name="again", optimizer=Grid(), space=fixed), store)
-    assert (first.counts["trained"], again.counts["trained"]) == (10, 0)
-    assert (again.counts["archive"], again.counts["failed"], again.evaluations) == (5, 5, 10)
+    assert (first.state.counts["trained"], again.state.counts["trained"]) == (10, 0)
+    assert (again.state.counts["archive"], again.state.counts["failed"], again.state.evaluations) == (5, 5, 10)
     looked = Search(again.job, store)
-    assert (looked.counts, looked.evaluations) == (again.counts, 10)
+    assert (looked.state.counts, looked.state.evaluations) == (again.state.counts, 10)
 
 
 def test_a_failure_that_was_joined_in_flight_saves_nothing_either(open_store: OpenStore) -> None:
     job = make_job(space={"x": Integer(0, 1)}, optimizer=PSO(particles=6, generations=1), max_failures=0)
     found = search(job, open_store(), make_pool(6, train=lambda _: Status.FAILED))
-    assert (found.evaluations, found.counts["failed"]) == (12, 12)
-    assert (found.counts["trained"], found.counts["in_flight"], found.counts["archive"]) == (2, 0, 0)
+    assert (found.state.evaluations, found.state.counts["failed"]) == (12, 12)
+    assert (found.state.counts["trained"], found.state.counts["in_flight"], found.state.counts["archive"]) == (2, 0, 0)
 
 
 def test_within_a_run_what_has_failed_is_not_trained_again(open_store: OpenStore) -> None:

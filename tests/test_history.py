@@ -50,24 +50,24 @@ def searched(store: Store, pool: VirtualPool | None = None, **changes: Any) -> t
 def test_what_was_not_trained_saved_the_seconds_of_the_training_that_answered(open_store: OpenStore) -> None:
     search, history = searched(open_store())
     rows = history.evaluations
-    assert dict(Counter(rows["source"])) == {name: n for name, n in search.counts.items() if n}
+    assert dict(Counter(rows["source"])) == {name: n for name, n in search.state.counts.items() if n}
     assert (rows["seconds"] == [10.0 + search_params["x"] for search_params in history.params.values()]).all()
     saved = rows[rows["source"] != "trained"]
     assert len(saved) > 10
     assert history.generations["saved_seconds"].sum() == saved["seconds"].sum()
     assert history.generations["saved_hours"].iloc[-1] == pytest.approx(saved["seconds"].sum() / 3600)
-    assert history.generations["trained_seconds"].sum() == search.trained_seconds
+    assert history.generations["trained_seconds"].sum() == search.state.trained_seconds
 
 
 def test_gpu_hours_count_every_gpu_of_a_training(open_store: OpenStore) -> None:
     search, history = searched(open_store(), gpus_per_training=2)
-    assert history.generations["trained_hours"].iloc[-1] == pytest.approx(2 * search.trained_seconds / 3600)
+    assert history.generations["trained_hours"].iloc[-1] == pytest.approx(2 * search.state.trained_seconds / 3600)
 
 
 def test_the_generations_are_those_of_the_search(open_store: OpenStore) -> None:
     search, history = searched(open_store())
     for row in history.generations.itertuples():
-        known = search.generations[row.generation]
+        known = search.state.generations[row.generation]
         assert (row.low, row.high, row.evaluations) == (known.low, known.high, known.asked)
         assert row.mean == pytest.approx(known.mean)
         assert row.seconds == known.end - known.start
@@ -76,10 +76,10 @@ def test_the_generations_are_those_of_the_search(open_store: OpenStore) -> None:
 
 def test_the_best_so_far_ends_at_the_best(open_store: OpenStore) -> None:
     search, history = searched(open_store())
-    assert search.best is not None
+    assert search.state.best is not None
     assert history.points["best"].is_monotonic_increasing
-    assert history.points["best"].iloc[-1] == history.bands["best"].iloc[-1] == search.best.fitness
-    assert history.points["trial"][history.points["is_best"]].iloc[-1] == search.best.trial.id
+    assert history.points["best"].iloc[-1] == history.bands["best"].iloc[-1] == search.state.best.fitness
+    assert history.points["trial"][history.points["is_best"]].iloc[-1] == search.state.best.trial.id
     assert history.points["evaluations"].iloc[-1] == len(history.evaluations)
 
 
@@ -96,10 +96,10 @@ def test_at_most_so_many_slots_are_busy_as_there_are(open_store: OpenStore) -> N
     assert history.busy["busy"].max() == 3
     assert history.busy["busy"].iloc[-1] == 0
     worked = (history.busy["busy"].to_numpy()[:-1] * np.diff(history.busy["time"])).sum()
-    assert worked == pytest.approx(search.trained_seconds)
+    assert worked == pytest.approx(search.state.trained_seconds)
     share = history.utilisation
     assert list(share.index) == ["virtual-0", "virtual-1", "virtual-2"]
-    assert share.sum() * (history.end - history.start) == pytest.approx(search.trained_seconds)
+    assert share.sum() * (history.end - history.start) == pytest.approx(search.state.trained_seconds)
 
 
 def test_failures_and_what_ran_again_are_told_apart(open_store: OpenStore) -> None:
@@ -115,7 +115,7 @@ def test_failures_and_what_ran_again_are_told_apart(open_store: OpenStore) -> No
     assert history.again == {"lost": sum(count == 2 for count in runs.values())}
     failed = history.trainings[history.trainings["kind"] == "failed"]
     assert set(failed["error"]) == {"simulated failure"}
-    assert len(history.points) == search.told - search.counts["failed"]
+    assert len(history.points) == search.state.told - search.state.counts["failed"]
 
 
 def test_one_generation_is_drawn_by_trial(open_store: OpenStore) -> None:
@@ -128,11 +128,11 @@ def test_one_generation_is_drawn_by_trial(open_store: OpenStore) -> None:
 def test_trials_trained_longest_are_the_best(open_store: OpenStore) -> None:
     pool = VirtualPool(3, lambda e: bowl(e.params) - (e.budget or 0.0), seconds)
     search, history = searched(open_store(), pool, optimizer=Hyperband(min_budget=1, max_budget=9, iterations=2))
-    assert search.best is not None
+    assert search.state.best is not None
     best = history.best_trials(3)
-    assert best["trial"].iloc[0] == search.best.trial.id
+    assert best["trial"].iloc[0] == search.state.best.trial.id
     assert best["budget"].is_monotonic_decreasing
-    assert history.points["best"].iloc[-1] == search.best.fitness
+    assert history.points["best"].iloc[-1] == search.state.best.fitness
 
 
 def test_the_winner_descends_from_its_parents_without_a_gap(open_store: OpenStore) -> None:

@@ -57,7 +57,7 @@ def searched(folder: Path, values: list[float | None], name: str = "job", **chan
 @pytest.mark.parametrize("kind", VALUES)
 def test_every_reader_of_a_run_has_finite_numbers(tmp_path: Path, kind: str, mode: dict[str, Any]) -> None:
     found = searched(tmp_path, VALUES[kind], **mode)
-    for row in found.search.generations.values():
+    for row in found.state.generations.values():
         assert math.isfinite(row.mean) and row.low <= row.mean <= row.high
     history = Tables(found).history
     for table in (history.bands, history.generations):

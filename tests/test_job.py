@@ -280,7 +280,7 @@ def test_a_search_finds_the_smallest_of_what_is_alike(open_store: Callable[..., 
     search = Search(job, store)
     pool = VirtualPool(4, train=lambda e: score(returned(e.params, None), e.merit)[0])
     asyncio.run(search.run(pool))
-    assert search.best is not None and search.best.params["x"] == 41  # errors below 0.1 round to 0
+    assert search.state.best is not None and search.state.best.params["x"] == 41  # errors below 0.1 round to 0
 
 
 def test_one_configuration_has_one_key_however_its_numbers_are_written() -> None:

@@ -60,5 +60,5 @@ def test_the_search_and_its_history_count_the_same_trials_as_failed_and_for_the_
     asyncio.run(search.run(VirtualPool(3, train)))
     table = trials(store.events("job"))
     failed = table[table["status"] == "failed"]
-    assert len(failed) == search.counts["failed"] == 8
-    assert dict(failed["error"].value_counts()) == dict(search.errors)
+    assert len(failed) == search.state.counts["failed"] == 8
+    assert dict(failed["error"].value_counts()) == dict(search.state.errors)

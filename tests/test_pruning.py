@@ -139,5 +139,5 @@ def test_who_takes_over_does_not_judge_by_the_later_halves_of_the_trainings_that
     after = Learning(before.epochs)
     search = Search(job, store)
     asyncio.run(search.run(after))
-    assert search.told == 10
+    assert search.state.told == 10
     assert after.pruned == 0

@@ -17,7 +17,8 @@ from swarm.optimizers.base import Optimizer
 from swarm.pool.virtual import VirtualPool
 from swarm.search import Search
 from swarm.search.retry import retry
-from swarm.store import Event, Store
+from swarm.store import Store
+from swarm.store.events import Answered, Resumed
 from swarm.trial import Evaluation, Result, Status, place_in
 
 OpenStore = Callable[..., Store]
@@ -57,20 +58,25 @@ def test_a_retried_run_ends_as_if_nothing_had_failed_and_trains_only_what_failed
     job = make_job(optimizer=method, space={"x": Integer(0, 9), "y": Integer(0, 3)}, max_failures=0)
     store, mount = open_store(), Mount(odd, end)
     first = search(job, store, make_pool(1, train=mount))
-    assert first.counts["failed"] > 0
+    assert first.state.counts["failed"] > 0
     before = Counter(mount.trained)
     good = {key for key in before if (result := store.result(key)) and result.status is Status.OK}
     mount.mended = True
     failed = retry(store, job)
     assert failed == before.keys() - good
     again = search(job, store, make_pool(1, train=mount))
-    assert (again.finished(), again.counts["failed"], again.end_reason) == (True, 0, "done")
+    assert (again.state.finished(), again.state.counts["failed"], again.state.end_reason) == (True, 0, "done")
     assert all(mount.trained[key] == before[key] for key in good), "nothing good is trained twice"
     undisturbed = search(job, open_store("undisturbed"), make_pool(1))
-    assert again.best == undisturbed.best
+    assert again.state.best == undisturbed.state.best
     assert [row[:4] for row in trajectory(store)] == [row[:4] for row in trajectory(open_store("undisturbed"))]
     looked = Search(job, store)
-    assert (looked.best, looked.counts, looked.told) == (again.best, again.counts, again.told), "its journal is true"
+    known, found = looked.state, again.state
+    assert (known.best, known.counts, known.told) == (found.best, found.counts, found.told), "its journal is true"
+        again.state.best,
+        again.state.counts,
+        again.state.told,
+    ), "its journal is true"
 
 
 def test_a_run_without_failures_stays_as_it_is(open_store: OpenStore) -> None:
@@ -85,7 +91,7 @@ def test_a_run_that_was_stopped_is_retried_with_what_had_come_in_by_then(open_st
     whole, store, job = open_store("whole"), open_store(), make_job(max_failures=0)
     search(job, whole, make_pool(2, train=Mount(odd)))
     events = list(whole.events("job"))
-    number = [event.data.get("status") for event in events].index("failed")
+    number = [isinstance(e, Answered) and e.result.status is Status.FAILED for e in events].index(True)
     store.add_job("job", job.to_dict(), b"")
     store.append("job", 0, events[: number + 4])
     failed = retry(store, job)
@@ -95,7 +101,7 @@ def test_a_run_that_was_stopped_is_retried_with_what_had_come_in_by_then(open_st
     came = [event for event in events[number : number + 4] if event.data.get("status") == "ok"]
     assert kept[number:] == [*came, kept[-1]]
     assert kept[-1].kind == "retried"
-    assert search(job, store).counts["failed"] == 0
+    assert search(job, store).state.counts["failed"] == 0
 
 
 def test_a_failed_score_on_the_test_set_is_retried_alone(open_store: OpenStore) -> None:
@@ -107,10 +113,10 @@ def test_a_failed_score_on_the_test_set_is_retried_alone(open_store: OpenStore) 
             return 0.0
 
     job, store, mount = make_job(problem=Scored()), open_store(), Mount(lambda e: e.purpose == "test")
-    assert search(job, store, make_pool(train=mount)).tests[0].status is Status.FAILED
+    assert search(job, store, make_pool(train=mount)).state.tests[0].status is Status.FAILED
     mount.mended, before = True, mount.trained.total()
     retry(store, job)
-    assert search(job, store, make_pool(train=mount)).tests[0].status is Status.OK
+    assert search(job, store, make_pool(train=mount)).state.tests[0].status is Status.OK
     assert mount.trained.total() == before + 1
 
 
@@ -118,10 +124,10 @@ def test_a_failure_of_another_jobs_that_answered_is_retried_too(open_store: Open
     store, mount = open_store(), Mount(odd, None)
     search(make_job(name="other"), store, make_pool(train=mount))
     job = make_job()
-    assert search(job, store, make_pool(train=mount)).counts["failed"] > 0
+    assert search(job, store, make_pool(train=mount)).state.counts["failed"] > 0
     mount.mended = True
     retry(store, job)
-    assert search(job, store, make_pool(train=mount)).counts["failed"] == 0
+    assert search(job, store, make_pool(train=mount)).state.counts["failed"] == 0
 
 
 def test_a_committed_failure_is_deleted_and_a_committed_success_is_not(tmp_path: Path, open_store: OpenStore) -> None:
@@ -146,7 +152,7 @@ def test_a_retried_training_may_crash_once_again(open_store: OpenStore) -> None:
         ends[evaluation.key] += 1
         return Status.CRASHED if ends[evaluation.key] == 1 else 1.0
 
-    assert search(job, store, make_pool(1, train=once)).counts["failed"] == 0
+    assert search(job, store, make_pool(1, train=once)).state.counts["failed"] == 0
 
 
 def test_a_process_whose_journal_was_cut_meanwhile_writes_nothing_any_more(open_store: OpenStore) -> None:
@@ -155,7 +161,7 @@ def test_a_process_whose_journal_was_cut_meanwhile_writes_nothing_any_more(open_
     events = len(list(store.events("job")))
     retry(store, make_job(max_failures=0))
     with pytest.raises(JobConflict, match="another process"):
-        store.append("job", events, [Event("resumed", {"version": "x", "joined": False})])
+        store.append("job", events, [Resumed(version="x", joined=False)])
 
 
 def test_a_success_that_another_job_had_since_is_not_forgotten(open_store: OpenStore) -> None:
@@ -165,7 +171,7 @@ def test_a_success_that_another_job_had_since_is_not_forgotten(open_store: OpenS
     search(make_job(name="other"), store, make_pool(train=mount))
     before = mount.trained.total()
     retry(store, job)
-    assert search(job, store, make_pool(train=mount)).counts["failed"] == 0
+    assert search(job, store, make_pool(train=mount)).state.counts["failed"] == 0
     assert mount.trained.total() == before
 
 
@@ -191,13 +197,13 @@ def test_a_population_whose_checkpoints_are_gone_is_not_retried(open_store: Open
     first = search(
         job, store, make_pool(train=Mount(lambda e: e.budget is not None and e.parent is not None and odd(e)))
     )
-    assert first.counts["failed"] > 0
+    assert first.state.counts["failed"] > 0
     events = list(store.events("job"))
     with pytest.raises(InvalidInput, match=r"checkpoints .* are deleted.*--again"):
         retry(store, job, kept=lambda _: False)
     assert list(store.events("job")) == events
     assert retry(store, job, kept=lambda _: True)
-    assert search(job, store).counts["failed"] == 0
+    assert search(job, store).state.counts["failed"] == 0
 
 
 def test_a_population_that_never_began_is_retried(open_store: OpenStore) -> None:
@@ -205,7 +211,7 @@ def test_a_population_that_never_began_is_retried(open_store: OpenStore) -> None
     with pytest.raises(AllFailed):
         search(job, store, make_pool(train=lambda _: Status.FAILED))
     retry(store, job)
-    assert search(job, store).counts["failed"] == 0
+    assert search(job, store).state.counts["failed"] == 0
 
 
 # --- old stores
@@ -250,6 +256,6 @@ def test_an_archived_failure_of_an_earlier_version_answers_only_if_the_configura
             connection.execute("UPDATE swarm_archive SET result = ? WHERE key = ?", row)
     pool = VirtualPool(1, lambda e: float(e.params["x"]))
     found = search(job, store, pool)
-    assert (pool.submitted, found.counts["failed"], found.counts["archive"]) == (1, 3, 0)
+    assert (pool.submitted, found.state.counts["failed"], found.state.counts["archive"]) == (1, 3, 0)
     better = store.answer(evaluations[0].key)
     assert better is not None and better.fitness == 0.0, "what was trained since takes the failure's place"

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from swarm.errors import JournalMismatch
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
-from swarm.store import Event, Store
+from swarm.store import Store
+from swarm.store.events import Asked
 from swarm.trial import Evaluation, Result, Status
 
 SPACE = {"x": Integer(0, 20), "y": Integer(0, 20)}
@@ -69,7 +71,7 @@ def test_one_slot_and_many_slots_give_the_same_run(open_store: OpenStore) -> Non
     for slots in (1, 2, 6, 40):
         store = open_store(f"slots-{slots}")
         found = search(make_job(), store, make_pool(slots, seed=slots))
-        runs.append((trajectory(store), found.counts, found.best))
+        runs.append((trajectory(store), found.state.counts, found.state.best))
     assert runs[0] == runs[1] == runs[2] == runs[3]
     assert runs[0][1]["trained"] + runs[0][1]["archive"] + runs[0][1]["in_flight"] == 6 * 13
 
@@ -89,15 +91,15 @@ def test_no_position_is_trained_twice(open_store: OpenStore) -> None:
         return bowl(evaluation.params)
 
     found = search(make_job(optimizer=PSO(generations=60)), open_store(), make_pool(train=train))
-    assert len(trained) == len(set(trained)) == found.counts["trained"]
-    assert found.counts["archive"] > found.counts["trained"]
+    assert len(trained) == len(set(trained)) == found.state.counts["trained"]
+    assert found.state.counts["archive"] > found.state.counts["trained"]
 
 
 def test_particles_at_one_position_train_once_and_the_second_joins_in_flight(open_store: OpenStore) -> None:
     job = make_job(space={"x": Integer(0, 1)}, problem=lambda params, ctx: float(params["x"]))
     found = search(job, open_store(), make_pool(train=lambda e: float(e.params["x"])))
-    assert found.counts["trained"] == 2
-    assert found.counts["in_flight"] == 4  # six particles ask for two positions before any training has ended
+    assert found.state.counts["trained"] == 2
+    assert found.state.counts["in_flight"] == 4  # six particles ask for two positions before any training has ended
 
 
 def test_another_job_of_the_same_problem_is_answered_by_the_archive(open_store: OpenStore) -> None:
@@ -106,13 +108,13 @@ def test_another_job_of_the_same_problem_is_answered_by_the_archive(open_store: 
     pool = make_pool(slots=1)
     second = search(make_job(name="again"), store, pool)
     assert pool.submitted == 0
-    assert second.counts["trained"] == 0
-    assert second.best == first.best
+    assert second.state.counts["trained"] == 0
+    assert second.state.best == first.state.best
 
 
 def test_without_the_archive_everything_is_trained(open_store: OpenStore) -> None:
     found = search(make_job(archive=False), open_store())
-    assert found.counts == {"trained": 78, "archive": 0, "in_flight": 0, "failed": 0}
+    assert found.state.counts == {"trained": 78, "archive": 0, "in_flight": 0, "failed": 0}
 
 
 def test_another_problem_is_not_answered_by_the_archive(open_store: OpenStore) -> None:
@@ -141,7 +143,7 @@ def test_a_run_cut_at_any_event_goes_on_identically(cut: int, open_store: OpenSt
 
     found = search(job, store, make_pool(slots=3, seed=cut, train=train))
     assert [row[:4] for row in trajectory(store)] == [row[:4] for row in trajectory(whole)]
-    assert (found.best, found.counts) == (expected.best, expected.counts)
+    assert (found.state.best, found.state.counts) == (expected.state.best, expected.state.counts)
     assert not done & set(trained)
 
 
@@ -149,7 +151,9 @@ def test_a_journal_that_does_not_follow_from_the_job_is_refused(open_store: Open
     store = open_store()
     search(make_job(), store)
     events = list(store.events("job"))
-    forged = [Event(e.kind, {**e.data, "params": {"x": 0, "y": 0}}) if e.kind == "asked" else e for e in events]
+    forged = [
+        replace(e, trial=replace(e.trial, params={"x": 0, "y": 0})) if isinstance(e, Asked) else e for e in events
+    ]
     other = open_store("forged")
     enroll(make_job(), other)
     other.append("job", 0, forged)
@@ -161,17 +165,17 @@ def test_failed_trainings_are_told_archived_and_never_the_best(open_store: OpenS
     store = open_store()
     odd = {"train": lambda e: None if e.params["x"] % 2 else bowl(e.params)}
     found = search(make_job(), store, make_pool(**odd))
-    assert found.counts["failed"] > 0
-    assert found.best is not None
-    assert found.best.params["x"] % 2 == 0
+    assert found.state.counts["failed"] > 0
+    assert found.state.best is not None
+    assert found.state.best.params["x"] % 2 == 0
     again = search(make_job(name="again"), store, VirtualPool(1, train=lambda e: pytest.fail("trained again")))
-    assert again.counts["failed"] == found.counts["failed"]
+    assert again.state.counts["failed"] == found.state.counts["failed"]
 
 
 def test_a_search_whose_every_training_fails_ends_without_a_best(open_store: OpenStore) -> None:
     found = search(make_job(), open_store(), make_pool(train=lambda e: None))
-    assert found.finished()
-    assert found.best is None
+    assert found.state.finished()
+    assert found.state.best is None
 
 
 def test_a_training_that_crashes_once_is_repeated_and_counted_once(open_store: OpenStore) -> None:
@@ -183,8 +187,8 @@ def test_a_training_that_crashes_once_is_repeated_and_counted_once(open_store: O
 
     found = search(make_job(), open_store(), make_pool(train=train))
     assert set(runs.values()) == {2}
-    assert found.counts["failed"] == 0
-    assert found.counts["trained"] == len(runs)
+    assert found.state.counts["failed"] == 0
+    assert found.state.counts["trained"] == len(runs)
 
 
 def test_a_training_that_always_crashes_fails_after_two_runs_and_the_swarm_goes_on(
@@ -198,9 +202,9 @@ def test_a_training_that_always_crashes_fails_after_two_runs_and_the_swarm_goes_
 
     found = search(make_job(), open_store(), make_pool(train=train))
     assert max(runs.values()) == 2
-    assert found.counts["failed"] > 0
-    assert found.best is not None
-    assert found.best.params["x"] <= 7
+    assert found.state.counts["failed"] > 0
+    assert found.state.best is not None
+    assert found.state.best.params["x"] <= 7
 
 
 def test_evaluations_of_slots_that_leave_run_again_and_nothing_is_counted_twice(
@@ -210,7 +214,7 @@ def test_evaluations_of_slots_that_leave_run_again_and_nothing_is_counted_twice(
     changes = [(1.0, -3), (2.0, -3), (3.0, +2), (5.0, -1), (6.0, +4), (7.0, -2)]
     pool = make_pool(changes=changes)
     found = search(make_job(), open_store("stormy"), pool)
-    assert (found.best, found.counts) == (expected.best, expected.counts)
+    assert (found.state.best, found.state.counts) == (expected.state.best, expected.state.counts)
     assert pool.submitted > found.counts["trained"]  # some did run twice
 
 
@@ -231,26 +235,26 @@ def test_a_crash_before_a_resume_still_counts_after_it(open_store: OpenStore) ->
 
     again = search(make_job(), other, make_pool(train=train))
     assert runs[blamed] == 1
-    assert again.counts == found.counts
+    assert again.state.counts == found.state.counts
 
 
 def test_repeats_take_the_mean_over_seeds(open_store: OpenStore) -> None:
     store = open_store()
     job = make_job(repeats=3, optimizer=Random(trials=4))
     found = search(job, store, make_pool(train=lambda e: float(e.repeat)))
-    assert found.counts["trained"] == 12
-    assert found.best is not None
-    assert found.best.fitness == 1.0
-    seeds = {evaluation.seed for event in [found.best.trial] for evaluation in job.evaluations(event)}
+    assert found.state.counts["trained"] == 12
+    assert found.state.best is not None
+    assert found.state.best.fitness == 1.0
+    seeds = {evaluation.seed for event in [found.state.best.trial] for evaluation in job.evaluations(event)}
     assert len(seeds) == 3
 
 
 def test_the_mean_over_folds_is_one_swarm_and_every_fold_is_trained(open_store: OpenStore) -> None:
     job = make_job(folds=10, fold_mode="mean", optimizer=Random(trials=3))
     found = search(job, open_store(), make_pool(slots=4, train=lambda e: float(e.fold)))
-    assert found.counts["trained"] == 30
-    assert found.best is not None
-    assert found.best.fitness == 4.5
+    assert found.state.counts["trained"] == 30
+    assert found.state.best is not None
+    assert found.state.best.fitness == 4.5
 
 
 def test_a_swarm_per_fold_is_independent_of_the_others_and_of_the_slots(open_store: OpenStore) -> None:
@@ -267,44 +271,44 @@ def test_a_swarm_per_fold_is_independent_of_the_others_and_of_the_slots(open_sto
 def test_one_failed_fold_fails_the_trial(open_store: OpenStore) -> None:
     job = make_job(folds=4, fold_mode="mean", optimizer=Random(trials=2))
     found = search(job, open_store(), make_pool(train=lambda e: None if e.fold == 2 else 1.0))
-    assert found.counts["failed"] == 2
-    assert found.best is None
+    assert found.state.counts["failed"] == 2
+    assert found.state.best is None
 
 
 @pytest.mark.parametrize("slots", [1, 4, 12])
 def test_a_target_ends_the_swarm_with_its_generation_whatever_the_slots(slots: int, open_store: OpenStore) -> None:
     found = search(make_job(stop={"target": -40.0}), open_store(), make_pool(slots))
-    assert found.end_reason == "target reached"
-    assert found.told == found.asked == 6 * len(found.generations)
-    assert found.told < 6 * 13
-    reached = [n for n, row in found.generations.items() if row.high >= -40.0]
+    assert found.state.end_reason == "target reached"
+    assert found.state.told == found.state.asked == 6 * len(found.state.generations)
+    assert found.state.told < 6 * 13
+    reached = [n for n, row in found.state.generations.items() if row.high >= -40.0]
     assert reached == [max(found.generations)]
 
 
 def test_a_minimised_fitness_is_reported_in_its_own_direction(open_store: OpenStore) -> None:
     job = make_job(direction="minimize", stop={"target": 0.0}, optimizer=PSO(generations=100))
     found = search(job, open_store(), make_pool(train=lambda e: -bowl(e.params)))
-    assert found.best is not None
-    assert (found.best.fitness, found.best.params) == (0.0, {"x": 7, "y": 12})
+    assert found.state.best is not None
+    assert (found.state.best.fitness, found.state.best.params) == (0.0, {"x": 7, "y": 12})
 
 
 def test_an_evaluation_budget_stops_a_random_search_exactly(open_store: OpenStore) -> None:
     job = make_job(optimizer=Random(trials=100), stop={"evaluations": 17})
     found = search(job, open_store())
-    assert (found.told, found.end_reason) == (17, "evaluations used up")
+    assert (found.state.told, found.state.end_reason) == (17, "evaluations used up")
 
 
 def test_a_time_budget_stops_asking(open_store: OpenStore) -> None:
     pool = VirtualPool(2, train=lambda e: bowl(e.params), seconds=lambda _: 10.0)
     found = search(make_job(optimizer=Random(trials=100), stop={"seconds": 35.0}), open_store(), pool)
-    assert (found.told, found.end_reason) == (8, "time used up")
+    assert (found.told, found.state.end_reason) == (8, "time used up")
 
 
 def test_generations_without_a_training_stop_a_converged_swarm(open_store: OpenStore) -> None:
     job = make_job(optimizer=PSO(generations=500), stop={"idle_generations": 5})
     found = search(job, open_store())
     assert found.end_reason == "no training in 5 generations"
-    assert all(found.generations[n].sources["trained"] == 0 for n in sorted(found.generations)[-5:])
+    assert all(found.state.generations[n].sources["trained"] == 0 for n in sorted(found.state.generations)[-5:])
 
 
 def test_mixed_spaces_travel_through_the_journal(open_store: OpenStore) -> None:
@@ -318,9 +322,9 @@ def test_mixed_spaces_travel_through_the_journal(open_store: OpenStore) -> None:
     store = open_store()
     found = search(job, store, make_pool(train=lambda e: e.params["lr"]))
     replayed = Search(job, store)
-    assert replayed.best == found.best
-    assert replayed.best is not None
-    assert set(replayed.best.params) == set(space)
+    assert replayed.state.best == found.state.best
+    assert replayed.state.best is not None
+    assert set(replayed.state.best.params) == set(space)
 
 
 def test_looking_at_a_run_changes_nothing(open_store: OpenStore) -> None:
@@ -352,8 +356,8 @@ def test_promoted_trials_continue_their_parents_and_old_checkpoints_are_let_go(o
     continued = [evaluation for evaluation in saved.values() if evaluation.parent]
     assert len(continued) > 10
     assert len(saved) - len(forgotten) < 2 * 16 + 10  # what is kept does not grow with the search
-    assert found.best is not None
-    best = job.evaluations(found.best.trial)
+    assert found.state.best is not None
+    best = job.evaluations(found.state.best.trial)
     assert not {evaluation.key for evaluation in best} & forgotten
 
 
@@ -382,7 +386,7 @@ def test_a_search_in_slices_cut_in_the_middle_goes_on_with_the_same_lineage(open
         store.append("job", 0, events[:cut])
         found = search(job, store, make_pool(1))
         assert trajectory(store) == trajectory(whole)
-        assert found.best == expected.best
+        assert found.state.best == expected.state.best
 
 
 def test_a_job_ends_though_no_slot_is_free_any_more(open_store: OpenStore) -> None:
@@ -391,8 +395,8 @@ def test_a_job_ends_though_no_slot_is_free_any_more(open_store: OpenStore) -> No
             return 0 if self.submitted else super().free()
 
     found = search(make_job(optimizer=Random(trials=1)), open_store(), OneForAWhile(1, lambda _: 1.0))
-    assert found.finished()
-    assert found.told == 1
+    assert found.state.finished()
+    assert found.state.told == 1
 
 
 def test_what_another_search_has_trained_while_it_waited_is_not_trained_again(open_store: OpenStore) -> None:
@@ -401,7 +405,7 @@ def test_what_another_search_has_trained_while_it_waited_is_not_trained_again(op
 
     class Meanwhile(VirtualPool):
         async def next(self) -> list[Result]:
-            if not Search(other, store).finished():
+            if not Search(other, store).state.finished():
                 await Search(other, store).run(VirtualPool(6, lambda e: float(e.params["x"])))
             return await super().next()
 
@@ -409,17 +413,17 @@ def test_what_another_search_has_trained_while_it_waited_is_not_trained_again(op
     pool = Meanwhile(1, lambda e: float(e.params["x"]))
     found = search(job, store, pool)
     assert pool.submitted == 1
-    assert found.told == 6
-    assert found.best is not None and found.best.params == {"x": 5}
+    assert found.state.told == 6
+    assert found.state.best is not None and found.state.best.params == {"x": 5}
     again = Search(job, store)
-    assert (again.finished(), again.told, again.best) == (True, 6, found.best)
+    assert (again.state.finished(), again.state.told, again.state.best) == (True, 6, found.state.best)
 
 
 def test_a_failure_by_the_circumstances_is_no_answer_for_another_job(open_store: OpenStore) -> None:
     store = open_store()
     space = {"x": Integer(0, 5)}
     away = make_job(space=space, optimizer=Grid(), max_failures=0)
-    assert search(away, store, VirtualPool(2, lambda _: Status.FAILED)).counts["failed"] == 6
+    assert search(away, store, VirtualPool(2, lambda _: Status.FAILED)).state.counts["failed"] == 6
     pool = VirtualPool(2, lambda e: float(e.params["x"]))
     longer = search(make_job(name="longer", space=space, optimizer=Grid()), store, pool)
-    assert (pool.submitted, longer.counts["failed"]) == (6, 0)
+    assert (pool.submitted, longer.state.counts["failed"]) == (6, 0)

@@ -114,9 +114,9 @@ def test_what_compares_nothing_is_refused_in_one_line(changes: dict[str, Any], s
 
 def test_the_run_and_its_best_depend_on_no_number_of_slots(open_store: Callable[..., Store]) -> None:
     few, many = (searched(make_job(), open_store(str(slots)), slots) for slots in (1, 64))
-    assert few.best == many.best and few.told == many.told == 40
-    assert few.best is not None and few.best.params["y"] == 3  # where x is a compromise, y is not
-    assert few.best.fitness == 10 - few.best.params["x"]
+    assert few.state.best == many.state.best and few.state.told == many.state.told == 40
+    assert few.state.best is not None and few.state.best.params["y"] == 3  # where x is a compromise, y is not
+    assert few.state.best.fitness == 10 - few.state.best.params["x"]
 
 
 def test_a_search_that_broke_down_goes_on_as_if_it_had_not(open_store: Callable[..., Store]) -> None:
@@ -126,9 +126,9 @@ def test_a_search_that_broke_down_goes_on_as_if_it_had_not(open_store: Callable[
         asyncio.run(Search(job, store).run(Trains(job, 3, results=17)))
     resumed = searched(job, store, slots=3)
     whole = searched(make_job(), open_store("whole"), slots=3)
-    assert 0 < resumed.replayed < resumed.told == whole.told
-    assert resumed.best == whole.best
-    assert Search(job, store).best == whole.best
+    assert 0 < resumed.state.replayed < resumed.state.told == whole.state.told
+    assert resumed.state.best == whole.state.best
+    assert Search(job, store).state.best == whole.state.best
 
 
 def test_targets_are_means_over_repeats(open_store: Callable[..., Store]) -> None:
@@ -152,9 +152,9 @@ def test_targets_are_means_over_repeats(open_store: Callable[..., Store]) -> Non
 def test_the_example_finds_a_network_that_no_other_beats(open_store: Callable[..., Store]) -> None:
     job, store = Job.from_file(EXAMPLE), open_store()
     search = searched(job, store)
-    assert search.best is not None
+    assert search.state.best is not None
     results = [Result.from_dict(event.data) for event in store.events(job.name) if event.kind == "result"]
-    best = job.evaluations(search.best.trial)[0].key
+    best = job.evaluations(search.state.best.trial)[0].key
     losses = {result.key: tuple(job.losses(result)) for result in results}
     assert len(losses) > 20
     assert not [key for key, each in losses.items() if compared(each, losses[best]) > 0]

@@ -134,7 +134,7 @@ async def test_a_child_takes_over_the_checkpoints_of_several_parents(tmp_path: P
     async with embedded(make_slots(slots=2)) as client, pool_on(client, job, None, url) as pool:
         search = Search(job, store)
         await search.run(pool, forget=forgetting(url))
-    assert search.counts["failed"] == 0, search.errors
+    assert search.state.counts["failed"] == 0, search.errors
     asked = [event.data for event in store.events("pbt") if event.kind == "asked"]
     results = {event.data["key"]: event.data for event in store.events("pbt") if event.kind == "result"}
     for trial in asked:
@@ -143,14 +143,14 @@ async def test_a_child_takes_over_the_checkpoints_of_several_parents(tmp_path: P
     assert any(trial["donors"] for trial in asked)
     assert len(CheckpointStore(url).keys()) == 1, "of the winner"
     again = Search(job, store)
-    assert again.finished() and again.best == search.best
+    assert again.state.finished() and again.state.best == search.state.best
     store.close()
 
 
 def test_a_training_of_one_network_is_told_that_it_cannot_have_several_parents(tmp_path: Path) -> None:
     job = job_of(optimizer=PBT(population=POPULATION, max_budget=2, weight_parents=3), test=False)
     found = run(job, slots=1, store=f"{tmp_path}/swarm.db", progress=False)
-    assert any("call ctx.restore_all(), as ensembles do" in error for error in found.search.errors)
+    assert any("call ctx.restore_all(), as ensembles do" in error for error in found.state.errors)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_no_more_checkpoints_are_kept_than_may_be_continued(tmp_path: Path
         search = Search(job, store)
         await search.run(pool, count, forgetting(url))
     store.close()
-    assert search.counts["failed"] == 0
+    assert search.state.counts["failed"] == 0
     assert POPULATION <= most <= bound
     assert len(kept.keys()) == 1  # of the winner
 

@@ -11,7 +11,8 @@ from swarm import Integer, Job, Random
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
-from swarm.store import Event, Store
+from swarm.store import Store
+from swarm.store.events import Resumed
 
 OpenStore = Callable[..., Store]
 JOB = Job(
@@ -46,14 +47,14 @@ def stopped_at(seconds: float, open_store: OpenStore) -> Store:
 def test_time_when_nobody_runs_the_job_does_not_count(now: float, open_store: OpenStore) -> None:
     store = stopped_at(10.0, open_store)
     found = go_on(store, now)
-    assert (found.told, found.end_reason) == (8, "time used up")  # as many as without the break
-    assert found.running_seconds == 40.0
+    assert (found.state.told, found.state.end_reason) == (8, "time used up")  # as many as without the break
+    assert list(store.events("job"))[-1].time - found.state.since == 40.0
 
 
 def test_time_without_a_master_counts_if_the_trainings_ran_on(open_store: OpenStore) -> None:
     store = stopped_at(10.0, open_store)
     written = len(list(store.events("job")))
-    store.append("job", written, [Event("resumed", {"version": "1", "joined": True}, 30.0)])
+    store.append("job", written, [Resumed(version="1", joined=True, time=30.0)])
     found = go_on(store, 30.0)
     assert (found.told, found.end_reason) == (4, "time used up")
-    assert found.running_seconds == 40.0
+    assert list(store.events("job"))[-1].time - found.state.since == 40.0

@@ -22,7 +22,8 @@ from swarm.search import Search
 from swarm.service.publisher import Publisher
 from swarm.service.snapshot import Lead, View
 from swarm.store import Event, Store
-from swarm.trial import Evaluation
+from swarm.store.events import Again, Answered, read_event
+from swarm.trial import Evaluation, Status
 
 SPACE = {"x": Integer(0, 9), "y": Integer(0, 9)}
 OpenStore = Callable[..., Store]
@@ -49,13 +50,13 @@ def make_search(store: Store, on_event: Callable[[Event], None], **changes: Any)
 def test_a_view_shows_what_the_search_knows(open_store: OpenStore) -> None:
     view, store = View("maximize"), open_store("store")
     found = make_search(store, view.apply)
-    assert view.all.told == found.told == len(view.points) == 96
-    assert found.best is not None
-    assert view.points[-1].best == found.best.fitness
-    assert view.reason == found.end_reason
-    assert found.counts["archive"] and found.counts["failed"] and view.all.saved > 0
+    assert view.all.told == found.state.told == len(view.points) == 96
+    assert found.state.best is not None
+    assert view.points[-1].best == found.state.best.fitness
+    assert view.reason == found.state.end_reason
+    assert found.state.counts["archive"] and found.state.counts["failed"] and view.all.saved > 0
     for number, row in view.rows.items():
-        known = found.generations[number]
+        known = found.state.generations[number]
         counts = {"trained": row.trained, "archive": row.archive, "in_flight": row.in_flight}
         assert counts == {source: known.sources[source] for source in counts}
         assert (row.told, row.failed, row.start, row.end) == (known.told, known.failed, known.start, known.end)
@@ -90,7 +91,7 @@ def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
     found = make_search(
         open_store("store"), view.apply, optimizer=PSO(generations=60), space={"x": Real(6, 9)} | {"y": 2}
     )
-    assert view.all.told == found.told == 366
+    assert view.all.told == found.state.told == 366
     assert len(view.points) <= 51 and len(view.rows) <= 9
     assert view.all.trained == found.counts["trained"]
     assert view.thinned >= 3
@@ -110,14 +111,14 @@ def test_the_line_of_the_best_ends_at_the_best_however_much_was_dropped(
     monkeypatch.setattr(swarm.service.snapshot, "GENERATIONS", 6)
     view = View("maximize")
     found = make_search(open_store("store"), view.apply, optimizer=method, folds=folds)
-    assert found.best is not None and view.thinned
-    assert view.lead == Lead(found.best.trial.id, found.best.fitness, found.best.trial.budget)
+    assert found.state.best is not None and view.thinned
+    assert view.lead == Lead(found.state.best.trial.id, found.state.best.fitness, found.state.best.trial.budget)
     sent = View.from_dict(json.loads(json.dumps(view.to_dict())))
     for each in (view, sent):
         line = _bands(each)["best"]
-        assert line[-1] == found.best.fitness
-        assert each.ordered()[0].trial == found.best.trial.id
-    if found.best.trial.budget is None:
+        assert line[-1] == found.state.best.fitness
+        assert each.ordered()[0].trial == found.state.best.trial.id
+    if found.state.best.trial.budget is None:
         assert line == sorted(line)
 
 
@@ -128,8 +129,8 @@ def test_of_equal_trials_the_lowest_number_is_the_best_whichever_was_answered_fi
     found, seconds = Search(job, store, view.apply), iter(range(9, 0, -1))
     asyncio.run(found.run(VirtualPool(9, lambda _: 1.0, lambda _: next(seconds))))
     assert view.points[0].trial != 0
-    assert found.best is not None and view.lead is not None
-    assert found.best.trial.id == view.lead.trial == 0
+    assert found.state.best is not None and view.lead is not None
+    assert found.state.best.trial.id == view.lead.trial == 0
 
 
 def test_a_winner_has_a_line_of_ancestors(open_store: OpenStore) -> None:
@@ -139,8 +140,8 @@ def test_a_winner_has_a_line_of_ancestors(open_store: OpenStore) -> None:
     line = view.lineage()
     assert [point.generation for point in line] == [0, 1, 2, 3, 4]
     assert all(child.parent == parent.trial for parent, child in itertools.pairwise(line))
-    assert found.best is not None
-    assert line[-1].trial == found.best.trial.id
+    assert found.state.best is not None
+    assert line[-1].trial == found.state.best.trial.id
 
 
 def heritable(params: Any, ctx: Any = None) -> float:
@@ -156,9 +157,9 @@ def test_an_outlet_tells_all_at_first_and_then_what_is_new(open_store: OpenStore
     enroll(job, store)
 
     def note(event: Event) -> None:
-        outlet.note(
-            replace(event, data={**event.data, "curve": [{"loss": 1.0}]} if event.kind == "result" else event.data)
-        )
+        if isinstance(event, Answered):
+            event = replace(event, result=replace(event.result, curve=({"loss": 1.0},)))
+        outlet.note(event)
         if len(messages) < 2 or random.random() < 0.2:
             messages.append(outlet.message())
 
@@ -171,7 +172,7 @@ def test_an_outlet_tells_all_at_first_and_then_what_is_new(open_store: OpenStore
     for message in news:
         for kind, data, when in message["events"]:
             assert not data.get("curve")
-            view.apply(Event(kind, data, when))
+            view.apply(read_event(kind, data, when))
     assert whole["job"]["space"] == {name: domain.to_dict() for name, domain in SPACE.items()}
     assert [asdict(point)["trial"] for point in view.points] != []
     assert view.all.told == search.told and view.reason == search.end_reason
@@ -182,14 +183,14 @@ def test_an_outlet_that_was_not_asked_for_long_tells_all_again(open_store: OpenS
     outlet = Publisher(job)
     assert "view" in json.loads(outlet.message() or "")
     for _ in range(2000):
-        outlet.note(Event("again", {}))
+        outlet.note(Again(key="k", status=Status.LOST))
     assert "view" in json.loads(outlet.message() or "")
 
 
 def test_an_outlet_tells_a_scheduler_that_was_restarted_all_again() -> None:
     outlet = Publisher(Job(name="job", problem=bowl, space=SPACE, optimizer=Random(trials=30)))
     assert "view" in json.loads(outlet.message() or "")
-    outlet.note(Event("again", {}))
+    outlet.note(Again(key="k", status=Status.LOST))
     assert "events" in json.loads(outlet.message() or "")
     outlet.begin_again()
     assert "view" in json.loads(outlet.message() or "")

@@ -121,8 +121,8 @@ def test_no_more_than_a_handful_is_kept_while_a_search_runs(tmp_path: Path) -> N
     search = Search(job, store)
     asyncio.run(search.run(VirtualPool(2, train=train), forget=there.difference_update))
     assert most <= 10
-    assert search.best is not None
-    assert there == {evaluation.key for evaluation in job.evaluations(search.best.trial)}
+    assert search.state.best is not None
+    assert there == {evaluation.key for evaluation in job.evaluations(search.state.best.trial)}
     store.close()
 
 
@@ -142,9 +142,9 @@ def test_a_job_lets_go_only_of_what_was_trained_for_it(tmp_path: Path) -> None:
         enroll(job, store)
         search = Search(job, store)
         asyncio.run(search.run(VirtualPool(1, train=lambda e: -float(e.params["units"])), forget=forgotten.extend))
-        assert search.best is not None
-        winners.append(job.evaluations(search.best.trial)[0].key)
-    assert search.counts["archive"] >= 8, "the same trials, and more"
+        assert search.state.best is not None
+        winners.append(job.evaluations(search.state.best.trial)[0].key)
+    assert search.state.counts["archive"] >= 8, "the same trials, and more"
     assert not set(winners) & set(forgotten)
     store.close()
 

@@ -125,10 +125,10 @@ def show_command(
         return
     found = Run.load(name, store)
     if errors:
-        _out.print(errors_block(found.search), soft_wrap=True)
+        _out.print(errors_block(found.state), soft_wrap=True)
         return
-    _out.print(generation_table(found.search))
-    _out.print(summary(found.search, found.status), soft_wrap=True)
+    _out.print(generation_table(found.state))
+    _out.print(summary(found.state, found.status), soft_wrap=True)
 
 
 @app.command("export")
@@ -281,7 +281,7 @@ def _finish(work: Callable[[], Run]) -> None:
 def _print_result(found: Run) -> None:
     if found.before is not None:
         _print_result(found.before)
-    _out.print(summary(found.search, found.status), soft_wrap=True)
+    _out.print(summary(found.state, found.status), soft_wrap=True)
     _out.print(f"more: swarm show {found.job.name} --store {found.store}", style="dim", soft_wrap=True)
 
 

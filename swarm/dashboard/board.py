@@ -16,13 +16,14 @@ from distributed import Scheduler
 
 from swarm.service.protocol import RESULTS
 from swarm.service.snapshot import View
-from swarm.store.records import Event
+from swarm.store.events import Answered, read_event
+from swarm.store.records import JobStatus, State
 
 JOBS = 100
 BARS = 2000
 CURVE_POINTS = 200
 CURVES = 200
-_ENDED = ("finished", "cancelled", "failed", "stopped")
+_ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
 
 
@@ -131,9 +132,10 @@ class Board:
             shown.job, shown.view = message["job"], View.from_dict(message["view"])
         for kind, data, when in message.get("events", ()):
             if shown.view is not None:
-                if kind == "result":  # the last moment at which it is known what waits for it
-                    self._name(data["key"], name, shown)
-                shown.view.apply(Event(kind, data, when))
+                event = read_event(kind, data, when)
+                if isinstance(event, Answered):  # the last moment at which it is known what waits for it
+                    self._name(event.result.key, name, shown)
+                shown.view.apply(event)
 
     # --- what the scheduler sees
 

@@ -23,7 +23,8 @@ from swarm.plots import charts
 from swarm.plots.axes import Axis, axes, drawable
 from swarm.service.snapshot import Lead, Point, Row, View
 from swarm.space.space import Space
-from swarm.trial import PART, Value
+from swarm.store.records import Source
+from swarm.trial import Value
 
 _LINES = 300
 _REASONS = 5  # why trials failed
@@ -164,10 +165,10 @@ class Archive(JobPage):
         """All generations."""
         rows = sorted(view.rows.values(), key=lambda row: row.number)
         replace(self._rows, _generations(rows, self._gpus))
-        hours = view.all.saved * self._gpus / 3600
+        sources, hours = view.all.sources, view.all.saved * self._gpus / 3600
         return (
-            f"<b>{view.all.trained}</b> trained, <b>{view.all.archive}</b> answered by the archive, "
-            f"<b>{view.all.in_flight}</b> joined in flight; <b>{hours:.3g}</b> GPU hours saved"
+            f"<b>{sources[Source.TRAINED]}</b> trained, <b>{sources[Source.ARCHIVE]}</b> answered by the archive, "
+            f"<b>{sources[Source.IN_FLIGHT]}</b> joined in flight; <b>{hours:.3g}</b> GPU hours saved"
         )
 
 
@@ -293,9 +294,8 @@ def _blocks(view: View) -> list[Row]:
     for point in reversed(view.ordered()):  # the last to lead a block is its best
         if point.fitness is not None:
             block = blocks.setdefault(point.trial // width, Row(point.trial // width * width + width // 2))
-            block.told, block.total = block.told + 1, block.total + point.fitness * PART
-            block.low = point.fitness if block.low is None else min(block.low, point.fitness)
-            block.high = point.fitness if block.high is None else max(block.high, point.fitness)
+            block.told += 1
+            block.measure(point.fitness)
             block.lead = Lead(point.trial, point.fitness, point.budget)
     return [blocks[number] for number in sorted(blocks)]
 
@@ -305,7 +305,7 @@ def _generations(rows: Sequence[Row], gpus: float) -> Columns:
     columns: Columns = {name: [] for name in ("generation", "trained", "archive", "in_flight", "spent", "saved")}
     for each in rows:
         spent, saved = spent + each.seconds * gpus / 3600, saved + each.saved * gpus / 3600
-        values = (each.number, each.trained, each.archive, each.in_flight, spent, saved)
+        values = (each.number, *(each.sources[source] for source in Source), spent, saved)
         for column_, value in zip(columns.values(), values, strict=True):
             column_.append(value)
     return columns

@@ -342,6 +342,7 @@ class Job(BaseModel):
         purpose: Purpose = "fitness",
         parents: Sequence[str] | None = None,
         donors: Sequence[Sequence[str]] = (),
+        keys: Sequence[str] | None = None,
     ) -> list[Evaluation]:
         """The evaluations of a trial: one per fold and repeat. A test score is one training per fold of the trial.
 
@@ -351,6 +352,7 @@ class Job(BaseModel):
             parents: Keys of the evaluations of the trial that this one continues, in the order of this list; those
                 of the trial itself to score what it has trained.
             donors: The same of each further trial that it takes networks from.
+            keys: The keys that they have, if they were asked for before; None derives them.
         """
         handed_on = self.optimizer.inherits
         own = self.folds > 1 and self.fold_mode == "swarm"
@@ -375,7 +377,7 @@ class Job(BaseModel):
                 repeat=repeat,
                 purpose=purpose,
                 parent=parent,
-                donors=[keys[place] for keys in donors],
+                donors=[each[place] for each in donors],
                 salt=salt,
                 isolation=self.isolation,
                 time_limit=self.time_limit,
@@ -383,6 +385,7 @@ class Job(BaseModel):
                 merit=merit,
                 replicas=self.replicas,
                 sync=self.sync,
+                key=None if keys is None else keys[place],
             )
             for place, ((fold, repeat), parent) in enumerate(zip(places, continued[: len(places)], strict=True))
         ]

@@ -22,7 +22,7 @@ from swarm.report.page import Page, Picture, Section, Table, Text
 from swarm.report.sections import number, source
 from swarm.report.tables import MOST_POINTS, Tables
 from swarm.runs.run import Run
-from swarm.store.records import Source
+from swarm.store.records import JobStatus, Source
 from swarm.trial import mean
 from swarm.version import __version__
 
@@ -113,7 +113,7 @@ class Comparison:
         """Why the numbers should be taken with care, if they should."""
         if len({run.job.code.fingerprint for run in self.runs}) > 1:
             return "These runs trained different problems, or different versions of one: their fitness may not compare."
-        if any(run.status != "finished" for run in self.runs):
+        if any(run.status is not JobStatus.FINISHED for run in self.runs):
             return "Not all of these runs are finished."
         return None
 
@@ -146,7 +146,7 @@ class Comparison:
         best = [
             {
                 trial.fold: run.job.sign * loss
-                for trial, loss in run.search.optimizer.finalists()
+                for trial, loss in run.state.optimizer.finalists()
                 if trial.fold is not None
             }
             for run in self.runs

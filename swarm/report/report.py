@@ -20,7 +20,7 @@ from swarm.report.sections import number, values
 from swarm.report.tables import Tables
 from swarm.runs.run import Run
 from swarm.store.columns import columns
-from swarm.store.records import Source
+from swarm.store.records import JobStatus, Source
 from swarm.terminal.tables import params_line
 from swarm.trial import mean
 from swarm.version import __version__
@@ -66,7 +66,7 @@ def page(run: Run) -> Page:
 def _about(tables: Tables) -> str:
     job, history, run = tables.run.job, tables.history, tables.run
     began = datetime.fromtimestamp(history.start).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    over = run.status in ("finished", "failed")
+    over = run.status in (JobStatus.FINISHED, JobStatus.FAILED)
     ended = f"{run.status}: {run.end_reason}" if over else f"{run.status}, so this is not its end"
     return (
         f"{type(job.optimizer).__name__} searched {tables.space.dimensions} hyper-parameters of {job.code.name}, to "
@@ -77,7 +77,7 @@ def _about(tables: Tables) -> str:
 def _tiles(tables: Tables) -> Iterator[tuple[str, str, str]]:
     run, counts, rows = tables.run, tables.run.counts, tables.history.generations
     saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
-    total = run.search.evaluations
+    total = run.state.evaluations
     yield f"Best {tables.fitness_label}", number(run.best.fitness if run.best else None), f"of {total} evaluations"
     scores = list(run.test_scores.values())
     if run.tests:
@@ -143,10 +143,10 @@ def _job(tables: Tables) -> Iterator[Part]:
     domains = [[name, str(tables.space.domains[name])] for name in tables.space.names]
     fixed = [[name, f"fixed to {v}"] for name, v in tables.space.domains.items() if name not in tables.space.names]
     yield Table("Search space", ["hyper-parameter", "values"], domains + fixed, folded=True)
-    for error, times in run.search.errors.most_common(5):
+    for error, times in run.state.errors.most_common(5):
         yield Text(f"Failed {times} times: {error}", warning=True)
-        if error in run.search.failures.tracebacks:
-            yield Code("Where", run.search.failures.tracebacks[error])
+        if error in run.state.failures.tracebacks:
+            yield Code("Where", run.state.failures.tracebacks[error])
     if tables.history.again:
         rerun = ", ".join(f"{times} {status}" for status, times in tables.history.again.items())
         yield Text(f"Trainings that were run again: {rerun}.")

@@ -52,11 +52,11 @@ def search(tables: Tables) -> Iterator[Part]:
 
 def _generation_rows(tables: Tables) -> list[list[str]]:
     rows = []
-    for each in sorted(tables.run.search.generations.values(), key=lambda each: each.number)[:_MOST_ROWS]:
+    for each in sorted(tables.run.state.generations.values(), key=lambda each: each.number)[:_MOST_ROWS]:
         known = each.told > each.failed
         fitness = [number(value) if known else "–" for value in (each.low, each.mean, each.high)]
         sources = [str(each.sources[one]) for one in Source]
-        seconds = f"{max(0.0, each.end - each.start):.1f}"
+        seconds = f"{each.lasted:.1f}"
         rows.append([str(each.number), str(sum(each.sources.values())), *fitness, *sources, str(each.failed), seconds])
     return rows
 

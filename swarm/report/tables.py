@@ -58,7 +58,7 @@ class Tables:
         self.run, self.space = run, run.job.space
         with closing(Store(run.url, create=False)) as store:
             events = store.events(run.job.name)
-            self.history = History(events, sign=run.job.sign, gpus=run.job.gpus, leaders=run.search.leaders)
+            self.history = History(events, sign=run.job.sign, gpus=run.job.gpus, leaders=run.state.leaders)
             best = self.history.best_trials(BEST_FEW)
             curves = self.history.curves(store, best["trial"])
         ranked = enumerate(zip(best["trial"], best["fitness"], strict=True), start=1)

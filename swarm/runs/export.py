@@ -15,10 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from swarm.errors import InvalidInput
 from swarm.space.domain import Choice, Domain, Integer, Real
 from swarm.store.columns import Columns, columns
-from swarm.store.outcome import RUNNING, outcome
-from swarm.store.records import Event
+from swarm.store.outcome import RUNNING
+from swarm.store.pending import PendingTrial, joined
 from swarm.store.sql import Store
-from swarm.trial import Params, Result
+from swarm.trial import Params
 from swarm.version import __version__
 
 if TYPE_CHECKING:
@@ -60,29 +60,24 @@ class Entry:
 def entries(run: Run) -> Iterator[Entry]:
     """The trials of a run, in the order in which they were asked."""
     with closing(Store(run.url, create=False)) as store:
-        events = list(store.events(run.job.name))
-        answers = {event.data["key"]: event.data for event in events if event.kind == "result"}
-        for event in events:
-            if event.kind == "asked":
-                yield _entry(event, answers, store)
+        for trial in joined(store.events(run.job.name)):
+            if trial.asked.purpose == "fitness":
+                yield _entry(trial, store)
 
 
-def _entry(event: Event, answers: Mapping[str, dict[str, Any]], store: Store) -> Entry:
-    data, evaluations = event.data, event.data["evaluations"]
-    results = [each["result"] or answers.get(each["key"]) for each in evaluations]
-    found = outcome([each["source"] for each in evaluations], results)
-    first = evaluations[0]["key"]
-    answer = None if found.status == RUNNING else results[0]
-    whole = None if answer is None else store.result(first) or Result.from_dict(answer)  # the journal has no curves
-    about = {name: data[name] for name in ("generation", "member", "fold", "budget", "parent")}
+def _entry(pending: PendingTrial, store: Store) -> Entry:
+    found, trial, first = pending.outcome, pending.trial, pending.asked.evaluations[0].key
+    answer = None if found.status == RUNNING else pending.answers[0]
+    whole = None if answer is None else store.result(first) or answer  # the journal has no curves
+    about = {name: getattr(trial, name) for name in ("generation", "member", "fold", "budget", "parent")}
     about |= {"source": found.source, "error": found.error, "slot": found.slot, "key": first}
     return Entry(
-        trial=data["id"],
-        params=data["params"],
+        trial=trial.id,
+        params=trial.params,
         status=found.status,
         fitness=found.fitness,
-        start=event.time if found.start is None else found.start,
-        end=None if whole is None else event.time if found.end is None else found.end,
+        start=pending.asked.time if found.start is None else found.start,
+        end=None if whole is None else pending.asked.time if found.end is None else found.end,
         about={name: value for name, value in about.items() if value not in (None, "")},
         metrics=found.metrics,
         curve=() if whole is None else whole.curve,

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from swarm.job.job import Job
-    from swarm.search.progress import Best
+    from swarm.search.state import Best
 
 
 class Found(Protocol):

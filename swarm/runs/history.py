@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from itertools import accumulate
@@ -15,8 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swarm.store.columns import Columns, columns
-from swarm.store.outcome import Outcome, outcome
-from swarm.store.records import Event, Source
+from swarm.store.events import Again, Answered, Began, Event, Lookup
+from swarm.store.outcome import RUNNING, Outcome
+from swarm.store.pending import PendingTrial, joined
+from swarm.store.records import Source
 from swarm.store.sql import Store
 from swarm.trial import PART, Params, rank_of, traceback_of
 
@@ -38,49 +40,60 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
     returned beside the fitness. What is called like another column is found as ``params.NAME`` or ``metrics.NAME``
     (:mod:`swarm.store.columns`).
     """
-    asked: list[dict[str, Any]] = []
-    results: dict[str, dict[str, Any]] = {}
-    for event in events:
-        if event.kind == "asked":
-            asked.append({**event.data, "time": event.time})
-        elif event.kind == "result":
-            results[event.data["key"]] = event.data
-    found = [_outcome(entry["evaluations"], results) for entry in asked]
+    events = list(events)
+    answers = [event.result for event in events if isinstance(event, Answered)]
+    errors = {result.key: result.error for result in answers if result.error}
+    asked = [trial for trial in joined(events) if trial.asked.purpose == "fitness"]
+    found = [trial.outcome for trial in asked]
     names = columns(  # not all may have all
-        dict.fromkeys(name for entry in asked for name in entry["params"]),
+        dict.fromkeys(name for each in asked for name in each.trial.params),
         dict.fromkeys(name for each in found for name in each.metrics),
     )
     rows = [
-        {**_row(entry, each, names), "traceback": _traceback(entry, results)}
-        for entry, each in zip(asked, found, strict=True)
+        {**_row(trial, each, names), "traceback": _traceback(trial, errors)}
+        for trial, each in zip(asked, found, strict=True)
     ]
     return pd.DataFrame(rows, columns=[*_COLUMNS, *names.params.values(), *names.metrics.values()])
 
 
-def _outcome(evaluations: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> Outcome:
-    answers = [evaluation["result"] or results.get(evaluation["key"]) for evaluation in evaluations]
-    return outcome([evaluation["source"] for evaluation in evaluations], answers)
-
-
-def _row(entry: dict[str, Any], found: Outcome, names: Columns) -> dict[str, Any]:
+def _row(pending: PendingTrial, found: Outcome, names: Columns) -> dict[str, Any]:
+    trial, asked = pending.trial, pending.asked.time
     return {
-        **{names.params[name]: value for name, value in entry["params"].items()},
+        **{names.params[name]: value for name, value in trial.params.items()},
         **{names.metrics[name]: value for name, value in found.metrics.items()},
-        "trial": entry["id"],
-        **{name: entry[name] for name in ("generation", "member", "fold", "budget", "parent")},
+        "trial": trial.id,
+        **{name: getattr(trial, name) for name in ("generation", "member", "fold", "budget", "parent")},
         **{field.name: getattr(found, field.name) for field in fields(found) if field.name != "metrics"},
-        "start": entry["time"] if found.start is None else found.start,
-        "end": entry["time"] if found.end is None else found.end,
+        "start": asked if found.start is None else found.start,
+        "end": asked if found.end is None else found.end,
     }
 
 
-def _traceback(entry: dict[str, Any], results: dict[str, dict[str, Any]]) -> str | None:
+def _traceback(trial: PendingTrial, errors: Mapping[str, str]) -> str | None:
     """Where the first evaluation of a trial that failed did so."""
-    for evaluation in entry["evaluations"]:  # a failure that is met again is journalled by its reason alone
-        answer = results.get(evaluation["key"]) or evaluation["result"] or {}
-        if answer.get("error"):
-            return traceback_of(answer["error"])
+    for each in trial.answers:  # a failure that is met again is journalled by its reason alone
+        if each is not None and (error := errors.get(each.key) or each.error):
+            return traceback_of(error)
     return None
+
+
+def _evaluation(pending: PendingTrial, lookup: Lookup) -> dict[str, Any]:
+    """A row of :attr:`History.evaluations`."""
+    trial, answer = pending.trial, pending.results.get(lookup.key)
+    return {
+        "trial": trial.id,
+        "purpose": pending.asked.purpose,
+        **{name: getattr(trial, name) for name in ("generation", "member", "fold", "budget")},
+        "key": lookup.key,
+        "source": lookup.source.value,
+        "status": RUNNING if answer is None else answer.status.value,
+        "fitness": None if answer is None else answer.fitness,
+        "slot": "" if answer is None else answer.slot,
+        "error": None if answer is None else answer.reason,
+        "asked": pending.asked.time,
+        "answered": pending.times.get(lookup.key, math.nan),
+        **{name: getattr(answer, name, math.nan) for name in ("start", "end", "seconds")},
+    }
 
 
 class History:
@@ -93,7 +106,7 @@ class History:
         sign: 1 if a smaller fitness is better, -1 if a larger one is (:attr:`swarm.job.Job.sign`).
         gpus: GPUs that one training has.
         leaders: Which trial was the best after each that was told, if the search compares several targets
-            (:attr:`swarm.search.progress.Progress.leaders`); None where the fitness decides.
+            (:attr:`swarm.search.SearchState.leaders`); None where the fitness decides.
     """
 
     def __init__(
@@ -108,13 +121,12 @@ class History:
         self._sign = sign
         self._gpus = gpus
         self._leaders = leaders
-        self._asked = [event for event in self._events if event.kind in ("asked", "test")]
-        self._results = {event.data["key"]: event for event in self._events if event.kind == "result"}
+        self._asked = joined(self._events)
 
     @property
     def start(self) -> float:
         """When the first trial was asked, seconds since the epoch; 0 if none was."""
-        return self._asked[0].time if self._asked else 0.0
+        return self._asked[0].asked.time if self._asked else 0.0
 
     @property
     def end(self) -> float:
@@ -124,12 +136,12 @@ class History:
     @property
     def version(self) -> str | None:
         """Version of dask-swarm that began the run."""
-        return next((event.data.get("version") for event in self._events if event.kind == "job"), None)
+        return next((event.version for event in self._events if isinstance(event, Began)), None)
 
     @cached_property
     def again(self) -> Counter[str]:
         """How often evaluations were run again, by how they had ended: ``crashed``, ``lost``."""
-        return Counter(event.data["status"] for event in self._events if event.kind == "again")
+        return Counter(event.status.value for event in self._events if isinstance(event, Again))
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -139,7 +151,7 @@ class History:
     @cached_property
     def params(self) -> dict[int, Params]:
         """Hyper-parameters by trial."""
-        return {event.data["id"]: event.data["params"] for event in self._asked if event.kind == "asked"}
+        return {each.trial.id: each.trial.params for each in self._asked if each.asked.purpose == "fitness"}
 
     @cached_property
     def configurations(self) -> pd.DataFrame:
@@ -155,27 +167,9 @@ class History:
         ``asked`` and ``answered`` (seconds since the epoch), ``start``, ``end`` and ``seconds`` of the training that
         gave the answer, whenever that was: summed over what was not trained, they are the time saved.
         """
-        rows = [self._evaluation(event, each) for event in self._asked for each in event.data["evaluations"]]
+        rows = [_evaluation(trial, each) for trial in self._asked for each in trial.asked.evaluations]
         numbers = ["fitness", "asked", "answered", "start", "end", "seconds"]  # even where there are none
         return pd.DataFrame(rows, columns=_EVALUATION).astype(dict.fromkeys(numbers, float))
-
-    def _evaluation(self, event: Event, entry: dict[str, Any]) -> dict[str, Any]:
-        data, later = event.data, self._results.get(entry["key"])
-        answer = entry["result"] or (later.data if later else {})
-        return {
-            "trial": data["id"],
-            "purpose": "fitness" if event.kind == "asked" else "test",
-            **{name: data[name] for name in ("generation", "member", "fold", "budget")},
-            "key": entry["key"],
-            "source": entry["source"],
-            "status": answer.get("status", "running"),
-            "fitness": answer.get("fitness"),
-            "slot": answer.get("slot", ""),
-            "error": (answer.get("error") or "").partition("\n")[0] or None,
-            "asked": event.time,
-            "answered": event.time if entry["result"] else later.time if later else math.nan,
-            **{name: answer.get(name, math.nan) for name in ("start", "end", "seconds")},
-        }
 
     @cached_property
     def trainings(self) -> pd.DataFrame:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from swarm.job.job import Job
 from swarm.job.stored_problem import Content
-from swarm.search.progress import Best
-from swarm.search.search import Search
+from swarm.search.search import replayed
+from swarm.search.state import Best, SearchState
 from swarm.store.path import absolute, store_url
-from swarm.store.records import StoredJob
+from swarm.store.records import JobStatus, StoredJob
 from swarm.store.sql import Store
 from swarm.trial import Result
 
@@ -30,16 +30,16 @@ class Run:
     """A run as its journal tells it, finished or not.
 
     Attributes:
-        search: Its search, replayed.
+        state: What its journal tells.
         store: Where its journal is, as it was named.
         url: The same, from whatever folder.
-        status: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
+        status: How far its journal is: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
         before: The run that this one followed, if the job had a second search.
     """
 
-    search: Search
+    state: SearchState
     store: str
-    status: str
+    status: JobStatus
     before: Run | None = None
     url: str = field(init=False, repr=False, compare=False)
 
@@ -56,27 +56,28 @@ class Run:
         """
         with closing(Store(store, create=False)) as opened:
             stored = opened.job(name)
-            return cls(Search(stored_job(stored, named_store(store)), opened), named_store(store), stored.status)
+            state = replayed(stored_job(stored, named_store(store)), opened)
+            return cls(state, named_store(store), stored.status)
 
     @property
     def job(self) -> Job:
         """What was submitted."""
-        return self.search.job
+        return self.state.job
 
     @property
     def best(self) -> Best | None:
         """The best trial: ``best.params``, ``best.fitness``, ``best.metrics``; None if no training has succeeded."""
-        return self.search.best
+        return self.state.best
 
     @property
     def counts(self) -> dict[str, int]:
         """Evaluations by the source of their answer (``trained``, ``archive``, ``in_flight``); ``failed`` trials."""
-        return dict(self.search.counts)
+        return dict(self.state.counts)
 
     @property
     def tests(self) -> dict[int, Result]:
         """Score of the best on the unseen test set, by fold."""
-        return self.search.tests
+        return self.state.tests
 
     @property
     def test_scores(self) -> dict[int, float]:
@@ -86,7 +87,7 @@ class Run:
     @property
     def end_reason(self) -> str | None:
         """Why it ended: ``done``, ``target reached``, …; None while it has not."""
-        return self.search.end_reason
+        return self.state.end_reason
 
     @property
     def schedule(self) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from typing import Any
 from swarm.errors import InvalidInput, JobConflict, JobNotFound
 from swarm.job.job import Job
 from swarm.search.retry import forget_committed
-from swarm.store.records import Event, Source
+from swarm.store.events import Asked, Event
+from swarm.store.records import Source
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
 
@@ -206,7 +207,7 @@ def check_not_submitted(store: Store, name: str) -> None:
         JobConflict: It does.
     """
     for submission in store.submissions():
-        if submission.job == name and submission.state in ("active", "paused"):
+        if submission.job == name and not submission.state.ended:
             raise JobConflict(f"job {name!r} is {submission.state} in a service; end it first: swarm cancel {name}")
 
 
@@ -219,10 +220,10 @@ def _is_alone(spec: dict[str, Any]) -> bool:
     return not job.archive or job.optimizer.inherits
 
 
-def _asked(events: Iterable[Event], source: str | None = None) -> set[str]:
+def _asked(events: Iterable[Event], source: Source | None = None) -> set[str]:
     """Keys of the evaluations that a journal asks for, on request only those with this source."""
-    asked = (each for event in events for each in event.data.get("evaluations", ()))
-    return {each["key"] for each in asked if source in (None, each["source"])}
+    asked = (each for event in events if isinstance(event, Asked) for each in event.evaluations)
+    return {each.key for each in asked if source in (None, each.source)}
 
 
 def _fingerprints(store: Store, problem: str) -> set[str]:

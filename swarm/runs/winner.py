@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cloudpickle
 
 from swarm.errors import InvalidInput, InvalidJob, InvalidProblem, SwarmError
+from swarm.store.events import Asked
 from swarm.store.sql import Store
-from swarm.trial import Evaluation, Params, Status, Trial
+from swarm.trial import Evaluation, Params, Status
 from workers import winner
 from workers.checkpoints.checkpoint import Checkpoint, CheckpointCorrupt, CheckpointMissing, CheckpointStore
 from workers.isolation import process
@@ -78,8 +79,8 @@ class Winner:
         place, key, fitness = _best_training(run, line[0])
         # What continued its parent's checkpoint took over its seed as well.
         origin = line[-1] if run.job.checkpoints else line[0]
-        seed = run.job.evaluations(_trial(origin))[place].seed
-        again = replace(run.job.evaluations(_trial(line[0]))[place], key=key, seed=seed, time_limit=None)
+        seed = run.job.evaluations(origin.trial)[place].seed
+        again = replace(run.job.evaluations(line[0].trial)[place], key=key, seed=seed, time_limit=None)
         return cls(run, again, fitness, *_kept(checkpoints or _url(run), key))
 
     @property
@@ -148,23 +149,20 @@ class Winner:
         return result.metrics
 
 
-def _line(run: Found, trial: int) -> list[dict[str, Any]]:
+def _line(run: Found, trial: int) -> list[Asked]:
     """What the journal says of a trial, and of those that it continues, back to the first."""
     with closing(Store(run.url, create=False)) as store:
-        asked = {event.data["id"]: event.data for event in store.events(run.job.name) if event.kind == "asked"}
+        events = [event for event in store.events(run.job.name) if isinstance(event, Asked)]
+    asked = {event.trial.id: event for event in events if event.purpose == "fitness"}
     line = [asked[trial]]
-    while (parent := line[-1]["parent"]) is not None:
+    while (parent := line[-1].trial.parent) is not None:
         line.append(asked[parent])
     return line
 
 
-def _trial(asked: dict[str, Any]) -> Trial:
-    return Trial(**{name: value for name, value in asked.items() if name != "evaluations"})
-
-
-def _best_training(run: Found, asked: dict[str, Any]) -> tuple[int, str, float]:
+def _best_training(run: Found, asked: Asked) -> tuple[int, str, float]:
     """Number, key and fitness of the best evaluation of a trial."""
-    keys = [evaluation["key"] for evaluation in asked["evaluations"]]
+    keys = [evaluation.key for evaluation in asked.evaluations]
     with closing(Store(run.url, create=False)) as store:
         results = [store.result(key) for key in keys]
     found = [

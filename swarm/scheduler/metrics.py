@@ -12,13 +12,13 @@ import distributed.http.scheduler.prometheus.core as dask_metrics
 from distributed.http.prometheus import PrometheusCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from swarm.store.records import Source
+from swarm.store.records import Source, State
 
 if TYPE_CHECKING:
     from swarm.scheduler.plugin import Service
 
-STATES = ("active", "paused", "finished", "cancelled", "failed")
-_LIVE = ("active", "paused")
+STATES = tuple(State)
+_LIVE = tuple(state for state in State if not state.ended)
 
 Family = GaugeMetricFamily | CounterMetricFamily
 

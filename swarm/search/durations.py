@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from swarm.trial import Params
 
 _RIDGE = 1e-2
 _SHORTEST = 1e-6  # seconds
+_LATEST = 1000  # trainings
 
 
 class Durations:
@@ -32,15 +34,27 @@ class Durations:
         self._gram[0, 0] = 1e-9  # the mean is not shrunk
         self._moment: NDArray[np.float64] = np.zeros(size)
         self._weights: NDArray[np.float64] | None = None
+        self._latest: deque[tuple[Params, float | None, float]] = deque(maxlen=_LATEST)  # and not learned from yet
         self.learned = 0
 
     def learn(self, params: Params, budget: float | None, seconds: float) -> None:
-        """Take in that training ``params`` up to ``budget`` took so many seconds."""
-        features = self._features(params, budget)
-        self._gram += np.outer(features, features)
-        self._moment += features * math.log(max(seconds, _SHORTEST))
-        self._weights = None
+        """Take in that training ``params`` up to ``budget`` took so many seconds.
+
+        It costs nothing until somebody asks; of more than 1,000 trainings since the last question, the latest count.
+        """
+        self._latest.append((params, budget, seconds))
         self.learned += 1
+
+    def _solve(self) -> NDArray[np.float64]:
+        """The weights of the features, by all that was learned."""
+        if self._weights is None or self._latest:
+            for params, budget, seconds in self._latest:
+                features = self._features(params, budget)
+                self._gram += np.outer(features, features)
+                self._moment += features * math.log(max(seconds, _SHORTEST))
+            self._latest.clear()
+            self._weights = np.asarray(np.linalg.solve(self._gram, self._moment), dtype=np.float64)
+        return self._weights
 
     def expected(self, params: Params, budget: float | None = None) -> float:
         """Expected seconds of a training.
@@ -51,9 +65,7 @@ class Durations:
         if not self.learned:
             sizes = self._space.encode(params)[self._numeric]
             return math.exp(float(sizes.mean())) * (budget or 1.0) if len(sizes) else 1.0
-        if self._weights is None:
-            self._weights = np.asarray(np.linalg.solve(self._gram, self._moment), dtype=np.float64)
-        log_seconds = float(np.dot(self._features(params, budget), self._weights))
+        log_seconds = float(np.dot(self._features(params, budget), self._solve()))
         return math.exp(min(max(log_seconds, -14.0), 18.0))  # an extrapolation may be absurd
 
     def _features(self, params: Params, budget: float | None) -> NDArray[np.float64]:

@@ -8,16 +8,15 @@ archive, which answers wherever the search comes to the same position again, so 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm.errors import InvalidInput
 from swarm.job.job import Job
-from swarm.search.search import Search
-from swarm.store.records import Event
+from swarm.search.state import replay
+from swarm.store.events import Answered, Asked, Event, Resumed, Retried
 from swarm.store.sql import Store
 from swarm.trial import Status, place_in
 
@@ -66,7 +65,7 @@ def retry(
         forgotten |= {key for key in cut.good if not kept(key)}
     forget_committed(results, cut.failed)  # first: if this process dies now, the same call does the rest
     last = cut.kept[-1].time if cut.kept else _time_before(store, job.name, cut.seq)
-    event = Event("retried", {"failures": len(cut.failed), "keys": sorted(cut.failed & cut.open)}, last)
+    event = Retried(failures=len(cut.failed), keys=tuple(sorted(cut.failed & cut.open)), time=last)
     store.cut(job.name, cut.seq, [*cut.kept, event], forget=cut.failed, lost=forgotten - cut.failed)
     return cut.failed
 
@@ -92,31 +91,31 @@ def _find(events: Iterable[Event]) -> _Cut | None:
             cut = _Cut(seq, open=set(asked))
         if cut is not None:
             _sort(cut, event, failed, asked)
-        elif event.kind == "result":
-            asked.discard(event.data["key"])
-        elif event.kind in ("asked", "test"):
-            asked |= {each["key"] for each in event.data["evaluations"] if each["result"] is None}
+        elif isinstance(event, Answered):
+            asked.discard(event.result.key)
+        elif isinstance(event, Asked):
+            asked |= {each.key for each in event.evaluations if each.result is None}
     return cut
 
 
 def _failures(event: Event) -> set[str]:
     """Keys of the evaluations whose failure an event tells of."""
-    if event.kind == "result":
-        answers = [event.data]
-    elif event.kind in ("asked", "test"):
-        answers = [each["result"] for each in event.data["evaluations"] if each["result"] is not None]
+    if isinstance(event, Answered):
+        answers = [event.result]
+    elif isinstance(event, Asked):
+        answers = [each.result for each in event.evaluations if each.result is not None]
     else:
         return set()
-    return {answer["key"] for answer in answers if answer["status"] == Status.FAILED}
+    return {answer.key for answer in answers if answer.status is Status.FAILED}
 
 
 def _sort(cut: _Cut, event: Event, failed: set[str], asked: set[str]) -> None:
     """Put an event from behind the cut to what stays or to what goes."""
     cut.failed |= failed
-    if event.kind == "resumed":
+    if isinstance(event, Resumed):
         cut.kept.append(event)
-    elif event.kind == "result" and not failed:
-        key = event.data["key"]
+    elif isinstance(event, Answered) and not failed:
+        key = event.result.key
         if key in asked:
             asked.discard(key)
             cut.kept.append(event)
@@ -130,10 +129,7 @@ def _time_before(store: Store, job: str, seq: int) -> float:
 
 def _check_continuable(store: Store, job: Job, cut: _Cut, kept: Callable[[str], bool]) -> None:
     """Refuse if the search, where it goes on, would have to continue from a checkpoint that was deleted since."""
-    with tempfile.TemporaryDirectory(prefix="swarm-") as folder, closing(Store(f"{folder}/copy.db")) as copy:
-        copy.add_job(job.name, job.to_dict(), b"")
-        copy.append(job.name, 0, [*store.events(job.name, limit=cut.seq), *cut.kept])
-        needed = Search(job, copy).continued()
+    needed = replay(job, [*store.events(job.name, limit=cut.seq), *cut.kept]).continued()
     if not all(map(kept, needed)):
         raise InvalidInput(
             f"job {job.name!r} hands trainings on, and the checkpoints from before its first failure are deleted, so "

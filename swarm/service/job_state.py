@@ -5,34 +5,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.search.progress import Best
 from swarm.search.search import Search
+from swarm.search.state import Best, SearchState
 from swarm.store.columns import columns
-from swarm.store.records import StoredJob, Submission
+from swarm.store.records import State, StoredJob, Submission
 
-ENDED = ("finished", "cancelled", "failed")
+ENDED = tuple(state.value for state in State if state.ended)
 
 
-def state_of(search: Search, submission: Submission) -> dict[str, Any]:
-    """The state of a job that is being searched; see :class:`swarm.service.job_state.JobState` for what it holds."""
-    job, best = search.job, search.best
+def state_of(known: SearchState, submission: Submission, search: Search | None = None) -> dict[str, Any]:
+    """The state of a job, as a :class:`JobState` holds it.
+
+    Args:
+        known: What its journal tells.
+        submission: What the service knows of it besides.
+        search: Its search, if somebody is running it.
+    """
+    job, best = known.job, known.best
     return {
         **_submitted(submission),
         "problem": job.code.name,
         "optimizer": type(job.optimizer).__name__,
         "direction": job.direction,
-        "generation": search.generation,
-        "told": search.told,
-        "planned": search.optimizer.planned,
-        "running": search.running,
-        "counts": dict(search.counts),
-        "trained_seconds": search.trained_seconds,
-        "seconds_left": search.seconds_left,
+        "generation": known.generation,
+        "told": known.told,
+        "planned": known.optimizer.planned,
+        "running": 0 if search is None else search.running,
+        "counts": dict(known.counts),
+        "trained_seconds": known.trained_seconds,
+        "seconds_left": search and search.seconds_left,
         "best": None if best is None else _best(best),
-        "tests": {str(fold): test.fitness for fold, test in search.tests.items()},
-        "errors": dict(search.errors.most_common(3)),
-        "trouble": search.trouble,
-        "end_reason": search.end_reason,
+        "tests": {str(fold): test.fitness for fold, test in known.tests.items()},
+        "errors": dict(known.errors.most_common(3)),
+        "trouble": search and search.trouble,
+        "end_reason": known.end_reason,
     }
 
 
@@ -74,7 +80,7 @@ def _submitted(submission: Submission) -> dict[str, Any]:
         "owner": submission.owner,
         "priority": submission.priority,
         "most": submission.most,
-        "state": submission.state,
+        "state": submission.state.value,
         "reason": submission.reason,
     }
 
@@ -132,7 +138,7 @@ class JobState:
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to it by itself."""
-        return self.state in ENDED
+        return State(self.state).ended
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -44,7 +44,7 @@ from swarm.service.job_state import ended_state, state_of
 from swarm.service.protocol import PROTOCOL, SETTLED
 from swarm.service.publisher import Publisher
 from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, parse
-from swarm.store.records import StoredJob, Submission
+from swarm.store.records import State, StoredJob, Submission
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
 from swarm.trial import Result, resource
@@ -85,7 +85,7 @@ class _Hosted:
     @property
     def state(self) -> dict[str, Any]:
         """Where it stands, as plain data."""
-        return state_of(self.search, self.submission)
+        return state_of(self.search.state, self.submission, self.search)
 
 
 class Master:
@@ -174,12 +174,12 @@ class Master:
             submission = submissions.get(job.name)
             if submission is None:  # a run of this machine's own
                 continue
-            if submission.state in ("active", "paused"):
+            if not submission.state.ended:
                 self._host(job, submission)
             else:
                 self._ended[job.name] = ended_state(job, submission)
         found = await self._client.scheduler.swarm_attach(master=self._client.id, term=self._store.term)
-        wanted = {key for hosted in self._hosted.values() for key in hosted.search.outstanding}
+        wanted = {key for hosted in self._hosted.values() for key in hosted.search.state.unanswered}
         running: dict[str, list[str]] = {}
         for name, slot in found["running"].items():  # the Dask keys of an evaluation and of its replicas hold its own
             key = key_of(name)
@@ -206,9 +206,9 @@ class Master:
         except StoreUnavailable:
             raise
         except SwarmError as error:
-            self._end(stored, replace(submission, state="failed", reason=str(error)))
+            self._end(stored, replace(submission, state=State.FAILED, reason=str(error)))
             return None
-        share = Share(submission.priority, submission.most, closed=True, paused=submission.state == "paused")
+        share = Share(submission.priority, submission.most, closed=True, paused=submission.state is State.PAUSED)
         self._outlets[job.name] = outlet
         hosted = self._hosted[job.name] = _Hosted(submission, job, search, share)
         return hosted
@@ -221,7 +221,7 @@ class Master:
     async def _search(self, hosted: _Hosted) -> None:
         """Search to the end, and note how it ended."""
         job = hosted.job
-        state, reason = "finished", None
+        state, reason = State.FINISHED, None
         try:
             await self._wait_for_runs(hosted)
             await self._run_search(hosted)
@@ -234,14 +234,14 @@ class Master:
         except AllFailed as error:
             assert hosted.pool is not None
             await hosted.pool.cancel()
-            state, reason = "failed", f"{error}; mend that, and submit it again with --retry-failed"
+            state, reason = State.FAILED, f"{error}; mend that, and submit it again with --retry-failed"
         except SwarmError as error:
-            state, reason = "failed", str(error)
+            state, reason = State.FAILED, str(error)
         except Exception as error:
             _log.exception("job %s", job.name)
-            state, reason = "failed", f"{type(error).__name__}: {error}; report this as a bug"
+            state, reason = State.FAILED, f"{type(error).__name__}: {error}; report this as a bug"
         try:
-            if state == "finished":
+            if state is State.FINISHED:
                 reason = self._follow(hosted)
             ended = replace(hosted.submission, state=state, reason=reason, summary=hosted.state)
             self._end(self._store.job(job.name), ended)
@@ -250,7 +250,7 @@ class Master:
 
     def _follow(self, hosted: _Hosted) -> str | None:
         """Begin the second search of a job that has one, with its share as it is now; why it cannot begin, or None."""
-        job, best = hosted.job, hosted.search.best
+        job, best = hosted.job, hosted.search.state.best
         if job.then is None or best is None:
             return None
         submission = replace(hosted.submission, job=f"{job.name}-then", reason=None, summary=None)
@@ -442,12 +442,12 @@ class Master:
             return self._hosted[job.name].state
         if job.name not in self._ended:
             raise JobConflict(f"the store has a run named {job.name!r} that was not submitted; take another name")
-        if self._ended[job.name]["state"] == "finished" and not retry_failed:
+        if self._ended[job.name]["state"] == State.FINISHED and not retry_failed:
             return self._ended[job.name]
         self._check_owner(self._ended[job.name]["owner"], job.name, submission.owner)
         if retry_failed:
             failed = retry(self._store, job, self._places.results)
-            if not failed and self._ended[job.name]["state"] == "finished":
+            if not failed and self._ended[job.name]["state"] == State.FINISHED:
                 return self._ended[job.name]
             self._slots.forget(failed)
         self._store.set_submission(submission)
@@ -479,13 +479,13 @@ class Master:
             _check_most(hosted.job, most)
             submission = replace(submission, priority=priority, most=most)
         else:
-            submission = replace(submission, state="paused" if request.method == "pause" else "active")
+            submission = replace(submission, state=State.PAUSED if request.method == "pause" else State.ACTIVE)
         self._store.set_submission(submission)
         hosted.submission, hosted.changed = submission, True
         self._slots.charge()
         hosted.share.weigh(submission.priority)
         hosted.share.most = submission.most
-        paused = submission.state == "paused"
+        paused = submission.state is State.PAUSED
         if hosted.pool is None:
             hosted.share.paused = paused
         else:
@@ -493,15 +493,17 @@ class Master:
         return hosted.state
 
     async def _cancel(self, hosted: _Hosted) -> dict[str, Any]:
-        submission = replace(hosted.submission, state="cancelled", summary=hosted.state)
+        submission = replace(hosted.submission, state=State.CANCELLED, summary=hosted.state)
         self._store.set_submission(submission)
         assert hosted.work is not None
         hosted.work.cancel()
         await asyncio.gather(hosted.work, return_exceptions=True)
         if hosted.pool is not None:
             await hosted.pool.cancel()
-        others = {key for other in self._hosted.values() if other is not hosted for key in other.search.outstanding}
-        await self._slots.abandon(hosted.search.outstanding - others)
+        others = {
+            key for other in self._hosted.values() if other is not hosted for key in other.search.state.unanswered
+        }
+        await self._slots.abandon(hosted.search.state.unanswered.keys() - others)
         self._end(self._store.job(submission.job), submission)
         return self._ended[submission.job]
 

@@ -8,7 +8,6 @@ import getpass
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import astuple
 from typing import Any
 
 from distributed import Client
@@ -16,8 +15,9 @@ from distributed import Client
 from swarm.job.job import Job
 from swarm.search.search import Search
 from swarm.service.job_state import state_of
-from swarm.service.snapshot import View, without_curve
-from swarm.store.records import Event, Submission
+from swarm.service.snapshot import View
+from swarm.store.events import Event, without_curve
+from swarm.store.records import JobStatus, State, Submission
 
 _PUBLISH_SECONDS = 0.25
 _UNSENT = 1000  # events that take about as much space as the whole picture
@@ -53,7 +53,7 @@ class Publisher:
         unsent, self._unsent = self._unsent, []
         if unsent is None:
             return json.dumps({"job": self._job, "view": self._view.to_dict()})
-        return json.dumps({"events": [astuple(event) for event in unsent]}) if unsent else None
+        return json.dumps({"events": [[event.kind, event.data, event.time] for event in unsent]}) if unsent else None
 
 
 @asynccontextmanager
@@ -66,9 +66,9 @@ async def showing(client: Client, search: Search, outlet: Publisher) -> AsyncIte
 
     async def publish(state: str) -> None:
         message = outlet.message()
-        if message is not None or state != "active":
+        if message is not None or state != State.ACTIVE:
             named: dict[str, Any] = {
-                "states": {submission.job: json.dumps({**state_of(search, submission), "state": state})},
+                "states": {submission.job: json.dumps({**state_of(search.state, submission, search), "state": state})},
                 "views": {} if message is None else {submission.job: message},
             }
             await client.scheduler.swarm_publish(publisher=client.id, **named)
@@ -76,7 +76,7 @@ async def showing(client: Client, search: Search, outlet: Publisher) -> AsyncIte
     async def keep_publishing() -> None:
         while True:
             try:
-                await publish("active")
+                await publish(State.ACTIVE)
             except OSError:  # the scheduler is being restarted
                 outlet.begin_again()
             await asyncio.sleep(_PUBLISH_SECONDS)
@@ -89,4 +89,4 @@ async def showing(client: Client, search: Search, outlet: Publisher) -> AsyncIte
         with contextlib.suppress(asyncio.CancelledError, Exception):  # a nicety: the run does not depend on it
             await chore
         with contextlib.suppress(OSError):
-            await publish("finished" if search.finished() else "stopped")
+            await publish(JobStatus.FINISHED if search.state.finished() else JobStatus.STOPPED)

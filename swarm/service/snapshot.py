@@ -5,14 +5,16 @@ The same class serves at both ends: the master draws what has been, the schedule
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from swarm.store.outcome import outcome
-from swarm.store.records import Event, Source
-from swarm.trial import PART, Direction, Value, rank_of, traceback_of
+from swarm.store.events import Answered, Asked, Ended, Event, Led
+from swarm.store.outcome import Outcome
+from swarm.store.pending import PendingTrial, PendingTrials
+from swarm.store.tally import Tally
+from swarm.trial import Direction, Value, rank_of
 
 POINTS = 3000  # more would hide each other
 GENERATIONS = 1000
@@ -63,61 +65,19 @@ class Point:
 
 
 @dataclass(slots=True)
-class Row:
-    """One generation, or all: how many trials were answered and failed, how well, and where the answers came from.
+class Row(Tally):
+    """The trials that were answered of one generation, or of all.
 
-    ``low``, ``high`` and ``total`` (in units of 2^32) are of the fitness values, the former two None while there is
-    none; ``lead`` is the best of it and of the generations up to the next row; ``seconds`` were spent on training,
-    ``saved`` need not be, since the archive or a running training answered.
+    Attributes:
+        lead: The best of it, and of the generations up to the next row.
     """
 
-    number: int
-    told: int = 0
-    failed: int = 0
-    low: float | None = None
-    high: float | None = None
-    total: float = 0.0
-    trained: int = 0
-    archive: int = 0
-    in_flight: int = 0
-    seconds: float = 0.0
-    saved: float = 0.0
-    start: float | None = None
-    end: float = 0.0
     lead: Lead | None = None
 
-    @property
-    def mean(self) -> float | None:
-        """Mean fitness of the trials that have one."""
-        if self.low is None or self.high is None:
-            return None
-        return min(max(self.total / (self.told - self.failed) / PART, self.low), self.high)
-
-    def add(self, point: Point, since: float, sources: Counter[str], saved: float) -> None:
-        """Count a trial that was asked for at ``since``."""
-        self.told += 1
-        self.trained += sources[Source.TRAINED]
-        self.archive += sources[Source.ARCHIVE]
-        self.in_flight += sources[Source.IN_FLIGHT]
-        self.seconds += point.seconds
-        self.saved += saved
-        self.start, self.end = since if self.start is None else min(self.start, since), max(self.end, point.end)
-        if point.fitness is None:
-            self.failed += 1
-            return
-        self.total += point.fitness * PART
-        self.low = point.fitness if self.low is None else min(self.low, point.fitness)
-        self.high = point.fitness if self.high is None else max(self.high, point.fitness)
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A trial that waits for answers."""
-
-    trial: dict[str, Any]
-    since: float
-    sources: dict[str, str]
-    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    def add(self, trial: PendingTrial, found: Outcome, when: float) -> None:
+        """Count a trial whose last answer came at ``when``."""
+        self.ask(trial.asked)
+        self.tell(trial, found, when)
 
 
 class View:
@@ -152,25 +112,27 @@ class View:
         self.led = False
         self._stride = 1
         self._every = 1
-        self._waiting: dict[int, _Waiting] = {}
-        self._waiters: dict[str, list[int]] = {}
+        self._pending = PendingTrials()
 
     def apply(self, event: Event) -> None:
         """Draw what has happened."""
-        if event.kind == "asked":
-            self._asked(event)
-        elif event.kind == "result":
-            for number in self._waiters.pop(event.data["key"], ()):
-                self._waiting[number].answers[event.data["key"]] = event.data
-                self._settle(number, event.time)
-        elif event.kind == "best":
-            self._follow(event.data)
-        elif event.kind == "ended":
-            self.reason = event.data["reason"]
+        match event:
+            case Asked(purpose="fitness"):
+                trial = self._pending.ask(event)
+                if trial.complete:
+                    self._settle(trial, event.time)
+            case Answered():
+                for trial in self._pending.answer(event):
+                    if trial.complete:
+                        self._settle(trial, event.time)
+            case Led():
+                self._follow(event)
+            case Ended():
+                self.reason = event.reason
 
     def trial_of(self, key: str) -> int | None:
         """The trial that first waited for this evaluation, while it is waited for."""
-        return next(iter(self._waiters.get(key, ())), None)
+        return next((pending.trial.id for pending in self._pending.waiting(key)), None)
 
     def better(self, one: Lead, other: Lead) -> bool:
         """Whether one is better than the other; of two equal ones, that with the lower number."""
@@ -202,7 +164,7 @@ class View:
             "points": [asdict(point) for point in self.points],
             "rows": [asdict(row) for row in self.rows.values()],
             "moves": [[*who, [asdict(point) for point in where]] for who, where in self.moves.items()],
-            "waiting": [asdict(waiting) for waiting in self._waiting.values()],
+            "waiting": [[each.so_far.data, each.asked.time] for each in self._pending],
             "all": asdict(self.all),
             "errors": [[error, *found] for error, found in self.errors.items()],
             "reason": self.reason,
@@ -224,69 +186,41 @@ class View:
         view.errors = {error: (times, where) for error, times, where in data.get("errors", ())}
         view.lead, view.led = _led(data["lead"]), data["led"]
         view._stride, view._every = data["strides"]
-        for each in data["waiting"]:
-            waiting = _Waiting(**each)
-            view._waiting[waiting.trial["id"]] = waiting
-            view._wait(waiting)
+        for asked, when in data["waiting"]:
+            view._pending.ask(Asked.read(asked, when))
         return view
 
     # --- inside
 
-    def _asked(self, event: Event) -> None:
-        evaluations = event.data["evaluations"]
-        waiting = _Waiting(
-            {name: value for name, value in event.data.items() if name != "evaluations"},
-            event.time,
-            {each["key"]: each["source"] for each in evaluations},
-            {each["key"]: each["result"] for each in evaluations if each["result"] is not None},
-        )
-        self._waiting[event.data["id"]] = waiting
-        self._wait(waiting)
-        self._settle(event.data["id"], event.time)
-
-    def _wait(self, waiting: _Waiting) -> None:
-        for key in waiting.sources.keys() - waiting.answers.keys():
-            self._waiters.setdefault(key, []).append(waiting.trial["id"])
-
-    def _settle(self, number: int, when: float) -> None:
-        waiting = self._waiting[number]
-        if len(waiting.answers) < len(waiting.sources):
-            return
-        del self._waiting[number]
-        point = self._point(waiting, when)
-        self._note_row(point, waiting)
-        self._note_error(waiting)
-        self._keep(point)
-        if len(self.moves) < _MOVES or (waiting.trial["fold"] or 0, point.member) in self.moves:
-            self.moves.setdefault((waiting.trial["fold"] or 0, point.member), deque(maxlen=2)).append(point)
-
-    def _point(self, waiting: _Waiting, when: float) -> Point:
-        found = outcome(list(waiting.sources.values()), [waiting.answers[key] for key in waiting.sources])
-        trial = waiting.trial
-        return Point(
+    def _settle(self, pending: PendingTrial, when: float) -> None:
+        found, trial = pending.outcome, pending.trial
+        point = Point(
             index=self.all.told,
-            trial=trial["id"],
-            generation=trial["generation"],
-            member=trial["member"],
-            budget=trial["budget"],
-            parent=trial["parent"],
-            params=trial["params"],
+            trial=trial.id,
+            generation=trial.generation,
+            member=trial.member,
+            budget=trial.budget,
+            parent=trial.parent,
+            params=dict(trial.params),
             fitness=found.fitness,
             best=None,
             source=found.source,
             slot=found.slot,
             seconds=found.seconds,
-            start=waiting.since if found.start is None else found.start,
+            start=pending.asked.time if found.start is None else found.start,
             end=when,
         )
+        self._note_row(point, pending, found)
+        self._note_error(pending)
+        self._keep(point)
+        who = trial.fold or 0, trial.member
+        if len(self.moves) < _MOVES or who in self.moves:
+            self.moves.setdefault(who, deque(maxlen=2)).append(point)
 
-    def _note_row(self, point: Point, waiting: _Waiting) -> None:
-        sources = Counter(waiting.sources.values())
-        spared = [key for key, source in waiting.sources.items() if source != Source.TRAINED]
-        saved = sum(waiting.answers[key]["seconds"] for key in spared if waiting.answers[key]["fitness"] is not None)
-        self.all.add(point, waiting.since, sources, saved)
+    def _note_row(self, point: Point, pending: PendingTrial, found: Outcome) -> None:
+        self.all.add(pending, found, point.end)
         if not point.generation % self._every:
-            self._row_of(point.generation).add(point, waiting.since, sources, saved)
+            self._row_of(point.generation).add(pending, found, point.end)
         if not self.led and (lead := _lead(point)) is not None:
             self._lead_row(self._row_of(point.generation), lead)
         if len(self.rows) > GENERATIONS:
@@ -312,18 +246,18 @@ class View:
         if row.lead is None or self.led or self.better(lead, row.lead):
             row.lead = lead
 
-    def _follow(self, said: Mapping[str, Any]) -> None:
+    def _follow(self, led: Led) -> None:
         """The search takes this trial for the best from now on."""
-        self.led, self.lead = True, Lead(said["trial"], said["fitness"], None)
-        self._row_of(said["generation"]).lead = self.lead
+        self.led, self.lead = True, Lead(led.trial, led.fitness, None)
+        self._row_of(led.generation).lead = self.lead
         if self.points and self.points[-1].index == self.all.told - 1:  # by its answer
             self.points[-1].best = self.lead.fitness
 
-    def _note_error(self, waiting: _Waiting) -> None:
-        error = next((answer["error"] for answer in waiting.answers.values() if answer["fitness"] is None), "")
-        reason = (error or "").partition("\n")[0]
-        if reason and (reason in self.errors or len(self.errors) < _ERRORS):
-            times, where = self.errors.get(reason, (0, traceback_of(error) or ""))
+    def _note_error(self, trial: PendingTrial) -> None:
+        failed = next((each for each in trial.answers if each is not None and each.fitness is None), None)
+        reason = None if failed is None else failed.reason
+        if failed and reason and (reason in self.errors or len(self.errors) < _ERRORS):
+            times, where = self.errors.get(reason, (0, failed.traceback or ""))
             self.errors[reason] = times + 1, where
 
     def _keep(self, point: Point) -> None:
@@ -354,10 +288,3 @@ def _row(data: Mapping[str, Any]) -> Row:
 
 def _led(data: Mapping[str, Any] | None) -> Lead | None:
     return None if data is None else Lead(**data)
-
-
-def without_curve(event: Event) -> Event:
-    """The event without what a view does not draw."""
-    if event.kind == "result" and event.data["curve"]:
-        return Event(event.kind, {**event.data, "curve": []}, event.time)
-    return event

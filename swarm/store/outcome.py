@@ -1,13 +1,12 @@
-"""What became of a trial, from the answers to its evaluations as the journal has them."""
+"""What became of a trial, from the answers to its evaluations."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from swarm.store.records import Source
-from swarm.trial import Status, mean
+from swarm.trial import Result, Status, mean
 
 RUNNING = "running"
 _SOURCES = (Source.TRAINED, Source.IN_FLIGHT, Source.ARCHIVE)
@@ -40,30 +39,29 @@ class Outcome:
     metrics: Mapping[str, float]
 
 
-def outcome(sources: Sequence[str], answers: Sequence[Mapping[str, Any] | None]) -> Outcome:
+def outcome(sources: Sequence[Source], answers: Sequence[Result | None]) -> Outcome:
     """What became of a trial.
 
     Args:
-        sources: Where the answer to each of its evaluations comes from (:class:`~swarm.store.records.Source`).
-        answers: The results, as :meth:`swarm.trial.Result.to_dict` has them; None where there is none yet.
+        sources: Where the answer to each of its evaluations comes from.
+        answers: The results; None where there is none yet.
     """
     there = [answer for answer in answers if answer is not None]
-    spent = [answer for answer, source in zip(answers, sources, strict=True) if answer and source == Source.TRAINED]
-    fitness = [answer["fitness"] for answer in there if answer["fitness"] is not None]
-    measured = [answer.get("metrics") or {} for answer in there]
-    status = RUNNING if len(there) < len(answers) else _ended({answer["status"] for answer in there}, fitness, there)
-    blamed = sorted(there, key=lambda answer: answer["fitness"] is not None)  # what was pruned says why, too
+    spent = [answer for answer, source in zip(answers, sources, strict=True) if answer and source is Source.TRAINED]
+    failed = [answer for answer in there if answer.fitness is None]
+    blamed = [*failed, *(answer for answer in there if answer.fitness is not None)]  # what was pruned says why, too
+    status = RUNNING if len(there) < len(answers) else _ended(there, failed)
     scored = status in (Status.OK, Status.PRUNED)
     return Outcome(
         status=status,
-        fitness=mean(fitness) if scored else None,
+        fitness=mean([answer.fitness for answer in there if answer.fitness is not None]) if scored else None,
         source=next(source.value for source in _SOURCES if source in sources),
-        seconds=sum(answer["seconds"] for answer in spent),
-        start=min((answer["start"] for answer in spent), default=None),
-        end=max((answer["end"] for answer in spent), default=None),
-        slot=", ".join(sorted({answer["slot"] for answer in spent})),
-        error=next((answer["error"].splitlines()[0] for answer in blamed if answer["error"]), None),
-        metrics=_means(measured) if scored else {},
+        seconds=sum(answer.seconds for answer in spent),
+        start=min((answer.start for answer in spent), default=None),
+        end=max((answer.end for answer in spent), default=None),
+        slot=", ".join(sorted({answer.slot for answer in spent})),
+        error=next((answer.reason for answer in blamed if answer.error), None),
+        metrics=_means([answer.metrics for answer in there]) if scored else {},
     )
 
 
@@ -73,7 +71,7 @@ def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: mean([each[name] for each in measured]) for name in first if all(name in each for each in others)}
 
 
-def _ended(statuses: Collection[str], fitness: Sequence[float], answers: Sequence[Mapping[str, Any]]) -> str:
-    if len(fitness) < len(answers):
+def _ended(answers: Sequence[Result], failed: Sequence[Result]) -> str:
+    if failed:
         return Status.FAILED.value
-    return (Status.PRUNED if Status.PRUNED in statuses else Status.OK).value
+    return (Status.PRUNED if any(each.status is Status.PRUNED for each in answers) else Status.OK).value

@@ -1,10 +1,35 @@
-"""What a store holds, as its readers see it: jobs, submissions, and the events of a journal."""
+"""What a store holds, as its readers see it: jobs and submissions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+
+class State(StrEnum):
+    """Where the service has a job that was submitted."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to the job by itself."""
+        return self not in (State.ACTIVE, State.PAUSED)
+
+
+class JobStatus(StrEnum):
+    """How far the journal of a job is."""
+
+    NEW = "new"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +41,7 @@ class Submission:
         owner: Who submitted it.
         priority: Its share of the slots is in proportion to its priority.
         most: It never uses more slots than this; None is no limit.
-        state: ``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
+        state: Where the service has it.
         reason: Why it failed, or why what should follow it did not begin.
         environment: What must be installed on the workers.
         summary: What it found, once it has ended.
@@ -26,33 +51,23 @@ class Submission:
     owner: str
     priority: float = 1.0
     most: int | None = None
-    state: str = "active"
+    state: State = State.ACTIVE
     reason: str | None = None
     environment: tuple[str, ...] = ()
     summary: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One line of a journal: what happened, as plain JSON-ready data, and when (seconds since the epoch)."""
-
-    kind: str
-    data: dict[str, Any]
-    time: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class StoredJob:
     """A job as the store keeps it: its specification and how far it is; :meth:`Store.code` has its pickled problem.
 
-    ``status`` is ``new``, ``running``, ``stopped``, ``finished`` or ``failed``; a job whose process was killed stays
-    ``running``.
+    ``status`` is how far its journal is; that of a job whose process was killed stays ``running``.
     """
 
     name: str
     spec: dict[str, Any]
     created: float
-    status: str
+    status: JobStatus
 
 
 class Source(StrEnum):

@@ -202,7 +202,7 @@ def _session(connection: sa.Connection, key: int) -> str:
 def _master(store: Store, job: str) -> str | None:
     """The master that hosts the job, if there is one."""
     submission = store.submission(job)
-    if submission is None or submission.state not in ("active", "paused"):
+    if submission is None or submission.state.ended:
         return None
     holder = store.lease_holder()
     if holder is None:

@@ -21,10 +21,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
+from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreDamaged, StoreTooNew, StoreUnavailable
 from swarm.store import code_table, path
+from swarm.store.events import Event, read_event
 from swarm.store.path import store_url
-from swarm.store.records import Event, StoredJob, Submission
+from swarm.store.records import JobStatus, State, StoredJob, Submission
 from swarm.trial import Evaluation, Result, Status, canonical
 
 SCHEMA = 3
@@ -209,8 +210,8 @@ class Store:
         with self._failing_clearly(), self._writing() as connection:
             return code_table.drop_unused(connection, sa.select(_jobs.c.name))
 
-    def set_status(self, name: str, status: str) -> None:
-        """Note whether the job is running, stopped, finished or failed."""
+    def set_status(self, name: str, status: JobStatus) -> None:
+        """Note how far the job is."""
         with self._failing_clearly(), self._writing() as connection:
             connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=status))
 
@@ -347,15 +348,26 @@ class Store:
                 connection.execute(_journal.insert(), lines)
             self._drop(connection, sorted(forget), lambda result: result.status is not Status.OK)
             self._drop(connection, sorted(lost), lambda _: True)
-            connection.execute(_jobs.update().where(_jobs.c.name == job).values(status="stopped"))
+            connection.execute(_jobs.update().where(_jobs.c.name == job).values(status=JobStatus.STOPPED))
 
     def events(self, job: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
-        """The job's journal in order, read in pieces; on request from event ``after`` on, at most ``limit`` of them."""
-        query = sa.select(_journal.c.kind, _journal.c.data, _journal.c.time)
+        """The job's journal in order, read in pieces; on request from event ``after`` on, at most ``limit`` of them.
+
+        Raises:
+            StoreDamaged: A line of it is not what was written.
+        """
+        query = sa.select(_journal.c.seq, _journal.c.kind, _journal.c.data, _journal.c.time)
         query = query.where(_journal.c.job == job, _journal.c.seq >= after).order_by(_journal.c.seq).limit(limit)
         with self._failing_clearly(), self._engine.connect() as connection:
-            for kind, data, when in connection.execution_options(yield_per=1000).execute(query):
-                yield Event(kind, json.loads(data), when)
+            for seq, kind, data, when in connection.execution_options(yield_per=1000).execute(query):
+                try:
+                    event = read_event(kind, json.loads(data), when)
+                except (StoreDamaged, ValueError) as error:
+                    raise StoreDamaged(
+                        f"the journal of job {job!r} in {self.url} is damaged at row {seq}: {error}. Restore the store "
+                        f"from a backup, or delete the job: swarm delete {job} --store {self.url}"
+                    ) from error
+                yield event
 
     def result(self, key: str) -> Result | None:
         """The archived result of that evaluation key, whichever job trained it."""
@@ -384,11 +396,12 @@ class Store:
         with self._failing_clearly(), self._engine.connect() as connection:
             return {name: json.loads(spec) for name, spec in connection.execute(query)}
 
-    def status(self, name: str) -> str | None:
+    def status(self, name: str) -> JobStatus | None:
         """How far a job is, as in :class:`StoredJob`; None if there is none of that name."""
         query = sa.select(_jobs.c.status).where(_jobs.c.name == name)
         with self._failing_clearly(), self._engine.connect() as connection:
-            return connection.execute(query).scalar_one_or_none()
+            status = connection.execute(query).scalar_one_or_none()
+        return None if status is None else JobStatus(status)
 
     def holdings(self) -> list[tuple[str, int, int, int]]:
         """What the archive holds, by problem: its fingerprint, results, failures among them, bytes."""
@@ -488,7 +501,7 @@ class Store:
                 connection.execute(_meta.update().where(_meta.c.name == "schema").values(value=str(SCHEMA)))
 
     def _insert_job(self, name: str, spec: dict[str, Any], problem: bytes, submission: Submission | None) -> None:
-        row = {"name": name, "spec": json.dumps(spec), "problem": b"", "created": time.time(), "status": "new"}
+        row = {"name": name, "spec": json.dumps(spec), "problem": b"", "created": time.time(), "status": JobStatus.NEW}
         with self._failing_clearly():
             try:
                 with self._writing() as connection:
@@ -629,8 +642,8 @@ def _submission_row(submission: Submission) -> dict[str, Any]:
 
 def _submission(row: Any) -> Submission:
     texts = {"environment": tuple(json.loads(row.environment)), "summary": json.loads(row.summary)}
-    return Submission(**{**row._mapping, **texts})
+    return Submission(**{**row._mapping, **texts, "state": State(row.state)})
 
 
 def _stored_job(row: Any) -> StoredJob:
-    return StoredJob(row.name, json.loads(row.spec), row.created, row.status)
+    return StoredJob(row.name, json.loads(row.spec), row.created, JobStatus(row.status))

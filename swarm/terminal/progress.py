@@ -15,6 +15,7 @@ from rich.text import Text
 
 from swarm.plots.units import duration
 from swarm.search.search import Search
+from swarm.search.state import SearchState
 from swarm.store.records import Source
 from swarm.terminal.sparkline import Sparkline
 from swarm.terminal.tables import indented, job_block, params_line
@@ -89,71 +90,72 @@ class Progress:
         """Show where the search is."""
         if not self._began:
             self._began = True
-            self._begin(search, dashboard)
-        self._report_errors(search)
+            self._begin(search.state, dashboard)
+        state = search.state
+        self._report_errors(state)
         if self._live is None:
-            self._report_generations(search)
+            self._report_generations(state)
             return
         self._last = search, dashboard
-        if search.best is not None and search.told > self._told:
-            self._told = search.told
-            self._trace.add(search.best.fitness)
+        if state.best is not None and state.told > self._told:
+            self._told = state.told
+            self._trace.add(state.best.fitness)
         if time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._shown = time.monotonic()
             self._live.update(self._block(search, dashboard))
 
-    def _begin(self, search: Search, dashboard: str | None) -> None:
-        if search.replayed:
-            self._say(f"{search.job.name}: going on after {search.replayed} trials")
+    def _begin(self, state: SearchState, dashboard: str | None) -> None:
+        if state.replayed:
+            self._say(f"{state.job.name}: going on after {state.replayed} trials")
         if dashboard and self._live is None:
             self._say(f"dashboard: {dashboard}")
         # Generations that an earlier run completed were reported then.
-        self._reported = search.generation - 1 if search.replayed else -1
+        self._reported = state.generation - 1 if state.replayed else -1
 
-    def _report_errors(self, search: Search) -> None:
+    def _report_errors(self, state: SearchState) -> None:
         """Why trials fail, each reason once, as soon as it is known: people should not find out at the end."""
-        for error in list(search.errors)[self._errors :]:
+        for error in list(state.errors)[self._errors :]:
             first = self._errors == 0
             self._errors += 1
             self._say_in_red(f"a trial failed: {error}")
-            if first and error in search.failures.tracebacks:
-                self._say_in_red(indented(search.failures.tracebacks[error]))
+            if first and error in state.failures.tracebacks:
+                self._say_in_red(indented(state.failures.tracebacks[error]))
 
     def _say_in_red(self, text: str) -> None:
         self._console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
 
-    def _report_generations(self, search: Search) -> None:
+    def _report_generations(self, state: SearchState) -> None:
         """One line for each generation that is complete since the last call."""
-        for number in range(self._reported + 1, search.generation + 1 if search.asked else 0):
-            row = search.generations[number]
-            complete = number + 1 in search.generations or search.optimizer.done
+        for number in range(self._reported + 1, state.generation + 1 if state.asked else 0):
+            row = state.generations[number]
+            complete = number + 1 in state.generations or state.optimizer.done
             if not complete or row.told < row.asked:
                 return
             self._reported = number
             sources = ", ".join(f"{row.sources[s]} {s.value.replace('_', ' ')}" for s in Source if row.sources[s])
             failed = f", {row.failed} failed" if row.failed else ""
-            fitness = f"fitness {row.low:.5g} … {row.high:.5g}, mean {row.mean:.5g}"
-            if row.failed == row.told:
-                fitness = "no fitness"
-            self._say(f"generation {number}: {fitness}; {sources}{failed}; {row.end - row.start:.1f} s")
+            fitness = "no fitness"
+            if row.told > row.failed:
+                fitness = f"fitness {row.low:.5g} … {row.high:.5g}, mean {row.mean:.5g}"
+            self._say(f"generation {number}: {fitness}; {sources}{failed}; {row.lasted:.1f} s")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def _block(self, search: Search, dashboard: str | None) -> RenderableType:
-        planned = search.optimizer.planned
-        best = search.best
-        saved = search.counts[Source.ARCHIVE] + search.counts[Source.IN_FLIGHT]
+        state, planned = search.state, search.state.optimizer.planned
+        best = state.best
+        saved = state.counts[Source.ARCHIVE] + state.counts[Source.IN_FLIGHT]
         lines = Table.grid(padding=(0, 2))
         lines.add_row(
             Text(search.job.name, style="bold"),
-            ProgressBar(total=planned, completed=search.told, width=40),
-            f"{search.told} of {planned or '?'} trials, generation {search.generation}",
+            ProgressBar(total=planned, completed=state.told, width=40),
+            f"{state.told} of {planned or '?'} trials, generation {state.generation}",
         )
         lines.add_row(
             "",
-            f"{search.running} running on {search.slots} slots, {search.counts[Source.TRAINED]} trained, {saved} saved",
-            f"{duration(search.seconds)} gone, {self._left(search)}",
+            f"{search.running} running on {search.slots} slots, {state.counts[Source.TRAINED]} trained, {saved} saved",
+            f"{duration(search.seconds)} gone, {_left(search)}",
         )
         if best is not None:
             lines.add_row("", Text(f"best {best.fitness:.5g}", style="bold green"), params_line(best.params))
@@ -162,12 +164,10 @@ class Progress:
             lines.add_row("", "dashboard", Text(dashboard, style=f"link {dashboard}"))
         return lines
 
-    def _left(self, search: Search) -> str:
-        done = search.told - search.replayed
-        if not search.optimizer.planned or not done:
-            return "time left unknown yet"
-        remaining = search.optimizer.planned - search.told
-        return f"about {duration(search.seconds / done * remaining)} left at most"
+
+def _left(search: Search) -> str:
+    left = search.seconds_left
+    return "time left unknown yet" if left is None else f"about {duration(left)} left at most"
 
 
 class JobProgress:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swarm.plots.units import duration
-from swarm.search.search import Search
+from swarm.search.state import SearchState
 from swarm.store.columns import columns
 from swarm.store.records import Source
 from swarm.terminal.sparkline import Sparkline
@@ -90,48 +90,48 @@ def slot_table(slots: Iterable[Mapping[str, Any]]) -> Table:
     return table
 
 
-def summary(search: Search, status: str) -> RenderableType:
+def summary(state: SearchState, status: str) -> RenderableType:
     """The result of a run: the best, its test score, and what it cost."""
     parts: list[RenderableType] = []
-    best = search.best
+    best = state.best
     if best is None:
         parts.append(Text("no training has succeeded yet", style="bold red"))
     else:
-        table = Table(title=f"best of {search.job.name}", title_justify="left", show_header=False, box=None)
+        table = Table(title=f"best of {state.job.name}", title_justify="left", show_header=False, box=None)
         named = columns(best.params).params
         for name, value in best.params.items():
             table.add_row(named[name], f"{value:.6g}" if isinstance(value, float) else str(value), style="cyan")
         table.add_row("fitness", Text(f"{best.fitness:.6g}", style="bold green"))
-        for fold, test in sorted(search.tests.items()):
-            name = "on the unseen test set" + (f", fold {fold}" if len(search.tests) > 1 else "")
+        for fold, test in sorted(state.tests.items()):
+            name = "on the unseen test set" + (f", fold {fold}" if len(state.tests) > 1 else "")
             score = f"{test.fitness:.6g}" if test.fitness is not None else f"failed: {test.error}"
             table.add_row(name, Text(score, style="bold green" if test.fitness is not None else "red"))
         parts.append(table)
-    counts = search.counts
+    counts = state.counts
     saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
     parts.append(
-        f"{search.evaluations} evaluations: {counts[Source.TRAINED]} trainings run, {saved} saved "
+        f"{state.evaluations} evaluations: {counts[Source.TRAINED]} trainings run, {saved} saved "
         f"({counts[Source.ARCHIVE]} from the archive, {counts[Source.IN_FLIGHT]} joined in flight), "
-        f"{counts['failed']} trials failed; {duration(search.trained_seconds)} of training"
+        f"{counts['failed']} trials failed; {duration(state.trained_seconds)} of training"
     )
-    if search.checkpoint_bytes:
-        share = search.checkpoint_seconds / max(search.trained_seconds, 1e-9)
-        parts.append(f"{search.checkpoint_bytes / 1e6:.1f} MB of checkpoints, {share:.1%} of the training time")
-    for error, times in search.errors.most_common(3):
+    if state.checkpoint_bytes:
+        share = state.checkpoint_seconds / max(state.trained_seconds, 1e-9)
+        parts.append(f"{state.checkpoint_bytes / 1e6:.1f} MB of checkpoints, {share:.1%} of the training time")
+    for error, times in state.errors.most_common(3):
         parts.append(Text(f"failed {times} times: {error}", style="red"))
-    parts.append(f"{status}" + (f": {search.end_reason}" if search.end_reason else ""))
+    parts.append(f"{status}" + (f": {state.end_reason}" if state.end_reason else ""))
     return Group(*parts)
 
 
-def errors_block(search: Search) -> RenderableType:
+def errors_block(state: SearchState) -> RenderableType:
     """Why trials failed, how often, and the user's own lines that led there, the most frequent first."""
-    if not search.errors:
+    if not state.errors:
         return Text("no trial has failed")
     parts: list[RenderableType] = []
-    for error, times in search.errors.most_common():
+    for error, times in state.errors.most_common():
         parts.append(Text(f"failed {times} times: {error}", style="red"))
-        if error in search.failures.tracebacks:
-            parts.append(Text(indented(search.failures.tracebacks[error])))
+        if error in state.failures.tracebacks:
+            parts.append(Text(indented(state.failures.tracebacks[error])))
     return Group(*parts)
 
 
@@ -140,7 +140,7 @@ def indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def generation_table(search: Search) -> Table:
+def generation_table(state: SearchState) -> Table:
     """One row per generation: fitness, sources, seconds."""
     table = Table(title="generations", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in (
@@ -156,8 +156,8 @@ def generation_table(search: Search) -> Table:
         "seconds",
     ):
         table.add_column(name, justify="right", no_wrap=True)
-    for number in sorted(search.generations):
-        row = search.generations[number]
+    for number in sorted(state.generations):
+        row = state.generations[number]
         fitness = (row.low, row.mean, row.high) if row.told > row.failed else ()
         table.add_row(
             str(number),
@@ -165,7 +165,7 @@ def generation_table(search: Search) -> Table:
             *([f"{value:.5g}" for value in fitness] or ["-"] * 3),
             *(str(row.sources[source]) for source in Source),
             str(row.failed),
-            f"{max(0.0, row.end - row.start):.1f}",
+            f"{row.lasted:.1f}",
         )
     return table
 

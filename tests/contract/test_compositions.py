@@ -112,7 +112,7 @@ def test_a_search_of_every_method_and_the_one_that_follows_it_end(method, fails,
         enroll(job, store)
         found = Search(job, store)
         asyncio.run(found.run(VirtualPool(3, lambda e: None if fails else -math.hypot(e.params["n"], e.params["k"]))))
-        sizes.append(found.told)
-        assert found.end_reason == "done"
-        job = job.following(found.best.params) if job.then and found.best else None
+        sizes.append(found.state.told)
+        assert found.state.end_reason == "done"
+        job = job.following(found.state.best.params) if job.then and found.state.best else None
     assert len(sizes) == (1 if fails else 2) and all(sizes)

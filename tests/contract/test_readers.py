@@ -112,7 +112,7 @@ class Searched:
     @property
     def history(self) -> History:
         job = self.run.job
-        return History(self.events, sign=job.sign, leaders=self.run.search.leaders)
+        return History(self.events, sign=job.sign, leaders=self.run.state.leaders)
 
 
 def searched(folder: Path, name: str, mode: str) -> Searched:
@@ -159,7 +159,7 @@ def readers(found: Searched) -> Iterator[tuple[str, tuple[int, float]]]:
     run, history = found.run, found.history
     assert run.best is not None
     yield "run.best", (run.best.trial.id, run.best.fitness)
-    state = state_of(run.search, SUBMISSION)
+    state = state_of(run.state, SUBMISSION)
     yield "state", (state["best"]["trial"], state["best"]["fitness"])
     table = run.history.set_index("trial")
     yield "history", (run.best.trial.id, table["fitness"][run.best.trial.id])
@@ -270,8 +270,8 @@ def test_a_mean_that_is_shown_as_the_target_has_reached_it(tmp_path: Path) -> No
         enroll(job, store)
         search = Search(job, store)
         asyncio.run(search.run(VirtualPool(3, lambda each: (1.0, 1.1, 1.2)[each.fold])))
-    assert search.best is not None and search.best.fitness == 1.1
-    assert search.end_reason == "target reached" and search.told < 9
+    assert search.state.best is not None and search.state.best.fitness == 1.1
+    assert search.state.end_reason == "target reached" and search.state.told < 9
 
 
 def test_the_mean_of_equals_is_what_they_are_in_any_order_and_however_large() -> None:

@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
-from swarm.store import Event, Store, Submission
-from swarm.trial import Evaluation, Result, Status
+from swarm.store import Event, JobStatus, State, Store, Submission
+from swarm.store.events import Asked, Ended, Retried
+from swarm.trial import Evaluation, Result, Status, Trial
 
 OK = Result(
     key="k1",
@@ -29,6 +30,11 @@ FAILED = Result(key="k2", status=Status.FAILED, error="ValueError: no", end=8.0)
 def of(result: Result, problem: str = "p") -> tuple[Evaluation, Result]:
     """The result as the archive takes it, with its evaluation."""
     return Evaluation(key=result.key, problem=problem, params={"x": 1}, seed=0, budget=3.0), result
+
+
+def line(number: int) -> Event:
+    """Some event of a journal."""
+    return Ended(reason=str(number), time=float(number))
 
 
 @pytest.fixture
@@ -66,12 +72,12 @@ def test_an_unknown_job_is_named_with_those_that_exist(store: Store) -> None:
 
 def test_status_is_kept(store: Store) -> None:
     store.add_job("a", {}, b"")
-    store.set_status("a", "finished")
-    assert store.job("a").status == "finished"
+    store.set_status("a", JobStatus.FINISHED)
+    assert store.job("a").status is JobStatus.FINISHED
 
 
 def test_events_come_back_in_order_after_reopening(store: Store, store_url: str) -> None:
-    events = [Event("asked", {"id": number, "params": {"x": 0.1}}, float(number)) for number in range(2500)]
+    events = [line(number) for number in range(2500)]
     store.append("a", 0, events[:1])
     store.append("a", 1, events[1:])
     store.append("b", 0, events[:3])
@@ -82,18 +88,18 @@ def test_events_come_back_in_order_after_reopening(store: Store, store_url: str)
 
 def test_a_second_writer_of_one_journal_is_refused_and_writes_nothing(store: Store, store_url: str) -> None:
     other = Store(store_url)
-    store.append("a", 0, [Event("asked", {"id": 0})])
+    store.append("a", 0, [line(0)])
     with pytest.raises(JobConflict, match="another process"):
-        other.append("a", 0, [Event("asked", {"id": 0}), Event("asked", {"id": 1})], [of(OK)])
+        other.append("a", 0, [line(0), line(1)], [of(OK)])
     assert len(list(store.events("a"))) == 1
     assert store.result("k1") is None
-    other.append("a", 1, [Event("asked", {"id": 1})], [of(OK)])  # the corrected call works
+    other.append("a", 1, [line(1)], [of(OK)])  # the corrected call works
     assert store.result("k1") == OK
     other.close()
 
 
 def test_results_answer_by_key_whichever_job_wrote_them(store: Store) -> None:
-    store.append("a", 0, [Event("result", {"key": "k1"}), Event("result", {"key": "k2"})], [of(OK), of(FAILED)])
+    store.append("a", 0, [line(0), line(1)], [of(OK), of(FAILED)])
     assert store.result("k1") == OK
     assert store.result("k2") == FAILED
     assert store.result("k3") is None
@@ -102,50 +108,50 @@ def test_results_answer_by_key_whichever_job_wrote_them(store: Store) -> None:
 def test_durations_are_those_of_the_problems_latest_successes(store: Store) -> None:
     other = Result(key="k3", status=Status.OK, fitness=0.1, seconds=9.0, end=9.0)
     newer = Result(key="k4", status=Status.OK, fitness=0.1, seconds=4.0, end=10.0)
-    store.append("a", 0, [Event("result", {})], [of(OK), of(FAILED), of(other, "q"), of(newer)])
+    store.append("a", 0, [line(0)], [of(OK), of(FAILED), of(other, "q"), of(newer)])
     assert store.durations("p", 10) == [({"x": 1}, 3.0, 4.0), ({"x": 1}, 3.0, 2.5)]
     assert store.durations("p", 1) == [({"x": 1}, 3.0, 4.0)]
     assert store.durations("nothing", 10) == []
 
 
 def test_the_first_result_of_a_key_sticks(store: Store) -> None:
-    store.append("a", 0, [Event("result", {"key": "k1"})], [of(OK)])
+    store.append("a", 0, [line(0)], [of(OK)])
     later = Result(key="k1", status=Status.OK, fitness=0.1)
-    store.append("b", 0, [Event("result", {"key": "k1"})], [of(later)])
+    store.append("b", 0, [line(0)], [of(later)])
     assert store.result("k1") == OK
 
 
 def test_a_failure_that_answers_nobody_gives_way_to_a_later_result(store: Store) -> None:
-    store.append("a", 0, [Event("result", {"key": "k2"})], [of(FAILED)])
+    store.append("a", 0, [line(0)], [of(FAILED)])
     assert store.result("k2") == FAILED
     assert store.answer("k2") is None
     blamed = Result(key="k2", status=Status.FAILED, error="Infeasible: too large", blamed=True)
-    store.append("b", 0, [Event("result", {"key": "k2"})], [of(blamed)])
+    store.append("b", 0, [line(0)], [of(blamed)])
     assert store.answer("k2") == blamed
     better = Result(key="k2", status=Status.OK, fitness=0.1)
-    store.append("c", 0, [Event("result", {"key": "k2"})], [of(better)])
+    store.append("c", 0, [line(0)], [of(better)])
     assert store.answer("k2") == blamed, "the first that answers sticks"
 
 
 def test_a_journal_is_cut_with_what_is_forgotten_of_the_archive(store: Store) -> None:
     store.add_job("a", {}, b"")
-    store.append("a", 0, [Event("n", {"i": i}) for i in range(9)], [of(OK), of(FAILED)])
-    store.append("b", 0, [Event("n", {"i": 0})])
-    store.cut("a", 4, [Event("retried", {"i": 4})], forget=["k1", "k2"])
-    assert [event.kind for event in store.events("a")] == ["n"] * 4 + ["retried"]
+    store.append("a", 0, [line(i) for i in range(9)], [of(OK), of(FAILED)])
+    store.append("b", 0, [line(0)])
+    store.cut("a", 4, [Retried(failures=2, keys=())], forget=["k1", "k2"])
+    assert [event.kind for event in store.events("a")] == ["ended"] * 4 + ["retried"]
     assert (store.result("k1"), store.result("k2")) == (OK, None), "what has succeeded is not forgotten as a failure"
     assert store.job("a").status == "stopped"
     assert len(list(store.events("b"))) == 1
     with pytest.raises(JobConflict, match="another process"):
-        store.append("a", 9, [Event("n", {"i": 9})])
-    store.append("a", 5, [Event("n", {"i": 5})])
+        store.append("a", 9, [line(9)])
+    store.append("a", 5, [line(5)])
     store.cut("a", 6, [], lost=["k1"])
     assert store.result("k1") is None
 
 
 def test_an_event_that_json_cannot_hold_is_refused_before_anything_is_written(store: Store) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        store.append("a", 0, [Event("asked", {"x": 1.0}), Event("asked", {"x": float("nan")})])
+        store.append("a", 0, [line(0), Asked(trial=Trial(id=1, params={"x": float("nan")}), evaluations=())])
     assert list(store.events("a")) == []
 
 
@@ -167,8 +173,8 @@ def test_an_empty_database_is_no_store_unless_it_may_be_made_one(store_url: str)
 
 
 def test_a_page_of_a_journal_can_be_read(store: Store) -> None:
-    store.append("a", 0, [Event("asked", {"id": i}) for i in range(10)])
-    assert [event.data["id"] for event in store.events("a", after=4, limit=3)] == [4, 5, 6]
+    store.append("a", 0, [line(i) for i in range(10)])
+    assert list(store.events("a", after=4, limit=3)) == [line(4), line(5), line(6)]
 
 
 def test_a_submission_is_read_back_and_replaced(store: Store) -> None:
@@ -176,7 +182,7 @@ def test_a_submission_is_read_back_and_replaced(store: Store) -> None:
     store.submit(first, {"seed": 1}, b"code")
     assert store.submissions() == [first]
     assert store.code("a") == b"code"
-    ended = Submission("a", "ada", 2.0, None, state="failed", reason="no", summary={"told": 3})
+    ended = Submission("a", "ada", 2.0, None, state=State.FAILED, reason="no", summary={"told": 3})
     store.set_submission(ended)
     assert store.submissions() == [ended]
     with pytest.raises(JobConflict):
@@ -198,12 +204,12 @@ def test_a_master_that_lost_the_lease_can_write_nothing(store: Store, store_url:
     other = Store(store_url)
     assert store.lease("one", 0)
     store.submit(Submission("a", "ada"), {}, b"")
-    store.append("a", 0, [Event("asked", {})])  # the lease is over, but nobody has taken it
+    store.append("a", 0, [line(0)])  # the lease is over, but nobody has taken it
     assert other.lease("two", 60)
     for write in (
-        lambda: store.append("a", 1, [Event("asked", {})], [of(OK)]),
+        lambda: store.append("a", 1, [line(0)], [of(OK)]),
         lambda: store.set_submission(Submission("a", "ada", 9.0)),
-        lambda: store.set_status("a", "running"),
+        lambda: store.set_status("a", JobStatus.RUNNING),
         lambda: store.add_job("b", {}, b""),
     ):
         with pytest.raises(LeaseLost, match="another master"):
@@ -211,7 +217,7 @@ def test_a_master_that_lost_the_lease_can_write_nothing(store: Store, store_url:
     assert len(list(other.events("a"))) == 1
     assert other.result("k1") is None
     assert other.submissions() == [Submission("a", "ada")]
-    other.append("a", 1, [Event("asked", {})])
+    other.append("a", 1, [line(0)])
     other.close()
 
 
