@@ -1,11 +1,13 @@
 """Modules by the names that they had before: pickles in stores, preloads and scripts say them.
 
-A name that nothing else finds is looked up in the table, and the module of now answers to it: one module, two names.
+A name that nothing else finds is looked up here, and the module of now answers to it: one module, two names. What is
+``swarm.workers`` now was ``workers``, a name that belongs to the user: a ``workers.py`` of his is found first.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
@@ -80,33 +82,62 @@ MOVED = {
     "swarm.view": "swarm.service.snapshot",
     "swarm.virtual": "swarm.pool.virtual",
     "swarm.winner": "swarm.runs.winner",
-    "workers.checkpoint": "workers.checkpoints.checkpoint",
-    "workers.child": "workers.isolation.child",
-    "workers.copies": "workers.checkpoints.cache",
-    "workers.environment": "workers.node.requirements",
-    "workers.evolution": "workers.recurrent.evolution",
-    "workers.exposure": "workers.node.listen",
-    "workers.forkserver": "workers.isolation.forkserver",
-    "workers.gpu": "workers.node.gpu",
-    "workers.models.layers": "workers.keras.layers",
-    "workers.models.network": "workers.keras.network",
-    "workers.models.parallel": "workers.keras.parallel",
-    "workers.models.recurrent": "workers.recurrent.keras_network",
-    "workers.process": "workers.isolation.process",
-    "workers.results": "workers.checkpoints.results",
-    "workers.sampling": "workers.recurrent.sampling",
-    "workers.seat": "workers.replicas.rendezvous",
-    "workers.series": "workers.recurrent.series",
-    "workers.slots": "workers.node.supervisor",
-    "workers.time_to_accuracy": "workers.keras.time_to_accuracy",
-    "workers.weights": "workers.recurrent.weights",
+    "workers.checkpoint": "swarm.workers.checkpoints.checkpoint",
+    "workers.child": "swarm.workers.isolation.child",
+    "workers.copies": "swarm.workers.checkpoints.cache",
+    "workers.environment": "swarm.workers.node.requirements",
+    "workers.evolution": "swarm.workers.recurrent.evolution",
+    "workers.exposure": "swarm.workers.node.listen",
+    "workers.forkserver": "swarm.workers.isolation.forkserver",
+    "workers.gpu": "swarm.workers.node.gpu",
+    "workers.models.layers": "swarm.workers.keras.layers",
+    "workers.models.network": "swarm.workers.keras.network",
+    "workers.models.parallel": "swarm.workers.keras.parallel",
+    "workers.models.recurrent": "swarm.workers.recurrent.keras_network",
+    "workers.process": "swarm.workers.isolation.process",
+    "workers.results": "swarm.workers.checkpoints.results",
+    "workers.sampling": "swarm.workers.recurrent.sampling",
+    "workers.seat": "swarm.workers.replicas.rendezvous",
+    "workers.series": "swarm.workers.recurrent.series",
+    "workers.slots": "swarm.workers.node.supervisor",
+    "workers.time_to_accuracy": "swarm.workers.keras.time_to_accuracy",
+    "workers.weights": "swarm.workers.recurrent.weights",
 }
+
+WORKERS = "swarm.workers"
+BEFORE = "workers"  # what its import name was
+
+
+def now(name: str) -> str | None:
+    """The name that a module has now; None if it is no old one, whoever has a module of that name."""
+    if name == BEFORE or name.startswith(f"{BEFORE}."):
+        return MOVED.get(name, f"swarm.{name}")
+    return MOVED.get(name)
 
 
 def install() -> None:
     """Have imports find the old names, after all else has been tried."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Inside())
         sys.meta_path.append(_Finder())
+    found = sys.modules.get(BEFORE)
+    if found is not None and found.__name__ == BEFORE and is_ours(found.__spec__):  # from a checkout's folder
+        sys.modules[BEFORE] = importlib.import_module(WORKERS)
+
+
+def is_ours(spec: ModuleSpec | None) -> bool:
+    """Whether what an import of ``workers`` finds is ``swarm.workers``, and not a module of the user's."""
+    if spec is None or spec.name == WORKERS or isinstance(spec.loader, _Finder):
+        return spec is not None
+    ours = os.path.join(os.path.dirname(__file__), BEFORE, "__init__.py")  # noqa: PTH118, PTH120
+    return spec.has_location and os.path.realpath(spec.origin or "") == os.path.realpath(ours)
+
+
+def forget() -> None:
+    """Free the old names, which may be those of modules that are about to be imported; who says them gets them anew."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == BEFORE and getattr(module, "__name__", "").startswith(WORKERS):
+            del sys.modules[name]
 
 
 class _Finder:
@@ -119,16 +150,39 @@ class _Finder:
     ) -> ModuleSpec | None:
         """How to import it; None if it is no old name."""
         loader: Any = self
-        return ModuleSpec(fullname, loader) if fullname in MOVED else None
+        name = now(fullname)
+        return None if name is None or not _is_there(name) else ModuleSpec(fullname, loader)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module of now, which the import machinery is about to give the spec of the old name."""
-        module = importlib.import_module(MOVED[spec.name])
+        module = importlib.import_module(now(spec.name) or spec.name)
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Gives it its own spec back; it has been run already."""
         spec = module.__spec__
-        if spec is not None and spec.name in MOVED:
+        if spec is not None and isinstance(spec.loader, _Finder):
             module.__spec__ = spec.loader_state
+
+
+class _Inside(_Finder):
+    """Finds what is in our ``workers`` by that name, before its files are found, which would run a second time."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """How to import it; None if it is in no module of ours, or of another name."""
+        if not fullname.startswith(f"{BEFORE}.") or getattr(sys.modules.get(BEFORE), "__name__", "") != WORKERS:
+            return None
+        return super().find_spec(fullname, path, target)
+
+
+def _is_there(name: str) -> bool:
+    """Whether there is a module of this name."""
+    from importlib.util import find_spec
+
+    try:
+        return name in sys.modules or find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
