@@ -115,8 +115,12 @@ def now(name: str) -> str | None:
     return MOVED.get(name)
 
 
-def install() -> None:
-    """Have imports find the old names, after all else has been tried."""
+def install(_: object = None) -> None:
+    """Have imports find the old names, after all else has been tried.
+
+    Dask calls it as well, with its registry of sizes: that is what it loads from all distributions in each of its
+    processes, before the preloads, which may say an old name.
+    """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Inside())
         sys.meta_path.append(_Finder())
