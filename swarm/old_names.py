@@ -105,12 +105,14 @@ MOVED = {
 }
 
 WORKERS = "swarm.workers"
-BEFORE = "workers"  # what its import name was
+BEFORE = "workers"
+"""What its import name was; a module of the user's may have it."""
+_INSIDE = f"{BEFORE}."
 
 
 def now(name: str) -> str | None:
     """The name that a module has now; None if it is no old one, whoever has a module of that name."""
-    if name == BEFORE or name.startswith(f"{BEFORE}."):
+    if name == BEFORE or name.startswith(_INSIDE):
         return MOVED.get(name, f"swarm.{name}")
     return MOVED.get(name)
 
@@ -130,11 +132,12 @@ def install(_: object = None) -> None:
 
 
 def is_ours(spec: ModuleSpec | None) -> bool:
-    """Whether what an import of ``workers`` finds is ``swarm.workers``, and not a module of the user's."""
+    """Whether what an import of ``workers`` finds is ``swarm.workers``, or a checkout's folder, and not the user's."""
     if spec is None or spec.name == WORKERS or isinstance(spec.loader, _Finder):
         return spec is not None
-    ours = os.path.join(os.path.dirname(__file__), BEFORE, "__init__.py")  # noqa: PTH118, PTH120
-    return spec.has_location and os.path.realpath(spec.origin or "") == os.path.realpath(ours)
+    folder = os.path.dirname(spec.origin or "")  # noqa: PTH120
+    link = os.path.join(os.path.dirname(folder), *WORKERS.split("."))  # noqa: PTH118, PTH120
+    return os.path.islink(link) and os.path.realpath(link) == os.path.realpath(folder)  # noqa: PTH114
 
 
 def forget() -> None:
@@ -153,9 +156,12 @@ class _Finder:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """How to import it; None if it is no old name."""
+        known = fullname == BEFORE or (fullname in MOVED and not fullname.startswith(_INSIDE))
+        return self._spec(fullname) if known else None
+
+    def _spec(self, name: str) -> ModuleSpec:
         loader: Any = self
-        name = now(fullname)
-        return None if name is None or not _is_there(name) else ModuleSpec(fullname, loader)
+        return ModuleSpec(name, loader)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module of now, which the import machinery is about to give the spec of the old name."""
@@ -176,17 +182,13 @@ class _Inside(_Finder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """How to import it; None if it is in no module of ours, or of another name."""
-        if not fullname.startswith(f"{BEFORE}.") or getattr(sys.modules.get(BEFORE), "__name__", "") != WORKERS:
+        """How to import it; None if it is no module of ours, or ``workers`` is the user's."""
+        if not fullname.startswith(_INSIDE) or getattr(sys.modules.get(BEFORE), "__name__", "") != WORKERS:
             return None
-        return super().find_spec(fullname, path, target)
+        from importlib.util import find_spec
 
-
-def _is_there(name: str) -> bool:
-    """Whether there is a module of this name."""
-    from importlib.util import find_spec
-
-    try:
-        return name in sys.modules or find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+        try:
+            found = find_spec(now(fullname) or fullname)
+        except ModuleNotFoundError:
+            return None
+        return None if found is None else self._spec(fullname)

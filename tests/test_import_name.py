@@ -44,6 +44,16 @@ isolation: {isolation}
 space: {{x: {{real: [0, 1]}}}}
 optimizer: {{name: Random, trials: 3}}
 """
+EARLIER_TRAIN = """
+from workers.context import Context
+
+def train(params, ctx):
+    from workers.checkpoint import Checkpoint
+    from swarm.workers.checkpoints import checkpoint
+    if not isinstance(ctx, Context) or Checkpoint is not checkpoint.Checkpoint:
+        raise TypeError("imported twice")
+    return params["x"]
+"""
 SCORE = "def score(x):\n    return 10 + x\n"
 EARLIER = base64.b64decode(  # digits-cnn, as version 0.1.0 pickled it while the package was named workers
     "gARjd29ya2Vycy5idW5kbGUKdW5wYWNrCo4kAAAAAAAAAHicq1bKTczMU7JSyCvNydFRUMrNTynNSS0GClTX1gIAj+kJ0o4rAgAAAAAAAIAFlSAC"
@@ -131,6 +141,12 @@ def test_a_problem_of_an_earlier_version_is_loaded_beside_a_users_own_workers(tm
     assert python(tmp_path, code) == "swarm.workers.keras.problem digits-cnn False 11"
 
 
+def test_a_users_package_is_not_mixed_with_ours(tmp_path: Path) -> None:
+    write(tmp_path, {"workers/__init__.py": "", "workers/scoring.py": SCORE})
+    code = "import swarm\ntry:\n    import workers.keras\nexcept ModuleNotFoundError as error:\n    print(error.name)"
+    assert python(tmp_path, code) == "workers.keras"
+
+
 # --- old names, where no user has a module of that name
 
 SAME = (
@@ -213,6 +229,20 @@ def test_the_name_is_free_where_the_wheel_is_installed(installed: Path, tmp_path
 
 def test_one_module_answers_to_both_names_where_the_wheel_is_installed(installed: Path, tmp_path: Path) -> None:
     assert in_site(tmp_path, installed, "import swarm\n" + SAME) == "True True {'swarm'} swarm.workers True"
+
+
+def test_one_module_answers_to_both_names_where_a_checkout_is_on_the_path_as_well(installed: Path) -> None:
+    head = f"import sys; sys.path.insert(0, {str(installed)!r})\n"
+    assert python(ROOT, head + SAME) == "True True {'swarm'} swarm.workers True"
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_problem_that_says_old_names_is_trained(installed: Path, tmp_path: Path, isolation: str) -> None:
+    write(tmp_path, {"train.py": EARLIER_TRAIN, "job.yaml": JOB.format(isolation=isolation)})
+    command = ["swarm", "run", "job.yaml", "--slots", "1", "--store", "swarm.db"]
+    in_site(tmp_path, installed, f"from swarm.cli import main; sys.argv = {command!r}; main()")
+    code = "from swarm.cli import main; sys.argv = ['swarm', 'best', 'mine', '--store', 'swarm.db']; main()"
+    assert in_site(tmp_path, installed, code).startswith("x: 0.")
 
 
 def test_dask_preloads_an_old_name_in_a_process_that_has_not_imported_us(installed: Path, tmp_path: Path) -> None:
