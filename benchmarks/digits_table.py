@@ -105,8 +105,8 @@ def training(epochs: int) -> Any:
     """Trains a digits CNN and returns, besides its scores at the end, those after the first epoch."""
 
     def digits_table(params: Any, ctx: Any) -> dict[str, float]:
-        from workers.context import Context
-        from workers.models.digits_cnn import problem
+        from swarm.workers.context import Context
+        from swarm.workers.models.digits_cnn import problem
 
         curve: list[Any] = []
         evaluation = Evaluation(key="", problem="", params=params, seed=ctx.seed, fold=ctx.fold)
@@ -118,7 +118,7 @@ def training(epochs: int) -> Any:
 
 
 def main() -> None:
-    from workers.models.digits_cnn import SPACE
+    from swarm.workers.models.digits_cnn import SPACE
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the smallest grid, 1 epoch")

@@ -32,11 +32,11 @@ from rich.table import Table
 from swarm.optimizers import MuPlusLambda, Optimizer, Random, Rescored
 from swarm.space import Space
 from swarm.trial import Evaluation, Params
-from workers.context import Context
-from workers.recurrent import drawn, errors
-from workers.recurrent.evolution import METHODS
-from workers.recurrent.sampling import problem
-from workers.recurrent.weights import WeightEvolution
+from swarm.workers.context import Context
+from swarm.workers.recurrent import drawn, errors
+from swarm.workers.recurrent.evolution import METHODS
+from swarm.workers.recurrent.sampling import problem
+from swarm.workers.recurrent.weights import WeightEvolution
 
 FINALISTS, SAMPLES, FRESH = 10, 100, 1500
 SEARCHES = {
@@ -130,7 +130,7 @@ def training(count: int, epochs: int) -> dict[str, Any]:
     """Log p and trained error of random architectures for the sine."""
     from scipy.stats import pearsonr, spearmanr
 
-    from workers.recurrent.keras_network import RecurrentTraining
+    from swarm.workers.recurrent.keras_network import RecurrentTraining
 
     sampler = problem(layers=(1, 3), units=(1, 10), look_back=(2, 20))
     trainer = RecurrentTraining(epochs=epochs, learning_rate=5e-3, dropout=0.0, patience=epochs)
@@ -204,8 +204,8 @@ def rate(work: Any, networks: int, seconds: float) -> float:
 
 def throughput(seconds: float) -> list[dict[str, Any]]:
     """Random networks per second."""
-    from workers.recurrent import Architecture
-    from workers.recurrent.keras_network import build
+    from swarm.workers.recurrent import Architecture
+    from swarm.workers.recurrent.keras_network import build
 
     rows = []
     rng = np.random.default_rng(0)

@@ -35,7 +35,7 @@ from swarm.job import Stop
 from swarm.optimizers import Optimizer
 from swarm.plots.charts import CYCLE
 from swarm.runner import Run
-from workers.models import lenet5
+from swarm.workers.models import lenet5
 
 ORIGINAL = "original"  # LeNet-5 as it was, to see what any search is worth
 POINTS = 4  # values of each hyper-parameter on the grid

@@ -31,9 +31,9 @@ from swarm.config import quiet_dask
 from swarm.pool.dask_pool import DaskPool
 from swarm.pool.slots import Slots
 from swarm.trial import Result, Trial
-from workers.keras import KerasProblem
-from workers.models import digits_cnn, lenet4
-from workers.node.supervisor import make_slots
+from swarm.workers.keras import KerasProblem
+from swarm.workers.models import digits_cnn, lenet4
+from swarm.workers.node.supervisor import make_slots
 
 JOB = Path(__file__).parent.parent / "examples" / "nhop.yaml"
 STAGES = [[100, 60], [300, 40], [800, 25]]

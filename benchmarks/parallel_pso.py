@@ -47,8 +47,8 @@ from swarm.runs.history import History
 from swarm.search import Search
 from swarm.store import Source, Store
 from swarm.trial import Params, canonical
-from workers.models import lenet4, simplenet1
-from workers.node.supervisor import make_slots
+from swarm.workers.models import lenet4, simplenet1
+from swarm.workers.node.supervisor import make_slots
 
 PARTICLES, GPUS = 6, 6
 PROBLEMS = {"simplenet1": simplenet1.problem, "lenet4": lenet4.problem}

@@ -43,8 +43,8 @@ from swarm.optimizers.replay import Replay
 from swarm.plots.charts import BLUE, GREEN, RED
 from swarm.runner import Run
 from swarm.trial import Params, Result
-from workers.keras.time_to_accuracy import TimeToAccuracy
-from workers.models import capsnet, p3b1, resnet20, rpv, seq2seq
+from swarm.workers.keras.time_to_accuracy import TimeToAccuracy
+from swarm.workers.models import capsnet, p3b1, resnet20, rpv, seq2seq
 
 F1 = {  # of site, laterality and grade; section 4.2.1
     ("macro", 0): 0.275, ("micro", 0): 0.506, ("macro", 1): 0.907, ("micro", 1): 0.907, ("macro", 2): 0.485,

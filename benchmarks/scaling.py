@@ -37,8 +37,8 @@ from swarm.cluster.connect import embedded
 from swarm.config import quiet_dask
 from swarm.optimizers import Optimizer
 from swarm.plots.charts import BLUE, GRAY, ORANGE
-from workers.node.gpu import gpus
-from workers.node.supervisor import make_slots
+from swarm.workers.node.gpu import gpus
+from swarm.workers.node.supervisor import make_slots
 
 PARTS = ("strong", "weak", "archive", "gpus")
 COUNTS = (1, 2, 4, 8, 16)

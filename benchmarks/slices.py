@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from swarm.trial import Evaluation, Result
-from workers.evaluate import evaluate
-from workers.isolation import child, process
-from workers.keras import KerasProblem
-from workers.models import digits_cnn, resnet20
+from swarm.workers.evaluate import evaluate
+from swarm.workers.isolation import child, process
+from swarm.workers.keras import KerasProblem
+from swarm.workers.models import digits_cnn, resnet20
 
 IMAGES = 2000  # of CIFAR-10
 PARTS = ("restore", "build_and_trace", "epoch", "save")

@@ -35,7 +35,7 @@ from swarm import PSO, Choice, Integer, Job, Random, Real, run
 from swarm.cluster.connect import embedded, pool_on
 from swarm.config import quiet_dask
 from swarm.runner import Run
-from workers.node.supervisor import make_slots
+from swarm.workers.node.supervisor import make_slots
 
 SPACE = {f"x{i}": Real(0, 1) for i in range(6)}
 console = Console(width=130)

@@ -28,8 +28,8 @@ from swarm import Job, run
 from swarm.config import quiet_dask
 from swarm.optimizers.genetic import GA
 from swarm.trial import Params, Result
-from workers.keras.time_to_accuracy import Measure
-from workers.models import lenet_time
+from swarm.workers.keras.time_to_accuracy import Measure
+from swarm.workers.models import lenet_time
 
 console = Console(width=100)
 

@@ -50,7 +50,7 @@ def cluster() -> SLURMCluster:
             "0",
             "--no-dashboard",
             "--preload",
-            "workers.node.supervisor",
+            "swarm.workers.node.supervisor",
         ],
         security=security(),
         scheduler_options={"preload": ["swarm.scheduler"], "dashboard_address": "127.0.0.1:8787"},

@@ -1,11 +1,13 @@
 """Modules by the names that they had before: pickles in stores, preloads and scripts say them.
 
-A name that nothing else finds is looked up in the table, and the module of now answers to it: one module, two names.
+A name that nothing else finds is looked up here, and the module of now answers to it: one module, two names. What is
+``swarm.workers`` now was ``workers``, a name that belongs to the user: a ``workers.py`` of his is found first.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
@@ -80,33 +82,69 @@ MOVED = {
     "swarm.view": "swarm.service.snapshot",
     "swarm.virtual": "swarm.pool.virtual",
     "swarm.winner": "swarm.runs.winner",
-    "workers.checkpoint": "workers.checkpoints.checkpoint",
-    "workers.child": "workers.isolation.child",
-    "workers.copies": "workers.checkpoints.cache",
-    "workers.environment": "workers.node.requirements",
-    "workers.evolution": "workers.recurrent.evolution",
-    "workers.exposure": "workers.node.listen",
-    "workers.forkserver": "workers.isolation.forkserver",
-    "workers.gpu": "workers.node.gpu",
-    "workers.models.layers": "workers.keras.layers",
-    "workers.models.network": "workers.keras.network",
-    "workers.models.parallel": "workers.keras.parallel",
-    "workers.models.recurrent": "workers.recurrent.keras_network",
-    "workers.process": "workers.isolation.process",
-    "workers.results": "workers.checkpoints.results",
-    "workers.sampling": "workers.recurrent.sampling",
-    "workers.seat": "workers.replicas.rendezvous",
-    "workers.series": "workers.recurrent.series",
-    "workers.slots": "workers.node.supervisor",
-    "workers.time_to_accuracy": "workers.keras.time_to_accuracy",
-    "workers.weights": "workers.recurrent.weights",
+    "workers.checkpoint": "swarm.workers.checkpoints.checkpoint",
+    "workers.child": "swarm.workers.isolation.child",
+    "workers.copies": "swarm.workers.checkpoints.cache",
+    "workers.environment": "swarm.workers.node.requirements",
+    "workers.evolution": "swarm.workers.recurrent.evolution",
+    "workers.exposure": "swarm.workers.node.listen",
+    "workers.forkserver": "swarm.workers.isolation.forkserver",
+    "workers.gpu": "swarm.workers.node.gpu",
+    "workers.models.layers": "swarm.workers.keras.layers",
+    "workers.models.network": "swarm.workers.keras.network",
+    "workers.models.parallel": "swarm.workers.keras.parallel",
+    "workers.models.recurrent": "swarm.workers.recurrent.keras_network",
+    "workers.process": "swarm.workers.isolation.process",
+    "workers.results": "swarm.workers.checkpoints.results",
+    "workers.sampling": "swarm.workers.recurrent.sampling",
+    "workers.seat": "swarm.workers.replicas.rendezvous",
+    "workers.series": "swarm.workers.recurrent.series",
+    "workers.slots": "swarm.workers.node.supervisor",
+    "workers.time_to_accuracy": "swarm.workers.keras.time_to_accuracy",
+    "workers.weights": "swarm.workers.recurrent.weights",
 }
 
+WORKERS = "swarm.workers"
+BEFORE = "workers"
+"""What its import name was; a module of the user's may have it."""
+_INSIDE = f"{BEFORE}."
 
-def install() -> None:
-    """Have imports find the old names, after all else has been tried."""
+
+def now(name: str) -> str | None:
+    """The name that a module has now; None if it is no old one, whoever has a module of that name."""
+    if name == BEFORE or name.startswith(_INSIDE):
+        return MOVED.get(name, f"swarm.{name}")
+    return MOVED.get(name)
+
+
+def install(_: object = None) -> None:
+    """Have imports find the old names, after all else has been tried.
+
+    Dask calls it as well, with its registry of sizes: that is what it loads from all distributions in each of its
+    processes, before the preloads, which may say an old name.
+    """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Inside())
         sys.meta_path.append(_Finder())
+    found = sys.modules.get(BEFORE)
+    if found is not None and found.__name__ == BEFORE and is_ours(found.__spec__):  # from a checkout's folder
+        sys.modules[BEFORE] = importlib.import_module(WORKERS)
+
+
+def is_ours(spec: ModuleSpec | None) -> bool:
+    """Whether what an import of ``workers`` finds is ``swarm.workers``, or a checkout's folder, and not the user's."""
+    if spec is None or spec.name == WORKERS or isinstance(spec.loader, _Finder):
+        return spec is not None
+    folder = os.path.dirname(spec.origin or "")  # noqa: PTH120
+    link = os.path.join(os.path.dirname(folder), *WORKERS.split("."))  # noqa: PTH118, PTH120
+    return os.path.islink(link) and os.path.realpath(link) == os.path.realpath(folder)  # noqa: PTH114
+
+
+def forget() -> None:
+    """Free the old names, which may be those of modules that are about to be imported; who says them gets them anew."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == BEFORE and getattr(module, "__name__", "").startswith(WORKERS):
+            del sys.modules[name]
 
 
 class _Finder:
@@ -118,17 +156,39 @@ class _Finder:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """How to import it; None if it is no old name."""
+        known = fullname == BEFORE or (fullname in MOVED and not fullname.startswith(_INSIDE))
+        return self._spec(fullname) if known else None
+
+    def _spec(self, name: str) -> ModuleSpec:
         loader: Any = self
-        return ModuleSpec(fullname, loader) if fullname in MOVED else None
+        return ModuleSpec(name, loader)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module of now, which the import machinery is about to give the spec of the old name."""
-        module = importlib.import_module(MOVED[spec.name])
+        module = importlib.import_module(now(spec.name) or spec.name)
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
         """Gives it its own spec back; it has been run already."""
         spec = module.__spec__
-        if spec is not None and spec.name in MOVED:
+        if spec is not None and isinstance(spec.loader, _Finder):
             module.__spec__ = spec.loader_state
+
+
+class _Inside(_Finder):
+    """Finds what is in our ``workers`` by that name, before its files are found, which would run a second time."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """How to import it; None if it is no module of ours, or ``workers`` is the user's."""
+        if not fullname.startswith(_INSIDE) or getattr(sys.modules.get(BEFORE), "__name__", "") != WORKERS:
+            return None
+        from importlib.util import find_spec
+
+        try:
+            found = find_spec(now(fullname) or fullname)
+        except ModuleNotFoundError:
+            return None
+        return None if found is None else self._spec(fullname)

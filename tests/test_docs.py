@@ -23,9 +23,9 @@ from test_readme import BIN, ROOT, code, small
 import swarm.cli
 from swarm import Job
 from swarm.optimizers import OPTIMIZERS
-from workers.context import Context
-from workers.models import PROBLEMS
-from workers.problem import load, prepare, score
+from swarm.workers.context import Context
+from swarm.workers.models import PROBLEMS
+from swarm.workers.problem import load, prepare, score
 
 DOCS = ROOT / "docs"
 PAGES = {path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}

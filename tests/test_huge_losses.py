@@ -30,7 +30,7 @@ from swarm.space import Space
 from swarm.store import Store
 from swarm.store.outcome import outcome
 from swarm.trial import Criterion
-from workers.problem import lexicographic
+from swarm.workers.problem import lexicographic
 
 HUGE = sys.float_info.max
 VALUES = {"both signs": [1e308, -1e308, HUGE, 3.0, None, -HUGE], "all large": [1.7e308], "all low": [-1.7e308]}

@@ -374,7 +374,7 @@ def called(problem: Problem, folder: Path) -> str:
     """What the problem returns in another process, which has none of its files."""
     (folder / "problem.pickle").write_bytes(problem.pickle)
     code = (
-        "import sys; from workers.problem import load\n"
+        "import sys; from swarm.workers.problem import load\n"
         f"print(load(open({str(folder / 'problem.pickle')!r}, 'rb').read())({{'x': 4}}, None))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd="/")
@@ -553,7 +553,7 @@ def test_a_job_of_an_earlier_version_is_not_taken_for_the_same(tmp_path: Path) -
 
 def test_built_in_problems_have_one_fingerprint_in_every_process() -> None:
     code = (
-        "from swarm.job.problem import Problem\nfrom workers.models import PROBLEMS\n"
+        "from swarm.job.problem import Problem\nfrom swarm.workers.models import PROBLEMS\n"
         "names = sorted(PROBLEMS.keys() - {'command', 'weights'})\n"
         "print(*(f'{name}={Problem.find(name, {}).fingerprint}' for name in names))"
     )

@@ -18,7 +18,7 @@ from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Trial
-from workers.problem import score
+from swarm.workers.problem import score
 
 
 def train(params: Any, ctx: Any) -> float:

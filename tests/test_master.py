@@ -29,7 +29,7 @@ from swarm.service.inbox import Inbox
 from swarm.service.master import Master, Places
 from swarm.service.protocol import RESULTS
 from swarm.store import Store
-from workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
 
 quiet_dask()
 MAKE_CERTIFICATES = Path(__file__).parent.parent / "deploy" / "make-certificates"

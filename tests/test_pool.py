@@ -26,7 +26,7 @@ from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Result, Status, Trial
-from workers.node.supervisor import make_slots
+from swarm.workers.node.supervisor import make_slots
 
 quiet_dask()
 

@@ -13,7 +13,7 @@ from services import Service, wait_until
 
 from swarm import PSO, Job
 from swarm.optimizers import OPTIMIZERS
-from workers.models import PROBLEMS
+from swarm.workers.models import PROBLEMS
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

@@ -23,7 +23,7 @@ from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Result, Status, Trial
-from workers.node.supervisor import make_slots
+from swarm.workers.node.supervisor import make_slots
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 quiet_dask()

@@ -73,10 +73,6 @@ def test_a_retried_run_ends_as_if_nothing_had_failed_and_trains_only_what_failed
     looked = Search(job, store)
     known, found = looked.state, again.state
     assert (known.best, known.counts, known.told) == (found.best, found.counts, found.told), "its journal is true"
-        again.state.best,
-        again.state.counts,
-        again.state.told,
-    ), "its journal is true"
 
 
 def test_a_run_without_failures_stays_as_it_is(open_store: OpenStore) -> None:

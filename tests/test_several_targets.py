@@ -19,7 +19,7 @@ from swarm.search import Search
 from swarm.space import Integer
 from swarm.store import Store
 from swarm.trial import Evaluation, Result, Trial
-from workers.problem import attempt, load
+from swarm.workers.problem import attempt, load
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "sine-targets.yaml"
 TARGETS = {"error": "minimize", "size": "minimize", "speed": "maximize"}

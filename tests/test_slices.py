@@ -21,8 +21,8 @@ from swarm.runner import Run, enroll
 from swarm.runs.schedule import plot, replay
 from swarm.search import Search
 from swarm.store import Store
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.node.supervisor import make_slots
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.node.supervisor import make_slots
 
 quiet_dask()
 

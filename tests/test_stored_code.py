@@ -22,7 +22,7 @@ from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll, resume
 from swarm.search import Search
 from swarm.store import Store
-from workers.problem import load
+from swarm.workers.problem import load
 
 quiet_dask()
 LARGE = 12_000_000  # bytes, above what Dask has a word to say on

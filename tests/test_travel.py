@@ -17,12 +17,12 @@ from swarm import Grid, Integer, Job, run
 from swarm.errors import InvalidProblem
 from swarm.job.problem import Problem
 from swarm.trial import Evaluation
-from workers.evaluate import evaluate
+from swarm.workers.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
 CALL = """
 import sys
-from workers.problem import load
+from swarm.workers.problem import load
 problem = load(open(sys.argv[1], "rb").read())
 print(problem({"x": 4}, None))
 """

@@ -24,10 +24,10 @@ from swarm.runs.winner import Winner
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Evaluation
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.evaluate import evaluate
-from workers.isolation import process
-from workers.problem import attempt, load
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.evaluate import evaluate
+from swarm.workers.isolation import process
+from swarm.workers.problem import attempt, load
 
 SPACE = {"lr": Real(0.01, 0.4, digits=2), "units": Integer(1, 9)}
 

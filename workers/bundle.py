@@ -13,9 +13,11 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import json
 import linecache
 import os
+import pickle
 import shutil
 import sys
 import tempfile
@@ -30,11 +32,12 @@ from typing import Any
 
 import cloudpickle
 
+from swarm import old_names
 from swarm.errors import NotGuarded
 
 MAIN, MP_MAIN = "__main__", "__mp_main__"
 FOLDER = "SWARM_CODE"  # names the folder that sources are written to; whoever has set it removes it
-_PREFIX = b"\x80\x04cworkers.bundle\nunpack\n"
+_PREFIX, _EARLIER = (b"\x80\x04c" + name + b".bundle\nunpack\n" for name in (b"swarm.workers", b"workers"))
 
 _turn = threading.Condition()
 _installed: list[Bundle] = []  # for good
@@ -72,9 +75,10 @@ class Bundle:
     @classmethod
     def of(cls, data: bytes) -> Bundle | None:
         """The bundle in a job's pickle; None if it is an earlier version's, which has no sources."""
-        if not data.startswith(_PREFIX):
+        prefix = next((each for each in (_PREFIX, _EARLIER) if data.startswith(each)), None)
+        if prefix is None:
             return None
-        parts, rest = [], memoryview(data)[len(_PREFIX) :]
+        parts, rest = [], memoryview(data)[len(prefix) :]
         for _ in range(2):
             size = int.from_bytes(rest[1:9], "little")
             parts.append(bytes(rest[9 : 9 + size]))
@@ -110,7 +114,7 @@ class Bundle:
             self._import_main(self.main)
         if sys.modules[MAIN].__name__ == MP_MAIN:  # else joblib's processes would look for a module of that name
             cloudpickle.register_pickle_by_value(sys.modules[MP_MAIN])
-        values, problem = cloudpickle.loads(self._content)
+        values, problem = unpickled(self._content)
         for module, path, value in values:
             *inner, last = path.split(".")
             owner: Any = importlib.import_module(module)
@@ -219,6 +223,27 @@ class Bundle:
         finally:
             if threading.current_thread() is not threading.main_thread():  # a thread of a worker, not a process of ours
                 sys.argv = before
+
+
+def unpickled(data: bytes) -> Any:
+    """What was pickled, by this version or an earlier one, whose names of modules may be those of the user's by now."""
+    return _Unpickler(io.BytesIO(data)).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds what is in no module ``workers`` of the user's in that which had this name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A function or class."""
+        found = old_names.now(module)
+        if found == f"{old_names.WORKERS}.bundle":
+            return super().find_class(found, name)
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError):
+            if found is None:
+                raise
+            return super().find_class(found, name)
 
 
 def _remove(folder: Path, process: int) -> None:

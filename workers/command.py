@@ -31,11 +31,11 @@ import psutil
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Params, Value
-from workers.checkpoints.checkpoint import Checkpoint
-from workers.context import Context
+from swarm.workers.checkpoints.checkpoint import Checkpoint
+from swarm.workers.context import Context
 
 if TYPE_CHECKING:
-    from workers.checkpoints.checkpoint import NamedArrays
+    from swarm.workers.checkpoints.checkpoint import NamedArrays
 
 CHECKPOINT = "@checkpoint"
 BUILT_IN = ("budget", "fold", "seed")

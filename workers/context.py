@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Evaluation, Params, Purpose
-from workers.checkpoints.checkpoint import Checkpoint, Progress
-from workers.replicas.data_parallel import Replicas
-from workers.wording import text_of
+from swarm.workers.checkpoints.checkpoint import Checkpoint, Progress
+from swarm.workers.replicas.data_parallel import Replicas
+from swarm.workers.wording import text_of
 
 if TYPE_CHECKING:
-    from workers.checkpoints.checkpoint import NamedArrays
+    from swarm.workers.checkpoints.checkpoint import NamedArrays
 
 Report = Callable[[Mapping[str, float]], None]
 

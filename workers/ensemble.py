@@ -17,15 +17,15 @@ import numpy.typing as npt
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Params
-from workers.checkpoints.checkpoint import Checkpoint
-from workers.context import Context
-from workers.data import Labels, fold_split
-from workers.keras.feed import EVALUATION_BATCH
-from workers.keras.problem import SAVE_SECONDS, KerasProblem
-from workers.models import PROBLEMS
+from swarm.workers.checkpoints.checkpoint import Checkpoint
+from swarm.workers.context import Context
+from swarm.workers.data import Labels, fold_split
+from swarm.workers.keras.feed import EVALUATION_BATCH
+from swarm.workers.keras.problem import SAVE_SECONDS, KerasProblem
+from swarm.workers.models import PROBLEMS
 
 if TYPE_CHECKING:
-    from workers.checkpoints.checkpoint import NamedArrays
+    from swarm.workers.checkpoints.checkpoint import NamedArrays
 
 States = list[Checkpoint | None]  # of the members; None of those that have not been begun
 

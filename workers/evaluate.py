@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from swarm.trial import Evaluation, Result, Status
-from workers.bundle import Bundle
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.checkpoints.results import commit, committed
-from workers.context import Curve, Report
-from workers.isolation import process
-from workers.node.supervisor import restart
-from workers.problem import Problem, attempt, checked, explain, failed, load, prepare
-from workers.replicas.rendezvous import NotMetError, Seat, seated
+from swarm.workers.bundle import Bundle
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.checkpoints.results import commit, committed
+from swarm.workers.context import Curve, Report
+from swarm.workers.isolation import process
+from swarm.workers.node.supervisor import restart
+from swarm.workers.problem import Problem, attempt, checked, explain, failed, load, prepare
+from swarm.workers.replicas.rendezvous import NotMetError, Seat, seated
 
 LOADED_LIMIT = 4
 _NO_ROOM = tuple(f"OSError: [Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT))

@@ -13,7 +13,7 @@ from traceback import walk_tb
 from types import FrameType, TracebackType
 
 import swarm.errors
-from workers.context import encodable
+from swarm.workers.context import encodable
 
 TRACEBACK_LIMIT = 4000
 REASON_LIMIT = 500
@@ -149,7 +149,7 @@ def _passed(group: list[tuple[FrameType, int, bool]], *, raised: bool) -> Iterat
     """One line about what a library did; none about this package, which calls the user's code and is called by it."""
     frame, line, _ = group[-1]
     name = str(frame.f_globals.get("__name__") or frame.f_code.co_filename).partition(".")[0]
-    if name in ("swarm", "workers"):
+    if name == "swarm":
         return
     if raised:
         yield f"… raised in {name}: {_short(frame.f_code.co_filename)}, line {line}, in {frame.f_code.co_name}"

@@ -1,6 +1,6 @@
 """Problems: the user's code, loaded and called.
 
-A problem is anything that can be called with the hyper-parameters and a :class:`~workers.context.Context`; a
+A problem is anything that can be called with the hyper-parameters and a :class:`~swarm.workers.context.Context`; a
 plain function will do::
 
     def branin(params, ctx):
@@ -14,16 +14,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import cloudpickle
-
 from swarm.errors import Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
-from workers.checkpoints.checkpoint import CheckpointStore, Progress
-from workers.context import Context, Report, encodable, number, numbers
-from workers.frames import REASON_LIMIT, TRACEBACK_LIMIT, frames, reason
-from workers.replicas.data_parallel import Replicas
-from workers.replicas.rendezvous import Seat
-from workers.wording import below, shown, text_of
+from swarm.workers.bundle import unpickled
+from swarm.workers.checkpoints.checkpoint import CheckpointStore, Progress
+from swarm.workers.context import Context, Report, encodable, number, numbers
+from swarm.workers.frames import REASON_LIMIT, TRACEBACK_LIMIT, frames, reason
+from swarm.workers.replicas.data_parallel import Replicas
+from swarm.workers.replicas.rendezvous import Seat
+from swarm.workers.wording import below, shown, text_of
 
 __all__ = ["REASON_LIMIT", "TRACEBACK_LIMIT"]
 
@@ -56,7 +55,7 @@ def load(data: bytes) -> Problem:
         InvalidProblem: What was pickled cannot be called.
         Exception: Whatever importing the user's modules raises.
     """
-    return checked(cloudpickle.loads(data))
+    return checked(unpickled(data))
 
 
 def checked(problem: Any) -> Problem:
@@ -162,7 +161,7 @@ def lexicographic(values: Mapping[str, float], criteria: Sequence[Criterion]) ->
 
 
 def explain(error: BaseException) -> str:
-    """One line that names the error, with the user's own lines below it that led there (:mod:`workers.frames`).
+    """One line that names the error, with the user's own lines below it that led there (:mod:`swarm.workers.frames`).
 
     A :class:`SwarmError` speaks for itself and comes without.
     """

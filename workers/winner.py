@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InvalidProblem, SwarmError
 from swarm.trial import Evaluation, Params, Status
-from workers.checkpoints.checkpoint import Checkpoint, CheckpointStore
-from workers.command import CommandProblem, unpack
-from workers.context import Context
-from workers.ensemble import Ensemble, divided
-from workers.keras.layers import dropout_layer
-from workers.keras.problem import KerasProblem
-from workers.problem import Problem, attempt, load, prepare
+from swarm.workers.checkpoints.checkpoint import Checkpoint, CheckpointStore
+from swarm.workers.command import CommandProblem, unpack
+from swarm.workers.context import Context
+from swarm.workers.ensemble import Ensemble, divided
+from swarm.workers.keras.layers import dropout_layer
+from swarm.workers.keras.problem import KerasProblem
+from swarm.workers.problem import Problem, attempt, load, prepare
 
 if TYPE_CHECKING:
     import keras

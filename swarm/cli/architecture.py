@@ -59,9 +59,9 @@ def train_command(
     store: StoreOption = STORE,
 ) -> None:
     """Train a network of this architecture as the job says; print its error on the validation part and its layers."""
-    from workers.context import Context
-    from workers.recurrent.keras_network import report, scores
-    from workers.recurrent.series import load
+    from swarm.workers.context import Context
+    from swarm.workers.recurrent.keras_network import report, scores
+    from swarm.workers.recurrent.series import load
 
     problem, params = _problem(source, look_back, units, store)
     trainer = problem.trainer()
@@ -80,8 +80,8 @@ def predict_command(
     store: StoreOption = STORE,
 ) -> None:
     """Write what a trained network predicts for a part of the series beside what was measured, as CSV."""
-    from workers.recurrent.keras_network import applied
-    from workers.recurrent.series import load
+    from swarm.workers.recurrent.keras_network import applied
+    from swarm.workers.recurrent.series import load
 
     problem = _loaded(_job(source, store)[0])
     series = load(problem.data)
@@ -119,7 +119,7 @@ def _job(source: str, store: str) -> tuple[Job, Params | None]:
 
 
 def _loaded(job: Job) -> Any:
-    from workers.problem import load
+    from swarm.workers.problem import load
 
     problem = load(job.code.pickle)
     if not hasattr(problem, "trainer"):

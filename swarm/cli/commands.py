@@ -235,9 +235,9 @@ def worker_command(
 
     from swarm.cluster.serve import scheduler_address
     from swarm.config import settings
-    from workers.node.gpu import claimed
-    from workers.node.listen import listening_host
-    from workers.node.supervisor import make_slots, serve
+    from swarm.workers.node.gpu import claimed
+    from swarm.workers.node.listen import listening_host
+    from swarm.workers.node.supervisor import make_slots, serve
 
     chosen = settings()
     address = scheduler_address(scheduler, scheduler_file, chosen.scheduler_address)

@@ -17,12 +17,12 @@ from swarm.guest import Shared, configured
 from swarm.job.job import Job
 from swarm.main_guard import reason, reported
 from swarm.trial import resource
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.evaluate import evaluate
-from workers.isolation.process import cancel, prune
-from workers.node.gpu import claimed, gpus
-from workers.node.supervisor import Slot, make_slots, nanny_options
-from workers.problem import load
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.evaluate import evaluate
+from swarm.workers.isolation.process import cancel, prune
+from swarm.workers.node.gpu import claimed, gpus
+from swarm.workers.node.supervisor import Slot, make_slots, nanny_options
+from swarm.workers.problem import load
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -23,9 +23,9 @@ from tenacity import (
 from swarm.cluster.connect import connected, forgetting, slots_of
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
 from swarm.store.sql import Store
-from workers.node.listen import check_exposed
-from workers.node.requirements import unmet
-from workers.node.supervisor import address_of
+from swarm.workers.node.listen import check_exposed
+from swarm.workers.node.requirements import unmet
+from swarm.workers.node.supervisor import address_of
 
 if TYPE_CHECKING:
     from swarm.service.master import Places

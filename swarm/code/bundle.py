@@ -27,7 +27,7 @@ from swarm.code.sources import Source, members, source_of
 from swarm.code.values import is_changed
 from swarm.errors import InvalidProblem
 
-_LOADER = b"workers.bundle\nunpack\n"  # what pickle calls with header and content
+_LOADER = b"swarm.workers.bundle\nunpack\n"  # what pickle calls with header and content
 _DEPTH = 5  # of the search for what cannot be pickled
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from swarm.code import sources
 from swarm.code.classes import attribute_of, fields, is_cache, is_made_for_class, is_own_class
-from swarm.code.own_modules import OURS, is_own, is_users
+from swarm.code.own_modules import PACKAGE, is_ours, is_own, is_users, now
 from swarm.code.sources import Import, Source, source_of
 from swarm.code.syntax import all_codes, dotted, dump, global_names, instructions, is_guard, is_open, paths
 from swarm.code.values import depends, is_changed
@@ -201,7 +201,7 @@ class Fingerprint:
         skipped = {name for base in type(value).__mro__ for name, each in vars(base).items() if is_cache(each)}
         if value is self._problem:
             skipped |= _SUGGESTIONS
-            if type(value).__module__.partition(".")[0] == OURS:
+            if is_ours(type(value).__module__):
                 skipped |= {"name"}
         return {name: state[name] for name in sorted(state, key=repr) if name not in skipped}
 
@@ -301,6 +301,9 @@ class Fingerprint:
             for path in sorted(taken or {""}):
                 self._use(value.__name__, path)
             return
+        if isinstance(value, ModuleType) and value.__name__ == PACKAGE:  # swarm.workers.keras, after an import of that
+            for path in sorted(path for path in taken or () if is_own(f"{PACKAGE}.{path}")):
+                self._use(PACKAGE, path)
         self._say(name)
         closed = self._closed
         self._visit(value)
@@ -339,7 +342,7 @@ class Fingerprint:
             if each.among:
                 for member in sources.members(each.module, source.name):
                     self._read_only(member, "")
-            elif is_own(each.module):
+            elif is_own(each.module) or is_own(f"{each.module}.{each.attribute}"):
                 self._imported(each, taken.get(each.bound) or {""})
 
     def _imported(self, each: Import, taken: set[str]) -> None:
@@ -352,6 +355,7 @@ class Fingerprint:
             self._read_only(module, dotted(before, path))
 
     def _read_only(self, module: str, path: str) -> None:
+        module = now(module)
         head, _, rest = path.partition(".")
         if head and source_of(f"{module}.{head}") is not None:
             self._read_only(f"{module}.{head}", rest)
@@ -362,7 +366,7 @@ class Fingerprint:
         self._named.add((module, path, "read"))
         self.modules.add(module)
         source = source_of(module)
-        package = source_of(module.rpartition(".")[0]) if "." in module else None
+        package = source_of(parent) if is_own(parent := module.rpartition(".")[0]) else None
         if package is not None:
             self._effects(package)
         if source is not None:

@@ -18,8 +18,11 @@ import sysconfig
 from base64 import urlsafe_b64decode
 from pathlib import Path
 
+from swarm import old_names
+
 MAIN = "__main__"
-OURS = "workers"
+PACKAGE = "swarm"
+OURS = old_names.WORKERS
 """Our built-in problems: their code counts, but is installed wherever a worker is."""
 
 _PACKAGES = frozenset({"site-packages", "dist-packages"})
@@ -37,12 +40,31 @@ _known: dict[str, bool] = {}
 
 def is_own(name: object) -> bool:
     """Whether code of this module counts for the identity of a training: the user's own, and our built-in problems."""
-    return isinstance(name, str) and (name.partition(".")[0] == OURS or is_users(name))
+    return isinstance(name, str) and (is_ours(name) or is_users(name))
+
+
+def is_ours(name: str) -> bool:
+    """Whether a module is of our built-in problems, by its name of now or of before."""
+    return f"{now(name)}.".startswith(f"{OURS}.")
+
+
+def now(name: str) -> str:
+    """What a module is called now that is named as before it moved; ``workers`` may be a module of the user's."""
+    found = old_names.now(name)
+    return name if found is None or (name.partition(".")[0] == old_names.BEFORE and not _is_ours_before()) else found
+
+
+def _is_ours_before() -> bool:
+    """Whether an import of ``workers`` finds ours, here and now."""
+    module = sys.modules.get(old_names.BEFORE)
+    return old_names.is_ours(_find(old_names.BEFORE) if module is None else getattr(module, "__spec__", None))
 
 
 def is_users(name: str) -> bool:
     """Whether a module is the user's own: it is no library, and none of ours."""
     root = name.partition(".")[0]
+    if root == old_names.BEFORE and _is_ours_before():
+        return False
     if root not in _known:
         _known[root] = _is_users(root)
     return _known[root]
@@ -50,6 +72,10 @@ def is_users(name: str) -> bool:
 
 def find(name: str) -> importlib.machinery.ModuleSpec | None:
     """Where a module is, or would be found; no package is imported on the way."""
+    return _find(now(name))
+
+
+def _find(name: str) -> importlib.machinery.ModuleSpec | None:
     if (spec := getattr(sys.modules.get(name), "__spec__", None)) is not None:
         return spec  # type: ignore[no-any-return]
     path: list[str] | None = None
@@ -93,7 +119,7 @@ def refresh() -> None:
 
 
 def _is_users(root: str) -> bool:
-    if not root or root in ("swarm", OURS) or root in sys.builtin_module_names:
+    if not root or root == PACKAGE or root in sys.builtin_module_names:
         return False
     places = _places(root)
     if root == MAIN or places is None:  # made here, without a file

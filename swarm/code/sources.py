@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from types import CodeType
 
-from swarm.code.own_modules import MAIN, OURS, find, folders, is_users, read
+from swarm.code.own_modules import MAIN, find, folders, is_ours, is_users, read
 from swarm.code.syntax import all_codes, beginning, bound_by, covers, dotted, is_guard, known_text, last_name, paths
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
@@ -263,7 +263,7 @@ def members(package: str, beside: str) -> list[str]:
 
 def root_folder(name: str) -> str | None:
     """The folder on the search path that an own module was found in."""
-    near = None if name.partition(".")[0] == OURS else source_of(name)
+    near = None if is_ours(name) else source_of(name)
     if near is None:
         return None
     depth = 0 if name == MAIN else name.count(".") + near.is_package

@@ -127,8 +127,8 @@ class Job(BaseModel):
         name: Name of the run in the store; the same name with the same job resumes.
         problem: A function ``train(params, ctx) -> float | dict``, a problem object, the name of a built-in problem
             (``lenet4``), or where to find one (``package.module:name``, ``train.py:train``). Or give ``command``: a
-            program that trains and prints ``FoM: 0.97`` (:class:`workers.command.CommandProblem`, whose other arguments
-            are ``options``).
+            program that trains and prints ``FoM: 0.97`` (:class:`swarm.workers.command.CommandProblem`, whose other
+            arguments are ``options``).
         options: Arguments that make a problem of what ``problem`` names (built-in problems have some).
         version: Any text or number that counts for what is the same training: another version, another training. For
             what code cannot show, such as a data base that has changed.

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from swarm import old_names
 from swarm.code import own_modules, values
 from swarm.code.bundle import pack
 from swarm.code.fingerprint import Fingerprint
@@ -25,7 +26,7 @@ IDENTITY = 2
 
 _DEPTH = 10_000  # of calls while code and data are looked through: five for each function that calls another one
 _imported: set[str] = set()  # own modules that were imported for job files
-_BUILT_IN = "workers.models"  # its PROBLEMS maps names to "module:function"
+_BUILT_IN = "swarm.workers.models"  # its PROBLEMS maps names to "module:function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,7 @@ def _from_file(folder: Path, where: str) -> ModuleType:
         raise FileNotFoundError(f"no file {path}")
     for earlier in _imported:  # of another file, which may have modules of the same names beside it
         sys.modules.pop(earlier, None)
+    old_names.forget()  # there may be a workers.py beside it
     before = set(sys.modules)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -242,4 +244,5 @@ def _from_file(folder: Path, where: str) -> ModuleType:
 def _from_name(folder: Path | None, where: str) -> ModuleType:
     if folder is not None and str(folder.resolve()) not in sys.path:
         sys.path.insert(0, str(folder.resolve()))
+        old_names.forget()
     return importlib.import_module(where)

@@ -57,7 +57,7 @@ class PBT(Genetic):
             trained, with parents among the latest of all, so that no slot waits.
         truncation: Share of the population that copies, and that is copied, for that scheme.
         weight_parents: Number of parents that give weights, at most. More than 1 is for an ensemble
-            (:class:`workers.ensemble.Ensemble`): its members then come from several parents, each drawn like the
+            (:class:`swarm.workers.ensemble.Ensemble`): its members then come from several parents, each drawn like the
             third and trained as long; not for ``asexual`` and ``truncation``.
         crossover: Probability that a locus is exchanged between the two parents' chromosomes.
         mutation: Probability that a locus mutates; not for ``truncation``.

@@ -19,9 +19,9 @@ from swarm.errors import InvalidInput, InvalidJob, InvalidProblem, SwarmError
 from swarm.store.events import Asked
 from swarm.store.sql import Store
 from swarm.trial import Evaluation, Params, Status
-from workers import winner
-from workers.checkpoints.checkpoint import Checkpoint, CheckpointCorrupt, CheckpointMissing, CheckpointStore
-from workers.isolation import process
+from swarm.workers import winner
+from swarm.workers.checkpoints.checkpoint import Checkpoint, CheckpointCorrupt, CheckpointMissing, CheckpointStore
+from swarm.workers.isolation import process
 
 if TYPE_CHECKING:
     from swarm.runs.found import Found
@@ -99,8 +99,8 @@ class Winner:
         """Take up the winner: train it further, score it, save it, in this order.
 
         Args:
-            save: A file of Keras (``winner.keras``) for a :class:`~workers.keras.KerasProblem`; for other problems a
-                folder, for the files that their training saves. Files of the same names are replaced.
+            save: A file of Keras (``winner.keras``) for a :class:`~swarm.workers.keras.KerasProblem`; for other
+                problems a folder, for the files that their training saves. Files of the same names are replaced.
             test: Score it on the unseen test set.
             more: Train it so much further, in the units of the budget (epochs), without stopping early.
             report: Called with what trainings report.

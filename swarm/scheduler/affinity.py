@@ -15,8 +15,8 @@ _REMEMBERED = 10_000
 class Affinity:
     """Where trainings ended, and a preference for a free slot of that machine.
 
-    The machine keeps a copy of what was saved on it (:class:`~workers.checkpoints.cache.Copies`), and the file in its
-    page cache.
+    The machine keeps a copy of what was saved on it (:class:`~swarm.workers.checkpoints.cache.Copies`), and the
+    file in its page cache.
     It is a preference among free slots only: nothing waits for a machine. Dask's own way, a dependency on the earlier
     task, would have it run that task again when its worker is gone.
 

@@ -10,7 +10,7 @@ from swarm.errors import InvalidOptimizer
 from swarm.optimizers.mu_plus_lambda import MuPlusLambda, adjusted, list_of
 from swarm.optimizers.random import Random
 from swarm.space import Choice, Integer, Real, Space
-from workers.recurrent import space as architectures
+from swarm.workers.recurrent import space as architectures
 
 SPACE = Space.parse(architectures(layers=(1, 4), units=(1, 20), look_back=(2, 9)))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.isolation import process
+from swarm.workers.isolation import process
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -18,7 +18,7 @@ import pytest
 
 import swarm
 from swarm.trial import Criterion, Evaluation, Status
-from workers.evaluate import evaluate
+from swarm.workers.evaluate import evaluate
 
 
 class TooDeep(swarm.Infeasible):

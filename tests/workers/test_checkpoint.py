@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from swarm.trial import Evaluation, Status
-from workers.checkpoints.checkpoint import CheckpointCorrupt, CheckpointMissing, CheckpointStore
-from workers.evaluate import evaluate
-from workers.isolation import process
+from swarm.workers.checkpoints.checkpoint import CheckpointCorrupt, CheckpointMissing, CheckpointStore
+from swarm.workers.evaluate import evaluate
+from swarm.workers.isolation import process
 
 ARRAYS = {
     "weights": np.arange(6, dtype=np.float32).reshape(2, 3),

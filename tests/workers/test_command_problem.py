@@ -14,10 +14,10 @@ import pytest
 from swarm.errors import InvalidProblem
 from swarm.job.problem import Problem
 from swarm.trial import Evaluation, Status
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.command import CommandProblem
-from workers.context import Context
-from workers.evaluate import evaluate
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.command import CommandProblem
+from swarm.workers.context import Context
+from swarm.workers.evaluate import evaluate
 
 PYTHON = shlex.quote(sys.executable)
 PATIENCE = 20  # seconds until a process that was killed must be gone

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from swarm.trial import Evaluation
-from workers.checkpoints.checkpoint import CheckpointCorrupt, CheckpointStore, Progress
-from workers.context import CURVE_LIMIT, Context, Curve
+from swarm.workers.checkpoints.checkpoint import CheckpointCorrupt, CheckpointStore, Progress
+from swarm.workers.context import CURVE_LIMIT, Context, Curve
 
 
 def test_a_context_shows_the_evaluation():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from workers.checkpoints.cache import Copies
-from workers.checkpoints.checkpoint import CheckpointCorrupt, CheckpointStore
+from swarm.workers.checkpoints.cache import Copies
+from swarm.workers.checkpoints.checkpoint import CheckpointCorrupt, CheckpointStore
 
 ARRAYS = {"weight": np.arange(6.0)}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from swarm.errors import InvalidProblem
-from workers.data import REPORT_TASKS, fold_split, load
+from swarm.workers.data import REPORT_TASKS, fold_split, load
 
 needs_mnist = pytest.mark.skipif(
     not Path(os.environ.get("SWARM_DATA", ""), "mnist.npz").is_file(),

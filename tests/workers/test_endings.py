@@ -13,8 +13,8 @@ import cloudpickle
 import pytest
 
 from swarm.trial import Evaluation, Status
-from workers.evaluate import evaluate
-from workers.isolation import process
+from swarm.workers.evaluate import evaluate
+from swarm.workers.isolation import process
 
 
 class WriteOnly:

@@ -18,10 +18,10 @@ from swarm import run as search
 from swarm.errors import InvalidProblem
 from swarm.store import Store
 from swarm.trial import Evaluation, Status
-from workers.checkpoints.checkpoint import Checkpoint, CheckpointStore
-from workers.ensemble import Ensemble, problem, recombined
-from workers.evaluate import evaluate
-from workers.models import digits_cnn
+from swarm.workers.checkpoints.checkpoint import Checkpoint, CheckpointStore
+from swarm.workers.ensemble import Ensemble, problem, recombined
+from swarm.workers.evaluate import evaluate
+from swarm.workers.models import digits_cnn
 
 GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
 NETWORK = digits_cnn.problem(train=500, epochs=2)
@@ -98,8 +98,8 @@ def test_one_and_two_epochs_are_three_epochs_to_the_last_bit(tmp_path):
 
 def dies_once(params, ctx):
     """Saves after each epoch, and dies when its second member is in its second."""
-    from workers import ensemble
-    from workers.keras import problem as keras
+    from swarm.workers import ensemble
+    from swarm.workers.keras import problem as keras
 
     keras.SAVE_SECONDS = ensemble.SAVE_SECONDS = 0.0
 
@@ -166,7 +166,7 @@ def test_population_based_training_hands_members_of_several_parents_on(tmp_path)
 def test_a_client_makes_and_pickles_an_ensemble_without_tensorflow():
     code = """
 import sys, cloudpickle
-from workers.ensemble import problem
+from swarm.workers.ensemble import problem
 made = problem(of="digits-cnn", members=4, epochs=1)
 assert (made.members, made.network.epochs) == (4, 1) and made.space == made.network.space
 cloudpickle.dumps(made)

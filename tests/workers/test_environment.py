@@ -6,7 +6,7 @@ import platform
 
 import numpy as np
 
-from workers.node.requirements import unmet
+from swarm.workers.node.requirements import unmet
 
 
 def test_what_is_there_is_not_complained_about() -> None:

@@ -17,10 +17,10 @@ from swarm.cluster.connect import embedded, slots_of
 from swarm.errors import Infeasible
 from swarm.pool.dask_pool import DaskPool
 from swarm.trial import Evaluation, Status
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.checkpoints.results import path_of
-from workers.evaluate import evaluate
-from workers.node.supervisor import make_slots
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.checkpoints.results import path_of
+from swarm.workers.evaluate import evaluate
+from swarm.workers.node.supervisor import make_slots
 
 ISOLATIONS = pytest.mark.parametrize("isolation", ["thread", "process"])
 

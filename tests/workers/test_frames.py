@@ -12,8 +12,8 @@ import cloudpickle
 import pytest
 
 from swarm.trial import Evaluation
-from workers.evaluate import evaluate
-from workers.problem import TRACEBACK_LIMIT, explain
+from swarm.workers.evaluate import evaluate
+from swarm.workers.problem import TRACEBACK_LIMIT, explain
 
 SCRIPT = """
 import json
@@ -179,7 +179,7 @@ def test_code_from_a_prompt_is_the_users_though_it_has_no_file():
 
 def test_a_script_that_runs_from_standard_input_shows_its_line():
     script = (
-        "from workers.problem import explain\n"
+        "from swarm.workers.problem import explain\n"
         "try:\n    open('/no/such')\nexcept OSError as error:\n    print(explain(error))\n"
     )
     root = Path(__file__).parent.parent.parent

@@ -8,7 +8,7 @@ import cloudpickle
 import pytest
 
 from swarm.trial import Evaluation, Status
-from workers.evaluate import evaluate
+from swarm.workers.evaluate import evaluate
 
 
 def saves(params, ctx):

@@ -20,10 +20,10 @@ from swarm.cluster.connect import embedded, pool_on
 from swarm.errors import InvalidInput
 from swarm.job import Job
 from swarm.trial import Result, Status, Trial
-from workers.isolation.process import environment
-from workers.node import gpu
-from workers.node.gpu import claimed, gpus, obstacle, slot_env
-from workers.node.supervisor import make_slots
+from swarm.workers.isolation.process import environment
+from swarm.workers.node import gpu
+from swarm.workers.node.gpu import claimed, gpus, obstacle, slot_env
+from swarm.workers.node.supervisor import make_slots
 
 A, B = "GPU-0a1b2c3d-aaaa", "GPU-4e5f6071-bbbb"
 
@@ -190,7 +190,8 @@ def test_tensorflow_may_take_all_memory_of_a_gpu_unless_it_is_shared(monkeypatch
 
 
 HOLDER = (
-    "import sys; from workers.node.gpu import claimed\nwith claimed(sys.argv[1:]): print('claimed'); sys.stdin.read()"
+    "import sys; from swarm.workers.node.gpu import claimed\n"
+    "with claimed(sys.argv[1:]): print('claimed'); sys.stdin.read()"
 )
 
 

@@ -16,9 +16,9 @@ import pytest
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Evaluation, Status
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.evaluate import evaluate
-from workers.models import PROBLEMS, digits_cnn, lenet4
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.evaluate import evaluate
+from swarm.workers.models import PROBLEMS, digits_cnn, lenet4
 
 GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
 PROBLEM = digits_cnn.problem(train=500, epochs=3)
@@ -214,7 +214,7 @@ def test_a_child_of_another_shape_is_infeasible(tmp_path):
 
 def dies_once(params, ctx):
     """Saves after each epoch, and dies after the second."""
-    from workers.keras import problem as keras
+    from swarm.workers.keras import problem as keras
 
     keras.SAVE_SECONDS = 0.0
 
@@ -270,7 +270,7 @@ def network(params, ctx):
     """Builds one of our networks: as in its paper, or at each corner of its space."""
     import keras
 
-    model = importlib.import_module(f"workers.models.{params['model']}")
+    model = importlib.import_module(f"swarm.workers.models.{params['model']}")
     shape = (params["pixels"], params["pixels"], 1)
     if not params["corners"]:
         return model.build({name: domain["default"] for name, domain in model.SPACE.items()}, shape, 10).count_params()

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from swarm.trial import Evaluation, Result, Status
-from workers.isolation import process
-from workers.keras import KerasProblem
-from workers.models import digits_cnn, nhop
-from workers.replicas.rendezvous import Seat
+from swarm.workers.isolation import process
+from swarm.workers.keras import KerasProblem
+from swarm.workers.models import digits_cnn, nhop
+from swarm.workers.replicas.rendezvous import Seat
 
 pytestmark = pytest.mark.slow
 REGRESSOR = {

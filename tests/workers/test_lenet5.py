@@ -14,9 +14,9 @@ from swarm.errors import Infeasible
 from swarm.job import Job
 from swarm.space import Space
 from swarm.trial import Evaluation, Status
-from workers.data import load
-from workers.evaluate import evaluate
-from workers.models import lenet5
+from swarm.workers.data import load
+from swarm.workers.evaluate import evaluate
+from swarm.workers.models import lenet5
 
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("lenet5-*.yaml"))
 DATA = Path(os.environ.get("SWARM_DATA", ""))

@@ -12,9 +12,9 @@ import pytest
 
 from swarm.space import Space
 from swarm.trial import Evaluation, Status
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.evaluate import evaluate
-from workers.models import capsnet, lenet_ga, p3b1, resnet20, rpv, seq2seq
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.evaluate import evaluate
+from swarm.workers.models import capsnet, lenet_ga, p3b1, resnet20, rpv, seq2seq
 
 FROZEN = 1e-30  # a learning rate that moves no weight
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from swarm.errors import InvalidProblem
-from workers.models import nhop
+from swarm.workers.models import nhop
 
 
 def test_the_cosine_has_four_inputs_and_its_formula() -> None:

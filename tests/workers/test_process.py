@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from swarm.trial import Evaluation, Status
-from workers.evaluate import evaluate
-from workers.isolation import process
+from swarm.workers.evaluate import evaluate
+from swarm.workers.isolation import process
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 PATIENCE = 20  # seconds until a process that was killed must be gone
@@ -117,7 +117,7 @@ def assert_gone(*pids):
 
 
 def servers():
-    return [child for child in psutil.Process().children() if "workers.isolation.forkserver" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "swarm.workers.isolation.forkserver" in child.cmdline()]
 
 
 def test_data_is_loaded_once_per_worker_not_once_per_training(tmp_path):
@@ -289,7 +289,7 @@ WORKER = """
 import os, subprocess, sys, threading, time
 import cloudpickle
 from swarm.trial import Evaluation
-from workers.evaluate import evaluate
+from swarm.workers.evaluate import evaluate
 
 class Problem:
     def __init__(self, state):

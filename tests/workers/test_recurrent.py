@@ -8,7 +8,7 @@ import pytest
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.space import Space
 from swarm.trial import canonical
-from workers.recurrent import Architecture, drawn, errors, listing, predictions, space
+from swarm.workers.recurrent import Architecture, drawn, errors, listing, predictions, space
 
 
 def sigmoid(x):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from swarm.errors import InvalidProblem
-from workers.context import Context
-from workers.recurrent import Architecture, drawn, keras_network, predictions
-from workers.recurrent.keras_network import RecurrentTraining
-from workers.recurrent.sampling import MaeSampling
-from workers.recurrent.series import load
-from workers.recurrent.weights import WeightEvolution
+from swarm.workers.context import Context
+from swarm.workers.recurrent import Architecture, drawn, keras_network, predictions
+from swarm.workers.recurrent.keras_network import RecurrentTraining
+from swarm.workers.recurrent.sampling import MaeSampling
+from swarm.workers.recurrent.series import load
+from swarm.workers.recurrent.weights import WeightEvolution
 
 pytestmark = pytest.mark.slow
 PARAMS = {"look_back": 3, "layers": 2, "units_1": 4, "units_2": 5}

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from swarm.trial import Evaluation, Status
-from workers.context import Context
-from workers.problem import attempt
-from workers.replicas import ReplicaLost, Replicas
-from workers.replicas import rendezvous as seat
-from workers.replicas.rendezvous import NotMetError, Seat, seated
+from swarm.workers.context import Context
+from swarm.workers.problem import attempt
+from swarm.workers.replicas import ReplicaLost, Replicas
+from swarm.workers.replicas import rendezvous as seat
+from swarm.workers.replicas.rendezvous import NotMetError, Seat, seated
 
 MAKE_CERTIFICATES = Path(__file__).parents[2] / "deploy" / "make-certificates"
 RNG = np.random.default_rng(0)

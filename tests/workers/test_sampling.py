@@ -11,8 +11,8 @@ from swarm import Job
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.job.problem import Problem
 from swarm.optimizers import MuPlusLambda, Rescored
-from workers.context import Context
-from workers.recurrent.sampling import MaeSampling, Sampling, probability, problem
+from swarm.workers.context import Context
+from swarm.workers.recurrent.sampling import MaeSampling, Sampling, probability, problem
 
 LISTING_2 = {"look_back": 2, "layers": 2, "units_1": 2, "units_2": 2}  # the paper's [1, 2, 2, 1]
 

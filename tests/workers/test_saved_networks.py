@@ -8,15 +8,15 @@ import pytest
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Evaluation
-from workers.checkpoints.checkpoint import Checkpoint
-from workers.command import CommandProblem
-from workers.context import Context
-from workers.data import load
-from workers.ensemble import Ensemble
-from workers.keras import KerasProblem
-from workers.keras.layers import classifier, dropout
-from workers.models import digits_cnn
-from workers.winner import Winner, rebuilt, save
+from swarm.workers.checkpoints.checkpoint import Checkpoint
+from swarm.workers.command import CommandProblem
+from swarm.workers.context import Context
+from swarm.workers.data import load
+from swarm.workers.ensemble import Ensemble
+from swarm.workers.keras import KerasProblem
+from swarm.workers.keras.layers import classifier, dropout
+from swarm.workers.models import digits_cnn
+from swarm.workers.winner import Winner, rebuilt, save
 
 PARAMS = {"filters": 4, "size": 3, "pool": 2, "units": 8, "learning_rate": 1e-2}
 DIGITS = digits_cnn.problem(train=200, epochs=1)

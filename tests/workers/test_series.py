@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from swarm.errors import InvalidProblem
-from workers.recurrent.series import divided, load, scaled
+from swarm.workers.recurrent.series import divided, load, scaled
 
 needs_parking = pytest.mark.skipif(
     not Path(os.environ.get("SWARM_DATA", ""), "parking-birmingham").is_dir(),

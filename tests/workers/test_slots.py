@@ -16,8 +16,8 @@ import pytest
 from swarm.errors import InvalidInput, InvalidJob
 from swarm.job import Job
 from swarm.trial import Trial, resource
-from workers.node.listen import check_exposed, listening_host
-from workers.node.supervisor import address_of, make_slots, nanny_options
+from swarm.workers.node.listen import check_exposed, listening_host
+from swarm.workers.node.supervisor import address_of, make_slots, nanny_options
 
 BIN = Path(sys.executable).parent
 
@@ -37,7 +37,7 @@ JOB = {
 @pytest.fixture
 def four_gpus(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found = ["GPU-a", "GPU-b", "GPU-c", "GPU-d"]
-    monkeypatch.setattr("workers.node.supervisor.gpus", lambda: found)
+    monkeypatch.setattr("swarm.workers.node.supervisor.gpus", lambda: found)
     return found
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Evaluation, Status
-from workers.evaluate import evaluate
-from workers.keras.time_to_accuracy import Goal, TimeToAccuracy, scored
-from workers.models import digits_cnn, lenet_ga, lenet_time, p3b1
+from swarm.workers.evaluate import evaluate
+from swarm.workers.keras.time_to_accuracy import Goal, TimeToAccuracy, scored
+from swarm.workers.models import digits_cnn, lenet_ga, lenet_time, p3b1
 
 GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
 DIGITS = digits_cnn.problem(train=500, batch_size=50)

@@ -19,12 +19,12 @@ import psutil
 import pytest
 
 from swarm.trial import Evaluation, Status
-from workers.checkpoints.checkpoint import CheckpointStore
-from workers.evaluate import evaluate
-from workers.isolation import child, process
-from workers.keras.layers import classifier, dropout
-from workers.keras.network import Network
-from workers.models import digits_cnn
+from swarm.workers.checkpoints.checkpoint import CheckpointStore
+from swarm.workers.evaluate import evaluate
+from swarm.workers.isolation import child, process
+from swarm.workers.keras.layers import classifier, dropout
+from swarm.workers.keras.network import Network
+from swarm.workers.models import digits_cnn
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 PATIENCE = 20  # seconds until a process that was ended must be gone
@@ -190,7 +190,7 @@ def test_what_a_slice_prints_is_not_kept_back(tmp_path):
     code = f"""
 import cloudpickle, os, sys
 from swarm.trial import Evaluation
-from workers.evaluate import evaluate
+from swarm.workers.evaluate import evaluate
 
 def prints(params, ctx):
     ctx.save({{}})
@@ -207,7 +207,7 @@ WORKER = """
 import os, sys
 import cloudpickle
 from swarm.trial import Evaluation
-from workers.evaluate import evaluate
+from swarm.workers.evaluate import evaluate
 
 def tells(params, ctx):
     ctx.save({})
@@ -374,7 +374,7 @@ def drops():
     import keras
     import tensorflow as tf
 
-    from workers.keras.network import Hyperparameters
+    from swarm.workers.keras.network import Hyperparameters
 
     params = Hyperparameters({"dropout": 0.0})
     inputs = keras.Input((1000,))

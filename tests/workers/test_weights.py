@@ -11,10 +11,10 @@ import pytest
 from swarm import Job
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Evaluation, Status
-from workers.context import Context
-from workers.problem import attempt
-from workers.recurrent.evolution import METHODS, Settings
-from workers.recurrent.weights import WeightEvolution
+from swarm.workers.context import Context
+from swarm.workers.problem import attempt
+from swarm.workers.recurrent.evolution import METHODS, Settings
+from swarm.workers.recurrent.weights import WeightEvolution
 
 SINE = {"name": "sine", "points": 200}
 

@@ -11,7 +11,7 @@ import pytest
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Criterion
-from workers.problem import REASON_LIMIT, TRACEBACK_LIMIT, explain, load, score
+from swarm.workers.problem import REASON_LIMIT, TRACEBACK_LIMIT, explain, load, score
 
 
 @pytest.mark.parametrize("returned", [0.5, 1, True, np.float32(0.5), np.array(0.5), {"fitness": np.int64(3)}])

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import SwarmError
-from workers.checkpoints.cache import Copies
+from swarm.workers.checkpoints.cache import Copies
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ class CheckpointStore:
     Args:
         url: A directory, or whatever fsspec opens: ``s3://bucket/folder``, ``sftp://host/folder``, ``memory://name``.
             It need not exist. All workers and the master must reach it under this name. Of what is not on this machine,
-            this machine keeps copies (:class:`~workers.checkpoints.cache.Copies`).
+            this machine keeps copies (:class:`~swarm.workers.checkpoints.cache.Copies`).
 
     Raises:
         ValueError: There is no such protocol.

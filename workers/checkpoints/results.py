@@ -1,4 +1,4 @@
-"""Committed results: what makes :func:`~workers.evaluate.evaluate` safe to run twice.
+"""Committed results: what makes :func:`~swarm.workers.evaluate.evaluate` safe to run twice.
 
 Dask runs a finished task again when the worker that held its result is lost. A result that stands in the
 results directory, which all workers share, is returned instead of trained again.

@@ -8,7 +8,7 @@ import signal
 import threading
 from multiprocessing.connection import Connection, wait
 
-from workers.isolation.forkserver import hear, say
+from swarm.workers.isolation.forkserver import hear, say
 
 IDLE_SECONDS = 60.0  # that a child waits for the next slice, and with it a GPU's memory; at 0 none waits
 SLICES = 50  # that follow each other in one child: TensorFlow loses some 10 MB with each network that it traces

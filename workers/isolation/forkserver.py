@@ -37,10 +37,10 @@ from multiprocessing.reduction import recv_handle
 from typing import Any, NoReturn
 
 from swarm.trial import Criterion, Evaluation, Result, Status
-from workers.bundle import FOLDER
-from workers.problem import Problem, attempt, explain, failed, load, prepare
-from workers.replicas.rendezvous import Seat
-from workers.wording import flush
+from swarm.workers.bundle import FOLDER
+from swarm.workers.problem import Problem, attempt, explain, failed, load, prepare
+from swarm.workers.replicas.rendezvous import Seat
+from swarm.workers.wording import flush
 
 LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy", "fsspec")
 """Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""

@@ -1,4 +1,4 @@
-"""Trainings in child processes of the worker, forked from a :mod:`~workers.isolation.forkserver` per problem.
+"""Trainings in child processes of the worker, forked from a :mod:`~swarm.workers.isolation.forkserver` per problem.
 
 A training that has a process of its own can be stopped, gives its memory back, and takes nothing along when
 it dies. Slices of trainings follow each other in one child, though, as long as nothing else comes between: what
@@ -30,13 +30,13 @@ from multiprocessing.reduction import send_handle
 from typing import Any
 
 from swarm.trial import Evaluation, Result, Status
-from workers.bundle import FOLDER
-from workers.context import Report
-from workers.isolation.child import Child, Standby
-from workers.isolation.forkserver import Sharing, hear, say
-from workers.node import gpu
-from workers.problem import exceeded
-from workers.replicas.rendezvous import Seat
+from swarm.workers.bundle import FOLDER
+from swarm.workers.context import Report
+from swarm.workers.isolation.child import Child, Standby
+from swarm.workers.isolation.forkserver import Sharing, hear, say
+from swarm.workers.node import gpu
+from swarm.workers.problem import exceeded
+from swarm.workers.replicas.rendezvous import Seat
 
 SERVERS = 2
 LOAD_SECONDS = 900.0
@@ -246,7 +246,7 @@ class _Server:
         self._folder = tempfile.mkdtemp(prefix="swarm-")
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.isolation.forkserver", str(theirs.fileno())],
+                [sys.executable, "-m", "swarm.workers.isolation.forkserver", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**environment(), **os.environ, "PYTHONPATH": _python_path(), FOLDER: self._folder},
@@ -313,7 +313,7 @@ def run(
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
-        LOST if the slot's GPUs are not free (:func:`workers.node.gpu.obstacle`).
+        LOST if the slot's GPUs are not free (:func:`swarm.workers.node.gpu.obstacle`).
 
     Raises:
         NotMetError: The replicas have not come together.

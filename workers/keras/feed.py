@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from swarm.errors import Infeasible
-from workers.data import Arrays, fold_split
-from workers.keras.parallel import even_size, own_part
-from workers.replicas.data_parallel import Replicas
+from swarm.workers.data import Arrays, fold_split
+from swarm.workers.keras.parallel import even_size, own_part
+from swarm.workers.replicas.data_parallel import Replicas
 
 EVALUATION_BATCH = 1000
 

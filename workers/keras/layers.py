@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.errors import Infeasible
 from swarm.trial import Params
-from workers.keras.network import Hyperparameters, share
+from swarm.workers.keras.network import Hyperparameters, share
 
 if TYPE_CHECKING:
     import keras

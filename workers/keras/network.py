@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from workers.keras.feed import Feed
-    from workers.keras.recipe import Recipe
+    from swarm.workers.keras.feed import Feed
+    from swarm.workers.keras.recipe import Recipe
 
 STEPS_PER_EXECUTION = 10  # at 1, whole epochs take twice as long now and then
 

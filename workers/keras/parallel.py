@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workers.replicas.data_parallel import Replicas
+from swarm.workers.replicas.data_parallel import Replicas
 
 if TYPE_CHECKING:
     import keras

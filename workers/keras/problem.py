@@ -17,18 +17,18 @@ import numpy as np
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
-from workers.checkpoints.checkpoint import Checkpoint
-from workers.context import Context
-from workers.data import Arrays, load
-from workers.keras.feed import Feed, in_order
-from workers.keras.network import Network, kept, leave
-from workers.keras.parallel import devices_of, on_all_gpus, settle, start_together, train_together
-from workers.replicas.data_parallel import Replicas
+from swarm.workers.checkpoints.checkpoint import Checkpoint
+from swarm.workers.context import Context
+from swarm.workers.data import Arrays, load
+from swarm.workers.keras.feed import Feed, in_order
+from swarm.workers.keras.network import Network, kept, leave
+from swarm.workers.keras.parallel import devices_of, on_all_gpus, settle, start_together, train_together
+from swarm.workers.replicas.data_parallel import Replicas
 
 if TYPE_CHECKING:
     import keras
 
-    from workers.checkpoints.checkpoint import NamedArrays
+    from swarm.workers.checkpoints.checkpoint import NamedArrays
 
 Build = Callable[[Params, tuple[int, ...], int], "keras.Model"]
 Loss = Callable[[Any, Any], Any]
@@ -53,7 +53,7 @@ class KerasProblem:
 
     A slice keeps its network, and another one that follows in the same process takes it over instead of building and
     tracing its own, with the same outcome to the last bit. It sets the learning rate, the weight decay, the batch size
-    and the rates of :func:`workers.keras.layers.dropout`. Where a hyper-parameter that ``build`` has read, or the
+    and the rates of :func:`swarm.workers.keras.layers.dropout`. Where a hyper-parameter that ``build`` has read, or the
     optimizer, is another, it builds its own.
 
     Replicas share the images of every batch, or if they are asynchronous, the batches of every epoch; and the images of
@@ -64,7 +64,7 @@ class KerasProblem:
         build: Makes the uncompiled network from (params, image shape, number of classes). Of ``params`` it reads just
             what the network depends on, and random numbers come from layers of Keras, which keep a seed each.
         name: Name of the problem.
-        data: Name of a data set of :mod:`workers.data`.
+        data: Name of a data set of :mod:`swarm.workers.data`.
         epochs: Train so long at most, unless the evaluation has a budget.
         batch_size: Images per step, unless there is a hyper-parameter of that name.
         optimizer: Name of an optimizer of Keras, unless there is a hyper-parameter of that name.

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swarm.trial import Params
-from workers.data import Arrays
+from swarm.workers.data import Arrays
 
 if TYPE_CHECKING:
     import keras
 
 
 class Recipe(Protocol):
-    """How to build and compile a network: a :class:`~workers.keras.problem.KerasProblem`."""
+    """How to build and compile a network: a :class:`~swarm.workers.keras.problem.KerasProblem`."""
 
     @property
     def build(self) -> Callable[[Params, tuple[int, ...], int], keras.Model]:

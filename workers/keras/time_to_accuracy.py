@@ -17,10 +17,10 @@ import numpy as np
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
-from workers.context import Context
-from workers.data import Labels, fold_split
-from workers.keras.feed import EVALUATION_BATCH
-from workers.keras.problem import KerasProblem
+from swarm.workers.context import Context
+from swarm.workers.data import Labels, fold_split
+from swarm.workers.keras.feed import EVALUATION_BATCH
+from swarm.workers.keras.problem import KerasProblem
 
 if TYPE_CHECKING:
     import keras

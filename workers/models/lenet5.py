@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.errors import Infeasible
 from swarm.trial import Params
-from workers.keras.layers import classifier, max_pool
-from workers.keras.problem import KerasProblem
+from swarm.workers.keras.layers import classifier, max_pool
+from swarm.workers.keras.problem import KerasProblem
 
 if TYPE_CHECKING:
     import keras

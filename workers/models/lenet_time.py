@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from workers.keras.time_to_accuracy import TimeToAccuracy
-from workers.models import lenet_ga
+from swarm.workers.keras.time_to_accuracy import TimeToAccuracy
+from swarm.workers.models import lenet_ga
 
 THRESHOLD = 0.986
 

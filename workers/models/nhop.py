@@ -16,8 +16,8 @@ import numpy as np
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
-from workers.context import Context
-from workers.keras.parallel import own_part, settle, start_together, train_together
+from swarm.workers.context import Context
+from swarm.workers.keras.parallel import own_part, settle, start_together, train_together
 
 if TYPE_CHECKING:
     import keras

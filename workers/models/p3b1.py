@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Params
-from workers.data import REPORT_TASKS
-from workers.keras.layers import dropout
-from workers.keras.problem import KerasProblem
+from swarm.workers.data import REPORT_TASKS
+from swarm.workers.keras.layers import dropout
+from swarm.workers.keras.problem import KerasProblem
 
 if TYPE_CHECKING:
     import keras

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Params
-from workers.keras.layers import classifier, conv, dropout, max_pool
-from workers.keras.problem import KerasProblem
+from swarm.workers.keras.layers import classifier, conv, dropout, max_pool
+from swarm.workers.keras.problem import KerasProblem
 
 if TYPE_CHECKING:
     import keras

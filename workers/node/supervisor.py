@@ -16,8 +16,8 @@ from typing import Any
 
 from swarm.errors import InvalidInput
 from swarm.trial import resource
-from workers.node.gpu import gpus, named, slot_env
-from workers.node.listen import listening_host
+from swarm.workers.node.gpu import gpus, named, slot_env
+from swarm.workers.node.listen import listening_host
 
 _SEND_INTERVAL = 0.0002  # seconds
 _FIRST_PAUSE = 0.5
@@ -92,7 +92,7 @@ def nanny_options(slot: Slot, host: str | None = None) -> dict[str, Any]:
         "dashboard": False,
         "dashboard_address": "127.0.0.1:0",
         "host": host,
-        "preload": ["workers.node.supervisor"],
+        "preload": ["swarm.workers.node.supervisor"],
     }
 
 

@@ -1,6 +1,6 @@
 """Recurrent networks on series: sampled, trained, or evolved."""
 
-from workers.recurrent.numpy_network import (
+from swarm.workers.recurrent.numpy_network import (
     BLOCK,
     Activation,
     Architecture,

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Params
-from workers.context import Context
-from workers.recurrent.numpy_network import Activation, Architecture, Metric, space
-from workers.recurrent.series import Part, Series, load, only_split
+from swarm.workers.context import Context
+from swarm.workers.recurrent.numpy_network import Activation, Architecture, Metric, space
+from swarm.workers.recurrent.series import Part, Series, load, only_split
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +27,7 @@ Array = npt.NDArray[np.float32]
 
 
 def functions() -> Any:
-    """The array functions of Keras, for :func:`workers.recurrent.predictions` on a GPU."""
+    """The array functions of Keras, for :func:`swarm.workers.recurrent.predictions` on a GPU."""
     import keras
 
     return keras.ops
@@ -77,7 +77,7 @@ class RecurrentTraining:
     It trains on the first part of the series and takes the weights of the epoch with the lowest loss on the second, V.
 
     Attributes:
-        data: A series of :mod:`workers.recurrent.series`, by its name or with options.
+        data: A series of :mod:`swarm.workers.recurrent.series`, by its name or with options.
         epochs: Train so long at most, unless the evaluation has a budget.
         batch_size: Windows per step.
         learning_rate: Of Adam, unless there is a hyper-parameter of that name.
@@ -87,7 +87,7 @@ class RecurrentTraining:
         min_delta: … by more than this.
         metric: The loss, and the error: ``mae`` or ``mse``.
         activation: Of the dense layer.
-        space: The search space as plain data; see :func:`workers.recurrent.space`.
+        space: The search space as plain data; see :func:`swarm.workers.recurrent.space`.
     """
 
     data: str | Mapping[str, Any] = field(default="sine", hash=False)

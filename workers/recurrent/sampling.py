@@ -19,12 +19,12 @@ import numpy.typing as npt
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Params
-from workers.context import Context
-from workers.recurrent.numpy_network import Activation, Architecture, Distribution, drawn, errors, space
-from workers.recurrent.series import Part, Series, load, only_split
+from swarm.workers.context import Context
+from swarm.workers.recurrent.numpy_network import Activation, Architecture, Distribution, drawn, errors, space
+from swarm.workers.recurrent.series import Part, Series, load, only_split
 
 if TYPE_CHECKING:
-    from workers.recurrent.keras_network import RecurrentTraining
+    from swarm.workers.recurrent.keras_network import RecurrentTraining
 
 Backend = Literal["numpy", "tensorflow"]
 
@@ -89,7 +89,7 @@ class MaeSampling:
     best that it has found, and scores it on the test part.
 
     Attributes:
-        data: A series of :mod:`workers.recurrent.series`, by its name or with options.
+        data: A series of :mod:`swarm.workers.recurrent.series`, by its name or with options.
         part: The part of it that errors are measured on.
         samples: Number of random networks, unless the evaluation has a budget.
         threshold: The error that is as good as none.
@@ -99,8 +99,8 @@ class MaeSampling:
             0.5}``.
         activation: Of the dense layer.
         backend: ``numpy``, or ``tensorflow`` for a GPU.
-        training: Options of :class:`workers.recurrent.keras_network.RecurrentTraining` for the test.
-        space: The search space as plain data; see :func:`workers.recurrent.space`.
+        training: Options of :class:`swarm.workers.recurrent.keras_network.RecurrentTraining` for the test.
+        space: The search space as plain data; see :func:`swarm.workers.recurrent.space`.
     """
 
     data: str | Mapping[str, Any] = field(default="sine", hash=False)
@@ -156,7 +156,7 @@ class MaeSampling:
 
     def trainer(self) -> RecurrentTraining:
         """What trains a network of an architecture that was found."""
-        from workers.recurrent.keras_network import RecurrentTraining
+        from swarm.workers.recurrent.keras_network import RecurrentTraining
 
         return RecurrentTraining(**{"data": self.data, "activation": self.activation, **self.training})
 
@@ -200,7 +200,7 @@ def functions(backend: Backend) -> Any:
     """NumPy, or with ``tensorflow`` the array functions of Keras, which run on a GPU if there is one."""
     if backend == "numpy":
         return np
-    from workers.recurrent.keras_network import functions as of_keras
+    from swarm.workers.recurrent.keras_network import functions as of_keras
 
     return of_keras()
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarm.errors import InvalidProblem
-from workers.context import Context
+from swarm.workers.context import Context
 
 Array = npt.NDArray[np.float32]
 Part = Literal["train", "valid", "test"]

@@ -1,8 +1,8 @@
 """Weight optimisation: recurrent networks that learn a series without gradients.
 
 DLOPT names a submodule for it, of which nothing is published but the best of random networks; what is here is in
-:mod:`workers.recurrent.evolution`. A training is a population that lives on one worker, and all its networks go through
-the series in a few calls. What travels is its hyper-parameters and its seed; the vectors, however long, go into
+:mod:`swarm.workers.recurrent.evolution`. A training is a population that lives on one worker, and all its networks go
+through the series in a few calls. What travels is its hyper-parameters and its seed; the vectors, however long, go into
 checkpoints and never to the master. Several populations are several trials: under PBT they exchange their best through
 checkpoints.
 """
@@ -19,12 +19,12 @@ import numpy.typing as npt
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
-from workers.checkpoints.checkpoint import Checkpoint
-from workers.context import Context
-from workers.recurrent.evolution import METHODS, Array, Evolution, Settings
-from workers.recurrent.numpy_network import Activation, Architecture, Distribution, Metric, drawn, errors
-from workers.recurrent.sampling import Backend, check_backend, functions
-from workers.recurrent.series import Part, load, only_split
+from swarm.workers.checkpoints.checkpoint import Checkpoint
+from swarm.workers.context import Context
+from swarm.workers.recurrent.evolution import METHODS, Array, Evolution, Settings
+from swarm.workers.recurrent.numpy_network import Activation, Architecture, Distribution, Metric, drawn, errors
+from swarm.workers.recurrent.sampling import Backend, check_backend, functions
+from swarm.workers.recurrent.series import Part, load, only_split
 
 if TYPE_CHECKING:
     import keras
@@ -41,12 +41,13 @@ class WeightEvolution:
     slice takes a seed of its own instead, so that children of one parent go different ways.
 
     Attributes:
-        data: A series of :mod:`workers.recurrent.series`, by its name or with options.
+        data: A series of :mod:`swarm.workers.recurrent.series`, by its name or with options.
         layers: Units of the hidden layers, unless there are hyper-parameters ``layers``, ``units_1``, …
         look_back: Steps that a prediction is made from, unless there is a hyper-parameter of that name.
         method: ``es``, ``pso``, ``ga``, or ``random`` for the baseline; unless there is a hyper-parameter of that name.
         generations: Unless the evaluation has a budget.
-        settings: Of :class:`workers.recurrent.evolution.Settings`, unless there are hyper-parameters of those names.
+        settings: Of :class:`swarm.workers.recurrent.evolution.Settings`, unless there are hyper-parameters of those
+            names.
         weights: Distribution of the first generation.
         metric: What is minimised: ``mae`` or ``mse``.
         activation: Of the dense layer.
@@ -121,7 +122,7 @@ class WeightEvolution:
 
     def trained(self, params: Params, ctx: Context) -> keras.Model:
         """The evolved network in Keras."""
-        from workers.recurrent.keras_network import build
+        from swarm.workers.recurrent.keras_network import build
 
         population, _ = self.evolved(params, ctx)
         architecture = self.architecture(params)

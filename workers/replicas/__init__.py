@@ -1,5 +1,5 @@
 """Several slots that train one network."""
 
-from workers.replicas.data_parallel import ReplicaLost, Replicas
+from swarm.workers.replicas.data_parallel import ReplicaLost, Replicas
 
 __all__ = ["ReplicaLost", "Replicas"]

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from workers.replicas.rendezvous import Seat
+from swarm.workers.replicas.rendezvous import Seat
 
 if TYPE_CHECKING:
     import numpy as np
