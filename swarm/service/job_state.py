@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from swarm.search.progress import Best
 from swarm.search.search import Search
@@ -59,7 +59,7 @@ def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
     return found
 
 
-def _best(best: Best) -> dict[str, Any]:
+def _best(best: Best) -> BestTrial:
     return {
         "trial": best.trial.id,
         "params": best.params,
@@ -77,6 +77,22 @@ def _submitted(submission: Submission) -> dict[str, Any]:
         "state": submission.state,
         "reason": submission.reason,
     }
+
+
+class BestTrial(TypedDict):
+    """The best trial of a job, as plain data.
+
+    Attributes:
+        trial: Its id.
+        params: Its hyper-parameters by name.
+        fitness: Its fitness in the job's own direction; over folds and repeats their mean.
+        metrics: Other numbers that its training returned.
+    """
+
+    trial: int
+    params: dict[str, Any]
+    fitness: float
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,7 @@ class JobState:
     counts: dict[str, int]
     trained_seconds: float
     seconds_left: float | None
-    best: dict[str, Any] | None
+    best: BestTrial | None
     tests: dict[str, float | None]
     errors: dict[str, int]
     trouble: str | None

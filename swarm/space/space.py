@@ -30,7 +30,9 @@ from swarm.trial import Params, Value, plain_data
 
 __all__ = ["Choice", "Domain", "Integer", "Real", "Space"]
 
-Parameters = Mapping[str, Domain | Value] | Iterable[tuple[str, Domain | Value]]
+Parameters = (
+    Mapping[str, Any] | Iterable[tuple[str, Any]]
+)  # a Domain or a Value each, of which a dict is dict[str, object]
 Conditions = Mapping[str, Mapping[str, Iterable[Value]]]
 
 
