@@ -11,7 +11,7 @@ from typing import Any, Literal, Required, SupportsFloat, SupportsIndex, TypedDi
 from swarm.job.rules import Prune, Stop, Then
 from swarm.optimizers.base import Optimizer
 from swarm.space.space import Space
-from swarm.trial import Criterion, Direction, Isolation
+from swarm.trial import Direction, Isolation
 
 Returned = SupportsFloat | SupportsIndex | Mapping[str, Any]
 """What a training returns: its fitness, or a mapping with ``"fitness"`` and other numbers."""
@@ -34,7 +34,7 @@ class JobFields(TypedDict, total=False):
     space: Space | Mapping[str, object] | Sequence[tuple[str, object]] | None
     optimizer: Required[Optimizer | str | Mapping[str, Any]]
     direction: Direction | None
-    fitness: str | Mapping[str, float] | Mapping[str, str] | Sequence[Criterion | Mapping[str, Any]] | None
+    fitness: str | Mapping[str, float] | Mapping[str, str] | Sequence[Any] | None
     seed: int
     isolation: Isolation
     time_limit: float | None
