@@ -445,12 +445,15 @@ class AsyncJobHandle(JobHandle):
     Example:
         ::
 
+            import asyncio
             from swarm import AsyncClient
 
-            async def best_of(client: AsyncClient, name: str) -> object:
-                handle = await client.attach(name)
+            async def best_of(name: str) -> object:
+                handle = await AsyncClient("tcp://127.0.0.1:8786").attach(name)
                 await handle.wait()
                 return await handle.best
+
+            print(asyncio.run(best_of("valley")))
     """
 
     if TYPE_CHECKING:  # as for AsyncClient

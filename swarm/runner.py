@@ -103,6 +103,24 @@ def run(
         AllFailed: The first trainings have all failed for one reason, which the text tells with the remedy.
         InvalidProblem: What a built-in problem needs is not installed here.
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
+
+    Example:
+        ::
+
+            >>> from swarm import PSO, Job, Real, run
+            >>> def train(params, ctx):
+            ...     return (params["x"] - 1) ** 2
+            >>> job = Job(
+            ...     name="valley",
+            ...     problem=train,
+            ...     space={"x": Real(-5, 5)},
+            ...     optimizer=PSO(particles=4, generations=10),
+            ...     direction="minimize",
+            ...     isolation="thread",  # a process for each call would cost more than the call
+            ... )
+            >>> found = run(job, slots=1, store="valley.db", progress=False)
+            >>> found.counts["trained"], round(found.best.params["x"], 1)
+            (44, 1.0)
     """
     check_guarded("run()")
     where = Where(scheduler, slots, gpus, threads)

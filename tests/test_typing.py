@@ -31,7 +31,7 @@ follow_imports = skip
 follow_imports_for_stubs = true
 ignore_missing_imports = true
 """
-"""Those of a user who need not annotate his functions; what is not ours, NumPy's or pydantic's is left out to be quick."""
+"""Those of a user who need not annotate his functions; most that is not ours is left out, to be quick."""
 
 RIGHT = {
     "training": """

@@ -61,6 +61,20 @@ class Context:
         slice: Whether another training may continue it with other hyper-parameters: it should train up to its budget
             without early stopping, and save what it ends with.
         replicas: Those that train it together, of which this is one; it is alone unless the job says otherwise.
+
+    Example:
+        A training function is tried by hand with a context of defaults; in a search it gets its own::
+
+            >>> from typing import Any
+            >>> from swarm import Context
+            >>> def train(params: dict[str, Any], ctx: Context) -> float:
+            ...     loss = 1.0
+            ...     for epoch in range(int(ctx.budget or 10)):
+            ...         loss *= 1 - params["rate"]
+            ...         ctx.report(epoch=epoch, loss=loss)
+            ...     return -loss
+            >>> train({"rate": 0.5}, Context(budget=3, seed=7))
+            -0.125
     """
 
     params: Params = field(default_factory=dict)

@@ -109,6 +109,20 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         then: A second search to run when this one has ended, around what it found.
         prune: When to end a single training early, by comparison with others; None trains all to their end. Leave
             it off for PSO: a particle that was judged too early misleads the swarm.
+
+    Example:
+        ::
+
+            >>> from swarm import PSO, Integer, Job, Real
+            >>> def train(params, ctx):
+            ...     return -((params["rate"] - 0.1) ** 2) - params["units"]
+            >>> space = {"rate": Real(1e-4, 0.3, log=True), "units": Integer(4, 64)}
+            >>> job = Job(name="mine", problem=train, space=space, optimizer=PSO(particles=6), stop={"seconds": 60})
+            >>> job.direction, job.stop.seconds
+            ('maximize', 60.0)
+            >>> Job(name="mine", problem=train, space=space, optimizer="PSSO")
+            Traceback (most recent call last):
+            swarm.errors.InvalidOptimizer: there is no optimizer 'PSSO' (did you mean 'PSO'?); there are ...
     """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -31,6 +31,13 @@ class Stop(_Fields, frozen=True):
             a training of it ran are left out.
         gpu_hours: Stop asking once trainings have taken so many hours, times the GPUs of each.
         idle_generations: Stop after this many generations in a row that trained nothing new.
+
+    Example:
+        ::
+
+            >>> from swarm import Stop
+            >>> Stop(target=0.99, gpu_hours=50).gpu_hours
+            50.0
     """
 
     target: float | None = None
@@ -49,6 +56,13 @@ class Prune(_Fields, frozen=True):
         metric: The reported number to judge by, in the job's direction; it becomes the fitness of a pruned training.
         after: Reports (epochs) that every training may make before it is judged.
         trainings: Trainings that must have ended by themselves before any is judged.
+
+    Example:
+        ::
+
+            >>> from swarm import Prune
+            >>> Prune(metric="val_loss", after=3).trainings
+            5
     """
 
     metric: str = "val_accuracy"
@@ -70,6 +84,13 @@ class Then(_Fields, frozen=True):
         search: Hyper-parameters that it searches; all others are fixed to what was found. What was found is the
             default of these.
         stop: When to stop it early.
+
+    Example:
+        ::
+
+            >>> from swarm import PBT, Then
+            >>> Then(optimizer=PBT(population=8, max_budget=20), search=["rate", "decay"]).search
+            ['rate', 'decay']
     """
 
     optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]

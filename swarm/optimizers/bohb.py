@@ -23,10 +23,21 @@ class BOHB(Guided, Hyperband):
     The report's run is ``BOHB(min_budget=10, max_budget=40, iterations=20)``: budgets of 13.33 and 40 epochs, 50
     configurations and 60 trials that cost 1600 epochs if each starts anew (1590 in whole epochs), and 1467 if not.
 
-
     Raises:
         InvalidOptimizer: An option is out of its range; :class:`~swarm.optimizers.hyperband.Hyperband` describes those
             of the schedule and :class:`~swarm.optimizers.tpe.Guided` those of the model.
+
+    Example:
+        ::
+
+            >>> from swarm import BOHB, Real, Space
+            >>> optimizer = BOHB(min_budget=10, max_budget=40, iterations=20).start(Space({"x": Real(-5, 5)}), seed=7)
+            >>> while not optimizer.done:
+            ...     trial = optimizer.ask()
+            ...     optimizer.tell(trial, (trial.params["x"] - 2) ** 2)
+            >>> trial, loss = optimizer.best
+            >>> trial.budget, loss < 0.01
+            (40.0, True)
     """
 
     def __post_init__(self) -> None:

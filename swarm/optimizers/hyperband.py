@@ -47,6 +47,21 @@ class Hyperband(Optimizer):
 
     Raises:
         InvalidOptimizer: An option is out of its range.
+
+    Example:
+        The first iteration starts three configurations on a third of the budget, and trains the best of them on::
+
+            >>> from swarm import Hyperband, Real, Space
+            >>> space = Space({"x": Real(0, 1)})
+            >>> optimizer = Hyperband(min_budget=10, max_budget=30, iterations=2).start(space, seed=7)
+            >>> three = [optimizer.ask() for _ in range(3)]
+            >>> [trial.budget for trial in three]
+            [10.0, 10.0, 10.0]
+            >>> for trial in three:
+            ...     optimizer.tell(trial, trial.params["x"])
+            >>> promoted = optimizer.ask()
+            >>> promoted.budget, promoted.parent == min(three, key=lambda trial: trial.params["x"]).id
+            (30.0, True)
     """
 
     min_budget: float

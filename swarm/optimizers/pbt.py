@@ -73,6 +73,20 @@ class PBT(Genetic):
     Raises:
         InvalidOptimizer: An option is out of its range; at ``start``: the defaults or the initial configurations do
             not fit the space.
+
+    Example:
+        A trial of the second generation goes on from a checkpoint of the first, up to twice the budget::
+
+            >>> from swarm import PBT, Real, Space
+            >>> optimizer = PBT(population=4, max_budget=10, slice=5).start(Space({"rate": Real(0.001, 0.1)}), seed=7)
+            >>> first = [optimizer.ask() for _ in range(4)]
+            >>> [trial.budget for trial in first]
+            [5.0, 5.0, 5.0, 5.0]
+            >>> for loss, trial in enumerate(first):
+            ...     optimizer.tell(trial, float(loss))
+            >>> second = optimizer.ask()
+            >>> second.budget, second.parent in {trial.id for trial in first}
+            (10.0, True)
     """
 
     population: int = 16

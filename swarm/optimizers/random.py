@@ -27,6 +27,17 @@ class Random(Optimizer):
     Raises:
         InvalidOptimizer: An option is out of its range, both or neither are given; at ``start``: a proportion
             of a space with a real dimension.
+
+    Example:
+        A finite space is tried without replacement::
+
+            >>> from swarm import Choice, Integer, Random, Space
+            >>> space = Space({"units": Integer(1, 3), "activation": Choice("relu", "tanh")})
+            >>> optimizer = Random(trials=100).start(space, seed=7)
+            >>> optimizer.planned
+            6
+            >>> len({tuple(optimizer.ask().params.values()) for _ in range(6)})
+            6
     """
 
     trials: int | None = None

@@ -120,6 +120,18 @@ class TPE(Guided):
 
     Raises:
         InvalidOptimizer: An option is out of its range; :class:`Guided` describes those of the model.
+
+    Example:
+        ::
+
+            >>> from swarm import Real, Space, TPE
+            >>> optimizer = TPE(trials=60).start(Space({"x": Real(-5, 5)}), seed=7)
+            >>> while not optimizer.done:
+            ...     trial = optimizer.ask()
+            ...     optimizer.tell(trial, (trial.params["x"] - 2) ** 2)
+            >>> trial, loss = optimizer.best
+            >>> loss < 0.1
+            True
     """
 
     trials: int

@@ -35,6 +35,21 @@ class Run:
         url: The same, from whatever folder.
         status: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
         before: The run that this one followed, if the job had a second search.
+
+    Example:
+        ::
+
+            >>> from swarm import Job, Run, Random, Real, run
+            >>> def train(params, ctx):
+            ...     return -abs(params["x"] - 0.3)
+            >>> space = {"x": Real(0, 1)}
+            >>> job = Job(name="seen", problem=train, space=space, optimizer=Random(trials=20), isolation="thread")
+            >>> found = run(job, slots=1, progress=False)
+            >>> again = Run.load("seen")  # by its name, from swarm.db
+            >>> again.best == found.best, again.status, again.end_reason
+            (True, 'finished', 'done')
+            >>> list(again.history.nlargest(1, "fitness")["x"]) == [again.best.params["x"]]
+            True
     """
 
     search: Search

@@ -121,6 +121,16 @@ class JobState:
         errors: Why trials failed, and how often.
         trouble: What keeps it from going on, such as a store that is away, or None.
         end_reason: Why the search ended.
+
+    Example:
+        ::
+
+            from swarm import Client
+
+            state = Client("tcp://127.0.0.1:8786").attach("valley").state()
+            print(f"{state.told} of {state.planned} trials, {state.running} run now; {state.counts}")
+            if state.best is not None:
+                print(state.best["fitness"], state.best["params"])
     """
 
     name: str

@@ -51,6 +51,21 @@ class Space:
     Raises:
         InvalidSpace: A name is no identifier or there twice, a value is neither domain nor scalar, every
             parameter is fixed, or a condition can never hold.
+
+    Example:
+        ::
+
+            >>> from swarm import Choice, Integer, Real, Space
+            >>> space = Space({"units": Integer(4, 64), "rate": Real(1e-4, 0.1, log=True), "batch": 128})
+            >>> space.dimensions
+            2
+            >>> space.decode([0.5, 1.0])
+            {'units': 34, 'rate': 0.1, 'batch': 128}
+            >>> space.encode({"units": 34, "rate": 0.1, "batch": 128})
+            array([0.5, 1. ])
+            >>> space.check({"units": 99, "rate": 0.1, "batch": 128})
+            Traceback (most recent call last):
+            swarm.errors.InvalidSpace: units: 99 is outside of the space: the parameter is an integer from 4 to 64
     """
 
     def __init__(self, parameters: Parameters, when: Conditions | None = None) -> None:
