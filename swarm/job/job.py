@@ -58,6 +58,9 @@ class Scored(Protocol):
 class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()):
     """One search: what to train, where to look, how to search.
 
+    A job is checked completely when it is made, before anything runs, and cannot be changed afterwards. What differs in
+    it makes another search: the store keeps a run under the name of its job, and refuses another job of that name.
+
     Attributes:
         name: Name of the run in the store; the same name with the same job resumes.
         problem: A function ``train(params, ctx) -> float | dict``, a problem object, the name of a built-in problem
@@ -109,6 +112,10 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         then: A second search to run when this one has ended, around what it found.
         prune: When to end a single training early, by comparison with others; None trains all to their end. Leave
             it off for PSO: a particle that was judged too early misleads the swarm.
+
+    Raises:
+        InvalidInput: A field is unknown, missing, of a wrong type or out of its range, or two of them contradict each
+            other: an :class:`~swarm.errors.InvalidJob`, or one of its sisters for space, optimizer and problem.
 
     Example:
         ::

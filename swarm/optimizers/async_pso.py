@@ -31,6 +31,9 @@ class AsyncPSO(Swarm):
     turns than a slow one: ``Trial.member`` is the particle, ``Trial.generation`` counts the trials asked in units of
     s. A particle whose evaluation failed moves on; while no trial has succeeded it starts anew at random.
 
+    Source: Koh et al., Parallel asynchronous particle swarm optimization, 2006; Venter and Sobieszczanski-Sobieski,
+    2006.
+
     Attributes:
         particles: Size s of the swarm; more slots than that stay idle.
         generations: Number G of moves per particle on average: s·(G + 1) trials.

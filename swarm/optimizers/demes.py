@@ -31,6 +31,8 @@ class Demes(Optimizer):
 
         Demes(of=GA(population=20, generations=30), rows=2, columns=3, torus=True)
 
+    Source: Vose et al., Recombination of Artificial Neural Networks.
+
     Attributes:
         of: Options of the method that every deme runs: one with generations that can take in migrants, such as GA,
             PBT and PSO.

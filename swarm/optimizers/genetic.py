@@ -35,6 +35,8 @@ class GA(Genetic):
 
     ``Trial.member`` is the child's number within its generation. If a whole generation fails it is drawn anew.
 
+    Source: Vose et al., Recombination of Artificial Neural Networks.
+
     Attributes:
         population: Number of individuals.
         generations: Number of generations after the initial one.

@@ -36,6 +36,8 @@ class Hyperband(Optimizer):
     trials of ``sync`` are, but for their ids, the same for any number of workers and any order of the results; those
     of ``async`` follow from the sequence of calls. Memory grows with the open trials, not with the iterations.
 
+    Source: Li et al., Hyperband, JMLR 18, 2018; ``async`` is ASHA, Li et al., MLSys 2020, within each iteration.
+
     Attributes:
         min_budget: Lower limit of the smallest budget, in the problem's unit of budget, such as epochs.
         max_budget: Largest budget. The budgets are ``max_budget / eta^k``, down to ``min_budget``: 40/3 and 40 for

@@ -56,6 +56,8 @@ class MuPlusLambda(Optimizer):
     tournament and whether the means have become lower, :func:`~swarm.optimizers.targets.standings` who lives on, and
     :attr:`best` has the first standing in the population; its loss is that of the first target.
 
+    Source: Camero, Toutouh and Alba, DLOPT: Deep Learning Optimization Library, 2018.
+
     Attributes:
         population: μ, number of parents.
         children: λ, number of children of a generation.

@@ -44,6 +44,9 @@ class PBT(Genetic):
     as short as an epoch of a second or two. If they differ in something else, or other jobs train on the slot in
     between, it takes 1.4 s and 7.5 s: let a slice be a minute then, if it can be.
 
+    Source: Vose et al., Recombination of Artificial Neural Networks; Jaderberg et al., Population Based Training of
+    Neural Networks, 2017 (``truncation``).
+
     Attributes:
         population: Number of networks.
         max_budget: Budget of the last generation, such as epochs: ``max_budget / slice`` generations in all.

@@ -147,6 +147,9 @@ class PSO(Swarm):
     While no trial has succeeded there is nothing to be drawn to, and every particle starts anew at random. A
     particle without a best of its own is drawn to the swarm's alone.
 
+    Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particle Swarm Optimization, equations 1
+    and 2.
+
     Attributes:
         particles: Size s of the swarm.
         generations: Number G of moves after the initial evaluation: s·(G + 1) trials.

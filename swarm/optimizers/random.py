@@ -19,6 +19,11 @@ from swarm.trial import Trial
 class Random(Optimizer):
     """Tries random configurations; in a finite space without replacement, and so at most all of them.
 
+    Why not with replacement? A configuration that comes twice is answered by the archive, and the search has tried one
+    fewer than it was asked to.
+
+    Source: Bergstra and Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13, 2012.
+
     Attributes:
         trials: Number of trials; give this or ``proportion``.
         proportion: Share of all configurations of a finite space to try, in (0, 1]: ``max(1, ⌊p·size + ½⌋)``

@@ -22,6 +22,8 @@ class Rescored(Optimizer):
 
     :attr:`best` then is one of these finalists, if any succeeds, because the larger budget goes first.
 
+    Why not take the best at once? Where a fitness is noisy, the best of many is mostly a lucky one.
+
     Attributes:
         of: The method.
         top: Number of different configurations that are evaluated again.

@@ -37,6 +37,8 @@ class Staged(Optimizer):
 
     When to end one training early (the paper's ``train_tolerance``) is for the training to say.
 
+    Source: NHOP, Neural network Hyper-parameter OPtimization with distributed TensorFlow.
+
     Attributes:
         stages: Budget (epochs) and number of trials of each stage, as pairs of integers of at least 1.
         shrink: Factor of the box's widths from stage to stage, above 0 up to 1 (1 moves the box only). An integer

@@ -27,11 +27,14 @@ StoreName = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its journal tells it, finished or not.
+    """A run of a store: what was searched, and what has been found so far, finished or not.
+
+    :func:`swarm.run` returns one, and :meth:`load` reads one back at any time. It does not follow
+    a run that goes on elsewhere: load it again to see how far that is.
 
     Attributes:
-        search: Its search, replayed.
-        store: Where its journal is, as it was named.
+        search: The run's search, replayed from the journal.
+        store: Where the journal is, as it was named.
         url: The same, from whatever folder.
         status: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
         before: The run that this one followed, if the job had a second search.
@@ -65,6 +68,10 @@ class Run:
     def load(cls, name: str, store: StoreName = STORE) -> Run:
         """Read a run from a store.
 
+        Args:
+            name: Name of the run.
+            store: URL or file of the store; left out, ``swarm.db`` in the current folder.
+
         Raises:
             JobNotFound: The store has no job of that name.
             StoreUnavailable: There is no store, or it cannot be read.
@@ -75,7 +82,7 @@ class Run:
 
     @property
     def job(self) -> Job:
-        """What was submitted."""
+        """The job that was run."""
         return self.search.job
 
     @property

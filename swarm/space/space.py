@@ -37,7 +37,10 @@ Conditions = Mapping[str, Mapping[str, Iterable[Value]]]
 
 
 class Space:
-    """What is searched: a domain or a fixed value for every parameter, by name.
+    """What is searched: for every hyper-parameter a domain or a fixed value, by name.
+
+    Methods search positions in the unit cube [0, 1]^d, one dimension for each domain; trainings get named values. The
+    space alone turns one into the other.
 
     The order of the names is the order of the cube's dimensions. A parameter with a condition belongs to a
     configuration only if the condition holds; its dimension is there in any case::
