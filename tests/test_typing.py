@@ -13,7 +13,7 @@ from typing import get_type_hints
 
 import pytest
 from test_docs import PAGES, blocks
-from test_readme import EXAMPLES
+from test_readme import EXAMPLES, call
 
 import swarm
 from swarm import Job
@@ -277,6 +277,26 @@ def test_every_public_name_is_there_for_the_program_as_for_the_checker(
 
 def test_the_fields_that_a_user_may_write_are_those_of_a_job() -> None:
     assert set(get_type_hints(JobFields)) == {*Job.model_fields, "command"}
+
+
+def test_annotations_of_a_training_change_nothing_of_what_it_is(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from typing import Any
+        from swarm import Context, Job, Random, Real, run
+
+        def train(params: dict[str, Any], ctx: Context) -> float:
+            return float(params["x"])
+
+        if __name__ == "__main__":
+            job = Job(name=sys.argv[1], problem=train, space={"x": Real(0, 1)}, optimizer=Random(trials=2))
+            print(run(job, slots=1, progress=False).counts)
+    """
+    typed = re.sub(r"^ {8}", "", script, flags=re.MULTILINE)
+    untyped = typed.replace("params: dict[str, Any], ctx: Context) -> float", "params, ctx)")
+    for text, source in ((typed, "trained"), (untyped, "archive")):
+        (tmp_path / "script.py").write_text(text, encoding="utf-8")
+        assert f"'{source}': 2" in call(sys.executable, "script.py", source, cwd=tmp_path)
 
 
 def test_the_package_says_that_it_is_typed() -> None:
