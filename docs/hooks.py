@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 _MARK = re.compile(r"^\{\{ ([a-z-]+)(?: ([\w.]+))? \}\}$", re.MULTILINE)
 _ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`(?:~?(?:[\w.]*\.)?(\w+)|([^<`]+?) ?<[^>`]+>)`")
 _LITERAL = re.compile(r"::\n(?=\n)")
+_ALONE = re.compile(r"^( *)::\n(?=\n)", re.MULTILINE)  # a comment in its place keeps the code below it indented
 _KINDS = {str: "text", int: "whole number", float: "number", bool: "true, false", type(None): "", Any: "anything"}
 
 
@@ -150,6 +151,7 @@ _WRITERS: dict[str, Callable[..., str]] = {
 
 def markdown(text: str) -> str:
     """A docstring as Markdown: without roles of Sphinx, and without the second colon before a block of code."""
+    text = _ALONE.sub(r"\1<!-- -->\n", text)
     return _LITERAL.sub(":\n", _ROLE.sub(lambda role: f"`{role[1] or role[2]}`", text))
 
 

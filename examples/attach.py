@@ -4,5 +4,6 @@ from swarm import Client
 
 handle = Client("tcp://127.0.0.1:8786").attach("valley")
 state = handle.wait(progress=True)
-print(state.best["fitness"], state.best["params"])
+if state.best:
+    print(state.best["fitness"], state.best["params"])
 print(handle.history[["generation", "source", "fitness", "x", "y"]].tail())

@@ -21,4 +21,5 @@ if __name__ == "__main__":  # worker processes import this file, too
         isolation="thread",  # a child process for each call would cost more than the call
     )
     result = run(job, slots=2)
-    print(f"{result.best.fitness:.6f} at {result.best.params}")
+    if result.best:
+        print(f"{result.best.fitness:.6f} at {result.best.params}")

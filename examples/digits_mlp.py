@@ -17,6 +17,7 @@ def train(params, ctx):
 if __name__ == "__main__":
     space = {"units": Integer(4, 64), "rate": Real(1e-4, 0.3, log=True, digits=1)}
     result = run(Job(name="mlp", problem=train, space=space, optimizer=PSO(particles=4, generations=3), seed=7))
-    print(f"{result.best.fitness:.3f}", result.best.params)
+    if result.best:  # it is None if no training has succeeded
+        print(f"{result.best.fitness:.3f}", result.best.params)
     print(result.counts)
     print(result.history[["generation", "source", "fitness", "units", "rate"]].tail())

@@ -33,8 +33,18 @@ _HOME = {
     "Hyperband": "swarm.optimizers.hyperband",
     "BOHB": "swarm.optimizers.bohb",
     "Job": "swarm.job",
-    "Client": "swarm.client",
+    "Stop": "swarm.job",
+    "Prune": "swarm.job",
+    "Then": "swarm.job",
+    "Context": "swarm.workers.context",
     "run": "swarm.runner",
+    "Run": "swarm.runs",
+    "Best": "swarm.search.state",
+    "Client": "swarm.client",
+    "AsyncClient": "swarm.client",
+    "JobHandle": "swarm.client",
+    "AsyncJobHandle": "swarm.client",
+    "JobState": "swarm.client",
     "Trial": "swarm.trial",
     "Evaluation": "swarm.trial",
     "Result": "swarm.trial",
@@ -48,9 +58,13 @@ __all__ = [
     "PBT",
     "PSO",
     "TPE",
+    "AsyncClient",
+    "AsyncJobHandle",
     "AsyncPSO",
+    "Best",
     "Choice",
     "Client",
+    "Context",
     "Demes",
     "Evaluation",
     "Grid",
@@ -58,24 +72,31 @@ __all__ = [
     "Infeasible",
     "Integer",
     "Job",
+    "JobHandle",
+    "JobState",
     "MuPlusLambda",
+    "Prune",
     "Random",
     "Real",
     "Rescored",
     "Result",
+    "Run",
     "Space",
     "Staged",
     "Status",
+    "Stop",
     "SwarmError",
+    "Then",
     "Trial",
     "__version__",
     "run",
 ]
 
 if TYPE_CHECKING:
-    from swarm.client import Client
+    from swarm.client import AsyncClient, AsyncJobHandle, Client, JobHandle, JobState
     from swarm.errors import Infeasible, SwarmError
     from swarm.job.job import Job
+    from swarm.job.rules import Prune, Stop, Then
     from swarm.optimizers.async_pso import AsyncPSO
     from swarm.optimizers.bohb import BOHB
     from swarm.optimizers.demes import Demes
@@ -90,9 +111,11 @@ if TYPE_CHECKING:
     from swarm.optimizers.staged import Staged
     from swarm.optimizers.tpe import TPE
     from swarm.runner import run
+    from swarm.runs.run import Run
+    from swarm.search.state import Best
     from swarm.space.space import Choice, Integer, Real, Space
     from swarm.trial import Evaluation, Result, Status, Trial
-
+    from swarm.workers.context import Context
 
 if "SWARM_START_REPORT" in os.environ:  # a worker process, perhaps, that imports the user's script: see that module
     from swarm.main_guard import listen
@@ -100,12 +123,14 @@ if "SWARM_START_REPORT" in os.environ:  # a worker process, perhaps, that import
     listen()
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'swarm' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to a type checker, a module with a __getattr__ has every name, misspelt ones too
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'swarm' has no attribute {name!r}")
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -6,27 +6,23 @@ and the scheduler be restarted.
 
 from __future__ import annotations
 
-import asyncio
 import getpass
-import json
 import logging
 import platform
-import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from distributed import Security
-from distributed.core import connect, send_recv
 
-from swarm import errors
 from swarm.blocking import wait_for
 from swarm.config import settings
-from swarm.errors import InvalidInput, JobNotFound, NoMaster, NoService, SchedulerUnreachable, SwarmError
+from swarm.errors import InvalidInput
 from swarm.job.job import Job
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
-from swarm.service.job_state import ENDED, JobState
-from swarm.store.events import Event, read_event
+from swarm.service.connection import Connection
+from swarm.service.job_state import ENDED, BestTrial, JobState
+from swarm.store.events import Event
 from swarm.trial import plain
 
 if TYPE_CHECKING:
@@ -34,29 +30,18 @@ if TYPE_CHECKING:
 
     from swarm.search.state import SearchState
 
-__all__ = ["ENDED", "Client", "JobHandle", "JobState", "environment"]
+__all__ = ["ENDED", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle", "JobState", "environment"]
 
 
-_CONNECT_SECONDS = 10.0
-_ANSWER_SECONDS = 60.0  # the scheduler itself waits for the master for half as long
-_POLL_SECONDS = 0.5
 _log = logging.getLogger("swarm.client")
 
 T = TypeVar("T")
+Coming = Coroutine[Any, Any, T]  # what an asynchronous client gives: await it
 
 
-class Client:
-    """Talks to the service behind a Dask scheduler.
-
-    Args:
-        address: The scheduler's address, ``tcp://host:8786``; None takes Dask's own configuration
-            (``DASK_SCHEDULER_ADDRESS``).
-        asynchronous: Every method that talks returns an awaitable.
-        security: TLS; None takes Dask's configuration (``distributed.comm.tls``).
-        user: Who you are, where no certificate says it.
-
-    Raises:
-        InvalidInput: There is no address, or no certificate for one with TLS.
+class _Connected:
+    """What clients of both kinds are made of. (Type checkers take ``__new__`` for the constructor of a class only if
+    its ``__init__`` is inherited.)
     """
 
     def __init__(
@@ -72,36 +57,114 @@ class Client:
             raise InvalidInput("give the scheduler's address, tcp://host:8786, or set DASK_SCHEDULER_ADDRESS")
         self.address: str = address
         self.asynchronous = asynchronous
-        self._user = user or getpass.getuser()
-        self._arguments = (security or Security()).get_connection_args("client")
-        if self.address.startswith("tls://") and self._arguments["ssl_context"] is None:
+        arguments = (security or Security()).get_connection_args("client")
+        if self.address.startswith("tls://") and arguments["ssl_context"] is None:
             raise InvalidInput(
                 f"{self.address} speaks TLS, but you have no certificate: set Dask's distributed.comm.tls.ca-file, "
                 "distributed.comm.tls.client.cert and distributed.comm.tls.client.key (DASK_CONFIG=…/tls.yaml)"
             )
+        self._connection = Connection(address, user or getpass.getuser(), arguments)
 
     def __repr__(self) -> str:
         return f"<swarm.Client {self.address}>"
 
-    # --- what a user calls
+    def _then(self, work: Coming[T]) -> T:
+        """The answer, or in an asynchronous client what to await for it, as :class:`AsyncClient` has the types say."""
+        return work if self.asynchronous else wait_for(lambda: work)  # type: ignore[return-value]
 
-    def submit(self, job: Job, *, priority: float = 1.0, most: int | None = None, retry_failed: bool = False) -> Any:
-        """Submit a job, and leave it to the master; the same job again goes on with it.
+
+class Client(_Connected):
+    """Talks to the service behind a Dask scheduler: submits jobs, finds them again, lists them.
+
+    A job belongs to the service once :meth:`submit` has returned. The script may end and the machine be switched off;
+    a client anywhere else :meth:`attaches <attach>` to the job by its name.
+
+    Args:
+        address: The scheduler's address, ``tcp://host:8786``; None takes Dask's own configuration
+            (``DASK_SCHEDULER_ADDRESS``).
+        asynchronous: Make an :class:`AsyncClient`, whose methods return awaitables.
+        security: TLS certificates; None takes Dask's configuration (``distributed.comm.tls``).
+        user: Your name, by which the service tells who owns a job; None is your login name. A TLS certificate
+            outranks it.
+
+    Attributes:
+        address: The scheduler's address.
+        asynchronous: Whether its methods return awaitables.
+
+    Raises:
+        InvalidInput: There is no address, or no certificate for an address with TLS.
+
+    Example:
+        ::
+
+            from swarm import Client, Job
+
+            client = Client("tcp://127.0.0.1:8786")
+            handle = client.submit(Job.from_file("digits.yaml"), priority=2)
+            state = handle.wait(progress=True)  # or leave, and later: client.attach("digits")
+            if state.best is not None:
+                print(state.best["fitness"], state.best["params"])
+    """
+
+    @overload
+    def __new__(
+        cls,
+        address: str | None = None,
+        *,
+        asynchronous: Literal[False] = False,
+        security: Security | None = None,
+        user: str | None = None,
+    ) -> Client: ...
+    @overload
+    def __new__(
+        cls,
+        address: str | None = None,
+        *,
+        asynchronous: Literal[True],
+        security: Security | None = None,
+        user: str | None = None,
+    ) -> AsyncClient: ...
+    @overload
+    def __new__(
+        cls,
+        address: str | None = None,
+        *,
+        asynchronous: bool,
+        security: Security | None = None,
+        user: str | None = None,
+    ) -> Client: ...
+    def __new__(
+        cls,
+        address: str | None = None,
+        *,
+        asynchronous: bool = False,
+        security: Security | None = None,
+        user: str | None = None,
+    ) -> Client:
+        """A client of the kind that is asked for."""
+        return super().__new__(AsyncClient if asynchronous and cls is Client else cls)
+
+    def submit(
+        self, job: Job, *, priority: float = 1.0, most: int | None = None, retry_failed: bool = False
+    ) -> JobHandle:
+        """Submit a job, and leave it to the master; submitting the same job again goes on with it.
 
         Args:
             job: What to search.
-            priority: Its share of the slots is in proportion to its priority.
-            most: It never uses more slots than this; None is no limit.
-            retry_failed: Train again what has failed in it, if it has ended: it goes on from before its first failure,
-                and nothing that succeeded is trained twice.
+            priority: The job's share of the slots is in proportion to its priority.
+            most: The job never uses more slots than this; None is no limit.
+            retry_failed: Train again what has failed in the job, if it has ended: it goes on from before its first
+                failure, and nothing that succeeded is trained twice.
 
         Returns:
-            Its :class:`JobHandle`.
+            The job's handle, as soon as the master has the job in its store: nothing is lost if either of you goes.
 
         Raises:
             JobConflict: There is another job of that name.
             InvalidInput: Failed trainings of a job that has not ended cannot be trained again yet.
-            NoMaster, NoService, SchedulerUnreachable: There is nobody to take it.
+            NoMaster: No master is connected to the scheduler to take the job.
+            NoService: The scheduler was not started with ``swarm scheduler``.
+            SchedulerUnreachable: Nothing answers at the address.
         """
         check_guarded("Client.submit()")
         if said := advice(job.name, job.code.pickle):
@@ -113,86 +176,82 @@ class Client:
             "environment": environment(),
             **({"retry_failed": True} if retry_failed else {}),  # which an earlier master would not know
         }
-        return self._then(self._call("submit", data, job.code.pickle), lambda _: JobHandle(self, job.name))
 
-    def jobs(self) -> Any:
-        """The states of all jobs, a list of :class:`JobState`."""
-        return self._then(self._states(None), lambda states: states)
+        async def submitted() -> JobHandle:
+            await self._connection.call("submit", data, job.code.pickle)
+            return self._handle(job.name)
 
-    def attach(self, name: str) -> Any:
-        """The :class:`JobHandle` of a job that somebody submitted.
+        return self._then(submitted())
+
+    def jobs(self) -> list[JobState]:
+        """Where all jobs of the service stand.
+
+        Raises:
+            NoService, SchedulerUnreachable: There is no service.
+        """
+        return self._then(self._connection.states())
+
+    def attach(self, name: str) -> JobHandle:
+        """The handle of a job that somebody submitted, from here or elsewhere.
+
+        Args:
+            name: Name of the job.
 
         Raises:
             JobNotFound: There is none of that name.
+            NoService, SchedulerUnreachable: There is no service.
         """
-        return self._then(self._states([name]), lambda _: JobHandle(self, name))
 
-    def hello(self) -> Any:
+        async def found() -> JobHandle:
+            await self._connection.state(name)
+            return self._handle(name)
+
+        return self._then(found())
+
+    def hello(self) -> dict[str, Any]:
         """Version of the service, and whether a master is there: ``{"version": …, "master": True}``.
 
         Raises:
             NoService, SchedulerUnreachable: There is no service.
         """
-        return self._then(self._ask("swarm_hello"), lambda answer: answer)
+        return self._then(self._connection.ask("swarm_hello"))
 
-    def slots(self) -> Any:
-        """What each slot of the cluster trains now, a list; see :func:`swarm.scheduler.slot_status.occupancy`."""
-        return self._then(self._ask("swarm_slots"), lambda slots: slots)
+    def slots(self) -> list[dict[str, Any]]:
+        """What each slot of the cluster trains now; see :func:`swarm.scheduler.slot_status.occupancy` for the keys.
 
-    # --- inside
+        Raises:
+            NoService, SchedulerUnreachable: There is no service.
+        """
+        return self._then(self._connection.ask("swarm_slots"))
 
-    async def _states(self, names: list[str] | None) -> list[JobState]:
-        answer = await self._ask("swarm_states", names=names)
-        _raise_error(answer)
-        states = [JobState(**json.loads(state)) for state in answer]
-        if names is not None and len(states) < len(names):
-            raise JobNotFound(f"the service has no job {names[0]!r}; list them with: swarm jobs")
-        return states
-
-    async def _call(self, method: str, data: dict[str, Any], blob: bytes = b"") -> Any:
-        answer = await self._ask("swarm_call", method=method, data=json.dumps(data), blob=blob, user=self._user)
-        _raise_error(answer)
-        return json.loads(answer["ok"])
-
-    async def _ask(self, handler: str, **arguments: Any) -> Any:
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):  # Dask's own limit does not hold for the greeting
-                comm = await connect(self.address, timeout=_CONNECT_SECONDS, **self._arguments)
-        except (OSError, TimeoutError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SchedulerUnreachable(
-                f"no scheduler answers at {self.address} ({reason}); is it started, and is your certificate its own?"
-            ) from None
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                answer = await send_recv(comm, op=handler, **arguments)
-        except TimeoutError:
-            raise SchedulerUnreachable(
-                f"the scheduler at {self.address} has not answered for {_ANSWER_SECONDS:.0f} s; does it hang?"
-            ) from None
-        except OSError as error:
-            raise SchedulerUnreachable(f"the scheduler at {self.address} hung up: {error}") from None
-        finally:
-            comm.abort()
-        if answer is None:
-            raise NoService(f"the scheduler at {self.address} has no service for jobs; start it with: swarm scheduler")
-        return answer
-
-    def _then(self, work: Coroutine[Any, Any, T], finish: Callable[[T], Any]) -> Any:
-        """The finished answer, or in an asynchronous client what to await for it."""
-
-        async def both() -> Any:
-            return finish(await work)
-
-        return both() if self.asynchronous else wait_for(both)
+    def _handle(self, name: str) -> JobHandle:
+        return (AsyncJobHandle if self.asynchronous else JobHandle)(self, name)
 
 
 class JobHandle:
-    """A job of the service. In an asynchronous client its methods return awaitables.
+    """A job of the service: look how far it is, wait for it, steer it.
+
+    The handle holds the job's name and no state, so that everything it tells is what the service knows at that moment.
 
     Args:
-        client: The client.
+        client: The client that asks.
         name: Name of the job.
+
+    Attributes:
+        client: The client that asks.
+        name: Name of the job.
+
+    Example:
+        ::
+
+            from swarm import Client
+
+            handle = Client("tcp://127.0.0.1:8786").attach("valley")
+            print(handle.status)  # active
+            handle.priority = 3  # three times the slots of a job of priority 1
+            state = handle.wait(timeout=3600)
+            print(state.end_reason, state.counts)
+            print(handle.history.tail())
     """
 
     def __init__(self, client: Client, name: str) -> None:
@@ -205,28 +264,32 @@ class JobHandle:
     def _repr_html_(self) -> str:
         return f"<code>{self!r}</code>" if self.client.asynchronous else str(self.state()._repr_html_())
 
-    def state(self) -> Any:
-        """Where the job stands: a :class:`JobState`.
+    def state(self) -> JobState:
+        """Where the job stands: progress, best, errors, in one answer of the service.
 
         Raises:
-            JobNotFound: The service does not know it.
+            JobNotFound: The service does not know the job.
+            NoService, SchedulerUnreachable: There is no service.
         """
-        return self.client._then(self.client._states([self.name]), lambda states: states[0])
+        return self.client._then(self._connection.state(self.name))
 
     @property
-    def status(self) -> Any:
+    def status(self) -> str:
         """``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``."""
-        return self.client._then(self.client._states([self.name]), lambda states: states[0].state)
+        return self._now(lambda state: state.state)
 
     @property
-    def best(self) -> Any:
-        """The best trial so far: ``{"trial": id, "params": {…}, "fitness": …, "metrics": {…}}``, or None."""
-        return self.client._then(self.client._states([self.name]), lambda states: states[0].best)
+    def best(self) -> BestTrial | None:
+        """The best trial so far: ``{"trial": id, "params": {…}, "fitness": …, "metrics": {…}}``.
+
+        None while no training has succeeded.
+        """
+        return self._now(lambda state: state.best)
 
     @property
-    def priority(self) -> Any:
-        """Its share of the slots is in proportion to its priority; it can be set."""
-        return self.client._then(self.client._states([self.name]), lambda states: states[0].priority)
+    def priority(self) -> float:
+        """The job's share of the slots is in proportion to its priority; assign another to change it."""
+        return self._now(lambda state: state.priority)
 
     @priority.setter
     def priority(self, priority: float) -> None:
@@ -234,127 +297,193 @@ class JobHandle:
             raise TypeError("with an asynchronous client: await handle.share(priority=…)")
         self.share(priority=priority)
 
-    def events(self) -> Any:
-        """The job's journal, a list of :class:`~swarm.store.Event`."""
-        return self.client._then(self._events(), lambda events: events)
+    def events(self) -> list[Event]:
+        """The job's journal, from its first event on."""
+        return self.client._then(self._connection.events(self.name))
 
     @property
-    def history(self) -> Any:
+    def history(self) -> pd.DataFrame:
         """One row per trial, a data frame; see :func:`swarm.runs.history.trials` for the columns."""
-        return self.client._then(self._events(), _trials)
 
-    def search(self) -> Any:
-        """What the job's journal tells, a :class:`~swarm.search.SearchState`."""
+        async def read() -> pd.DataFrame:
+            from swarm.runs.history import trials
+
+            return trials(iter(await self._connection.events(self.name)))
+
+        return self.client._then(read())
+
+    def search(self) -> SearchState:
+        """What is known of the job's search, replayed from its journal."""
 
         async def replayed() -> SearchState:
-            spec = await self.client._call("describe", {"name": self.name})
             from swarm.search.state import replay
 
-            return replay(Job.from_dict(spec, b""), await self._events())
+            spec = await self._connection.call("describe", {"name": self.name})
+            return replay(Job.from_dict(spec, b""), await self._connection.events(self.name))
 
-        return self.client._then(replayed(), lambda search: search)
+        return self.client._then(replayed())
 
     def wait(
         self,
         progress: bool = False,
         timeout: float | None = None,
-        on_change: Callable[[JobState], None] | None = None,
-    ) -> Any:
-        """Wait until the job has ended; you may stop waiting at any time, it goes on.
+        on_change: Callable[[JobState], object] | None = None,
+    ) -> JobState:
+        """Wait until the job has ended. You may stop waiting at any time: the job goes on.
+
+        A master or scheduler that is restarted meanwhile does not end the wait.
 
         Args:
-            progress: Show how it goes.
-            timeout: Seconds to wait at most.
-            on_change: Called with each new state.
+            progress: Show how the job goes, live in a terminal.
+            timeout: Seconds to wait at most; None waits as long as it takes.
+            on_change: Called with each new state; not together with ``progress``, which shows them.
 
         Returns:
-            The last :class:`JobState`.
+            The last state of the job.
 
         Raises:
-            TimeoutError: It has not ended in time.
+            TimeoutError: The job has not ended in time.
+            JobNotFound: The service does not know the job.
+            NoService, SchedulerUnreachable: There is no service.
         """
         if not progress:
-            return self.client._then(self._wait(timeout, on_change or (lambda _: None)), lambda state: state)
+            return self.client._then(self._connection.ended(self.name, timeout, on_change or (lambda _: None)))
         from swarm.terminal.progress import JobProgress, console
 
         async def shown() -> JobState:
             with JobProgress(console()) as show:
-                return await self._wait(timeout, show)
+                return await self._connection.ended(self.name, timeout, show)
 
-        return self.client._then(shown(), lambda state: state)
+        return self.client._then(shown())
 
-    def cancel(self) -> Any:
-        """End it for good, trainings included. What was trained stays in the archive."""
+    def cancel(self) -> JobState:
+        """End the job for good, its running trainings included. What was trained stays in the archive.
+
+        Raises:
+            NotAllowed: The job is somebody else's; so for every method below.
+        """
         return self._steer("cancel")
 
-    def pause(self) -> Any:
-        """Start no more trainings; those that run end as they are."""
+    def pause(self) -> JobState:
+        """Start no more trainings of the job. Those that run are trained to their end."""
         return self._steer("pause")
 
-    def resume(self) -> Any:
+    def resume(self) -> JobState:
         """Go on after a pause."""
         return self._steer("resume")
 
-    def share(self, priority: float | None = None, most: int | None = None) -> Any:
-        """Give it another share of the slots.
+    def share(self, priority: float | None = None, most: int | None = None) -> JobState:
+        """Give the job another share of the slots.
 
         Args:
             priority: The share is in proportion to this; None leaves it.
-            most: It never uses more slots than this, 0 is no limit; None leaves it.
+            most: The job never uses more slots than this, 0 is no limit; None leaves it.
         """
         return self._steer("share", priority=None if priority is None else float(priority), most=plain(most))
 
     # --- inside
 
-    def _steer(self, method: str, **data: Any) -> Any:
-        return self.client._then(
-            self.client._call(method, {"name": self.name, **data}), lambda state: JobState(**state)
-        )
+    @property
+    def _connection(self) -> Connection:
+        return self.client._connection
 
-    async def _events(self) -> list[Event]:
-        found: list[Event] = []
-        while True:
-            page = await self.client._call("events", {"name": self.name, "after": len(found)})
-            if not page:
-                return found
-            found += [read_event(*event) for event in page]
+    def _now(self, of: Callable[[JobState], T]) -> T:
+        async def looked() -> T:
+            return of(await self._connection.state(self.name))
 
-    async def _wait(self, timeout: float | None, on_change: Callable[[JobState], None]) -> JobState:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        last: JobState | None = None
-        state: JobState | None
-        while True:
-            try:
-                [state] = await self.client._states([self.name])
-            except (SchedulerUnreachable, NoMaster) as error:
-                if last is None and isinstance(error, SchedulerUnreachable):
-                    raise  # perhaps it is the wrong address
-                state = last  # the scheduler is being restarted, or waits for its master
-            if state is not None and state != last:
-                on_change(state)
-                last = state
-            if state is not None and state.ended:
-                return state
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"job {self.name} has not ended in {timeout:g} s; it goes on")
-            await asyncio.sleep(_POLL_SECONDS)
+        return self.client._then(looked())
+
+    def _steer(self, method: str, **data: Any) -> JobState:
+        return self.client._then(self._connection.steer(method, self.name, **data))
 
 
-def _raise_error(answer: Any) -> None:
-    """Raise what the service raised."""
-    if isinstance(answer, dict) and "error" in answer:
-        kind, text = answer["error"]
-        found = getattr(errors, kind, None)
-        raise found(text) if isinstance(found, type) and issubclass(found, SwarmError) else SwarmError(text)
+class AsyncClient(Client):
+    """A client whose methods return awaitables; ``Client(address, asynchronous=True)`` makes one.
+
+    It does what :class:`Client` does. Only the types of what its methods return differ.
+
+    Example:
+        ::
+
+            import asyncio
+            from swarm import Client, Job
+
+            async def main() -> None:
+                client = Client("tcp://127.0.0.1:8786", asynchronous=True)
+                handle = await client.submit(Job.from_file("digits.yaml"))
+                print((await handle.wait()).best)
+
+            asyncio.run(main())
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        asynchronous: Literal[True] = True,
+        security: Security | None = None,
+        user: str | None = None,
+    ) -> None:
+        super().__init__(address, asynchronous=asynchronous, security=security, user=user)
+
+    if TYPE_CHECKING:  # no override that a Client could stand in for, which nothing asks of it
+
+        def submit(  # type: ignore[override]  # noqa: D102
+            self, job: Job, *, priority: float = 1.0, most: int | None = None, retry_failed: bool = False
+        ) -> Coming[AsyncJobHandle]: ...
+        def jobs(self) -> Coming[list[JobState]]: ...  # type: ignore[override]  # noqa: D102
+        def attach(self, name: str) -> Coming[AsyncJobHandle]: ...  # type: ignore[override]  # noqa: D102
+        def hello(self) -> Coming[dict[str, Any]]: ...  # type: ignore[override]  # noqa: D102
+        def slots(self) -> Coming[list[dict[str, Any]]]: ...  # type: ignore[override]  # noqa: D102
+
+
+class AsyncJobHandle(JobHandle):
+    """A :class:`JobHandle` whose methods and properties are awaitables: ``await handle.status``.
+
+    Its priority is changed by ``await handle.share(priority=…)``, since an assignment cannot be awaited.
+
+    Example:
+        ::
+
+            import asyncio
+            from swarm import AsyncClient
+
+            async def best_of(name: str) -> object:
+                handle = await AsyncClient("tcp://127.0.0.1:8786").attach(name)
+                await handle.wait()
+                return await handle.best
+
+            print(asyncio.run(best_of("valley")))
+    """
+
+    if TYPE_CHECKING:  # as for AsyncClient
+
+        def state(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
+        @property
+        def status(self) -> Coming[str]: ...  # type: ignore[override]  # noqa: D102
+        @property
+        def best(self) -> Coming[BestTrial | None]: ...  # type: ignore[override]  # noqa: D102
+        @property  # type: ignore[misc]
+        def priority(self) -> Coming[float]: ...  # type: ignore[override]  # noqa: D102
+        def events(self) -> Coming[list[Event]]: ...  # type: ignore[override]  # noqa: D102
+        @property
+        def history(self) -> Coming[pd.DataFrame]: ...  # type: ignore[override]  # noqa: D102
+        def search(self) -> Coming[SearchState]: ...  # type: ignore[override]  # noqa: D102
+        def wait(  # type: ignore[override]  # noqa: D102
+            self,
+            progress: bool = False,
+            timeout: float | None = None,
+            on_change: Callable[[JobState], object] | None = None,
+        ) -> Coming[JobState]: ...
+        def cancel(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
+        def pause(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
+        def resume(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
+        def share(  # type: ignore[override]  # noqa: D102
+            self, priority: float | None = None, most: int | None = None
+        ) -> Coming[JobState]: ...
 
 
 def environment() -> list[str]:
     """What a worker needs to unpickle what is pickled here: the same Python, since byte code is part of it."""
     major, minor, _ = platform.python_version_tuple()
     return [f"python=={major}.{minor}.*"]
-
-
-def _trials(events: list[Event]) -> pd.DataFrame:
-    from swarm.runs.history import trials
-
-    return trials(iter(events))

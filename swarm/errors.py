@@ -34,7 +34,18 @@ from __future__ import annotations
 
 
 class SwarmError(Exception):
-    """Base of all errors of this package; its text is one line that names the remedy."""
+    """Base of all errors of this package; its text is one line that names the remedy.
+
+    Example:
+        ::
+
+            >>> from swarm import Real, SwarmError
+            >>> try:
+            ...     Real(1, 0)
+            ... except SwarmError as error:
+            ...     print(error)
+            low 1 is above high 0: swap them
+    """
 
 
 class InvalidInput(SwarmError, ValueError):
@@ -138,7 +149,23 @@ class ScriptEnded(NotStarted, SystemExit):
 
 
 class Infeasible(SwarmError):
-    """A training raises it for a configuration that cannot be built; the evaluation fails without training."""
+    """A training raises it for a configuration that cannot be built: its evaluation fails.
+
+    Why not any exception? That may be the fault of the code or of the machine, so it says nothing to other searches.
+    This one says that the configuration is to blame: the archive answers with it wherever that is asked for again.
+
+    Example:
+        ::
+
+            >>> from swarm import Context, Infeasible
+            >>> def train(params, ctx):
+            ...     if params["kernel"] > params["image"]:
+            ...         raise Infeasible("the kernel is larger than the image")
+            ...     return 1.0
+            >>> train({"kernel": 9, "image": 4}, Context())
+            Traceback (most recent call last):
+            swarm.errors.Infeasible: the kernel is larger than the image
+    """
 
 
 class AllFailed(SwarmError):

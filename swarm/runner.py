@@ -79,8 +79,12 @@ def run(
 ) -> Run:
     """Run a job to its end, or on from where it was stopped, and return what was found.
 
+    It trains on this machine, or on the workers of a Dask scheduler, and returns when the search has ended. The same
+    call after an interruption goes on from the journal in the store; after the end it trains nothing and returns the
+    finished run. A script calls it below ``if __name__ == "__main__":``, since worker processes import the script.
+
     Args:
-        job: What to search.
+        job: What to search, and how.
         slots: Trainings at a time on this machine's CPUs; left out, one per GPU, or per core where there is no GPU.
         gpus: GPUs to use on this machine: ``all`` or ``0,1``.
         threads: Threads of one training on a CPU; left out, one.
@@ -91,8 +95,8 @@ def run(
             succeeded is not trained twice.
 
     Returns:
-        The finished run: ``best``, ``counts``, ``history``; of a job with a second search that one, with the first as
-        ``before``.
+        The finished run: ``best`` (None if no training has succeeded), ``counts``, ``history``. If the job has a second
+        search (``then``), the run of that one, with the first as ``before``.
 
     Raises:
         JobConflict: The store has another job of this name, or another process is running it.
@@ -104,6 +108,24 @@ def run(
         AllFailed: The first trainings have all failed for one reason, which the text tells with the remedy.
         InvalidProblem: What a built-in problem needs is not installed here.
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
+
+    Example:
+        ::
+
+            >>> from swarm import PSO, Job, Real, run
+            >>> def train(params, ctx):
+            ...     return (params["x"] - 1) ** 2
+            >>> job = Job(
+            ...     name="valley",
+            ...     problem=train,
+            ...     space={"x": Real(-5, 5)},
+            ...     optimizer=PSO(particles=4, generations=10),
+            ...     direction="minimize",
+            ...     isolation="thread",  # a process for each call would cost more than the call
+            ... )
+            >>> found = run(job, slots=1, store="valley.db", progress=False)
+            >>> found.counts["trained"], round(found.best.params["x"], 1)
+            (44, 1.0)
     """
     check_guarded("run()")
     where = Where(scheduler, slots, gpus, threads)

@@ -30,6 +30,15 @@ class Status(StrEnum):
     fitness is the last that it reported. ``CRASHED`` (the training's process died) and ``LOST`` (its worker went away)
     are for the search to decide: it runs the evaluation again, or turns it into ``FAILED``. ``CANCELLED`` was
     asked for.
+
+    Example:
+        ::
+
+            >>> from swarm import Status
+            >>> Status("failed") is Status.FAILED
+            True
+            >>> f"the trial is {Status.OK}"
+            'the trial is ok'
     """
 
     OK = "ok"
@@ -53,6 +62,14 @@ class Trial:
         budget: Train up to this budget (epochs unless the problem says otherwise); None is the problem's own.
         parent: Trial whose checkpoint the training starts from, or None.
         donors: Further trials whose checkpoints it starts from, if what it trains is made of several networks.
+
+    Example:
+        ::
+
+            >>> from swarm import Random, Real, Space
+            >>> trial = Random(trials=3).start(Space({"rate": Real(0, 1, digits=2)}), seed=7).ask()
+            >>> trial.id, trial.params, trial.budget
+            (0, {'rate': 0.63}, None)
     """
 
     id: int
@@ -203,6 +220,15 @@ class Evaluation:
             what the training calls its fitness.
         replicas: Number of slots that train it together, each on its share of every batch.
         sync: Whether they take every step together, or each as it comes.
+
+    Example:
+        Equal work has an equal key, so that the archive can answer it; another fold is other work::
+
+            >>> from swarm import Evaluation
+            >>> one, same = (Evaluation.of("a problem's fingerprint", {"rate": 0.1}) for _ in range(2))
+            >>> other = Evaluation.of("a problem's fingerprint", {"rate": 0.1}, fold=1)
+            >>> one.key == same.key, one.key == other.key
+            (True, False)
     """
 
     key: str
@@ -316,6 +342,17 @@ class Result:
 
     Raises:
         ValueError: Status and fitness contradict each other.
+
+    Example:
+        ::
+
+            >>> from swarm import Result, Status
+            >>> result = Result(key="0f", status=Status.OK, fitness=0.97, metrics={"loss": 0.1})
+            >>> Result.from_dict(result.to_dict()) == result
+            True
+            >>> Result(key="0f", status=Status.OK, fitness=float("nan"))
+            Traceback (most recent call last):
+            ValueError: a result that is ok needs a finite fitness, not nan
     """
 
     key: str

@@ -77,7 +77,7 @@ SERVICE_KNOWS = {
     "pool",
     "search",
 }
-BOTH_SIDES = {"cli", "cluster"}
+BOTH_SIDES = {"cli", "cluster", "swarm"}  # the last is the list of public names
 KERAS = {"tensorflow", "keras"}
 KERAS_USERS = (
     "swarm.workers.keras",

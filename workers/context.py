@@ -48,19 +48,39 @@ def _ignore(metrics: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The evaluation, as the training sees it. Built with its defaults it serves to try a problem by hand.
+    """What a training is told, and how it reports and saves: the second argument of ``train(params, ctx)``.
+
+    The worker makes one for every training. Made with its defaults, ``Context()``, it serves to try a training function
+    by hand: reports go nowhere, and nothing is saved.
 
     Attributes:
-        params: Hyper-parameters by name, the same that the problem is called with.
-        budget: Train up to this budget (epochs unless the problem says otherwise); None is the problem's own.
-        seed: Seed for every source of randomness of the training, below 2**31.
-        fold: Cross-validation fold, 0 … 9.
-        repeat: Number of the repetition.
-        purpose: ``fitness`` or ``test``.
-        parent: Key of the evaluation whose training it continues, or None.
-        slice: Whether another training may continue it with other hyper-parameters: it should train up to its budget
-            without early stopping, and save what it ends with.
-        replicas: Those that train it together, of which this is one; it is alone unless the job says otherwise.
+        params: Hyper-parameters by name, the same that the training function is called with.
+        budget: Train up to this budget, counted from the start of the training and not from its last checkpoint, in
+            epochs unless the problem counts something else; None where the method sets no budgets: take your own.
+        seed: Seed for every source of randomness of the training, from 0 to 2**31 - 1. The same evaluation always has
+            the same seed.
+        fold: Cross-validation fold to validate on, 0 … 9; 0 where the job uses no folds.
+        repeat: Number of the repetition, from 0; another repetition has another seed.
+        purpose: ``fitness``, or ``test`` where the best is scored on the unseen test set.
+        parent: Key of the evaluation whose training this one continues, or None.
+        slice: Whether another training may continue this one with other hyper-parameters: train up to the budget
+            without early stopping, and save what you end with.
+        replicas: The slots that train this network together, of which this process is one; it is alone unless the job
+            says otherwise.
+
+    Example:
+        A training function is tried by hand with a context of defaults; in a search it gets its own::
+
+            >>> from typing import Any
+            >>> from swarm import Context
+            >>> def train(params: dict[str, Any], ctx: Context) -> float:
+            ...     loss = 1.0
+            ...     for epoch in range(int(ctx.budget or 10)):
+            ...         loss *= 1 - params["rate"]
+            ...         ctx.report(epoch=epoch, loss=loss)
+            ...     return -loss
+            >>> train({"rate": 0.5}, Context(budget=3, seed=7))
+            -0.125
     """
 
     params: Params = field(default_factory=dict)
@@ -101,20 +121,27 @@ class Context:
     def report(self, /, **metrics: float) -> None:
         """Adds a point to the learning curve, e.g. ``ctx.report(epoch=3, val_accuracy=0.97)``.
 
-        What is not a finite number is left out. Cheap enough to be called once per epoch, not once per batch.
+        The dashboard and the report draw it, and a job's ``prune`` judges by it. Call it once per epoch, not once per
+        batch. A value that is no finite number is left out.
+
+        Args:
+            metrics: Numbers by name.
         """
         self._send(numbers(metrics))
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether there is anywhere to save to; where not, :meth:`save` does nothing."""
+        """Whether there is a place to save to; where there is none, :meth:`save` does nothing."""
         return self._progress is not None
 
     def restore(self) -> Checkpoint | None:
-        """What to continue from; None is to start from scratch.
+        """What to continue from; None means to start from scratch.
 
         It is what an interrupted attempt at this very evaluation saved last, else the checkpoint of the parent.
         Ask once, before training. A parent's checkpoint that is no longer there is None, too, unless this is a slice.
+
+        Returns:
+            A checkpoint with what was saved as ``arrays``, NumPy arrays by name, and ``meta``, all else by name.
 
         Raises:
             CheckpointCorrupt: The parent's checkpoint is damaged; let it pass, and the evaluation fails with it.

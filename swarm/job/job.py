@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self, Unpack
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -22,7 +21,9 @@ from pydantic import (
 from swarm.errors import InvalidInput, InvalidJob
 from swarm.job import fields as job_fields
 from swarm.job.file import read
+from swarm.job.given import JobFields
 from swarm.job.problem import Problem
+from swarm.job.rules import Prune, Stop, Then
 from swarm.job.stored_problem import Content, StoredProblem
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
@@ -40,72 +41,6 @@ from swarm.trial import (
 )
 
 _AS_GIVEN = re.compile(r"space\.[^.]+(\.choice)?")  # trainings get these values as they are: true is not 1, nor 2 2.0
-_STRICT = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class _Fields(BaseModel):
-    """Fields that take what NumPy calculated for the Python values that it stands for."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain(cls, data: Any) -> Any:
-        return plain_data(data)
-
-
-class Stop(_Fields):
-    """When to stop before the optimizer is done; the first rule that fires wins.
-
-    Attributes:
-        target: Stop once the best fitness is at least this good, to 12 digits.
-        evaluations: Stop after this many evaluations, however they were answered.
-        seconds: Stop asking after this much wall-clock time, over all runs and masters; times when neither the job nor
-            a training of it ran are left out.
-        gpu_hours: Stop asking once trainings have taken so many hours, times the GPUs of each.
-        idle_generations: Stop after this many generations in a row that trained nothing new.
-    """
-
-    model_config = _STRICT
-
-    target: float | None = None
-    evaluations: int | None = Field(None, ge=1)
-    seconds: float | None = Field(None, gt=0)
-    gpu_hours: float | None = Field(None, gt=0)
-    idle_generations: int | None = Field(None, ge=1)
-
-
-class Prune(_Fields):
-    """When to end a training early: :class:`~swarm.search.pruning.MedianRule` on what trainings report.
-
-    A training for whose end another job waits, too, is not ended.
-
-    Attributes:
-        metric: The reported number to judge by, in the job's direction; it becomes the fitness of a pruned training.
-        after: Reports (epochs) that every training may make before it is judged.
-        trainings: Trainings that must have ended by themselves before any is judged.
-    """
-
-    model_config = _STRICT
-
-    metric: str = "val_accuracy"
-    after: int = Field(1, ge=0)
-    trainings: int = Field(5, ge=1)
-
-
-class Then(_Fields):
-    """What follows when a search has ended: another search around what it found.
-
-    Attributes:
-        optimizer: The method that searches then, such as PBT.
-        search: Hyper-parameters that it searches; all others are fixed to what was found. What was found is the
-            default of these.
-        stop: When to stop it early.
-    """
-
-    model_config = _STRICT
-
-    optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
-    search: list[str] = Field(min_length=1)
-    stop: Stop = Stop()
 
 
 class Scored(Protocol):
@@ -120,8 +55,11 @@ class Scored(Protocol):
         """Other numbers by name."""
 
 
-class Job(BaseModel):
+class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()):
     """One search: what to train, where to look, how to search.
+
+    A job is checked completely when it is made, before anything runs, and cannot be changed afterwards. What differs in
+    it makes another search: the store keeps a run under the name of its job, and refuses another job of that name.
 
     Attributes:
         name: Name of the run in the store; the same name with the same job resumes.
@@ -174,9 +112,25 @@ class Job(BaseModel):
         then: A second search to run when this one has ended, around what it found.
         prune: When to end a single training early, by comparison with others; None trains all to their end. Leave
             it off for PSO: a particle that was judged too early misleads the swarm.
-    """
 
-    model_config = ConfigDict(**_STRICT, protected_namespaces=())
+    Raises:
+        InvalidInput: A field is unknown, missing, of a wrong type or out of its range, or two of them contradict each
+            other: an :class:`~swarm.errors.InvalidJob`, or one of its sisters for space, optimizer and problem.
+
+    Example:
+        ::
+
+            >>> from swarm import PSO, Integer, Job, Real
+            >>> def train(params, ctx):
+            ...     return -((params["rate"] - 0.1) ** 2) - params["units"]
+            >>> space = {"rate": Real(1e-4, 0.3, log=True), "units": Integer(4, 64)}
+            >>> job = Job(name="mine", problem=train, space=space, optimizer=PSO(particles=6), stop={"seconds": 60})
+            >>> job.direction, job.stop.seconds
+            ('maximize', 60.0)
+            >>> Job(name="mine", problem=train, space=space, optimizer="PSSO")
+            Traceback (most recent call last):
+            swarm.errors.InvalidOptimizer: there is no optimizer 'PSSO' (did you mean 'PSO'?); there are ...
+    """
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     problem: Any
@@ -190,19 +144,19 @@ class Job(BaseModel):
         str | dict[str, float] | dict[str, Direction] | tuple[Criterion, ...] | None,
         BeforeValidator(job_fields.fitness),
     ] = None
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     isolation: Isolation = "process"
-    time_limit: float | None = Field(None, gt=0)
+    time_limit: float | None = Field(default=None, gt=0)
     gpus_per_training: Annotated[float, AfterValidator(job_fields.gpus_per_training)] = 1
-    replicas: int = Field(1, ge=1, le=1000)
+    replicas: int = Field(default=1, ge=1, le=1000)
     sync: bool = True
-    folds: int = Field(1, ge=1, le=10)
+    folds: int = Field(default=1, ge=1, le=10)
     fold_mode: Literal["swarm", "mean"] = "swarm"
-    repeats: int = Field(1, ge=1)
+    repeats: int = Field(default=1, ge=1)
     archive: bool = True
     checkpoints: bool | str | None = None
     test: bool | None = None
-    max_failures: int | None = Field(None, ge=0)
+    max_failures: int | None = Field(default=None, ge=0)
     requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
@@ -210,9 +164,9 @@ class Job(BaseModel):
 
     _code: Problem = PrivateAttr()
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, **data: Unpack[JobFields]) -> None:
         try:
-            super().__init__(**_with_program(_plain(data)))
+            super().__init__(**_with_program(_plain(dict(data))))
         except ValidationError as error:
             raise job_fields.own(error) or InvalidJob(
                 job_fields.first(error, Job, {"stop": Stop, "prune": Prune})

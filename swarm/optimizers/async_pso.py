@@ -21,12 +21,7 @@ class AsyncPSO(Swarm):
 
     It is drawn to its own best and to the swarm's best of that moment, strictly better losses only; no slot ever
     idles at a generation's barrier. The particles take their turns in the order in which their results were told,
-    and ``ask`` gives None only while all of them are being evaluated::
-
-        optimizer = AsyncPSO(particles=6, generations=100).start(space, seed=7)
-        while not optimizer.done:
-            trial = optimizer.ask()
-            optimizer.tell(trial, loss(trial.params))
+    and ``ask`` gives None only while all of them are being evaluated.
 
     Who moves when depends on the order of the results, so other workers give another run; a journal, which holds
     that order, replays exactly, since the random numbers belong to a particle and its turn. With one slot it is
@@ -35,6 +30,9 @@ class AsyncPSO(Swarm):
     The trials are as many as those of :class:`~swarm.optimizers.pso.PSO`, s·(G + 1), but a fast particle takes more
     turns than a slow one: ``Trial.member`` is the particle, ``Trial.generation`` counts the trials asked in units of
     s. A particle whose evaluation failed moves on; while no trial has succeeded it starts anew at random.
+
+    Source: Koh et al., Parallel asynchronous particle swarm optimization, 2006; Venter and Sobieszczanski-Sobieski,
+    2006.
 
     Attributes:
         particles: Size s of the swarm; more slots than that stay idle.
@@ -51,6 +49,18 @@ class AsyncPSO(Swarm):
 
     Raises:
         InvalidOptimizer: An option is out of its range, or unbounded particles would fly away.
+
+    Example:
+        While five particles are being trained, the sixth moves on as soon as its own result is there::
+
+            >>> from swarm import AsyncPSO, Real, Space
+            >>> optimizer = AsyncPSO(particles=6, generations=30).start(Space({"x": Real(-5, 5)}), seed=7)
+            >>> flying = [optimizer.ask() for _ in range(6)]
+            >>> optimizer.ask() is None
+            True
+            >>> optimizer.tell(flying[3], 0.25)
+            >>> optimizer.ask().member
+            3
     """
 
     inertia_decay: float = 1.0

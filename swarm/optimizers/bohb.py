@@ -23,10 +23,35 @@ class BOHB(Guided, Hyperband):
     The report's run is ``BOHB(min_budget=10, max_budget=40, iterations=20)``: budgets of 13.33 and 40 epochs, 50
     configurations and 60 trials that cost 1600 epochs if each starts anew (1590 in whole epochs), and 1467 if not.
 
+    Source: Falkner, Klein and Hutter, BOHB: Robust and Efficient Hyperparameter Optimization at Scale, ICML 2018.
+
+    Attributes:
+        min_budget: Lower limit of the smallest budget, in the problem's unit of budget, such as epochs.
+        max_budget: Largest budget. The budgets are ``max_budget / eta^k``, down to ``min_budget``.
+        eta: Factor between budgets; about one in ``eta`` is promoted. 2 or more.
+        iterations: Number of iterations in all.
+        promotion: ``sync`` promotes when all of a rung are told, ``async`` as soon as a trial is good enough.
+        random_fraction: Share of the configurations that are random all the same, 0 to 1.
+        good_fraction: Share of the observations that count as good, above 0 up to 0.99.
+        candidates: Number of candidates that are drawn for each configuration.
+        min_points: Least number of good and of bad observations; None, and the least allowed, is d + 1.
+        bandwidth_factor: Factor on the widths of the kernels when candidates are drawn, above 0 up to 10.
+        min_bandwidth: Least width of a kernel in the unit cube, above 0.
 
     Raises:
-        InvalidOptimizer: An option is out of its range; :class:`~swarm.optimizers.hyperband.Hyperband` describes those
-            of the schedule and :class:`~swarm.optimizers.tpe.Guided` those of the model.
+        InvalidOptimizer: An option is out of its range.
+
+    Example:
+        ::
+
+            >>> from swarm import BOHB, Real, Space
+            >>> optimizer = BOHB(min_budget=10, max_budget=40, iterations=20).start(Space({"x": Real(-5, 5)}), seed=7)
+            >>> while not optimizer.done:
+            ...     trial = optimizer.ask()
+            ...     optimizer.tell(trial, (trial.params["x"] - 2) ** 2)
+            >>> trial, loss = optimizer.best
+            >>> trial.budget, loss < 0.01
+            (40.0, True)
     """
 
     def __post_init__(self) -> None:

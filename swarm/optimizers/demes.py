@@ -31,6 +31,8 @@ class Demes(Optimizer):
 
         Demes(of=GA(population=20, generations=30), rows=2, columns=3, torus=True)
 
+    Source: Vose et al., Recombination of Artificial Neural Networks.
+
     Attributes:
         of: Options of the method that every deme runs: one with generations that can take in migrants, such as GA,
             PBT and PSO.
@@ -43,6 +45,14 @@ class Demes(Optimizer):
 
     Raises:
         InvalidOptimizer: An option is out of its range; at ``start``: the method refuses.
+
+    Example:
+        Six populations in a ring of three columns and two rows::
+
+            >>> from swarm import GA, Demes, Real, Space
+            >>> islands = Demes(of=GA(population=20, generations=30), rows=2, columns=3, torus=True)
+            >>> islands.start(Space({"x": Real(0, 1)}), seed=7).planned
+            3720
     """
 
     of: Optimizer

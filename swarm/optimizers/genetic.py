@@ -31,14 +31,11 @@ class GA(Genetic):
     and −(10…20) % of the value; an option becomes another one. The best ever is kept aside, not in the population.
 
     A generation is asked after the one before is told, and random numbers belong to a generation and a child, so that
-    any number of workers gives the same run::
-
-        optimizer = GA(population=20, generations=10).start(space, seed=7)
-        while not optimizer.done:
-            trial = optimizer.ask()
-            optimizer.tell(trial, loss(trial.params))
+    any number of workers gives the same run.
 
     ``Trial.member`` is the child's number within its generation. If a whole generation fails it is drawn anew.
+
+    Source: Vose et al., Recombination of Artificial Neural Networks.
 
     Attributes:
         population: Number of individuals.
@@ -65,6 +62,17 @@ class GA(Genetic):
     Raises:
         InvalidOptimizer: An option is out of its range; at ``start``: the defaults or the initial configurations do
             not fit the space.
+
+    Example:
+        With ``initial="default"`` the first individual is the known network, and the others are its mutants::
+
+            >>> from swarm import GA, Integer, Real, Space
+            >>> space = Space({"filters": Integer(1, 48, default=20), "rate": Real(1e-4, 0.1, log=True, default=0.001)})
+            >>> optimizer = GA(population=8, generations=5, mutation=0.2).start(space, seed=7)
+            >>> optimizer.ask().params
+            {'filters': 20, 'rate': 0.001}
+            >>> optimizer.planned
+            48
     """
 
     generations: int = 250

@@ -38,6 +38,17 @@ class Grid(Optimizer):
     Raises:
         InvalidOptimizer: An option is out of its range; at ``start``: a real parameter has no points, or one that
             is unknown or cannot have so many has some.
+
+    Example:
+        Three learning rates, evenly spaced in their logarithms, for each of two batch sizes::
+
+            >>> from swarm import Choice, Grid, Real, Space
+            >>> space = Space({"rate": Real(0.001, 0.1, log=True, digits=1), "batch": Choice(32, 64)})
+            >>> optimizer = Grid(points=3).start(space)
+            >>> optimizer.planned
+            6
+            >>> optimizer.ask().params, optimizer.ask().params, optimizer.ask().params
+            ({'rate': 0.001, 'batch': 32}, {'rate': 0.001, 'batch': 64}, {'rate': 0.01, 'batch': 32})
     """
 
     points: int | dict[str, int] | None = None

@@ -36,6 +36,8 @@ class Hyperband(Optimizer):
     trials of ``sync`` are, but for their ids, the same for any number of workers and any order of the results; those
     of ``async`` follow from the sequence of calls. Memory grows with the open trials, not with the iterations.
 
+    Source: Li et al., Hyperband, JMLR 18, 2018; ``async`` is ASHA, Li et al., MLSys 2020, within each iteration.
+
     Attributes:
         min_budget: Lower limit of the smallest budget, in the problem's unit of budget, such as epochs.
         max_budget: Largest budget. The budgets are ``max_budget / eta^k``, down to ``min_budget``: 40/3 and 40 for
@@ -47,6 +49,21 @@ class Hyperband(Optimizer):
 
     Raises:
         InvalidOptimizer: An option is out of its range.
+
+    Example:
+        The first iteration starts three configurations on a third of the budget, and trains the best of them on::
+
+            >>> from swarm import Hyperband, Real, Space
+            >>> space = Space({"x": Real(0, 1)})
+            >>> optimizer = Hyperband(min_budget=10, max_budget=30, iterations=2).start(space, seed=7)
+            >>> three = [optimizer.ask() for _ in range(3)]
+            >>> [trial.budget for trial in three]
+            [10.0, 10.0, 10.0]
+            >>> for trial in three:
+            ...     optimizer.tell(trial, trial.params["x"])
+            >>> promoted = optimizer.ask()
+            >>> promoted.budget, promoted.parent == min(three, key=lambda trial: trial.params["x"]).id
+            (30.0, True)
     """
 
     min_budget: float

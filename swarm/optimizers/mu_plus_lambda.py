@@ -56,6 +56,8 @@ class MuPlusLambda(Optimizer):
     tournament and whether the means have become lower, :func:`~swarm.optimizers.targets.standings` who lives on, and
     :attr:`best` has the first standing in the population; its loss is that of the first target.
 
+    Source: Camero, Toutouh and Alba, DLOPT: Deep Learning Optimization Library, 2018.
+
     Attributes:
         population: μ, number of parents.
         children: λ, number of children of a generation.
@@ -77,6 +79,21 @@ class MuPlusLambda(Optimizer):
     Raises:
         InvalidOptimizer: An option is out of its range; at ``start``: ``literal`` on a space that is not one integer
             and a list.
+
+    Example:
+        A search among networks of one or two layers::
+
+            >>> from swarm import Integer, MuPlusLambda, Space
+            >>> space = Space(
+            ...     {"layers": Integer(1, 2), "units_1": Integer(1, 9), "units_2": Integer(1, 9)},
+            ...     when={"units_1": {"layers": [1, 2]}, "units_2": {"layers": [2]}},
+            ... )
+            >>> optimizer = MuPlusLambda(population=4, children=4, evaluations=40).start(space, seed=7)
+            >>> while not optimizer.done:
+            ...     trial = optimizer.ask()
+            ...     optimizer.tell(trial, -sum(units for name, units in trial.params.items() if name != "layers"))
+            >>> optimizer.best[0].params["layers"]
+            2
     """
 
     population: int = 3

@@ -44,6 +44,9 @@ class PBT(Genetic):
     as short as an epoch of a second or two. If they differ in something else, or other jobs train on the slot in
     between, it takes 1.4 s and 7.5 s: let a slice be a minute then, if it can be.
 
+    Source: Vose et al., Recombination of Artificial Neural Networks; Jaderberg et al., Population Based Training of
+    Neural Networks, 2017 (``truncation``).
+
     Attributes:
         population: Number of networks.
         max_budget: Budget of the last generation, such as epochs: ``max_budget / slice`` generations in all.
@@ -73,6 +76,20 @@ class PBT(Genetic):
     Raises:
         InvalidOptimizer: An option is out of its range; at ``start``: the defaults or the initial configurations do
             not fit the space.
+
+    Example:
+        A trial of the second generation goes on from a checkpoint of the first, up to twice the budget::
+
+            >>> from swarm import PBT, Real, Space
+            >>> optimizer = PBT(population=4, max_budget=10, slice=5).start(Space({"rate": Real(0.001, 0.1)}), seed=7)
+            >>> first = [optimizer.ask() for _ in range(4)]
+            >>> [trial.budget for trial in first]
+            [5.0, 5.0, 5.0, 5.0]
+            >>> for loss, trial in enumerate(first):
+            ...     optimizer.tell(trial, float(loss))
+            >>> second = optimizer.ask()
+            >>> second.budget, second.parent in {trial.id for trial in first}
+            (10.0, True)
     """
 
     population: int = 16

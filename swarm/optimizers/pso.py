@@ -142,15 +142,13 @@ class PSO(Swarm):
     A generation moves every particle once and evaluates it; its trials may all run at the same time, and
     ``ask`` gives None until the last of them is told. Only then, in the order of the particles, are the bests
     updated, and only by strictly better losses. Random numbers belong to a generation and a particle, so
-    that any number of workers gives the same run::
-
-        optimizer = PSO(particles=6, generations=100).start(space, seed=7)
-        while not optimizer.done:
-            trial = optimizer.ask()
-            optimizer.tell(trial, loss(trial.params))
+    that any number of workers gives the same run.
 
     While no trial has succeeded there is nothing to be drawn to, and every particle starts anew at random. A
     particle without a best of its own is drawn to the swarm's alone.
+
+    Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particle Swarm Optimization, equations 1
+    and 2.
 
     Attributes:
         particles: Size s of the swarm.
@@ -173,6 +171,18 @@ class PSO(Swarm):
     Raises:
         InvalidOptimizer: An option is out of its range, or the swarm would not settle and the options need it
             to.
+
+    Example:
+        A job takes the method, ``optimizer=PSO(particles=6)``. Without a job it is a loop of ``ask`` and ``tell``::
+
+            >>> from swarm import PSO, Real, Space
+            >>> optimizer = PSO(particles=6, generations=30).start(Space({"x": Real(-5, 5)}), seed=7)
+            >>> while not optimizer.done:
+            ...     trial = optimizer.ask()
+            ...     optimizer.tell(trial, (trial.params["x"] - 2) ** 2)
+            >>> trial, loss = optimizer.best
+            >>> round(trial.params["x"], 2)
+            2.0
     """
 
     local: Local = "personal"

@@ -19,6 +19,11 @@ from swarm.trial import Trial
 class Random(Optimizer):
     """Tries random configurations; in a finite space without replacement, and so at most all of them.
 
+    Why not with replacement? A configuration that comes twice is answered by the archive, and the search has tried one
+    fewer than it was asked to.
+
+    Source: Bergstra and Bengio, Random Search for Hyper-Parameter Optimization, JMLR 13, 2012.
+
     Attributes:
         trials: Number of trials; give this or ``proportion``.
         proportion: Share of all configurations of a finite space to try, in (0, 1]: ``max(1, ⌊p·size + ½⌋)``
@@ -27,6 +32,17 @@ class Random(Optimizer):
     Raises:
         InvalidOptimizer: An option is out of its range, both or neither are given; at ``start``: a proportion
             of a space with a real dimension.
+
+    Example:
+        A finite space is tried without replacement::
+
+            >>> from swarm import Choice, Integer, Random, Space
+            >>> space = Space({"units": Integer(1, 3), "activation": Choice("relu", "tanh")})
+            >>> optimizer = Random(trials=100).start(space, seed=7)
+            >>> optimizer.planned
+            6
+            >>> len({tuple(optimizer.ask().params.values()) for _ in range(6)})
+            6
     """
 
     trials: int | None = None

@@ -20,9 +20,9 @@ from swarm.trial import Trial, canonical
 class Rescored(Optimizer):
     """Runs a method to its end, then evaluates the best of its configurations again with a larger budget.
 
-    :attr:`best` then is one of these finalists, if any succeeds, because the larger budget goes first::
+    :attr:`best` then is one of these finalists, if any succeeds, because the larger budget goes first.
 
-        Rescored(of=MuPlusLambda(evaluations=50), top=5, budget=100)
+    Why not take the best at once? Where a fitness is noisy, the best of many is mostly a lucky one.
 
     Attributes:
         of: The method.
@@ -32,6 +32,19 @@ class Rescored(Optimizer):
     Raises:
         InvalidOptimizer: An option is out of its range, the method hands trainings on, or gives its trials as large a
             budget; at ``start``: the method refuses.
+
+    Example:
+        ::
+
+            >>> from swarm import Random, Real, Rescored, Space
+            >>> optimizer = Rescored(of=Random(trials=10), top=2, budget=100).start(Space({"x": Real(0, 1)}), seed=7)
+            >>> budgets = []
+            >>> while not optimizer.done:
+            ...     trial = optimizer.ask()
+            ...     budgets.append(trial.budget)
+            ...     optimizer.tell(trial, trial.params["x"])
+            >>> budgets[-3:]
+            [None, 100.0, 100.0]
     """
 
     of: Optimizer

@@ -37,6 +37,8 @@ class Staged(Optimizer):
 
     When to end one training early (the paper's ``train_tolerance``) is for the training to say.
 
+    Source: NHOP, Neural network Hyper-parameter OPtimization with distributed TensorFlow.
+
     Attributes:
         stages: Budget (epochs) and number of trials of each stage, as pairs of integers of at least 1.
         shrink: Factor of the box's widths from stage to stage, above 0 up to 1 (1 moves the box only). An integer
@@ -49,6 +51,18 @@ class Staged(Optimizer):
 
     Raises:
         InvalidOptimizer: An option is out of its range.
+
+    Example:
+        Twenty trials of one epoch, then ten of five epochs near the best of the twenty::
+
+            >>> from swarm import Real, Space, Staged
+            >>> optimizer = Staged(stages=[(1, 20), (5, 10)], patience=None).start(Space({"x": Real(0, 100)}), seed=7)
+            >>> for _ in range(20):
+            ...     trial = optimizer.ask()
+            ...     optimizer.tell(trial, abs(trial.params["x"] - 30))
+            >>> again = optimizer.ask()
+            >>> again.budget, 20 < again.params["x"] < 40
+            (5.0, True)
     """
 
     stages: Sequence[Sequence[int]] = ((1000, 1000), (5000, 750), (10000, 500))

@@ -115,11 +115,31 @@ class TPE(Guided):
     It never waits: a configuration follows from what has been told when it is asked for, so that a run depends on the
     sequence of calls.
 
+    Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, in the form that BOHB gave it.
+
     Attributes:
         trials: Number of trials.
+        random_fraction: Share of the configurations that are random all the same, 0 to 1.
+        good_fraction: Share of the observations that count as good, above 0 up to 0.99.
+        candidates: Number of candidates that are drawn for each configuration.
+        min_points: Least number of good and of bad observations; None, and the least allowed, is d + 1.
+        bandwidth_factor: Factor on the widths of the kernels when candidates are drawn, above 0 up to 10.
+        min_bandwidth: Least width of a kernel in the unit cube, above 0.
 
     Raises:
-        InvalidOptimizer: An option is out of its range; :class:`Guided` describes those of the model.
+        InvalidOptimizer: An option is out of its range.
+
+    Example:
+        ::
+
+            >>> from swarm import Real, Space, TPE
+            >>> optimizer = TPE(trials=60).start(Space({"x": Real(-5, 5)}), seed=7)
+            >>> while not optimizer.done:
+            ...     trial = optimizer.ask()
+            ...     optimizer.tell(trial, (trial.params["x"] - 2) ** 2)
+            >>> trial, loss = optimizer.best
+            >>> loss < 0.1
+            True
     """
 
     trials: int

@@ -27,14 +27,32 @@ StoreName = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its journal tells it, finished or not.
+    """A run of a store: what was searched, and what has been found so far, finished or not.
+
+    :func:`swarm.run` returns one, and :meth:`load` reads one back at any time. It does not follow
+    a run that goes on elsewhere: load it again to see how far that is.
 
     Attributes:
-        state: What its journal tells.
-        store: Where its journal is, as it was named.
+        state: What is known of its search, replayed from the journal.
+        store: Where the journal is, as it was named.
         url: The same, from whatever folder.
         status: How far its journal is: ``new``, ``running``, ``stopped``, ``finished`` or ``failed``.
         before: The run that this one followed, if the job had a second search.
+
+    Example:
+        ::
+
+            >>> from swarm import Job, Run, Random, Real, run
+            >>> def train(params, ctx):
+            ...     return -abs(params["x"] - 0.3)
+            >>> space = {"x": Real(0, 1)}
+            >>> job = Job(name="seen", problem=train, space=space, optimizer=Random(trials=20), isolation="thread")
+            >>> found = run(job, slots=1, progress=False)
+            >>> again = Run.load("seen")  # by its name, from swarm.db
+            >>> again.best == found.best, again.status, again.end_reason
+            (True, 'finished', 'done')
+            >>> list(again.history.nlargest(1, "fitness")["x"]) == [again.best.params["x"]]
+            True
     """
 
     state: SearchState
@@ -50,6 +68,10 @@ class Run:
     def load(cls, name: str, store: StoreName = STORE) -> Run:
         """Read a run from a store.
 
+        Args:
+            name: Name of the run.
+            store: URL or file of the store; left out, ``swarm.db`` in the current folder.
+
         Raises:
             JobNotFound: The store has no job of that name.
             StoreUnavailable: There is no store, or it cannot be read.
@@ -61,7 +83,7 @@ class Run:
 
     @property
     def job(self) -> Job:
-        """What was submitted."""
+        """The job that was run."""
         return self.state.job
 
     @property

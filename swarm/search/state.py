@@ -45,6 +45,14 @@ class Best:
         trial: The trial.
         fitness: Its fitness in the job's own direction; over folds and repeats their mean.
         metrics: Other numbers that its training returned; likewise.
+
+    Example:
+        ::
+
+            >>> from swarm import Best, Trial
+            >>> best = Best(Trial(id=3, params={"rate": 0.1}), fitness=0.97, metrics={"loss": 0.2})
+            >>> best.params["rate"], best.fitness, best.metrics["loss"]
+            (0.1, 0.97, 0.2)
     """
 
     trial: Trial

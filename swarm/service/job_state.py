@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from swarm.search.search import Search
 from swarm.search.state import Best, SearchState
@@ -65,7 +65,7 @@ def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
     return found
 
 
-def _best(best: Best) -> dict[str, Any]:
+def _best(best: Best) -> BestTrial:
     return {
         "trial": best.trial.id,
         "params": best.params,
@@ -83,6 +83,22 @@ def _submitted(submission: Submission) -> dict[str, Any]:
         "state": submission.state.value,
         "reason": submission.reason,
     }
+
+
+class BestTrial(TypedDict):
+    """The best trial of a job, as plain data.
+
+    Attributes:
+        trial: Its id.
+        params: Its hyper-parameters by name.
+        fitness: Its fitness in the job's own direction; over folds and repeats their mean.
+        metrics: Other numbers that its training returned.
+    """
+
+    trial: int
+    params: dict[str, Any]
+    fitness: float
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -111,6 +127,16 @@ class JobState:
         errors: Why trials failed, and how often.
         trouble: What keeps it from going on, such as a store that is away, or None.
         end_reason: Why the search ended.
+
+    Example:
+        ::
+
+            from swarm import Client
+
+            state = Client("tcp://127.0.0.1:8786").attach("valley").state()
+            print(f"{state.told} of {state.planned} trials, {state.running} run now; {state.counts}")
+            if state.best is not None:
+                print(state.best["fitness"], state.best["params"])
     """
 
     name: str
@@ -129,7 +155,7 @@ class JobState:
     counts: dict[str, int]
     trained_seconds: float
     seconds_left: float | None
-    best: dict[str, Any] | None
+    best: BestTrial | None
     tests: dict[str, float | None]
     errors: dict[str, int]
     trouble: str | None

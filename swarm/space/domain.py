@@ -104,6 +104,14 @@ class Integer(Domain):
     Raises:
         InvalidSpace: The bounds are not integers, equal, reversed or beyond ±2^53; or the default lies
             outside.
+
+    Example:
+        ::
+
+            >>> from swarm import Integer
+            >>> units = Integer(4, 64, default=16)
+            >>> units.decode(0.5), units.encode(34), units.size
+            (34, 0.5, 61)
     """
 
     low: int
@@ -163,6 +171,14 @@ class Real(Domain):
     Raises:
         InvalidSpace: The bounds are no finite numbers, equal, reversed, too wide apart or, with ``log``, not
             positive; or the default lies outside.
+
+    Example:
+        Half way between the logarithms of 0.0001 and 0.1::
+
+            >>> from swarm import Real
+            >>> rate = Real(1e-4, 0.1, log=True, digits=1)
+            >>> rate.decode(0.5)
+            0.003
     """
 
     low: float
@@ -237,6 +253,14 @@ class Choice(Domain):
     Raises:
         InvalidSpace: No option, a single one, one twice, one that is no scalar; or the default is none of
             them.
+
+    Example:
+        ::
+
+            >>> from swarm import Choice
+            >>> activation = Choice("relu", "tanh", "elu")
+            >>> activation.decode(0.0), activation.decode(0.5), activation.decode(1.0)
+            ('relu', 'tanh', 'elu')
     """
 
     options: tuple[Value, ...]

@@ -30,12 +30,17 @@ from swarm.trial import Params, Value, plain_data
 
 __all__ = ["Choice", "Domain", "Integer", "Real", "Space"]
 
-Parameters = Mapping[str, Domain | Value] | Iterable[tuple[str, Domain | Value]]
+Parameters = (
+    Mapping[str, Any] | Iterable[tuple[str, Any]]
+)  # a Domain or a Value each, of which a dict is dict[str, object]
 Conditions = Mapping[str, Mapping[str, Iterable[Value]]]
 
 
 class Space:
-    """What is searched: a domain or a fixed value for every parameter, by name.
+    """What is searched: for every hyper-parameter a domain or a fixed value, by name.
+
+    Methods search positions in the unit cube [0, 1]^d, one dimension for each domain; trainings get named values. The
+    space alone turns one into the other.
 
     The order of the names is the order of the cube's dimensions. A parameter with a condition belongs to a
     configuration only if the condition holds; its dimension is there in any case::
@@ -49,6 +54,21 @@ class Space:
     Raises:
         InvalidSpace: A name is no identifier or there twice, a value is neither domain nor scalar, every
             parameter is fixed, or a condition can never hold.
+
+    Example:
+        ::
+
+            >>> from swarm import Choice, Integer, Real, Space
+            >>> space = Space({"units": Integer(4, 64), "rate": Real(1e-4, 0.1, log=True), "batch": 128})
+            >>> space.dimensions
+            2
+            >>> space.decode([0.5, 1.0])
+            {'units': 34, 'rate': 0.1, 'batch': 128}
+            >>> space.encode({"units": 34, "rate": 0.1, "batch": 128})
+            array([0.5, 1. ])
+            >>> space.check({"units": 99, "rate": 0.1, "batch": 128})
+            Traceback (most recent call last):
+            swarm.errors.InvalidSpace: units: 99 is outside of the space: the parameter is an integer from 4 to 64
     """
 
     def __init__(self, parameters: Parameters, when: Conditions | None = None) -> None:

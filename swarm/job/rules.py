@@ -1,0 +1,101 @@
+"""Rules of a job beside its space and method: when to stop it, when to end a training early, what follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Required, TypedDict, Unpack
+
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from swarm.job import fields as job_fields
+from swarm.optimizers.base import Optimizer
+from swarm.trial import plain_data
+
+
+class _Fields(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True):
+    """Fields that take what NumPy calculated for the Python values that it stands for."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, data: Any) -> Any:
+        return plain_data(data)
+
+
+class Stop(_Fields, frozen=True):
+    """When to stop before the optimizer is done; the first rule that fires wins.
+
+    Attributes:
+        target: Stop once the best fitness is at least this good, to 12 digits.
+        evaluations: Stop after this many evaluations, however they were answered.
+        seconds: Stop asking after this much wall-clock time, over all runs and masters; times when neither the job nor
+            a training of it ran are left out.
+        gpu_hours: Stop asking once trainings have taken so many hours, times the GPUs of each.
+        idle_generations: Stop after this many generations in a row that trained nothing new.
+
+    Example:
+        ::
+
+            >>> from swarm import Stop
+            >>> Stop(target=0.99, gpu_hours=50).gpu_hours
+            50.0
+    """
+
+    target: float | None = None
+    evaluations: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0)
+    gpu_hours: float | None = Field(default=None, gt=0)
+    idle_generations: int | None = Field(default=None, ge=1)
+
+
+class Prune(_Fields, frozen=True):
+    """When to end a training early: :class:`~swarm.search.pruning.MedianRule` on what trainings report.
+
+    A training for whose end another job waits, too, is not ended.
+
+    Attributes:
+        metric: The reported number to judge by, in the job's direction; it becomes the fitness of a pruned training.
+        after: Reports (epochs) that every training may make before it is judged.
+        trainings: Trainings that must have ended by themselves before any is judged.
+
+    Example:
+        ::
+
+            >>> from swarm import Prune
+            >>> Prune(metric="val_loss", after=3).trainings
+            5
+    """
+
+    metric: str = "val_accuracy"
+    after: int = Field(default=1, ge=0)
+    trainings: int = Field(default=5, ge=1)
+
+
+class _ThenFields(TypedDict, total=False):
+    optimizer: Required[Optimizer | str | Mapping[str, Any]]
+    search: Required[list[str] | tuple[str, ...]]
+    stop: Stop | Mapping[str, Any]
+
+
+class Then(_Fields, frozen=True):
+    """What follows when a search has ended: another search around what it found.
+
+    Attributes:
+        optimizer: The method that searches then, such as PBT.
+        search: Hyper-parameters that it searches; all others are fixed to what was found. What was found is the
+            default of these.
+        stop: When to stop it early.
+
+    Example:
+        ::
+
+            >>> from swarm import PBT, Then
+            >>> Then(optimizer=PBT(population=8, max_budget=20), search=["rate", "decay"]).search
+            ['rate', 'decay']
+    """
+
+    optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
+    search: list[str] = Field(min_length=1)
+    stop: Stop = Stop()
+
+    def __init__(self, **data: Unpack[_ThenFields]) -> None:
+        super().__init__(**dict[str, Any](data))
