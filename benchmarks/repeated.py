@@ -17,7 +17,7 @@ from swarm import Job
 from swarm.cluster.connect import forgetting, pool_on
 from swarm.runner import Run, enroll
 from swarm.search import Search
-from swarm.store import Store
+from swarm.store import JobStatus, Store
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -48,7 +48,7 @@ async def searched(job: Job, client: Client, folder: Path) -> Run:
             async with pool_on(client, job, None, checkpoints) as pool:
                 await pool.wait_for_slots(60)
                 await search.run(pool, forget=forgetting(checkpoints))
-    return Run(search, str(file), "finished")
+    return Run(search.state, str(file), JobStatus.FINISHED)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

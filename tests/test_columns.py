@@ -58,7 +58,7 @@ def searched(folder: Path, **fields: Any) -> tuple[Run, Board]:
         enroll(job, store)
         search = Search(job, store, outlet.note)
         asyncio.run(search.run(VirtualPool(3, measured)))
-        state = json.dumps(state_of(search, Submission("job", "me")))
+        state = json.dumps(state_of(search.state, Submission("job", "me")))
     board.tell("me", {"job": state}, {"job": outlet.message() or ""})
     return Run.load("job", url), board
 

@@ -43,8 +43,8 @@ def test_what_was_asked_under_an_earlier_key_is_trained_under_it(open_store: Cal
 
     found = Search(job, store)
     asyncio.run(found.run(pool()))
-    assert found.end_reason == "done" and found.told == 8
+    assert found.state.end_reason == "done" and found.state.told == 8
     [old] = [evaluation for evaluation in trained if evaluation.key == OLD]
     assert old.seed == int(OLD[:8], 16) & 0x7FFFFFFF and canonical(old.params) == '{"n":3,"x":2.0}'
-    assert Search(job, store).best == found.best
+    assert Search(job, store).state.best == found.state.best
     assert store.result(OLD) is not None

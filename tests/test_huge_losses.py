@@ -29,7 +29,8 @@ from swarm.service.snapshot import View
 from swarm.space import Space
 from swarm.store import Store
 from swarm.store.outcome import outcome
-from swarm.trial import Criterion
+from swarm.store.records import Source
+from swarm.trial import Criterion, Result, Status
 from swarm.workers.problem import lexicographic
 
 HUGE = sys.float_info.max
@@ -109,8 +110,8 @@ def test_importance_does_not_depend_on_the_scale() -> None:
 
 
 def test_the_fitness_of_a_trial_is_the_mean_of_its_folds() -> None:
-    answer = {"status": "ok", "fitness": HUGE, "seconds": 1.0, "start": 0.0, "end": 1.0, "slot": "a", "error": None}
-    assert outcome(["trained"] * 3, [answer] * 3).fitness == HUGE
+    answer = Result(key="k", status=Status.OK, fitness=HUGE)
+    assert outcome([Source.TRAINED] * 3, [answer] * 3).fitness == HUGE
 
 
 def test_criteria_may_be_as_large_as_they_like() -> None:

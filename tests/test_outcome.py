@@ -16,30 +16,31 @@ from swarm.runs.history import trials
 from swarm.search import Search
 from swarm.store import Store
 from swarm.store.outcome import RUNNING, outcome
+from swarm.store.records import Source
 from swarm.trial import Evaluation, Result, Status, mean
 
-OK = Result(key="a", status=Status.OK, fitness=1.7, metrics={"loss": 0.1, "size": 3.0}).to_dict()
-ALSO = Result(key="b", status=Status.OK, fitness=1.8, metrics={"size": 4.0, "loss": 0.2}).to_dict()
-PRUNED = Result(key="c", status=Status.PRUNED, fitness=1.9, metrics={"loss": 0.3}, error="ended early\n").to_dict()
-FAILED = Result(key="d", status=Status.FAILED, error="ValueError: too large\nTraceback").to_dict()
+OK = Result(key="a", status=Status.OK, fitness=1.7, metrics={"loss": 0.1, "size": 3.0})
+ALSO = Result(key="b", status=Status.OK, fitness=1.8, metrics={"size": 4.0, "loss": 0.2})
+PRUNED = Result(key="c", status=Status.PRUNED, fitness=1.9, metrics={"loss": 0.3}, error="ended early\n")
+FAILED = Result(key="d", status=Status.FAILED, error="ValueError: too large\nTraceback")
 
 
 def test_a_trial_is_as_good_as_the_mean_of_all_its_trainings_and_fails_with_any_of_them() -> None:
-    found = outcome(["trained"] * 2, [OK, ALSO])
+    found = outcome([Source.TRAINED] * 2, [OK, ALSO])
     assert (found.status, found.fitness, found.error) == ("ok", 1.75, None)
     assert list(found.metrics.items()) == [("loss", mean([0.1, 0.2])), ("size", 3.5)]
-    found = outcome(["trained"] * 3, [OK, ALSO, PRUNED])
+    found = outcome([Source.TRAINED] * 3, [OK, ALSO, PRUNED])
     assert (found.status, found.fitness, found.metrics) == ("pruned", 1.8, {"loss": mean([0.1, 0.2, 0.3])})
-    found = outcome(["trained"] * 3, [PRUNED, OK, FAILED])
+    found = outcome([Source.TRAINED] * 3, [PRUNED, OK, FAILED])
     assert (found.status, found.fitness, found.metrics) == ("failed", None, {})
     assert found.error == "ValueError: too large"
-    found = outcome(["trained"] * 2, [OK, None])
+    found = outcome([Source.TRAINED] * 2, [OK, None])
     assert (found.status, found.fitness, found.metrics) == (RUNNING, None, {})
 
 
 def test_what_a_journal_wrote_before_there_were_metrics_is_read() -> None:
-    old = {name: value for name, value in OK.items() if name != "metrics"}
-    assert outcome(["archive"], [old]).metrics == {}
+    old = {name: value for name, value in OK.to_dict().items() if name != "metrics"}
+    assert outcome([Source.ARCHIVE], [Result.from_dict(old)]).metrics == {}
 
 
 @pytest.mark.parametrize("values", list(itertools.permutations([1.0, 1.1, 1.2])))

@@ -77,7 +77,7 @@ async def test_trainings_never_share_a_slot_and_use_them_all(tmp_path: Path) -> 
     async with pool_of(job, 3) as (_, pool):
         search = Search(job, store)
         await search.run(pool)
-    assert search.counts["failed"] == 0
+    assert search.state.counts["failed"] == 0
     rows = [event.data for event in store.events("job") if event.kind == "result"]
     by_slot: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
@@ -177,7 +177,7 @@ async def test_killing_the_worker_under_a_training_in_a_child_process_loses_and_
     async with pool_of(job, 2, tmp_path / "results") as (_, pool):
         search = Search(job, store)
         await search.run(pool)
-    assert search.counts == {"trained": 8, "archive": 0, "in_flight": 0, "failed": 0}
+    assert search.state.counts == {"trained": 8, "archive": 0, "in_flight": 0, "failed": 0}
     runs = [int(file.name.split("-")[0]) for file in log.iterdir()]
     assert sorted(runs) == [0, 1, 2, 3, 4, 5, 5, 6, 7]
     store.close()
@@ -241,7 +241,7 @@ async def test_two_jobs_that_come_to_the_same_positions_train_each_once(tmp_path
     ):
         await one.wait_for_slots(60)
         await asyncio.gather(*(search.run(pool) for search, pool in zip(searches, (one, two), strict=True)))
-    assert [search.told for search in searches] == [10, 10]
+    assert [search.state.told for search in searches] == [10, 10]
     assert sorted((tmp_path / "log").read_text().split(), key=int) == [str(x) for x in range(10)]
     store.close()
 
@@ -278,7 +278,7 @@ async def test_many_searches_on_few_slots_all_end_and_train_nothing_twice(tmp_pa
                 searches.append(group.create_task(search(number, share)))
                 for _ in range(rng.randrange(200)):
                     await asyncio.sleep(0)
-    assert all(task.result().finished() for task in searches)
+    assert all(task.result().state.finished() for task in searches)
     trained = (tmp_path / "log").read_text().split()
     assert len(trained) == len(set(trained)) > 20
     store.close()
@@ -306,7 +306,7 @@ async def test_a_search_that_has_ended_keeps_no_slot_from_others(tmp_path: Path)
             await searches["same"].run(other)
             await searches["more"].run(one)
     assert other.share.seconds < one.share.seconds
-    assert [search.told for search in searches.values()] == [3, 3, 3]
+    assert [search.state.told for search in searches.values()] == [3, 3, 3]
     store.close()
 
 
@@ -339,7 +339,7 @@ async def test_to_join_a_training_of_another_search_leaves_no_slot_idle(tmp_path
             await asyncio.sleep(0)
         async with DaskPool(slots, problem, share=Share(most=1, closed=True)) as two, asyncio.timeout(60):
             await asyncio.gather(first, searches[1].run(two))
-    assert [search.told for search in searches] == [2, 2]
+    assert [search.state.told for search in searches] == [2, 2]
     store.close()
 
 
@@ -395,7 +395,7 @@ async def test_hopeless_trainings_are_ended_early_and_their_slots_are_free_at_on
     pruned = [result for result in results if result["status"] == Status.PRUNED]
     assert sorted(result["fitness"] for result in pruned) == pytest.approx([0.3, 0.4, 0.5, 0.6])
     assert all(result["seconds"] < 5 for result in pruned)
-    assert search.counts["pruned"] == 4
+    assert search.state.counts["pruned"] == 4
     assert search.best is not None
     assert search.best.params == {"x": 0}
     assert store.result(pruned[0]["key"]) is None  # no answer for other jobs
@@ -427,7 +427,7 @@ async def test_one_jobs_pruning_ends_no_training_that_another_waits_for(tmp_path
     ):
         group.create_task(pruning.run(one))
         group.create_task(whole.run(other))
-    assert whole.told == pruning.told == 8
+    assert whole.state.told == pruning.state.told == 8
     assert whole.counts["pruned"] == whole.counts["failed"] == 0
     assert whole.best is not None
     assert whole.best.fitness == 107.0

@@ -19,7 +19,7 @@ from swarm import Job
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll
 from swarm.search import Search
-from swarm.store import Store
+from swarm.store import JobStatus, Store
 
 SCALE = hpo_report.SCALES["cores"]
 JOBS = hpo_report.jobs(SCALE, seeds=1)
@@ -31,7 +31,7 @@ async def test_every_method_of_the_hpo_report_spends_as_many_epochs(method, tmp_
     with closing(Store(str(tmp_path / "swarm.db"))) as store:
         enroll(job, store)
         await (search := Search(job, store)).run(VirtualPool(2, lambda evaluation: accuracy(evaluation.params)))
-    found = hpo_report.outcome(Run(search, str(tmp_path / "swarm.db"), "finished"), SCALE.epochs)
+    found = hpo_report.outcome(Run(search.state, str(tmp_path / "swarm.db"), JobStatus.FINISHED), SCALE.epochs)
     searches = 1 if method == hpo_report.ORIGINAL else SCALE.evaluations
     assert found["spent"][-1] == searches * SCALE.epochs
     assert found["best"] == sorted(found["best"])

@@ -215,7 +215,7 @@ def test_evaluations_of_slots_that_leave_run_again_and_nothing_is_counted_twice(
     pool = make_pool(changes=changes)
     found = search(make_job(), open_store("stormy"), pool)
     assert (found.state.best, found.state.counts) == (expected.state.best, expected.state.counts)
-    assert pool.submitted > found.counts["trained"]  # some did run twice
+    assert pool.submitted > found.state.counts["trained"]  # some did run twice
 
 
 def test_a_crash_before_a_resume_still_counts_after_it(open_store: OpenStore) -> None:
@@ -282,7 +282,7 @@ def test_a_target_ends_the_swarm_with_its_generation_whatever_the_slots(slots: i
     assert found.state.told == found.state.asked == 6 * len(found.state.generations)
     assert found.state.told < 6 * 13
     reached = [n for n, row in found.state.generations.items() if row.high >= -40.0]
-    assert reached == [max(found.generations)]
+    assert reached == [max(found.state.generations)]
 
 
 def test_a_minimised_fitness_is_reported_in_its_own_direction(open_store: OpenStore) -> None:
@@ -301,13 +301,13 @@ def test_an_evaluation_budget_stops_a_random_search_exactly(open_store: OpenStor
 def test_a_time_budget_stops_asking(open_store: OpenStore) -> None:
     pool = VirtualPool(2, train=lambda e: bowl(e.params), seconds=lambda _: 10.0)
     found = search(make_job(optimizer=Random(trials=100), stop={"seconds": 35.0}), open_store(), pool)
-    assert (found.told, found.state.end_reason) == (8, "time used up")
+    assert (found.state.told, found.state.end_reason) == (8, "time used up")
 
 
 def test_generations_without_a_training_stop_a_converged_swarm(open_store: OpenStore) -> None:
     job = make_job(optimizer=PSO(generations=500), stop={"idle_generations": 5})
     found = search(job, open_store())
-    assert found.end_reason == "no training in 5 generations"
+    assert found.state.end_reason == "no training in 5 generations"
     assert all(found.state.generations[n].sources["trained"] == 0 for n in sorted(found.state.generations)[-5:])
 
 

@@ -56,5 +56,5 @@ def test_time_without_a_master_counts_if_the_trainings_ran_on(open_store: OpenSt
     written = len(list(store.events("job")))
     store.append("job", written, [Resumed(version="1", joined=True, time=30.0)])
     found = go_on(store, 30.0)
-    assert (found.told, found.end_reason) == (4, "time used up")
+    assert (found.state.told, found.state.end_reason) == (4, "time used up")
     assert list(store.events("job"))[-1].time - found.state.since == 40.0

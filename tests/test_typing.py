@@ -208,7 +208,9 @@ def errors(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
     for name, text in scripts().items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     (folder / "mypy.ini").write_text(SETTINGS, encoding="utf-8")
-    cache = pytestconfig.cache.mkdir("mypy") if pytestconfig.cache else folder / "cache"
+    cache = (
+        pytestconfig.cache.mkdir("mypy") if pytestconfig.pluginmanager.hasplugin("cacheprovider") else folder / "cache"
+    )
     done = subprocess.run(
         [
             sys.executable,

@@ -113,7 +113,7 @@ def test_what_is_forgotten_is_trained_again_though_its_result_was_committed(stor
         path.write_text("{}")
     forgetting(store, run="first", results=str(results)).do()
     assert [path.stem for path in results.rglob("*.json")] == ["ffff"]
-    assert search(job_of("again"), store, make_pool(train=half)).counts["trained"] == 10
+    assert search(job_of("again"), store, make_pool(train=half)).state.counts["trained"] == 10
 
 
 def test_what_a_running_run_has_trained_is_not_taken_away(store: Store) -> None:
@@ -140,7 +140,7 @@ def test_a_deleted_run_is_gone_and_its_results_answer_others(store: Store) -> No
     found.do()
     assert list(store.specs()) == ["second", "third"]
     assert (list(store.events("first")), store.submissions()) == ([], [])
-    assert search(job_of("first"), store, make_pool(train=half)).counts["trained"] == 0, "its name is free"
+    assert search(job_of("first"), store, make_pool(train=half)).state.counts["trained"] == 0, "its name is free"
     with pytest.raises(JobNotFound, match="nobody"):
         deletion(store, "nobody")
 

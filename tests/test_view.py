@@ -57,8 +57,7 @@ def test_a_view_shows_what_the_search_knows(open_store: OpenStore) -> None:
     assert found.state.counts["archive"] and found.state.counts["failed"] and view.all.saved > 0
     for number, row in view.rows.items():
         known = found.state.generations[number]
-        counts = {"trained": row.trained, "archive": row.archive, "in_flight": row.in_flight}
-        assert counts == {source: known.sources[source] for source in counts}
+        assert row.sources == known.sources
         assert (row.told, row.failed, row.start, row.end) == (known.told, known.failed, known.start, known.end)
         assert (row.low, row.high, row.mean) == pytest.approx((known.low, known.high, known.mean))
     table = trials(store.events("job")).set_index("trial")
@@ -93,10 +92,10 @@ def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
     )
     assert view.all.told == found.state.told == 366
     assert len(view.points) <= 51 and len(view.rows) <= 9
-    assert view.all.trained == found.counts["trained"]
+    assert view.all.sources["trained"] == found.state.counts["trained"]
     assert view.thinned >= 3
-    assert found.best is not None
-    assert found.best.fitness in [point.fitness for point in view.points]
+    assert found.state.best is not None
+    assert found.state.best.fitness in [point.fitness for point in view.points]
     assert max(b.index - a.index for a, b in itertools.pairwise(view.points)) <= 2**view.thinned
 
 
@@ -175,7 +174,7 @@ def test_an_outlet_tells_all_at_first_and_then_what_is_new(open_store: OpenStore
             view.apply(read_event(kind, data, when))
     assert whole["job"]["space"] == {name: domain.to_dict() for name, domain in SPACE.items()}
     assert [asdict(point)["trial"] for point in view.points] != []
-    assert view.all.told == search.told and view.reason == search.end_reason
+    assert view.all.told == search.state.told and view.reason == search.state.end_reason
 
 
 def test_an_outlet_that_was_not_asked_for_long_tells_all_again(open_store: OpenStore) -> None:

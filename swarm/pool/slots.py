@@ -34,7 +34,7 @@ _SEND_INTERVAL = 0.001
 _RELEASE_SECONDS = 0.02
 _PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
 _STOP_SECONDS = 10.0  # for a training to be told to stop: its worker may hang
-_KNOWN = 4096  # answers at hand
+_AT_HAND = 4096  # results
 _LARGE = 1_000_000  # bytes of code, far below what Dask has something to say about
 _filtering = threading.Lock()
 _log = logging.getLogger("swarm.slots")
@@ -85,9 +85,8 @@ class Slots:
         self._pools: list[Tenant] = []
         self._allowed: dict[Tenant, int] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
-        self._announced: dict[str, Result] = {}
         self._left: dict[str, list[str]] = {}  # what another process left running, with the class of each slot it has
-        self._known: dict[str, Result] = {}  # answers that need no slot, the latest
+        self._results: dict[str, Result] = {}  # that workers have announced, the latest: answers that need no slot
         self._dividing = False
 
     async def __aenter__(self) -> Slots:
@@ -116,7 +115,7 @@ class Slots:
 
     def runs(self, key: str) -> bool:
         """Whether this evaluation is in flight, or has ended before anybody here asked."""
-        return key in self._flights or key in self._left or key in self._known
+        return key in self._flights or key in self._left or key in self._results
 
     def check(self) -> None:
         """See that there is a scheduler, or that it may come back.
@@ -167,13 +166,13 @@ class Slots:
 
     def submit(self, pool: Tenant, evaluation: Evaluation, *args: Any, **options: Any) -> None:
         """Send an evaluation to a worker for a pool, unless it is in flight already; Dask's key is the evaluation's."""
-        if (known := self._known.get(evaluation.key)) is not None:
+        flight = self._flights.get(evaluation.key)
+        if flight is None and (known := self._results.get(evaluation.key)) is not None:
             if not known.answers_others:
-                del self._known[evaluation.key]
+                del self._results[evaluation.key]
             pool.deliver(known)
             return
         self._left.pop(evaluation.key, None)
-        flight = self._flights.get(evaluation.key)
         if flight is None:
             send: Callable[..., Future] = functools.partial(self._send, pool, evaluation, **options)
             future = send(dask_key(evaluation), *args)
@@ -194,14 +193,14 @@ class Slots:
                 who submits one of them joins it.
             results: Those that have ended since; they are the answer when somebody submits them.
         """
-        self._known |= {result.key: result for result in results}
-        self._left = {key: slots for key, slots in running.items() if key not in self._known}
+        self._results |= {result.key: result for result in results}
+        self._left = {key: slots for key, slots in running.items() if key not in self._results}
         self.divide()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Let these evaluations be trained again, whatever is at hand of them."""
         for key in keys:
-            self._known.pop(key, None)
+            self._results.pop(key, None)
 
     async def drop(self, pool: Tenant) -> None:
         """End the trainings that nobody but this pool waits for."""
@@ -293,7 +292,7 @@ class Slots:
         if self._flights.get(key) is not flight:  # dropped
             return
         try:
-            result = self._announced.pop(key, None) or await self._fetch(key, flight.future)
+            result = self._results.pop(key, None) or await self._fetch(key, flight.future)
             if flight.others:
                 result = await self._joint(key, flight, result)
         except Exception as error:  # such as that the client is reconnecting
@@ -315,9 +314,9 @@ class Slots:
 
     def _remember(self, result: Result) -> None:
         """Have it at hand for another pool that comes to the same position before the first has written it down."""
-        self._known[result.key] = replace(result, curve=())
-        if len(self._known) > _KNOWN:
-            del self._known[next(iter(self._known))]
+        self._results[result.key] = replace(result, curve=())
+        if len(self._results) > max(_AT_HAND, len(self._flights)):
+            del self._results[next(iter(self._results))]
 
     async def _joint(self, key: str, flight: InFlight, first: Result) -> Result:
         """The result of replicas, once all have ended: the first one's, unless that ended on account of another."""
@@ -406,9 +405,9 @@ class Slots:
             return
         result = Result.from_dict(message["result"])
         if result.key in self._flights:
-            self._announced[result.key] = result
+            self._results[result.key] = result
         elif self._left.pop(result.key, None) is not None:
-            self._known[result.key] = result
+            self._results[result.key] = result
             self.divide()
 
     async def _look(self) -> None:

@@ -49,7 +49,7 @@ class Run:
             >>> job = Job(name="seen", problem=train, space=space, optimizer=Random(trials=20), isolation="thread")
             >>> found = run(job, slots=1, progress=False)
             >>> again = Run.load("seen")  # by its name, from swarm.db
-            >>> again.best == found.best, again.status, again.end_reason
+            >>> again.best == found.best, str(again.status), again.end_reason
             (True, 'finished', 'done')
             >>> list(again.history.nlargest(1, "fitness")["x"]) == [again.best.params["x"]]
             True

@@ -58,7 +58,7 @@ class Search:
         self._began = 0.0
         self._written = self.state.events  # events in the journal
         self._queue: OrderedDict[str, Evaluation] = OrderedDict()  # to be submitted, by key
-        for asked in dict.fromkeys(self.state.unanswered.values()):
+        for asked in {id(asked): asked for asked in self.state.unanswered.values()}.values():
             self._queue.update(self.state.to_train(asked))
         self._flying: dict[str, Evaluation] = {}
         self._expected: dict[str, float] = {}  # seconds, of what waits

@@ -181,6 +181,9 @@ class Retried(Event):
     keys: tuple[str, ...]
     kind: ClassVar[str] = "retried"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", tuple(self.keys))  # a journal has lists
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended(Event):

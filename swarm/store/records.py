@@ -56,6 +56,9 @@ class Submission:
     environment: tuple[str, ...] = ()
     summary: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", State(self.state))  # a store has its text
+
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:

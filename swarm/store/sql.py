@@ -25,7 +25,7 @@ from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreDamaged, Stor
 from swarm.store import code_table, path
 from swarm.store.events import Event, read_event
 from swarm.store.path import store_url
-from swarm.store.records import JobStatus, State, StoredJob, Submission
+from swarm.store.records import JobStatus, StoredJob, Submission
 from swarm.trial import Evaluation, Result, Status, canonical
 
 SCHEMA = 3
@@ -213,7 +213,7 @@ class Store:
     def set_status(self, name: str, status: JobStatus) -> None:
         """Note how far the job is."""
         with self._failing_clearly(), self._writing() as connection:
-            connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=status))
+            connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=JobStatus(status)))
 
     # --- the service
 
@@ -642,7 +642,7 @@ def _submission_row(submission: Submission) -> dict[str, Any]:
 
 def _submission(row: Any) -> Submission:
     texts = {"environment": tuple(json.loads(row.environment)), "summary": json.loads(row.summary)}
-    return Submission(**{**row._mapping, **texts, "state": State(row.state)})
+    return Submission(**{**row._mapping, **texts})
 
 
 def _stored_job(row: Any) -> StoredJob:

@@ -136,7 +136,9 @@ def searched(folder: Path, name: str, mode: str) -> Searched:
         enroll(job, store)
         search = Search(job, store, note)
         asyncio.run(search.run(VirtualPool(5, measured, lambda _: times.uniform(1, 9))))
-        board.tell("me", {"job": json.dumps(state_of(search, SUBMISSION))}, {"job": outlet.message() or "{}"})
+        board.tell(
+            "me", {"job": json.dumps(state_of(search.state, SUBMISSION, search))}, {"job": outlet.message() or "{}"}
+        )
         return Searched(Run.load("job", url), list(store.events("job")), live, board)
 
 
@@ -198,7 +200,7 @@ def test_all_readers_agree_to_the_last_bit_on_which_is_best(name: str, mode: str
     assert f"best <b>{best.fitness:.6g}</b>" in page._said.text
     assert page._bands.data["best"][-1] == best.fitness
     out = Console(file=io.StringIO(), width=200)
-    out.print(generation_table(found.run.search), summary(found.run.search, "finished"))
+    out.print(generation_table(found.run.state), summary(found.run.state, "finished"))
     assert ["fitness", f"{best.fitness:.6g}"] in [line.split() for line in out.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     row = found.run.history.set_index("trial").loc[best.trial.id]
     for parameter, column in COLUMNS.items():
@@ -283,7 +285,7 @@ def test_the_mean_of_equals_is_what_they_are_in_any_order_and_however_large() ->
 
 def test_a_job_that_ended_under_an_earlier_version_has_a_best_without_metrics(tmp_path: Path) -> None:
     found = searched(tmp_path, "Random", "one training")
-    summary_then = state_of(found.run.search, SUBMISSION)
+    summary_then = state_of(found.run.state, SUBMISSION)
     del summary_then["best"]["metrics"]
     with closing(Store(found.run.store)) as store:
         state = JobState(**ended_state(store.job("job"), replace(SUBMISSION, state="finished", summary=summary_then)))
