@@ -6,13 +6,27 @@ import shutil
 import tempfile
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 import swarm.cluster.connect
 from swarm.store import Store
+
+
+SLOW = 20
+"""So many other tests take as long as a slow one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: none of them begins when the other processes have nothing left to do."""
+    weights: Counter[Path] = Counter()
+    for item in items:
+        weights[item.path] += SLOW if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)
