@@ -16,7 +16,6 @@ import sqlalchemy as sa
 import swarm.cluster.connect
 from swarm.store import Store
 
-
 SLOW = 20
 """So many other tests take as long as a slow one."""
 
