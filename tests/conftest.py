@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,6 +15,47 @@ import sqlalchemy as sa
 
 import swarm.cluster.connect
 from swarm.store import Store
+
+LONGEST = (
+    "test_keras.py",
+    "test_networks.py",
+    "test_docs.py",
+    "test_service.py",
+    "test_service_faults.py",
+    "test_command.py",
+    "test_interruption.py",
+    "test_ensemble.py",
+    "test_warm.py",
+    "test_readers.py",
+    "test_pages.py",
+    "test_failed_runs.py",
+    "test_slices.py",
+    "test_pool.py",
+    "test_travel.py",
+    "test_identity.py",
+    "test_readme.py",
+    "test_operators.py",
+    "test_keras_replicas.py",
+    "test_lenet5.py",
+    "test_time_to_accuracy.py",
+    "test_upkeep.py",
+    "test_run_lock.py",
+    "test_deploy.py",
+)
+"""Files that take from half a minute to minutes, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, so that none begins when the other processes have nothing left to do."""
+    tests = Counter(item.path for item in items)
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (places.get(item.path.name, len(places)), -tests[item.path], str(item.path)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: many tests wait for other processes, or for a limit of time."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-SWARM = str(Path(sys.executable).with_name("swarm"))
+from scripts import SWARM, run_swarm
 
 TRAIN = """
 import time
@@ -50,7 +49,7 @@ def write(folder: Path, job: str = JOB, body: str = "pass") -> None:
 
 
 def swarm(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([SWARM, *arguments], cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    done = run_swarm(folder, *arguments)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 

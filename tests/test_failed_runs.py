@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scripts import run_swarm
 from test_search import bowl, make_job, make_pool, search
 
 from swarm import PSO, Grid, Integer, Job, Random, run
@@ -195,15 +196,19 @@ JOB = "{name: job, problem: train.py:train, space: {x: {integer: [0, 7]}}, optim
 
 
 def swarm(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(BIN / "swarm"), *words],
-        cwd=folder,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        stdin=subprocess.DEVNULL,
+    return (
+        run_swarm(folder, *words)
+        if not env
+        else subprocess.run(
+            [str(BIN / "swarm"), *words],
+            cwd=folder,
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     )
 
 

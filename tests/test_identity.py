@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from scripts import run_script
 
 from swarm import Job, Random, Real
 from swarm.errors import InvalidJob
@@ -53,14 +54,7 @@ def fingerprint(folder: Path, files: Files | str, where: str = "main.py:train") 
 def told_by(folder: Path, script: str, *arguments: str, **environment: str) -> list[str]:
     """What a script prints, which is run as such."""
     write(folder, {"script.py": script})
-    done = subprocess.run(
-        [sys.executable, "script.py", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_script(folder, "script.py", *arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -328,6 +322,13 @@ def test_a_value_that_is_set_when_the_script_runs_counts(text: str, one: Any, ot
     first = told_by(tmp_path, script, *one[0], **one[1])
     assert told_by(tmp_path, script, *other[0], **other[1]) != first
     assert told_by(tmp_path, script, *one[0], **one[1]) == first
+
+
+@pytest.mark.parametrize("name", ["a logger", "sets", "its own folder"])
+def test_a_script_in_a_fork_says_what_it_says_in_a_process_of_its_own(name: str, tmp_path: Path) -> None:
+    forked = told_by(tmp_path, STABLE[name] + SAY)
+    own = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert own.stdout.split() == forked
 
 
 def test_code_that_has_no_file_counts_by_what_it_does() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import run_script
 
 from swarm import Grid, Integer, Job, run
 from swarm.errors import InvalidProblem
@@ -52,14 +53,8 @@ def found(folder: Path, files: dict[str, str], where: str = "main.py:train") -> 
 def elsewhere(problem: bytes, folder: Path) -> str:
     """What it returns in another process, which is in another folder, as on another machine if its files are moved."""
     (folder / "problem.pickle").write_bytes(problem)
-    done = subprocess.run(
-        [sys.executable, "-c", CALL, str(folder / "problem.pickle")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    write(folder / "nothing else here", {"call.py": CALL})
+    done = run_script(Path("/"), str(folder / "nothing else here" / "call.py"), str(folder / "problem.pickle"))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -71,14 +66,7 @@ def told_by(folder: Path, script: str, *arguments: str) -> str:
         "    open('problem.pickle', 'wb').write(Problem.of(train).pickle)\n"
     )
     write(folder / "there", {"script.py": script + save})
-    done = subprocess.run(
-        [sys.executable, "script.py", *arguments],
-        cwd=folder / "there",
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = run_script(folder / "there", "script.py", *arguments)
     assert done.returncode == 0, done.stderr
     problem = (folder / "there" / "problem.pickle").read_bytes()
     (folder / "there").rename(folder / "gone")

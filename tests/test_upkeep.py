@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import run_swarm
 from test_search import make_pool, search
 
 from swarm import Grid, Integer, Job, Random
@@ -176,16 +177,7 @@ def test_checkpoints_go_with_a_run_unless_another_refers_to_them(store: Store) -
 
 
 def swarm(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [str(BIN / "swarm"), *words],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run_swarm(folder, *words, COLUMNS="200")
     assert "Traceback" not in done.stderr
     return done
 

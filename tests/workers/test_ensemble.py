@@ -12,6 +12,7 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 import pytest
+from shared import SHARED, evaluation
 
 from swarm import PBT, Job
 from swarm import run as search
@@ -31,8 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(params, trained=THREE, checkpoints=None, seed=7, **options):
-    evaluation = replace(Evaluation.of("p", params, **options), seed=seed)
-    result = evaluate(cloudpickle.dumps(trained), evaluation, checkpoints=checkpoints)
+    result = evaluate(SHARED, evaluation(trained, params, seed=seed, **options), checkpoints=checkpoints)
     assert result.status is not Status.FAILED, result.error
     return result
 
@@ -55,7 +55,8 @@ def assert_same(one, other):
 
 @pytest.fixture(scope="module")
 def good():
-    return run(GOOD)
+    """The training of the problem itself; the others share a process that imports Keras once."""
+    return evaluate(cloudpickle.dumps(THREE), replace(Evaluation.of("p", GOOD), seed=7))
 
 
 def test_an_ensemble_of_one_is_the_network_itself():
@@ -150,7 +151,7 @@ def test_population_based_training_hands_members_of_several_parents_on(tmp_path)
         space={**GOOD, "learning_rate": {"real": [1e-4, 0.1], "log": True, "default": 1e-3}},
         optimizer=PBT(population=3, max_budget=3, mutation=0.5, weight_parents=2, viability=False, sexual=False),
     )
-    found = search(job, slots=2, store=f"{tmp_path}/swarm.db", progress=False)
+    found = search(job, slots=1, store=f"{tmp_path}/swarm.db", progress=False)
     assert found.counts["failed"] == 0, found.search.errors
     assert found.best is not None and found.best.trial.parent is not None
     store = Store(f"{tmp_path}/swarm.db")

@@ -13,6 +13,7 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 import pytest
+from shared import SHARED, evaluation
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Evaluation, Status
@@ -27,15 +28,13 @@ pytestmark = pytest.mark.slow
 
 
 def run(params, problem=PROBLEM, checkpoints=None, seed=None, **options):
-    evaluation = Evaluation.of("p", params, **options)
-    if seed is not None:
-        evaluation = replace(evaluation, seed=seed)
-    return evaluate(cloudpickle.dumps(problem), evaluation, checkpoints=checkpoints)
+    return evaluate(SHARED, evaluation(problem, params, seed=seed, **options), checkpoints=checkpoints)
 
 
 @pytest.fixture(scope="module")
 def good():
-    result = run(GOOD)
+    """The training of the problem itself; all others share a process that imports Keras once."""
+    result = evaluate(cloudpickle.dumps(PROBLEM), Evaluation.of("p", GOOD))
     assert result.status is Status.OK, result.error
     return result
 

@@ -5,15 +5,15 @@ import math
 import os
 from pathlib import Path
 
-import cloudpickle
 import numpy as np
 import pytest
 import yaml
+from shared import SHARED, evaluation
 
 from swarm.errors import Infeasible
 from swarm.job import Job
 from swarm.space import Space
-from swarm.trial import Evaluation, Status
+from swarm.trial import Status
 from swarm.workers.data import load
 from swarm.workers.evaluate import evaluate
 from swarm.workers.models import lenet5
@@ -28,7 +28,7 @@ needs_cifar10 = pytest.mark.skipif(
 
 
 def run(params, problem):
-    result = evaluate(cloudpickle.dumps(problem), Evaluation.of("p", params))
+    result = evaluate(SHARED, evaluation(problem, params))
     assert result.status is Status.OK, result.error
     return result
 
@@ -77,9 +77,6 @@ def corners(params, ctx):
             infeasible += 1
         keras.backend.clear_session()
     return {"fitness": built, "infeasible": infeasible}
-
-
-network.preload = corners.preload = ("tensorflow", "keras")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from dataclasses import replace
 import cloudpickle
 import numpy as np
 import pytest
+from shared import SHARED, evaluation
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Evaluation, Status
@@ -19,21 +20,12 @@ PROBLEM = TimeToAccuracy(
 )
 
 
-def variant(params, ctx):
-    """Trains the good network with other options: one problem, which is loaded once."""
-    return replace(PROBLEM, **params["options"])(GOOD, ctx)
-
-
-variant.preload = PROBLEM.preload
-
-
 def run(problem, params, seed=7, **options):
-    evaluation = replace(Evaluation.of("p", params, **options), seed=seed)
-    return evaluate(cloudpickle.dumps(problem), evaluation)
+    return evaluate(SHARED, evaluation(problem, params, seed=seed, **options))
 
 
 def train(budget=None, **options):
-    return run(variant, {"options": options}, budget=budget)
+    return run(replace(PROBLEM, **options), GOOD, budget=budget)
 
 
 def fires(thresholds, *scores):
@@ -89,7 +81,8 @@ def test_each_task_has_its_own_scores():
 
 @pytest.fixture(scope="module")
 def reached():
-    result = train()
+    """The training of the problem itself; the others share a process that imports Keras once."""
+    result = evaluate(cloudpickle.dumps(PROBLEM), replace(Evaluation.of("p", GOOD), seed=7))
     assert result.status is Status.OK, result.error
     return result
 
