@@ -1,4 +1,4 @@
-"""Wait for a coroutine where there is no loop, or where one is running already: in a script and in a notebook alike."""
+"""Wait for a coroutine where there is no loop, or one is running already; and in a loop for what would block it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import contextvars
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Executor
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
@@ -36,6 +37,58 @@ def wait_for(work: Callable[[], Coroutine[Any, Any, T]], signals: Iterable[signa
         else:
             beside = True
         return waiting.in_thread() if beside else waiting.here()
+
+
+async def in_thread(executor: Executor | None, work: Callable[[], T]) -> T:
+    """Do what takes its time in a thread of the executor, while the loop goes on; or here, if there is none.
+
+    What was begun is done to its end, and if this is cancelled meanwhile, only then.
+    """
+    if executor is None:
+        return work()
+    future = asyncio.get_running_loop().run_in_executor(executor, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            await future
+        raise
+
+
+async def in_daemon(work: Callable[[], T], seconds: float) -> T:
+    """Do what may never end in a thread of its own, which nobody waits for at this process's end.
+
+    Args:
+        work: What to do.
+        seconds: How long to wait for it; it goes on all the same.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(found: Callable[[], T]) -> None:
+        if not future.done():
+            try:
+                future.set_result(found())
+            except Exception as error:
+                future.set_exception(error)
+
+    def body() -> None:
+        try:
+            done = work()
+        except BaseException as error:
+            caught = error
+            outcome: Callable[[], T] = lambda: _raise(caught)  # noqa: E731
+        else:
+            outcome = lambda: done  # noqa: E731
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=body, name="swarm-beside", daemon=True).start()
+    async with asyncio.timeout(seconds):
+        return await future
 
 
 class _Waiting(Generic[T]):

@@ -133,7 +133,7 @@ def test_a_trial_that_is_running_is_exported_as_that(tmp_path: Path) -> None:
     state = SearchState(job)
     request = state.next(5.0)
     assert isinstance(request, Request)
-    store.append("job", 0, [state.ask(request, store.answer, 5.0)])
+    store.append("job", 0, [state.ask(request, {}, 5.0)])
     store.close()
     loaded = Run.load("job", f"{tmp_path}/swarm.db")
     [entry] = entries(loaded)

@@ -91,7 +91,7 @@ def master_command(
     """Run the jobs that are submitted to a scheduler. A second master on the same store stands by."""
     from swarm.cluster.serve import scheduler_address, serve_jobs
     from swarm.config import settings
-    from swarm.service.master import Places
+    from swarm.service.hosted import Places
     from swarm.store.sql import Store
 
     chosen = settings()

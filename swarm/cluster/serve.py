@@ -28,7 +28,7 @@ from swarm.workers.node.requirements import unmet
 from swarm.workers.node.supervisor import address_of
 
 if TYPE_CHECKING:
-    from swarm.service.master import Places
+    from swarm.service.hosted import Places
 
 _STANDBY_SECONDS = 1.0
 _LONGEST_PAUSE = 10.0

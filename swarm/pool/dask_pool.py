@@ -44,7 +44,7 @@ class DaskPool:
         self.share = share or Share()
         self.share.grain = replicas
         self.on_report: OnReport = lambda *_: None
-        self.taken: list[str] = []  # keys of the results that the search has; whoever minds empties it
+        self.taken: list[str] = []  # keys of the results that the search has; drained by the master, if it tracks them
         self._slots = slots
         self._results = results
         self._checkpoints = checkpoints

@@ -13,7 +13,7 @@ import functools
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,7 @@ class Slots:
         self._watchers: set[asyncio.Task[None]] = set()
         self._left: dict[str, list[str]] = {}  # what another process left running, with the class of each slot it has
         self._results: dict[str, Result] = {}  # that workers have announced, the latest: answers that need no slot
+        self._inherited: set[str] = set()  # keys of results of another process's trainings
         self._dividing = False
 
     async def __aenter__(self) -> Slots:
@@ -194,7 +195,16 @@ class Slots:
             results: Those that have ended since; they are the answer when somebody submits them.
         """
         self._results |= {result.key: result for result in results}
+        self._inherited = set(self._results)
         self._left = {key: slots for key, slots in running.items() if key not in self._results}
+        self.divide()
+
+    def keep(self, keys: Collection[str]) -> None:
+        """Of what another process left, running or ended, only these evaluations matter to anybody here."""
+        self._left = {key: slots for key, slots in self._left.items() if key in keys}
+        for key in self._inherited - set(keys) - self._flights.keys():
+            self._results.pop(key, None)
+        self._inherited.clear()
         self.divide()
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -296,7 +306,11 @@ class Slots:
             if flight.others:
                 result = await self._joint(key, flight, result)
         except Exception as error:  # such as that the client is reconnecting
-            result = Result(key=key, status=Status.LOST, error=f"nobody saw its end: {type(error).__name__}: {error}")
+            result = Result(
+                key=key,
+                status=Status.LOST,
+                error=f"the end of this training was not observed: {type(error).__name__}: {error}",
+            )
         self._release(flight.future, result)
         if result.status is Status.LOST:  # what goes to a worker that is leaving would wait for a busy one instead
             with contextlib.suppress(Exception):

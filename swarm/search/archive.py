@@ -6,7 +6,6 @@ Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particl
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import replace
 
 from swarm.trial import Result, Status
@@ -26,23 +25,17 @@ class Archive:
         self._recent: OrderedDict[str, Result] = OrderedDict()
         self._failed: dict[str, Result] = {}  # for which no configuration is to blame: the store does not answer these
 
-    def answer(self, key: str, stored: Callable[[str], Result | None]) -> Result | None:
-        """The answer for ``key``; None if it has to be trained.
+    def __contains__(self, key: str) -> bool:
+        return key in self._failed or key in self._recent
 
-        Args:
-            key: Key of the evaluation.
-            stored: Looks it up in the store; called only for what is not at hand.
-        """
+    def answer(self, key: str) -> Result | None:
+        """The answer for ``key``; None if it is not at hand."""
         if key in self._failed:
             return self._failed[key]
-        result = self._recent.get(key)
-        if result is None:
-            result = stored(key)
-            if result is None:
-                return None
-            self.remember(result)
+        if key not in self._recent:
+            return None
         self._recent.move_to_end(key)
-        return result
+        return self._recent[key]
 
     def remember(self, result: Result) -> None:
         """Keep a final result at hand, without its learning curve."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from itertools import islice
 from typing import TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from swarm.blocking import in_thread
 from swarm.errors import AllFailed, StoreUnavailable
 from swarm.job.job import Job
 from swarm.pool.base import Pool
@@ -39,6 +41,7 @@ class Search:
         job: What to search, and how.
         store: Where the journal and the archive are. What the journal holds is replayed at once.
         on_event: Called with each event as it is applied, those that are replayed too.
+        state: What the journal tells (:func:`replayed`), if that is known already.
 
     Attributes:
         job: The job.
@@ -49,9 +52,16 @@ class Search:
         JournalMismatch: The journal holds other trials than the job's optimizer asks for.
     """
 
-    def __init__(self, job: Job, store: Store, on_event: Callable[[Event], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        store: Store,
+        on_event: Callable[[Event], None] = lambda _: None,
+        *,
+        state: SearchState | None = None,
+    ) -> None:
         self.job = job
-        self.state = replayed(job, store, on_event)
+        self.state = replayed(job, store, on_event) if state is None else state
         self.trouble: str | None = None
         self._store = store
         self._pool: Pool | None = None
@@ -66,6 +76,7 @@ class Search:
         self._unwritten: list[Event] = []  # applied, and to be journalled before anything is done about it
         self._final: list[tuple[Evaluation, Result]] = []  # to be archived with them
         self._patience = 0.0
+        self._thread: Executor | None = None  # where the store is used
         self._forget: Callable[[list[str]], None] = lambda _: None
         self._on_change: Callable[[Search], None] = lambda _: None
 
@@ -103,6 +114,7 @@ class Search:
         on_change: Callable[[Search], None] = lambda _: None,
         forget: Callable[[list[str]], None] = lambda _: None,
         patience: float = 0.0,
+        thread: Executor | None = None,
     ) -> None:
         """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
 
@@ -112,6 +124,8 @@ class Search:
             forget: Called with the keys of evaluations whose checkpoints nobody will continue from any more.
             patience: Seconds to wait for a store that is away; meanwhile nothing new is started, and :attr:`trouble`
                 says why.
+            thread: Where the store is used, so that one that is slow holds up nobody else in this process's event
+                loop; None uses it in the loop, which takes the least time.
 
         Raises:
             AllFailed: Its first trainings have all failed for one reason.
@@ -120,7 +134,7 @@ class Search:
         self.check_failed()
         state = self.state
         self._pool, self._began, self._forget = pool, pool.time(), forget
-        self._patience, self._on_change = patience, on_change
+        self._patience, self._on_change, self._thread = patience, on_change, thread
         await self._with_store(lambda: self._store.set_status(self.job.name, JobStatus.RUNNING))
         self._begin(pool)
         pool.open(lambda key, metrics: self._on_report(pool, key, metrics))
@@ -134,7 +148,7 @@ class Search:
                     self._take(await pool.next(), pool.time())
             pool.close()
             state.let_go()
-            await self._with_store(self._write)
+            await self._write()
             status = JobStatus.FAILED if state.failed else JobStatus.FINISHED
             await self._with_store(lambda: self._store.set_status(self.job.name, status))
         except BaseException:
@@ -167,7 +181,7 @@ class Search:
     async def _with_store(self, work: Callable[[], T]) -> T:
         """Do what needs the store; while that is away, try again for as long as there is patience."""
         try:
-            return work()
+            return await in_thread(self._thread, work)
         except StoreUnavailable as error:
             if not self._patience:
                 raise
@@ -181,7 +195,7 @@ class Search:
         )
         async for attempt in attempts:
             with attempt:
-                done = work()
+                done = await in_thread(self._thread, work)
         self.trouble = None
         return done
 
@@ -191,30 +205,30 @@ class Search:
         A method with generations is asked for all of one at once, since its order is ours to choose; any other is
         asked late, when it knows most.
         """
-        asked = await self._with_store(lambda: self._ask(pool))
-        await self._with_store(self._write)
+        asked = await self._ask(pool)
+        await self._write()
         if self.state.finished():
             return True
         if asked:
             self._rejoin(pool)
         if asked and len(self._queue) > 1:
             self._put_longest_first()
-        chosen, answers = await self._with_store(lambda: self._choose(pool))
-        for evaluation in chosen:
-            del self._queue[evaluation.key]
-        self._submit(pool, [evaluation for evaluation in chosen if evaluation.key not in answers])
+        chosen, answers = await self._choose(pool)
+        for key in (*answers, *(evaluation.key for evaluation in chosen)):
+            del self._queue[key]
+        self._submit(pool, chosen)
         for answer in answers.values():
             self._note(without_curve(Answered(result=answer, time=pool.time())))
         return asked < _EVENTS_PER_COMMIT and not answers
 
-    def _ask(self, pool: Pool) -> int:
+    async def _ask(self, pool: Pool) -> int:
         """Ask for what the free slots can take, and end what needs no slot any more; how much was asked."""
         asked, free, state = 0, pool.free(), self.state
         self._fresh = set()
         while state.only_the_end_is_left() or (state.optimizer.generational and free) or len(self._queue) < free:
             event: Request | Event | None = state.next(pool.time())
             if isinstance(event, Request):
-                event = state.ask(event, self._stored, pool.time())
+                event = state.ask(event, await self._answers(event.unknown), pool.time())
                 self._fresh.update(each.key for each in event.evaluations)
             if event is None:
                 break
@@ -224,14 +238,16 @@ class Search:
                 break
         return asked
 
-    def _stored(self, key: str) -> Result | None:
-        return self._store.answer(key)
+    async def _answers(self, keys: Sequence[str]) -> dict[str, Result]:
+        """What the archive of all jobs answers."""
+        return await self._with_store(lambda: self._store.answers(keys)) if keys else {}
 
-    def _choose(self, pool: Pool) -> tuple[list[Evaluation], dict[str, Result]]:
-        """What the free slots can take, and of it what another search has trained while it waited."""
-        chosen = list(islice(self._queue.values(), pool.free()))
-        waited = [evaluation.key for evaluation in chosen if evaluation.key not in self._fresh]
-        return chosen, {key: answer for key in waited if (answer := self._store.answer(key)) is not None}
+    async def _choose(self, pool: Pool) -> tuple[list[Evaluation], dict[str, Result]]:
+        """What the free slots can take, and the answers to what another search has trained while it waited."""
+        first = list(islice(self._queue.values(), pool.free()))
+        answers = await self._answers([each.key for each in first if each.key not in self._fresh])
+        chosen = [each for each in first if each.key not in answers]
+        return chosen[: pool.free()], answers  # slots may have left meanwhile
 
     def _note(self, event: Event) -> None:
         """Apply what has happened; it is written before anything is done about it."""
@@ -280,12 +296,13 @@ class Search:
 
     # --- the journal
 
-    def _write(self) -> None:
+    async def _write(self) -> None:
         """Commit what has happened to the journal and the archive, in one transaction."""
         if self._unwritten:
-            self._store.append(self.job.name, self._written, self._unwritten, self._final)
-            self._written += len(self._unwritten)
-            self._unwritten, self._final = [], []
+            events, final = list(self._unwritten), list(self._final)
+            await self._with_store(lambda: self._store.append(self.job.name, self._written, events, final))
+            self._written += len(events)
+            del self._unwritten[: len(events)], self._final[: len(final)]
         if unneeded := self.state.take_unneeded():
             self._forget(unneeded)
 

@@ -67,9 +67,18 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A trial that is to be asked for, or whose test score is."""
+    """A trial that is to be asked for, or whose test score is.
+
+    Attributes:
+        trial: What to try.
+        keys: Keys of its evaluations, one per fold and repeat.
+        unknown: Those of them that neither are in flight nor were answered to this search: the store may know them.
+        purpose: What for.
+    """
 
     trial: Trial
+    keys: tuple[str, ...]
+    unknown: tuple[str, ...]
     purpose: Purpose = "fitness"
 
 
@@ -173,6 +182,10 @@ class SearchState:
     def finished(self) -> bool:
         """Whether the search is done: every trial told, and the best scored on the test set if that was asked."""
         return self.end_reason is not None
+
+    def follow(self, on_event: Callable[[Event], None]) -> None:
+        """Have somebody else called with each event from now on."""
+        self._on_event = on_event
 
     # --- what has happened
 
@@ -378,7 +391,7 @@ class SearchState:
             return Ended(reason=reason, failed=True, time=now)
         self._in_hand = self._in_hand or (None if self._drained else self._next_trial(now))
         if self._in_hand is not None:
-            return Request(self._in_hand)
+            return self._request(self._in_hand, "fitness")
         if self._pending:
             return None
         if not (self._drained or self.optimizer.done):
@@ -387,18 +400,18 @@ class SearchState:
             )
         for trial in self._finalists():
             if (trial.fold or 0) not in self.tests:
-                return Request(trial, "test")
+                return self._request(trial, "test")
         return Ended(reason=self._stop_reason or "done", time=now)
 
-    def ask(self, request: Request, stored: Callable[[str], Result | None], now: float) -> Asked:
+    def ask(self, request: Request, stored: Mapping[str, Result], now: float) -> Asked:
         """The event that a trial is asked for, with the source of each of its evaluations.
 
         Args:
-            request: What :meth:`next` gave.
-            stored: Looks a key up in the archive of all jobs.
+            request: What :meth:`next` gave, just now.
+            stored: What the archive of all jobs answers to :attr:`Request.unknown`, by key.
             now: Seconds since the epoch.
         """
-        found = tuple(self._look_up(each.key, stored) for each in self._evaluations(request.trial, request.purpose))
+        found = tuple(self._look_up(key, stored.get(key)) for key in request.keys)
         self._in_hand = None
         return Asked(trial=request.trial, evaluations=found, purpose=request.purpose, time=now)
 
@@ -423,10 +436,17 @@ class SearchState:
         failed = replace(result, status=Status.FAILED, fitness=None, error=error, blamed=blamed)
         return Answered(result=failed, time=now)
 
-    def _look_up(self, key: str, stored: Callable[[str], Result | None]) -> Lookup:
+    def _request(self, trial: Trial, purpose: Purpose) -> Request:
+        keys = tuple(each.key for each in self._evaluations(trial, purpose))
+        unknown = tuple(key for key in keys if not self._pending.waiting(key) and key not in self._archive)
+        return Request(trial, keys, unknown, purpose)
+
+    def _look_up(self, key: str, stored: Result | None) -> Lookup:
         if self._pending.waiting(key):
             return Lookup(key, Source.IN_FLIGHT)
-        result = self._archive.answer(key, stored)
+        if stored is not None:
+            self._archive.remember(stored)
+        result = self._archive.answer(key)
         return Lookup(key, Source.TRAINED if result is None else Source.ARCHIVE, result)
 
     def _evaluations(self, trial: Trial, purpose: Purpose, keys: Sequence[str] | None = None) -> list[Evaluation]:

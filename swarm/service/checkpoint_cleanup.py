@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
+
+from swarm.blocking import in_daemon
 
 _LONGEST_WAIT = 60.0  # seconds, at a job's end
+_LONGEST_DELETION = 600.0  # seconds, of what is deleted at a time
 _log = logging.getLogger("swarm.deletions")
 
 
@@ -52,7 +56,7 @@ class CheckpointCleanup:
         while self._doomed:
             keys, self._doomed = self._doomed, []
             try:
-                await asyncio.to_thread(self._delete, keys)
+                await in_daemon(partial(self._delete, keys), _LONGEST_DELETION)
             except Exception as error:
                 if not self._refused:
                     reason = f"{type(error).__name__}: {error}"

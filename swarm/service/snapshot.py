@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from swarm.store.events import Answered, Asked, Ended, Event, Led
@@ -78,6 +78,9 @@ class Row(Tally):
         """Count a trial whose last answer came at ``when``."""
         self.ask(trial.asked)
         self.tell(trial, found, when)
+
+
+_POINT = tuple(each.name for each in fields(Point))
 
 
 class View:
@@ -161,9 +164,9 @@ class View:
         """JSON-ready; :meth:`from_dict` reads it back."""
         return {
             "direction": self.direction,
-            "points": [asdict(point) for point in self.points],
+            "points": [_plain(point) for point in self.points],
             "rows": [asdict(row) for row in self.rows.values()],
-            "moves": [[*who, [asdict(point) for point in where]] for who, where in self.moves.items()],
+            "moves": [[*who, [_plain(point) for point in where]] for who, where in self.moves.items()],
             "waiting": [[each.so_far.data, each.asked.time] for each in self._pending],
             "all": asdict(self.all),
             "errors": [[error, *found] for error, found in self.errors.items()],
@@ -276,6 +279,11 @@ class View:
 
     def _rank(self, lead: Lead) -> tuple[float, float, int]:
         return rank_of(lead.budget, -lead.fitness if self.direction == "maximize" else lead.fitness, lead.trial)
+
+
+def _plain(point: Point) -> dict[str, Any]:
+    """What ``asdict`` says, which would copy deeply and take ten times as long."""
+    return {name: getattr(point, name) for name in _POINT}
 
 
 def _lead(point: Point) -> Lead | None:

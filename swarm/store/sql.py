@@ -22,13 +22,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreDamaged, StoreTooNew, StoreUnavailable
-from swarm.store import code_table, path
+from swarm.store import attempts, code_table, path
 from swarm.store.events import Event, read_event
 from swarm.store.path import store_url
 from swarm.store.records import JobStatus, StoredJob, Submission
 from swarm.trial import Evaluation, Result, Status, canonical
 
-SCHEMA = 3
+SCHEMA = 4
 _BUSY_SECONDS = 5.0
 _KEYS_PER_STATEMENT = 500
 _log = logging.getLogger("swarm.store")
@@ -285,6 +285,16 @@ class Store:
             with self._failing_clearly(), self._engine.begin() as connection:
                 connection.execute(_lease.update().where(_lease.c.token == self._token).values(expires=0.0))
 
+    def begin_replay(self, job: str) -> int:
+        """Note that a replay of a job begins; how many were begun since the last that ended, this one included."""
+        with self._failing_clearly(), self._writing() as connection:
+            return attempts.begin(connection, job)
+
+    def end_replay(self, job: str) -> None:
+        """Note that the replay of a job has ended, well or not."""
+        with self._failing_clearly(), self._writing() as connection:
+            attempts.end(connection, job)
+
     # --- journal and archive
 
     def append(
@@ -379,6 +389,13 @@ class Store:
         """The archived result if it answers whoever asks; an earlier version kept failures that do not."""
         result = self.result(key)
         return result if result is not None and result.answers_others else None
+
+    def answers(self, keys: Sequence[str]) -> dict[str, Result]:
+        """Those archived results of these keys that answer whoever asks, by key."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            texts = [connection.execute(_ONE_RESULT, {"wanted": key}).scalar_one_or_none() for key in keys]
+        results = (Result.from_dict(json.loads(text)) for text in texts if text is not None)
+        return {result.key: result for result in results if result.answers_others}
 
     def durations(self, problem: str, limit: int) -> list[tuple[dict[str, Any], float | None, float]]:
         """Parameters, budget and seconds of the latest successful trainings of a problem, at most ``limit``."""
@@ -495,7 +512,7 @@ class Store:
             raise StoreUnavailable(f"{self.url} holds no dask-swarm store; name another with --store")
         if version is None or int(version) < SCHEMA:
             with self._engine.begin() as connection:
-                for tables in (_tables, code_table.TABLES):
+                for tables in (_tables, code_table.TABLES, attempts.TABLES):
                     tables.create_all(connection)  # what is new since an earlier schema are tables
                 connection.execute(self._insert_once(_meta), {"name": "schema", "value": str(SCHEMA)})
                 connection.execute(_meta.update().where(_meta.c.name == "schema").values(value=str(SCHEMA)))
