@@ -65,6 +65,7 @@ KEPT_FROM = {
 }
 """Packages that a room never imports."""
 SERVICE_KNOWS = {
+    "blocking",
     "trial",
     "errors",
     "version",

@@ -396,8 +396,8 @@ async def test_hopeless_trainings_are_ended_early_and_their_slots_are_free_at_on
     assert sorted(result["fitness"] for result in pruned) == pytest.approx([0.3, 0.4, 0.5, 0.6])
     assert all(result["seconds"] < 5 for result in pruned)
     assert search.state.counts["pruned"] == 4
-    assert search.best is not None
-    assert search.best.params == {"x": 0}
+    assert search.state.best is not None
+    assert search.state.best.params == {"x": 0}
     assert store.result(pruned[0]["key"]) is None  # no answer for other jobs
     store.close()
 
@@ -428,7 +428,7 @@ async def test_one_jobs_pruning_ends_no_training_that_another_waits_for(tmp_path
         group.create_task(pruning.run(one))
         group.create_task(whole.run(other))
     assert whole.state.told == pruning.state.told == 8
-    assert whole.counts["pruned"] == whole.counts["failed"] == 0
-    assert whole.best is not None
-    assert whole.best.fitness == 107.0
+    assert whole.state.counts["pruned"] == whole.state.counts["failed"] == 0
+    assert whole.state.best is not None
+    assert whole.state.best.fitness == 107.0
     store.close()

@@ -126,7 +126,7 @@ async def test_a_master_reads_no_code_of_jobs_that_have_ended(tmp_path: Path) ->
 
 async def test_a_master_holds_the_code_of_its_jobs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[bytes] = []
-    monkeypatch.setattr("swarm.service.master.DaskPool", _noting(given))
+    monkeypatch.setattr("swarm.service.hosted.DaskPool", _noting(given))
     async with scheduler() as one, mastered(tmp_path, one.address), worker(one.address):
         client, train = Client(one.address, asynchronous=True), with_data(100_000)
         jobs = [job_of(f"job-{number}", problem=train, seed=number) for number in range(4)]

@@ -1,7 +1,7 @@
 """The master: hosts the searches of all jobs that were submitted, on the slots of one Dask cluster.
 
-Its only state is the store. It may be killed at any moment: trainings go on, and the next master serves at once. Beside
-that it replays the journals one after the other, joins what runs, and takes what has ended meanwhile from the scheduler.
+Its only state is the store. It may be killed at any moment: trainings go on, and the next master serves at once. It
+replays the journals beside that, one after the other, joins what runs, and takes what has ended from the scheduler.
 Only one master holds the store's lease; others wait for it to expire.
 """
 
