@@ -47,7 +47,7 @@ async def scheduler(security: Security | None = None) -> AsyncIterator[Scheduler
 @asynccontextmanager
 async def mastered(folder: Path, address: str, security: Security | None = None, **options: Any) -> AsyncIterator[None]:
     """A master in office, without workers."""
-    store = Store(f"{folder}/swarm.db")
+    store = options.pop("store", None) or Store(f"{folder}/swarm.db")
     assert store.lease("here", 60)
     async with (
         DaskClient(address, asynchronous=True, security=security) as client,

@@ -71,7 +71,7 @@ class Means:
         unfit: Says why the workers cannot run a job with such requirements, or None.
         codes: The jobs' code, each content once in memory.
         thread: Where the store is used.
-        replays: Where journals are replayed, one at a time.
+        threads: Where jobs are built, and journals are replayed.
         deleting: Tasks that delete checkpoints.
         replaying: Held while a journal is replayed.
     """
@@ -83,7 +83,7 @@ class Means:
     unfit: Unfit
     codes: Codes
     thread: Executor
-    replays: Executor
+    threads: Executor
     deleting: set[asyncio.Task[None]] = field(default_factory=set)
     replaying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -177,7 +177,7 @@ class Hosted:
     async def _replay(self) -> None:
         stopped = threading.Event()
         try:
-            self.search, self.outlet = await in_thread(self._means.replays, lambda: self._replayed(stopped))
+            self.search, self.outlet = await in_thread(self._means.threads, lambda: self._replayed(stopped))
         except asyncio.CancelledError:
             stopped.set()
             raise

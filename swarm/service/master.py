@@ -89,8 +89,8 @@ class Master:
         self._admins = frozenset(admins)
         self._thread = ThreadPoolExecutor(1, "swarm-store")
         self._leases = ThreadPoolExecutor(1, "swarm-lease")
-        self._replays = ThreadPoolExecutor(1, "swarm-replay")
-        self._means = Means(store, slots, places, forgetting, unfit, Codes(store), self._thread, self._replays)
+        self._threads = ThreadPoolExecutor(4, "swarm-jobs")
+        self._means = Means(store, slots, places, forgetting, unfit, Codes(store), self._thread, self._threads)
         self._hosted: dict[str, Hosted] = {}
         self._ended: dict[str, dict[str, Any]] = {}  # last states of the jobs that are not hosted
         self._leaving: list[Hosted] = []  # that have ended, and have something to tell yet
@@ -124,7 +124,7 @@ class Master:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
             self._inbox.close()
-            for executor in (self._thread, self._leases, self._replays):
+            for executor in (self._thread, self._leases, self._threads):
                 executor.shutdown(wait=False, cancel_futures=True)
 
     async def _in_store(self, work: Callable[[], T]) -> T:
@@ -340,7 +340,7 @@ class Master:
         return (await self._in_store(lambda: self._store.job(described))).spec
 
     async def _submit(self, request: Submit, user: str) -> dict[str, Any]:
-        job = await asyncio.to_thread(Job.from_dict, request.spec, request.problem)
+        job = await in_thread(self._threads, lambda: Job.from_dict(request.spec, request.problem))
         submission = Submission(
             job.name, user, request.priority, request.most, environment=tuple(sorted({*request.environment}))
         )
