@@ -39,6 +39,8 @@ class Settings(BaseModel):
         store: Store of jobs, journals and the archive: a URL, or the path of an SQLite file.
         results: Folder that all workers see, where finished evaluations are committed; None commits none.
         checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
+        checkpoint_places: URLs or folders where, or below which, jobs may have their checkpoints; None leaves them the
+            choice.
         admins: Common names of certificates whose owners may steer everybody's jobs.
         max_submission: Largest job that the master takes, in bytes.
         lease_seconds: A standby takes over when the master has been silent for so long.
@@ -52,6 +54,7 @@ class Settings(BaseModel):
     store: str = Field(min_length=1)
     results: str | None
     checkpoints: str | None
+    checkpoint_places: tuple[str, ...] | None
     admins: tuple[str, ...]
     max_submission: ByteSize
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)

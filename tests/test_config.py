@@ -44,6 +44,7 @@ def test_without_any_configuration_the_defaults_hold(tmp_path: Path) -> None:
         checkpoints=None,
         admins=(),
         max_submission=64 * 2**20,
+        checkpoint_places=None,
         lease_seconds=10,
         worker_ttl_seconds=60,
         insecure=False,

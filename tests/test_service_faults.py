@@ -245,7 +245,7 @@ def test_a_standby_on_postgresql_finds_what_an_undisturbed_search_finds(store_ur
         assert "serving" in service.log("standby")
     assert (state.state, state.told) == ("finished", 20)
     assert set(trainings(tmp_path, "begun").values()) == {1}
-    expected = undisturbed(job, tmp_path).best
+    expected = undisturbed(job, tmp_path).state.best
     assert expected is not None
     found = {"trial": expected.trial.id, "params": expected.params, "fitness": expected.fitness, "metrics": {}}
     assert state.best == found

@@ -15,10 +15,10 @@ import pytest
 from test_master import job_of, mastered, scheduler, worker
 
 from swarm import Client, Random
-from swarm.errors import StoreUnavailable
+from swarm.errors import InvalidInput, StoreUnavailable
 from swarm.pool.virtual import VirtualPool
 from swarm.search import Search
-from swarm.service.hosted import REPLAYS_ALLOWED
+from swarm.service.hosted import REPLAYS_ALLOWED, Places
 from swarm.store import Event, State, Store, Submission
 
 
@@ -148,3 +148,35 @@ def test_a_master_stays_in_office_while_its_store_is_away(store: Store, tmp_path
             assert (await handle.state()).state == State.ACTIVE
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "fine"),
+    [
+        ("s3://shared/sweeps/mine", True),
+        ("S3://shared/sweeps", True),
+        ("s3://shared/sweeps/../other", False),
+        ("s3://shared/sweeps-of-others", False),
+        ("s3://other/sweeps", False),
+        ("/shared/a", True),
+        ("/shared/../etc", False),
+        ("/shareda", False),
+        ("ftp://slow.example/x", False),
+        (True, True),
+        (False, True),
+    ],
+)
+def test_jobs_keep_their_checkpoints_where_the_service_allows_it(checkpoints: str | bool, fine: bool) -> None:
+    def train(params: Any, ctx: Any) -> float:
+        ctx.save({}, {})
+        return 0.0
+
+    train.resumable = True  # type: ignore[attr-defined]
+    places = Places(allowed=("s3://shared/sweeps/", "/shared"))
+    job = job_of(problem=train, checkpoints=checkpoints)
+    if fine:
+        places.check(job)
+    else:
+        with pytest.raises(InvalidInput, match=r"swarm\.checkpoint-places"):
+            places.check(job)
+    Places().check(job)

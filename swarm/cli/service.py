@@ -100,6 +100,7 @@ def master_command(
     places = Places(
         results=str(results or chosen.results or (folder and folder / "results") or "") or None,
         checkpoints=checkpoints or chosen.checkpoints or (str(folder / "checkpoints") if folder else None),
+        allowed=chosen.checkpoint_places,
     )
     address = scheduler_address(scheduler, scheduler_file, chosen.scheduler_address)
     say = start_logging(log_format, "master", "critical", _say)

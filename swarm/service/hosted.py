@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
+import posixpath
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from swarm.blocking import in_daemon, in_thread
@@ -53,10 +56,37 @@ class Places:
     Attributes:
         results: Folder that all workers see, for finished evaluations; None commits none.
         checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
+        allowed: Where jobs may have their checkpoints: URLs or folders, and all below; None leaves them the choice.
     """
 
     results: str | None = None
     checkpoints: str | None = None
+    allowed: tuple[str, ...] | None = None
+
+    def check(self, job: Job) -> None:
+        """Refuse a job that would keep its checkpoints elsewhere.
+
+        Raises:
+            InvalidInput: It would.
+        """
+        named = job.checkpoints
+        if self.allowed is None or not isinstance(named, str):
+            return
+        place = _normal(named)
+        if not any(place == each or place.startswith(f"{each.rstrip('/')}/") for each in map(_normal, self.allowed)):
+            allowed = " and ".join(self.allowed) or "none that a job names"
+            raise InvalidInput(
+                f"job {job.name!r} would keep its checkpoints at {named}, and the places that this service allows are "
+                f"{allowed}: take one there, or checkpoints: true (setting swarm.checkpoint-places of the master)"
+            )
+
+
+def _normal(place: str) -> str:
+    """A URL or path without detours."""
+    scheme, found, path = place.rpartition("://")
+    if not found:
+        return os.path.realpath(Path(path).expanduser())
+    return f"{scheme.lower()}://{posixpath.normpath(path)}"
 
 
 @dataclass(frozen=True)

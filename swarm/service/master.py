@@ -352,6 +352,7 @@ class Master:
         If that is wanted, it goes on even if it is finished, and trains again what has failed.
         """
         _check_most(job.name, job.replicas, submission.most)
+        self._means.places.check(job)
         async with self._adding:
             try:
                 stored = await self._in_store(lambda: self._store.job(job.name))
