@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,9 @@ def written(file: Path, jobs: int, events: int) -> int:
             job = job_of(f"job-{number}", events // 2)
             store.submit(Submission(job.name, getpass.getuser()), job.to_dict(), job.code.pickle)
         job = job_of("job-0", events // 2)
-        try:
-            asyncio.run(
-                Search(job, store).run(VirtualPool(30, lambda evaluation: train(evaluation.params, None)), stop)
-            )
-        except Long:
-            pass
+        pool = VirtualPool(30, lambda evaluation: train(evaluation.params, None))
+        with suppress(Long):
+            asyncio.run(Search(job, store).run(pool, stop))
     with closing(sqlite3.connect(file)) as connection, connection:
         for number in range(1, jobs):
             connection.execute(

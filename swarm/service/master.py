@@ -66,6 +66,9 @@ class Master:
         unfit: Says why the workers cannot run a job with such requirements, or None.
         lease_seconds: A standby takes over when this master has been silent for so long.
         admins: Who may steer everybody's jobs.
+
+    Attributes:
+        trouble: What is wrong with the store at the moment; None if it answers.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Master:
         self._unpublished: list[str] = []
         self._adding = asyncio.Lock()
         self._inbox = Inbox(client, self._serve, slots.watch)
+        self.trouble: str | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -253,19 +257,16 @@ class Master:
     async def _keep_office(self) -> None:
         """Renew the lease, and tell the scheduler that we are there, also while the store does not answer."""
         renewal: asyncio.Future[bool] | None = None
-        away = False
         while True:
             if renewal is None:
                 renewal = asyncio.ensure_future(in_thread(self._leases, self._renew))
                 renewal.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody looks any more
             await asyncio.wait([renewal], timeout=_BEAT_SECONDS)
-            said = away
             if renewal.done():
-                away, renewal = self._is_away(renewal), None
+                self._note_trouble(_why_not_renewed(renewal))
+                renewal = None
             else:
-                away = True
-            if away and not said:
-                _log.warning("the store %s does not answer; waiting for it", self._store.url)
+                self._note_trouble(self.trouble or f"the store {self._store.url} does not answer")
             async with asyncio.timeout(_ANSWER_SECONDS):
                 waiting = await self._client.scheduler.swarm_beat(master=self._client.id)
             if waiting is None:
@@ -276,20 +277,10 @@ class Master:
     def _renew(self) -> bool:
         return self._store.lease(self._holder, self._lease_seconds)
 
-    @staticmethod
-    def _is_away(renewal: asyncio.Future[bool]) -> bool:
-        """Whether the store is away, where nobody can take over; what we write is fenced anyway.
-
-        Raises:
-            LeaseLost: It is there, and another master holds the lease.
-        """
-        try:
-            renewed = renewal.result()
-        except StoreUnavailable:
-            return True
-        if not renewed:
-            raise LeaseLost("another master holds the lease")
-        return False
+    def _note_trouble(self, trouble: str | None) -> None:
+        if trouble is not None and self.trouble is None:
+            _log.warning("%s; waiting for it", trouble)
+        self.trouble = trouble
 
     async def _keep_publishing(self) -> None:
         while True:
@@ -459,3 +450,18 @@ def _check_most(name: str, replicas: int, most: int | None) -> None:
             f"a training of job {name!r} takes {replicas} slots, its replicas, and it may use {most}: "
             f"give --max-slots {replicas} (in Python, most={replicas}) or more, or no limit"
         )
+
+
+def _why_not_renewed(renewal: asyncio.Future[bool]) -> str | None:
+    """Why the store is away, where nobody can take over; what we write is fenced anyway. None if the lease is ours.
+
+    Raises:
+        LeaseLost: It is there, and another master holds the lease.
+    """
+    try:
+        renewed = renewal.result()
+    except StoreUnavailable as error:
+        return str(error)
+    if not renewed:
+        raise LeaseLost("another master holds the lease")
+    return None
