@@ -278,7 +278,7 @@ class Master:
         return self._store.lease(self._holder, self._lease_seconds)
 
     def _note_trouble(self, trouble: str | None) -> None:
-        if trouble is not None and self.trouble is None:
+        if trouble is not None and trouble != self.trouble:
             _log.warning("%s; waiting for it", trouble)
         self.trouble = trouble
 
