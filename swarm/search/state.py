@@ -248,7 +248,9 @@ class SearchState:
         number = event.trial.generation
         self.asked += 1
         self.generation = max(self.generation, number)
-        self.generations.setdefault(number, Tally(number)).ask(event)
+        if number not in self.generations:
+            self.generations[number] = Tally(number)
+        self.generations[number].ask(event)
         self.evaluations += len(event.evaluations)
         trained = sum(each.source is Source.TRAINED for each in event.evaluations)
         if trained:
