@@ -18,6 +18,7 @@ from typing import Any
 
 from distributed import Client
 
+from swarm.config import settings
 from swarm.errors import (
     AllFailed,
     ClusterError,
@@ -39,11 +40,13 @@ from swarm.pool.task_names import key_of
 from swarm.search.retry import retry
 from swarm.search.search import Search
 from swarm.service.checkpoint_cleanup import CheckpointCleanup
+from swarm.service.health import StoreWatch
 from swarm.service.inbox import Inbox
 from swarm.service.job_state import ended_state, state_of
 from swarm.service.protocol import PROTOCOL, SETTLED
 from swarm.service.publisher import Publisher
-from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, parse
+from swarm.service.quotas import Holdings, Quotas
+from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, Weigh, parse
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
@@ -133,7 +136,11 @@ class Master:
         self._desk = Inbox(client, self._serve, slots.watch)
         self._deleting: set[asyncio.Task[None]] = set()
         self._codes = Codes(store)
+        self._holdings = Holdings(Quotas.of(settings()))
+        self._weights: dict[str, float] = {}  # of the users whose weight is not 1
         self._store_away = False
+        self._watch = StoreWatch()
+        self._reports = True  # whether the scheduler takes more than a beat; an earlier version does not
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -146,7 +153,8 @@ class Master:
         """
         await self._take_office()
         self._desk.open()
-        chores = [asyncio.ensure_future(chore) for chore in (self._keep_office(), self._keep_publishing())]
+        keep = (self._keep_office(), self._keep_lease(), self._keep_publishing())
+        chores = [asyncio.ensure_future(chore) for chore in keep]
         try:
             await asyncio.wait([self._over, *chores], return_when=asyncio.FIRST_COMPLETED)
             for ended in (self._over, *chores):
@@ -169,6 +177,10 @@ class Master:
             raise NoService(f"the scheduler at {address} has no service for jobs; start it with: swarm scheduler")
         if hello["protocol"] != PROTOCOL:
             raise NoService(f"the scheduler has dask-swarm {hello['version']}, which this one cannot talk to; upgrade")
+        self._reports = "health" in hello
+        self._weights = self._store.weights()
+        for user, weight in self._weights.items():
+            self._slots.weigh(user, weight)
         submissions = {submission.job: submission for submission in self._store.submissions()}
         for job in self._store.jobs():
             submission = submissions.get(job.name)
@@ -208,7 +220,10 @@ class Master:
         except SwarmError as error:
             self._end(stored, replace(submission, state=State.FAILED, reason=str(error)))
             return None
-        share = Share(submission.priority, submission.most, closed=True, paused=submission.state is State.PAUSED)
+        user = self._slots.user(submission.owner, resource(job.gpus_per_training))
+        paused = submission.state is State.PAUSED
+        share = Share(submission.priority, submission.most, closed=True, paused=paused, user=user)
+        self._holdings.hold(job.name, submission.owner, job.code.pickle)
         self._outlets[job.name] = outlet
         hosted = self._hosted[job.name] = _Hosted(submission, job, search, share)
         return hosted
@@ -254,6 +269,7 @@ class Master:
         if job.then is None or best is None:
             return None
         submission = replace(hosted.submission, job=f"{job.name}-then", reason=None, summary=None)
+        self._holdings.release(job.name)  # the second takes its place
         try:
             self._add(job.following(best.params), submission)
         except (LeaseLost, StoreUnavailable):
@@ -332,6 +348,7 @@ class Master:
     def _end(self, stored: StoredJob, submission: Submission) -> None:
         self._store.set_submission(submission)
         self._hosted.pop(submission.job, None)
+        self._holdings.release(submission.job)
         self._ended[submission.job] = ended_state(stored, submission)
         self._unpublished.append(submission.job)
 
@@ -344,18 +361,25 @@ class Master:
 
     async def _keep_office(self) -> None:
         while True:
-            self._renew_lease()
+            about = {"name": self._holder, "weights": self._weights}
+            report = {"trouble": self._watch.trouble, "about": about} if self._reports else {}
             async with asyncio.timeout(_ANSWER_SECONDS):
-                waiting = await self._client.scheduler.swarm_beat(master=self._client.id)
+                waiting = await self._client.scheduler.swarm_beat(master=self._client.id, **report)
             if waiting is None:
                 raise ClusterError("the scheduler was restarted, or obeys another master")
             self._desk.take_up(waiting)  # such as came before the scheduler knew that we listen
             await asyncio.sleep(_BEAT_SECONDS)
 
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.to_thread(self._renew_lease)  # the beats go on while the store keeps us waiting, and say so
+            await asyncio.sleep(_BEAT_SECONDS)
+
     def _renew_lease(self) -> None:
         """Stay in office while the store is away, where nobody can take over; what we write is fenced anyway."""
         try:
-            renewed = self._store.lease(self._holder, self._lease_seconds)
+            with self._watch.asking():
+                renewed = self._store.lease(self._holder, self._lease_seconds)
         except StoreUnavailable as error:
             if not self._store_away:
                 _log.warning("%s; waiting for it", error)
@@ -403,6 +427,8 @@ class Master:
             return self._submit(request, user)
         if isinstance(request, Steer):
             return await self._steer(request, user)
+        if isinstance(request, Weigh):
+            return self._weigh(request, user)
         if isinstance(request, Events):
             events = self._store.events(request.name, request.after, PAGE)
             return [[event.kind, event.data, event.time] for event in events]
@@ -425,6 +451,7 @@ class Master:
         try:
             stored = self._store.job(job.name)
         except JobNotFound:
+            self._holdings.check(submission.owner, job.code.pickle)
             self._store.submit(submission, job.to_dict(), job.code.pickle)
             return self._take_in(self._store.job(job.name), submission)
         differences = job.differences(stored.spec)
@@ -445,6 +472,7 @@ class Master:
         if self._ended[job.name]["state"] == State.FINISHED and not retry_failed:
             return self._ended[job.name]
         self._check_owner(self._ended[job.name]["owner"], job.name, submission.owner)
+        self._holdings.check(submission.owner, job.code.pickle)
         if retry_failed:
             failed = retry(self._store, job, self._places.results)
             if not failed and self._ended[job.name]["state"] == State.FINISHED:
@@ -491,6 +519,18 @@ class Master:
         else:
             hosted.pool.pause(paused)
         return hosted.state
+
+    def _weigh(self, request: Weigh, user: str) -> dict[str, Any]:
+        """Give a user another weight; the weights that are not 1 then."""
+        if user not in self._admins:
+            raise NotAllowed(
+                f"only administrators weigh users, and you are {user!r}: ask one, or have whoever runs the master name "
+                "you in its setting swarm.admins"
+            )
+        self._store.set_weight(request.user, request.weight)
+        self._slots.weigh(request.user, request.weight)
+        self._weights = self._store.weights()
+        return {"weights": self._weights}
 
     async def _cancel(self, hosted: _Hosted) -> dict[str, Any]:
         submission = replace(hosted.submission, state=State.CANCELLED, summary=hosted.state)
