@@ -112,4 +112,6 @@ def verdict(
 def health_in(hello: Mapping[str, Any]) -> dict[str, Any]:
     """The health of a service, from its scheduler's greeting; an earlier one says only whether a master is there."""
     told: dict[str, Any] | None = hello.get("health")
-    return verdict(version=hello["version"], master=hello["master"]) if told is None else told
+    if told is None:
+        return verdict(version=hello["version"], master=hello["master"])
+    return {**told, "problems": list(told["problems"])}  # Dask makes a tuple of it
