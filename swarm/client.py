@@ -21,6 +21,7 @@ from swarm.job.job import Job
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
 from swarm.service.connection import Connection
+from swarm.service.health import health_in
 from swarm.service.job_state import ENDED, BestTrial, JobState
 from swarm.store.events import Event
 from swarm.trial import plain
@@ -215,6 +216,55 @@ class Client(_Connected):
             NoService, SchedulerUnreachable: There is no service.
         """
         return self._then(self._connection.ask("swarm_hello"))
+
+    def health(self) -> dict[str, Any]:
+        """Whether the service is well, and what is wrong with it.
+
+        ``ok``, and the ``problems``, a sentence each: no master is connected, it has not been heard of lately, its
+        store does not answer. Beside them ``name``, ``term`` and ``silent_seconds`` of the master, ``store``
+        (``answers``, ``in trouble``, ``unknown``), ``workers``, ``slots``, and ``requests`` that wait for the master.
+
+        Raises:
+            NoService, SchedulerUnreachable: There is no service.
+        """
+
+        async def found() -> dict[str, Any]:
+            return health_in(await self._connection.ask("swarm_hello"))
+
+        return self._then(found())
+
+    def weigh(self, user: str, weight: float) -> dict[str, float]:
+        """Give a user another weight: slots are divided between users in proportion to it, then between their jobs.
+
+        Args:
+            user: Name of the user.
+            weight: The new weight; everybody has 1 who was given none.
+
+        Returns:
+            The weights that are not 1, by the user's name.
+
+        Raises:
+            NotAllowed: You are no administrator of the service.
+            NoService, SchedulerUnreachable: There is no service.
+        """
+
+        async def weighed() -> dict[str, float]:
+            answer = await self._connection.call("weigh", {"user": user, "weight": float(weight)})
+            return dict(answer["weights"])
+
+        return self._then(weighed())
+
+    def weights(self) -> dict[str, float]:
+        """The weights of the users whose weight is not 1, by name.
+
+        Raises:
+            NoService, SchedulerUnreachable: There is no service.
+        """
+
+        async def found() -> dict[str, float]:
+            return dict((await self._connection.ask("swarm_hello")).get("weights", {}))  # an earlier one has none
+
+        return self._then(found())
 
     def slots(self) -> list[dict[str, Any]]:
         """What each slot of the cluster trains now; see :func:`swarm.scheduler.slot_status.occupancy` for the keys.
@@ -434,6 +484,9 @@ class AsyncClient(Client):
         def jobs(self) -> Coming[list[JobState]]: ...  # type: ignore[override]  # noqa: D102
         def attach(self, name: str) -> Coming[AsyncJobHandle]: ...  # type: ignore[override]  # noqa: D102
         def hello(self) -> Coming[dict[str, Any]]: ...  # type: ignore[override]  # noqa: D102
+        def health(self) -> Coming[dict[str, Any]]: ...  # type: ignore[override]  # noqa: D102
+        def weigh(self, user: str, weight: float) -> Coming[dict[str, float]]: ...  # type: ignore[override]  # noqa: D102
+        def weights(self) -> Coming[dict[str, float]]: ...  # type: ignore[override]  # noqa: D102
         def slots(self) -> Coming[list[dict[str, Any]]]: ...  # type: ignore[override]  # noqa: D102
 
 

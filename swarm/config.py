@@ -43,6 +43,14 @@ class Settings(BaseModel):
             choice.
         admins: Common names of certificates whose owners may steer everybody's jobs.
         max_submission: Largest job that the master takes, in bytes.
+        max_jobs: Jobs that have not ended, of all users.
+        max_jobs_per_user: Those of one user.
+        max_code: Code of the jobs that have not ended, of all users, in bytes.
+        max_code_per_user: That of one user.
+        max_requests: Requests that wait for the master, of all users.
+        max_requests_per_user: Those of one user.
+        max_request_bytes: What they hold, of all users.
+        max_request_bytes_per_user: What those of one user hold.
         lease_seconds: A standby takes over when the master has been silent for so long.
         worker_ttl_seconds: A worker that has been silent for so long, but no less than five seconds, is restarted.
         insecure: Without TLS, serve others than this machine.
@@ -57,6 +65,14 @@ class Settings(BaseModel):
     checkpoint_places: tuple[str, ...] | None
     admins: tuple[str, ...]
     max_submission: ByteSize
+    max_jobs: int = Field(ge=1)
+    max_jobs_per_user: int = Field(ge=1)
+    max_code: ByteSize
+    max_code_per_user: ByteSize
+    max_requests: int = Field(ge=1)
+    max_requests_per_user: int = Field(ge=1)
+    max_request_bytes: ByteSize
+    max_request_bytes_per_user: ByteSize
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)
     worker_ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
     insecure: bool

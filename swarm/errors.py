@@ -13,6 +13,7 @@
     ├── JobConflict               take another name, or submit the job that the name stands for
     ├── JobNotFound               list the jobs of the store and take one of those
     ├── NotAllowed                ask the owner of the job, or an administrator
+    ├── QuotaExceeded             wait for a job to end, or cancel one, then try again; nothing has changed
     ├── StoreError
     │   ├── StoreUnavailable      locked, read-only or away: mend it and try again
     │   ├── StoreTooNew           written by a later version: upgrade this package
@@ -85,7 +86,11 @@ class JobNotFound(SwarmError):
 
 
 class NotAllowed(SwarmError):
-    """The job is somebody else's."""
+    """The job is somebody else's, or only administrators may do that."""
+
+
+class QuotaExceeded(SwarmError):
+    """You, or all users together, have as much of the service as its settings allow; nothing has changed."""
 
 
 class StoreError(SwarmError):

@@ -38,6 +38,7 @@ LONGEST = (
     "test_keras_replicas.py",
     "test_lenet5.py",
     "test_time_to_accuracy.py",
+    "test_health.py",
     "test_upkeep.py",
     "test_run_lock.py",
     "test_deploy.py",

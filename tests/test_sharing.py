@@ -1,14 +1,15 @@
-"""Dividing slots between jobs: at every moment by weight, and in the long run by slot seconds."""
+"""Dividing slots between users and their jobs: at every moment by weight, and in the long run by slot seconds."""
 
 from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Callable
 
 import pytest
 
 from swarm.pool.dask_pool import DaskPool
-from swarm.pool.fair_share import Share, allot, entitlements
+from swarm.pool.fair_share import Claim, Share, allot, entitlements
 from swarm.pool.slots import Slots
 
 
@@ -133,3 +134,139 @@ def test_jobs_of_single_slots_and_of_several_share_the_slot_seconds_and_none_wai
     single, several = (share.seconds for share in shares)
     assert 0.75 < several / single < 1.35
     assert single + several > 0.6 * slots * now  # what is left waits for the several to come together
+
+
+# --- between users first, then between the jobs of each
+
+
+def test_a_user_has_the_same_share_with_one_job_and_with_twenty() -> None:
+    ann, bob = Claim(), Claim()
+    many, one = [Share(user=ann) for _ in range(20)], Share(user=bob)
+    given = allot([*many, one], slots=8, free=8)
+    assert given[one] == sum(given[job] for job in many) == 4
+    assert entitlements([*many, one], slots=8)[one] == 4
+
+
+def test_slots_follow_the_weights_of_the_users_and_those_of_each_ones_jobs_by_priority() -> None:
+    ann, bob = Claim(3), Claim(1)
+    low, high, other = Share(1, user=ann), Share(2, user=ann), Share(1000, user=bob)
+    assert allot([low, high, other], slots=12, free=12) == {low: 3, high: 6, other: 3}
+
+
+def test_what_a_job_does_not_want_its_user_s_other_jobs_get_and_what_those_do_not_want_the_other_users() -> None:
+    ann, bob, eve = Claim(), Claim(), Claim()
+    limited, open_ = Share(most=1, user=ann), Share(user=ann)
+    others = [Share(user=bob), Share(user=eve)]
+    assert entitlements([limited, open_, *others], slots=12) == {limited: 1, open_: 3, others[0]: 4, others[1]: 4}
+    open_.paused = True
+    assert entitlements([limited, open_, *others], slots=13) == {limited: 1, open_: 0, others[0]: 6, others[1]: 6}
+    alone = Share(user=ann)
+    assert allot([alone, Share(paused=True, user=bob)], slots=8, free=8)[alone] == 8
+
+
+def test_a_new_user_gets_every_slot_that_comes_free_until_it_has_its_share() -> None:
+    ann, bob = Claim(), Claim()
+    old, new = [Share(used=2, user=ann) for _ in range(4)], Share(user=bob)
+    for freed in range(4):
+        old[freed].used -= 1
+        assert allot([*old, new], slots=8, free=1)[new] == 1, freed
+        new.used += 1
+    old[0].used -= 1
+    assert allot([*old, new], slots=8, free=1)[old[0]] == 1
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5, 8])
+def test_the_slot_seconds_of_users_follow_their_weights_whatever_jobs_they_have(slots: int) -> None:
+    """Ann, of weight 2, has two jobs of priorities 1 and 3; Bob, of weight 1, has six, of longer trainings."""
+    rng = random.Random(slots)
+    ann, bob = Claim(2), Claim(1)
+    shares = [Share(1, user=ann), Share(3, user=ann), *(Share(5, user=bob) for _ in range(6))]
+    now = simulated(shares, slots, until=12_000, draw=lambda share: rng.uniform(1, 4) * (1 + 2 * (share.user is bob)))
+    assert ann.seconds / bob.seconds == pytest.approx(2, rel=0.1)
+    assert shares[1].seconds / shares[0].seconds == pytest.approx(3, rel=0.15)
+    assert ann.seconds + bob.seconds > 0.99 * slots * now
+
+
+@pytest.mark.parametrize(("slots", "grain"), [(2, 2), (3, 2), (4, 3), (8, 4)])
+def test_a_job_of_several_slots_is_not_kept_out_by_its_user_s_others_nor_by_those_of_others(
+    slots: int, grain: int
+) -> None:
+    rng = random.Random(slots)
+    ann, bob = Claim(), Claim()
+    shares = [Share(user=ann), Share(user=ann), Share(user=bob), Share(grain=grain, user=bob)]
+    now = simulated(shares, slots, until=8000, draw=lambda _: rng.uniform(1, 4))
+    assert 0.7 < ann.seconds / bob.seconds < 1.8  # slots that wait for the several are lost to Bob alone
+    assert shares[3].seconds > 0.15 * bob.seconds
+    assert ann.seconds + bob.seconds > 0.6 * slots * now
+
+
+def simulated(shares: list[Share], slots: int, *, until: float, draw: Callable[[Share], float]) -> float:
+    """Trainings one after the other, of the lengths that are drawn; the time at the end."""
+    running: list[tuple[float, int, float]] = []
+    now = 0.0
+    while now < until:
+        for share, count in allot(shares, slots, slots - sum(each.used for each in shares)).items():
+            for _ in range(count // share.grain):
+                seconds = draw(share)
+                heapq.heappush(running, (now + seconds, shares.index(share), seconds))
+                share.used += share.grain
+        now, number, seconds = heapq.heappop(running)
+        shares[number].used -= shares[number].grain
+        shares[number].charge(shares[number].grain * seconds)
+    return now
+
+
+def test_the_jobs_of_a_single_user_share_as_jobs_without_a_user_do() -> None:
+    rng = random.Random(17)
+    for _ in range(2000):
+        slots = rng.randint(1, 9)
+        drawn = [
+            {
+                "weight": rng.choice([0.5, 1, 3]),
+                "most": rng.choice([None, 2, 5]),
+                "grain": rng.choice([1, 1, 2, 3]),
+                "paused": rng.random() < 0.1,
+                "hungry": rng.random() < 0.8,
+                "used": rng.randint(0, 2),
+                "seconds": rng.uniform(0, 9),
+            }
+            for _ in range(rng.randint(1, 6))
+        ]
+        user, free = Claim(rng.uniform(0.1, 9), seconds=rng.uniform(0, 9)), rng.randint(0, slots)
+        mine, nobodys = [Share(**each, user=user) for each in drawn], [Share(**each) for each in drawn]
+        given = [list(allot(shares, slots, free).values()) for shares in (mine, nobodys)]
+        assert given[0] == given[1], drawn
+
+
+async def test_a_user_who_comes_late_or_back_has_no_credit_and_no_debt_for_the_time_alone() -> None:
+    slots = Slots(None, None, topic="results")  # type: ignore[arg-type]  # nothing is sent
+
+    def joined(user: str) -> DaskPool:
+        pool = DaskPool(slots, b"", share=Share(user=slots.user(user)))
+        slots.join(pool)
+        return pool
+
+    first = joined("ann")
+    first.share.charge(18_000.0)
+    late = joined("bob")
+    assert late.share.user.turn == 18_000, "Bob waited for nothing while he was away"
+    second = joined("ann")
+    assert second.share.seconds == 18_000
+    assert second.share.user is first.share.user
+    for pool in (first, second):
+        slots.leave(pool)
+    late.share.charge(5000.0)
+    slots.leave(late)
+    after = joined("eve")  # when nobody is there
+    assert joined("ann").share.user.turn == after.share.user.turn == 23_000
+
+
+async def test_a_user_s_weight_holds_for_the_jobs_that_are_there_and_that_come_and_brings_no_turn_forward() -> None:
+    slots = Slots(None, None, topic="results")  # type: ignore[arg-type]  # nothing is sent
+    here, half = slots.user("ann"), slots.user("ann", "GPU-0.5")
+    here.seconds = 600.0
+    slots.weigh("ann", 4.0)
+    assert (here.weight, here.turn, half.weight) == (4.0, 600.0, 4.0)
+    assert slots.user("ann") is here
+    assert slots.user("ann", "GPU-2").weight == 4.0
+    assert slots.user("bob").weight == 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import time
 from collections.abc import Callable, Coroutine
@@ -14,9 +15,19 @@ import typer
 from rich.live import Live
 
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
+from swarm.errors import InvalidInput, SwarmError
 from swarm.terminal.progress import JobProgress, console
 from swarm.terminal.sparkline import Sparkline
-from swarm.terminal.tables import errors_block, generation_table, job_block, job_table, slot_table, summary
+from swarm.terminal.tables import (
+    errors_block,
+    generation_table,
+    health_lines,
+    job_block,
+    job_table,
+    slot_table,
+    summary,
+    weights_line,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -121,13 +132,24 @@ def health_command(
     scheduler: Annotated[
         str | None, typer.Argument(metavar="[tcp://HOST:PORT]", help="The scheduler's address.", show_default=False)
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Say it as one JSON object.")] = False,
 ) -> None:
-    """Whether scheduler and master answer: exit code 0 if so, 1 without a master, 2 without a scheduler."""
+    """Whether the service is well: exit code 0 if so, 1 if master or store is silent, 2 without a scheduler."""
     from swarm.client import Client
 
-    found = Client(scheduler).hello()
-    _say(f"dask-swarm {found['version']}, {'a master is' if found['master'] else 'no master is'} connected")
-    raise typer.Exit(0 if found["master"] else 1)
+    try:
+        found = Client(scheduler).health()
+    except SwarmError as error:
+        if not as_json:
+            raise
+        print(json.dumps({"ok": False, "problems": [str(error)]}))
+        raise typer.Exit(2) from None
+    if as_json:
+        print(json.dumps(found))
+    else:
+        for line in health_lines(found):
+            _say(line)
+    raise typer.Exit(0 if found["ok"] else 1)
 
 
 @app.command("submit")
@@ -158,7 +180,8 @@ def submit_command(
 @app.command("jobs")
 def jobs_command(scheduler: AddressOption = None) -> None:
     """List the jobs of the service."""
-    _out.print(job_table(_client(scheduler).jobs()))
+    client = _client(scheduler)
+    _out.print(job_table(client.jobs(), weights=client.weights()))
 
 
 @app.command("watch")
@@ -229,14 +252,31 @@ def unpause_command(name: JobArgument, scheduler: AddressOption = None) -> None:
 
 @app.command("share")
 def share_command(
-    name: JobArgument,
+    name: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Name of the job.", show_default=False)] = None,
     scheduler: AddressOption = None,
     priority: Annotated[
-        float | None, typer.Option(help="Slots are divided in proportion to it.", show_default=False)
+        float | None,
+        typer.Option(help="A user's slots are divided between the jobs in proportion to it.", show_default=False),
     ] = None,
     max_slots: Annotated[int | None, typer.Option(help="At most so many; 0: no limit.", show_default=False)] = None,
+    user: Annotated[
+        str | None, typer.Option(help="In place of a job: give this user another weight.", show_default=False)
+    ] = None,
+    weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Slots are divided between users in proportion to it; administrators set it.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Give a job another share of the slots."""
+    """Give a job another share of its user's slots, or a user another weight among the users."""
+    if user is not None or weight is not None:
+        if user is None or weight is None or (name, priority, max_slots) != (None, None, None):
+            raise InvalidInput("give a user's weight by --user NAME --weight W, and nothing else beside it")
+        _say(weights_line(_client(scheduler).weigh(user, weight)))
+        return
+    if name is None:
+        raise InvalidInput("name a job, swarm share JOB --priority P, or a user, swarm share --user NAME --weight W")
     _steered(scheduler, name, lambda handle: handle.share(priority, max_slots))
 
 

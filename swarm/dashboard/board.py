@@ -87,6 +87,7 @@ class Board:
         shown: Jobs by name.
         bars: What was trained lately, and what is, by number; the oldest go first.
         curves: What the trainings report, by evaluation key; the oldest go first.
+        weights: Of the users whose weight is not 1, by name.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -94,6 +95,7 @@ class Board:
         self.shown: OrderedDict[str, Shown] = OrderedDict()
         self.bars: deque[Bar] = deque(maxlen=BARS)
         self.curves: OrderedDict[str, Curve] = OrderedDict()
+        self.weights: dict[str, float] = {}
         self.begun = 0
         self._running: dict[str, Bar] = {}  # by Dask key
         self._outcomes: dict[str, str] = {}  # by evaluation key, as what follows

@@ -90,9 +90,13 @@ class Jobs(Page):
             "" if best is None else f"<b>{best['fitness']:.5g}</b>",
             f"<small>{escape(params)}</small>",
             "" if left is None else duration(left),
-            escape(state["owner"]),
+            escape(state["owner"]) + self._weight(state["owner"]),
         )
         return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+    def _weight(self, user: str) -> str:
+        weight = self.board.weights.get(user)
+        return "" if weight is None else f"<br><small>weight {weight:g}</small>"
 
 
 class Slots(Page):

@@ -6,6 +6,7 @@ Importing this module costs a second: :func:`swarm.dashboard.mount` does it when
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
@@ -16,17 +17,16 @@ from bokeh.models.widgets import Button, Div, Select
 from distributed import Scheduler
 from distributed.dashboard.components.scheduler import env
 
-from swarm.dashboard.board import Board
+from swarm.dashboard.board import Board, Shown
 from swarm.dashboard.live import Jobs, Page, Slots, Training
 from swarm.dashboard.searches import Archive, Fitness, Lineage, SearchSpace
 from swarm.dashboard.theme import DARK, LIGHT, PAGE, WIDGETS
 
 PAGES: tuple[type[Page], ...] = (Jobs, Fitness, SearchSpace, Archive, Slots, Lineage, Training)
 _MILLISECONDS = 500
-_NO_MASTER = (
-    "<b>No master is connected.</b> What you see is the last that was told; trainings that have been sent go on. "
-    "Start one: <code>swarm master</code>"
-)
+Health = Callable[[], Mapping[str, Any]]
+_STALE = "What you see is the last that was told; trainings that have been sent go on."
+_NO_MASTER = f"<b>No master is connected.</b> {_STALE} Start one: <code>swarm master</code>"
 _NO_JOB = "No job yet. Submit one: <code>swarm submit JOB.yaml</code>"
 
 
@@ -35,15 +35,15 @@ class Pages:
 
     Args:
         board: What is shown.
-        attended: Says whether a master is connected.
+        health: Says whether the service is well, as :func:`swarm.service.health.verdict` does.
         job: Name of the job to begin with; left out, the latest.
         page: Title of the page to begin with.
         dark: Whether the button leads back to light.
     """
 
-    def __init__(self, board: Board, attended: Any, *, job: str = "", page: str = "", dark: bool = False) -> None:
+    def __init__(self, board: Board, health: Health, *, job: str = "", page: str = "", dark: bool = False) -> None:
         self._board = board
-        self._attended = attended
+        self._health = health
         self._pages = [made(board) for made in PAGES]
         self._notice = Div(sizing_mode="stretch_width", visible=False)
         self._job = Select(title="job", options=[], width=320)
@@ -76,21 +76,18 @@ class Pages:
             self._job.value, self._wanted = self._wanted, ""
         elif names and self._job.value not in names:
             self._job.value = names[0]
-        notice = self._notice_text()
-        if self._notice.text != notice:
-            self._notice.update(text=notice, visible=bool(notice))
+        _say(self._notice, self._notice_text())
         self._pages[self._tabs.active].update(self._job.value or None)
 
     def _widgets(self) -> list[Any]:
         return [found for page in self._pages for found in page.root.select({"type": Select})]
 
     def _notice_text(self) -> str:
-        if not self._board.shown:
-            return _NO_JOB if self._attended() else _NO_MASTER
         shown = self._board.shown.get(self._job.value or "")
-        attended = self._attended() if shown is None else shown.state.get("state") != "unattended"
-        trouble = shown.state.get("trouble") if shown is not None else None
-        return _NO_MASTER if not attended else f"<b>{escape(trouble)}</b>" if trouble else ""
+        if (warning := service_warning(self._health, shown)) or self._board.shown:
+            trouble = shown.state.get("trouble") if shown is not None else None
+            return warning or (f"<b>{escape(trouble)}</b>" if trouble else "")
+        return _NO_JOB
 
 
 def swarm_document(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
@@ -100,7 +97,7 @@ def swarm_document(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -
     dark = given.get("theme") == "dark"
     pages = Pages(
         service.board,
-        lambda: service.hello()["master"],
+        service.health,
         job=given.get("job", ""),
         page=given.get("page", ""),
         dark=dark,
@@ -120,23 +117,45 @@ def swarm_document(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -
 
 def single_document(page: int, scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
     """One page by itself, about the latest job, at ``/individual-swarm-…``."""
-    board = scheduler.plugins["swarm"].board
-    shown = PAGES[page](board)
-    alone = _Latest(board, shown)
+    service = scheduler.plugins["swarm"]
+    shown = PAGES[page](service.board)
+    alone = _Latest(service.board, service.health, shown)
     _keep_up_to_date(doc, alone)
     doc.title = f"Swarm: {shown.title}"
     doc.theme = LIGHT
-    doc.add_root(shown.root)
+    doc.add_root(alone.root)
 
 
 class _Latest:
-    """Keeps one page up to date with the latest job."""
+    """Keeps one page up to date with the latest job, below what is wrong with the service."""
 
-    def __init__(self, board: Board, page: Page) -> None:
-        self._board, self._page = board, page
+    def __init__(self, board: Board, health: Health, page: Page) -> None:
+        self._board, self._health, self._page = board, health, page
+        self._notice = Div(sizing_mode="stretch_width", visible=False)
+        self.root = column(self._notice, page.root, sizing_mode="stretch_both")
 
     def update(self) -> None:
-        self._page.update(next(reversed(self._board.shown), None))
+        name = next(reversed(self._board.shown), None)
+        _say(self._notice, service_warning(self._health, self._board.shown.get(name or "")))
+        self._page.update(name)
+
+
+def service_warning(health: Health, shown: Shown | None) -> str:
+    """What is wrong with the service of a job, or of none, as HTML; empty if nothing is.
+
+    A run of somebody's own needs no master: it is attended to while it tells of itself.
+    """
+    found = health()
+    if not found["master"]:
+        alone = shown is not None and shown.state.get("state") != "unattended"
+        return "" if alone else _NO_MASTER
+    problems = " ".join(f"{problem[:1].upper()}{problem[1:]}." for problem in found["problems"])
+    return f"<b>{escape(problems)}</b> {_STALE}" if problems else ""
+
+
+def _say(notice: Div, text: str) -> None:
+    if notice.text != text:
+        notice.update(text=text, visible=bool(text))
 
 
 def _keep_up_to_date(doc: Document, shown: Pages | _Latest) -> None:

@@ -62,7 +62,7 @@ class InFlight:
         """Charge the slot seconds since the last time to the pool that pays."""
         if self.pools:
             now = time.monotonic()
-            self.pools[0].share.seconds += self.size * (now - self.since)
+            self.pools[0].share.charge(self.size * (now - self.since))
             self.since = now
 
     def settle(self) -> None:

@@ -21,7 +21,7 @@ import dask
 from distributed import Client, Future, KilledWorker, fire_and_forget, wait
 from distributed.client import ClosedClientError
 
-from swarm.pool.fair_share import allot
+from swarm.pool.fair_share import Claim, allot
 from swarm.pool.in_flight import InFlight
 from swarm.pool.task_names import CONTINUES, GPU, dask_key, key_of, task_name
 from swarm.pool.worker_registry import WorkerRegistry
@@ -83,6 +83,8 @@ class Slots:
         self._roster = WorkerRegistry(client, {self.topic: self._on_announcement})
         self._flights: dict[str, InFlight] = {}
         self._pools: list[Tenant] = []
+        self._users: dict[str, dict[str, Claim]] = {}  # claims to the slots of a class, by its name and theirs
+        self._weights: dict[str, float] = {}  # of the users, where it is not 1
         self._allowed: dict[Tenant, int] | None = None
         self._watchers: set[asyncio.Task[None]] = set()
         self._left: dict[str, list[str]] = {}  # what another process left running, with the class of each slot it has
@@ -135,11 +137,30 @@ class Slots:
         self.divide()
 
     def level(self, pool: Tenant) -> None:
-        """Give a pool no credit for the time before, beside those that use slots of its class."""
+        """Give a pool no credit for the time before, beside those that use slots of its class; nor its user."""
         self.charge()
-        same = [other.share for other in self._pools if other.resource == pool.resource and other is not pool]
-        others = [share.turn for share in same if share.wants or share.used]
-        pool.share.seconds = max(pool.share.seconds, min(others, default=0.0) * pool.share.weight)
+        share = pool.share
+        others = [each.share for each in self._pools if each.resource == pool.resource and each is not pool]
+        active = [other for other in others if other.active]
+        mine = [other.turn for other in active if other.user is share.user]
+        share.begin_at(min(mine, default=0.0))
+        if share.user is not None and not mine:
+            latest = max((claim.turn for claim in self._users.get(pool.resource, {}).values()), default=0.0)
+            share.user.begin_at(min((other.user.turn for other in active if other.user), default=latest))
+
+    def user(self, name: str, resource: str = GPU) -> Claim:
+        """The claim of a user to the slots of a class, which the shares of all the user's jobs name."""
+        claims = self._users.setdefault(resource, {})
+        return claims.setdefault(name, Claim(self._weights.get(name, 1.0)))
+
+    def weigh(self, user: str, weight: float) -> None:
+        """Have a user's share in the slots be in proportion to this weight from now on."""
+        self.charge()
+        self._weights[user] = weight
+        for claims in self._users.values():
+            if user in claims:
+                claims[user].weigh(weight)
+        self.divide()
 
     def leave(self, pool: Tenant) -> None:
         """A pool takes part no more."""

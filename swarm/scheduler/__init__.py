@@ -19,12 +19,13 @@ metrics.mount()
 
 
 class HealthHandler(RequestHandler):  # type: ignore[misc]
-    """``GET /swarm/health``: 200, and whether a master is attached."""
+    """``GET /swarm/health``: 200 if the service is well, else 503, with what is known of it."""
 
     def get(self) -> None:
         """Answer."""
-        service = self.server.plugins[Service.name]
-        self.write({"status": "ok", "master": service.hello()["master"]})
+        found = self.server.plugins[Service.name].health()
+        self.set_status(200 if found["ok"] else 503)
+        self.write({"status": "ok" if found["ok"] else "trouble", **found})
 
 
 routes: list[tuple[str, type, dict[str, Any]]] = [("swarm/health", HealthHandler, {})]

@@ -12,6 +12,7 @@ import distributed.http.scheduler.prometheus.core as dask_metrics
 from distributed.http.prometheus import PrometheusCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from swarm.scheduler.slot_status import capacity
 from swarm.store.records import Source, State
 
 if TYPE_CHECKING:
@@ -57,20 +58,26 @@ class SwarmMetrics(PrometheusCollector):  # type: ignore[misc]
 
     def _slots(self) -> Family:
         slots = self._gauge("slots", "Slots that workers offer", "resource", "state")
-        offered, busy = Counter[str](), Counter[str]()
-        for worker in self.server.workers.values():
-            for name, amount in worker.resources.items():
-                offered[name] += amount
-                busy[name] += worker.used_resources.get(name, 0)
-        for name in sorted(offered):
-            slots.add_metric([name, "busy"], busy[name])
-            slots.add_metric([name, "free"], max(0, offered[name] - busy[name]))
+        for name, count in capacity(self.server).items():
+            slots.add_metric([name, "busy"], count["busy"])
+            slots.add_metric([name, "free"], max(0, count["offered"] - count["busy"]))
         return slots
 
     def _master(self, service: Service) -> Iterator[Family]:
-        connected = self._gauge("master_connected", "1 if a master is connected, else 0")
-        connected.add_metric([], int(service.hello()["master"]))
-        yield connected
+        found = service.health()
+        healthy = self._gauge("healthy", "1 if the master was heard of lately and its store answers, else 0")
+        healthy.add_metric([], int(found["ok"]))
+        connected = self._gauge("master_connected", "1 if a master is connected and was heard of lately, else 0")
+        connected.add_metric([], int(found["master"] and not found["silent"]))
+        yield from (healthy, connected)
+        if found["term"] is not None:
+            term = self._gauge("master_term", "Number of the master's lease, which each new master increments")
+            term.add_metric([], found["term"])
+            yield term
+        if found["store"] != "unknown":
+            answers = self._gauge("store_answers", "1 if the store answers the master, else 0")
+            answers.add_metric([], int(found["store"] == "answers"))
+            yield answers
         if service.heard is not None:
             silent = self._gauge("master_silent_seconds", "Since the master was heard of last")
             silent.add_metric([], time.monotonic() - service.heard)

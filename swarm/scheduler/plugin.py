@@ -21,13 +21,17 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from swarm.config import settings
 from swarm.dashboard import prepare
 from swarm.dashboard.board import Board
+from swarm.errors import QuotaExceeded
 from swarm.scheduler.affinity import Affinity
-from swarm.scheduler.slot_status import occupancy
+from swarm.scheduler.slot_status import capacity, occupancy
+from swarm.service.health import verdict
 from swarm.service.protocol import MASTER, PROTOCOL, REQUESTS, RESULTS, SETTLED
+from swarm.service.quotas import Quotas, check_backlog
 from swarm.version import __version__
 
 _RESULTS_KEPT = 10_000
 _MASTER_SECONDS = 30.0
+_SHORTEST_SILENCE = 3.0  # seconds: three beats
 _log = logging.getLogger("swarm.scheduler")
 
 
@@ -46,12 +50,17 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._limit = settings().max_submission
+        self._quotas = Quotas.of(settings())
+        self._silence = max(settings().lease_seconds, _SHORTEST_SILENCE)
         self._master: str | None = None  # its Dask client's name
         self._term = -1  # a later master has a higher one
         self.heard: float | None = None  # when the master was heard of last, on the monotonic clock
+        self._trouble: Answer | None = None  # of its store, as it said last
+        self._about: Answer | None = None  # what it said of itself; an earlier version says nothing
         self._states: dict[str, str] = {}  # JSON, by name
         self._told = False  # whether a master has told of all its jobs
         self._requests: dict[int, dict[str, Any]] = {}
+        self._sizes: dict[int, tuple[str, int]] = {}  # who has asked, and how many bytes
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()  # no master has written these yet
@@ -76,7 +85,23 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
     def hello(self) -> Answer:
         """Who is there."""
-        return {"version": __version__, "protocol": PROTOCOL, "master": self._master is not None}
+        found: Answer = {"version": __version__, "protocol": PROTOCOL, "master": self._master is not None}
+        return {**found, "health": self.health(), "weights": self.board.weights}
+
+    def health(self) -> Answer:
+        """Whether all is well, and what is not: see :func:`swarm.service.health.verdict`; and what there is."""
+        found = verdict(
+            version=__version__,
+            master=self._master is not None,
+            limit=self._silence,
+            name=(self._about or {}).get("name"),
+            silent_seconds=None if self._master is None or self.heard is None else time.monotonic() - self.heard,
+            reports=self._about is not None,
+            trouble=self._trouble,
+        )
+        term = None if self._master is None else self._term
+        workers, slots = len(self._scheduler.workers), capacity(self._scheduler)
+        return {**found, "term": term, "workers": workers, "slots": slots, "requests": len(self._requests)}
 
     def states(self, names: list[str] | None = None) -> list[str] | Answer:
         """The states of these jobs, or of all, as the master published them last; JSON."""
@@ -97,14 +122,21 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         if not (type(method) is type(data) is type(user) is str and type(blob) is bytes):
             _log.warning("refused a malformed request from %s", comm.peer_address)
             return {"error": ["InvalidInput", "a request consists of a method, JSON, bytes and a user"]}
-        if len(data) + len(blob) > self._limit:
-            _log.warning("refused a request of %d bytes from %s", len(data) + len(blob), comm.peer_address)
-            return {"error": ["InvalidInput", _too_large(len(data) + len(blob), self._limit)]}
+        size = len(method) + len(data) + len(blob) + len(user)
+        if size > self._limit:
+            _log.warning("refused a request of %d bytes from %s", size, comm.peer_address)
+            return {"error": ["InvalidInput", _too_large(size, self._limit)]}
         if self._master is None:
             return _no_master("no master is connected to the scheduler; start one: swarm master")
-        number = next(self._numbers)
         certified = certified_name(comm)
         user = user if certified is None else certified
+        try:
+            check_backlog(self._sizes.values(), user, size, self._quotas)
+        except QuotaExceeded as error:
+            _log.warning("refused a request of %s from %s: %s", user, comm.peer_address, error)
+            return {"error": [type(error).__name__, str(error)]}
+        number = next(self._numbers)
+        self._sizes[number] = user, size
         self._requests[number] = {"method": method, "data": data, "blob": blob, "user": user}
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
@@ -116,6 +148,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             return _no_master(f"the master has not answered for {_MASTER_SECONDS:.0f} s; is it stopped?")
         finally:
             self._requests.pop(number, None)
+            self._sizes.pop(number, None)
             self._answers.pop(number, None)
 
     # --- for the master
@@ -143,6 +176,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             if self._master != master and (previous := self._scheduler.clients.get(self._master)) is not None:
                 self._scheduler.client_releases_keys([task.key for task in previous.wants_what], self._master)
         self._master, self._term, self.heard = master, term, time.monotonic()
+        self._trouble = self._about = None
         _log.info("master %s took office for term %d", master, term)
         running = {
             key: next(iter(task.resource_restrictions))
@@ -153,11 +187,21 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         }
         return {"running": running, "results": list(self._results.values())}
 
-    def beat(self, master: str = "") -> list[int] | None:
-        """Numbers of the requests that wait, whose announcement it may have missed; None if it is not in office."""
+    def beat(self, master: str = "", trouble: Answer | None = None, about: Answer | None = None) -> list[int] | None:
+        """The master is there.
+
+        Args:
+            master: Name of its Dask client.
+            trouble: What the matter with its store is, ``text``, and for how long, ``seconds``; None if it answers.
+            about: Its ``name``, and the ``weights`` of users; None of an earlier version.
+
+        Returns:
+            Numbers of the requests that wait, whose announcement it may have missed; None if it is not in office.
+        """
         if master != self._master:
             return None
-        self.heard = time.monotonic()
+        self.heard, self._trouble, self._about = time.monotonic(), trouble, about
+        self.board.weights = (about or {}).get("weights", {})
         return [number for number, answer in self._answers.items() if not answer.done()]
 
     def take(self, comm: Any, number: int = 0) -> dict[str, Any] | None:

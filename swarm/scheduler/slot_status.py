@@ -13,6 +13,17 @@ from swarm.trial import resource
 _ANY = resource()  # names of the other classes of slots begin with that of the usual one
 
 
+def capacity(scheduler: Scheduler) -> dict[str, dict[str, float]]:
+    """How many slots workers offer, and how many of them are busy, by class."""
+    found: dict[str, dict[str, float]] = {}
+    for worker in scheduler.workers.values():
+        for name, amount in worker.resources.items():
+            slots = found.setdefault(name, {"offered": 0, "busy": 0})
+            slots["offered"] += amount
+            slots["busy"] += worker.used_resources.get(name, 0)
+    return dict(sorted(found.items()))
+
+
 def occupancy(scheduler: Scheduler, board: Board) -> list[dict[str, Any]]:
     """The slots in the order of their names, each a dictionary.
 

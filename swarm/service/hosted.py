@@ -273,6 +273,7 @@ class Hosted:
                 "see: give one, checkpoints: a folder or URL in the job, or start the master with --checkpoints"
             )
         forget = await self._deletions(checkpoints)
+        self.share.user = means.slots.user(self.submission.owner, resource(job.gpus_per_training))
         self.pool = DaskPool(
             means.slots,
             job.code.pickle,

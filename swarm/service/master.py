@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from distributed import Client
 
 from swarm.blocking import in_thread
+from swarm.config import settings
 from swarm.errors import (
     AllFailed,
     ClusterError,
@@ -35,11 +36,13 @@ from swarm.job.stored_problem import Codes
 from swarm.pool.slots import Slots
 from swarm.pool.task_names import key_of
 from swarm.search.retry import retry
+from swarm.service.health import StoreWatch
 from swarm.service.hosted import Hosted, Means, Places, Unfit
 from swarm.service.inbox import Inbox
 from swarm.service.job_state import ended_state
 from swarm.service.protocol import PROTOCOL, SETTLED
-from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, parse
+from swarm.service.quotas import Holdings, Quotas
+from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, Weigh, parse
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.sql import Store
 from swarm.trial import Result
@@ -66,9 +69,6 @@ class Master:
         unfit: Says why the workers cannot run a job with such requirements, or None.
         lease_seconds: A standby takes over when this master has been silent for so long.
         admins: Who may steer everybody's jobs.
-
-    Attributes:
-        trouble: What is wrong with the store at the moment; None if it answers.
     """
 
     def __init__(
@@ -100,7 +100,10 @@ class Master:
         self._unpublished: list[str] = []
         self._adding = asyncio.Lock()
         self._inbox = Inbox(client, self._serve, slots.watch)
-        self.trouble: str | None = None
+        self._holdings = Holdings(Quotas.of(settings()))
+        self._weights: dict[str, float] = {}  # of the users whose weight is not 1
+        self._watch = StoreWatch()
+        self._reports = True  # whether the scheduler takes more than a beat; an earlier version does not
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -115,8 +118,9 @@ class Master:
         try:
             await self._take_office()
             self._inbox.open()
-            chores += map(asyncio.ensure_future, (self._keep_office(), self._keep_publishing(), self._disown()))
-            serving = {self._over, *chores[:2]}
+            chores += map(asyncio.ensure_future, (self._keep_office(), self._keep_lease(), self._keep_publishing()))
+            serving = {self._over, *chores}
+            chores.append(asyncio.ensure_future(self._disown()))
             await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
             for ended in serving:
                 if ended.done():
@@ -144,6 +148,10 @@ class Master:
             raise NoService(f"the scheduler at {address} has no service for jobs; start it with: swarm scheduler")
         if hello["protocol"] != PROTOCOL:
             raise NoService(f"the scheduler has dask-swarm {hello['version']}, which this one cannot talk to; upgrade")
+        self._reports = "health" in hello
+        self._weights = await self._in_store(self._store.weights)
+        for user, weight in self._weights.items():
+            self._slots.weigh(user, weight)
         stored, submissions = await self._in_store(lambda: (self._store.jobs(), self._store.submissions()))
         known = {submission.job: submission for submission in submissions}
         for job in stored:
@@ -154,6 +162,7 @@ class Master:
                 self._ended[job.name] = ended_state(job, submission)
             else:
                 self._hosted[job.name] = Hosted(job, submission, self._means)
+                self._holdings.hold(job.name, submission.owner, b"")  # until its code is read
         found = await self._client.scheduler.swarm_attach(master=self._client.id, term=self._store.term)
         running: dict[str, list[str]] = {}
         for name, slot in found["running"].items():  # the Dask keys of an evaluation and of its replicas hold its own
@@ -183,7 +192,8 @@ class Master:
         """Replay, search to the end, and note how it ended."""
         state, reason = State.FINISHED, None
         try:
-            await self._replay(hosted)
+            job = await self._replay(hosted)
+            self._holdings.hold(job.name, hosted.submission.owner, job.code.pickle)
             await hosted.run()
         except (LeaseLost, ClusterError, OSError) as error:
             self._leave(error)
@@ -207,7 +217,7 @@ class Master:
         except (LeaseLost, StoreUnavailable) as error:
             self._leave(error)
 
-    async def _replay(self, hosted: Hosted) -> None:
+    async def _replay(self, hosted: Hosted) -> Job:
         """Replay its journal; while the store is away, wait for it."""
         while hosted.search is None:
             try:
@@ -217,6 +227,7 @@ class Master:
             except StoreUnavailable as error:
                 _log.warning("job %s: %s; waiting for it", hosted.name, error)
                 await asyncio.sleep(_RETRY_SECONDS)
+        return hosted.search.job
 
     async def _follow(self, hosted: Hosted) -> str | None:
         """Begin the second search of a job that has one, with its share as it is now; why it cannot begin, or None."""
@@ -225,6 +236,7 @@ class Master:
         if job.then is None or best is None:
             return None
         submission = replace(hosted.submission, job=f"{job.name}-then", reason=None, summary=None)
+        self._holdings.release(job.name)  # the second takes its place
         try:
             await self._add(job.following(best.params), submission)
         except (LeaseLost, StoreUnavailable):
@@ -241,6 +253,7 @@ class Master:
 
         stored = await self._in_store(ended)
         self._hosted.pop(submission.job, None)
+        self._holdings.release(submission.job)
         self._leaving.append(hosted)
         if submission.state is not State.CANCELLED:
             hosted.known.set()
@@ -255,32 +268,37 @@ class Master:
     # --- staying in office, and telling the scheduler
 
     async def _keep_office(self) -> None:
-        """Renew the lease, and tell the scheduler that we are there, also while the store does not answer."""
-        renewal: asyncio.Future[bool] | None = None
         while True:
-            if renewal is None:
-                renewal = asyncio.ensure_future(in_thread(self._leases, self._renew))
-                renewal.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody looks any more
-            await asyncio.wait([renewal], timeout=_BEAT_SECONDS)
-            if renewal.done():
-                self._note_trouble(_why_not_renewed(renewal))
-                renewal = None
-            else:
-                self._note_trouble(self.trouble or f"the store {self._store.url} does not answer")
+            about = {"name": self._holder, "weights": self._weights}
+            report = {"trouble": self._watch.trouble, "about": about} if self._reports else {}
             async with asyncio.timeout(_ANSWER_SECONDS):
-                waiting = await self._client.scheduler.swarm_beat(master=self._client.id)
+                waiting = await self._client.scheduler.swarm_beat(master=self._client.id, **report)
             if waiting is None:
                 raise ClusterError("the scheduler was restarted, or obeys another master")
             self._inbox.take_up(waiting)  # such as came before the scheduler knew that we listen
             await asyncio.sleep(_BEAT_SECONDS)
 
-    def _renew(self) -> bool:
-        return self._store.lease(self._holder, self._lease_seconds)
+    async def _keep_lease(self) -> None:
+        """Stay in office while the store is away, where nobody can take over; what we write is fenced anyway.
 
-    def _note_trouble(self, trouble: str | None) -> None:
-        if trouble is not None and trouble != self.trouble:
-            _log.warning("%s; waiting for it", trouble)
-        self.trouble = trouble
+        Raises:
+            LeaseLost: The store is there, and another master holds the lease.
+        """
+        said: str | None = None
+        while True:
+            try:
+                if not await in_thread(self._leases, self._renew):  # the beats go on meanwhile, and say so
+                    raise LeaseLost("another master holds the lease")
+                said = None
+            except StoreUnavailable as error:
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("%s; waiting for it", said)
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    def _renew(self) -> bool:
+        with self._watch.asking():
+            return self._store.lease(self._holder, self._lease_seconds)
 
     async def _keep_publishing(self) -> None:
         while True:
@@ -322,6 +340,8 @@ class Master:
             return await self._submit(request, user)
         if isinstance(request, Steer):
             return await self._steer(request, user)
+        if isinstance(request, Weigh):
+            return await self._weigh(request, user)
         if isinstance(request, Events):
             name, after = request.name, request.after
             events = await self._in_store(lambda: list(self._store.events(name, after, PAGE)))
@@ -352,11 +372,13 @@ class Master:
             return await self._add_again(job, stored, submission, retry_failed)
 
     async def _add_new(self, job: Job, submission: Submission) -> dict[str, Any]:
+        self._holdings.check(submission.owner, job.code.pickle)
+
         def added() -> StoredJob:
             self._store.submit(submission, job.to_dict(), job.code.pickle)
             return self._store.job(job.name)
 
-        return self._take_in(await self._in_store(added), submission)
+        return self._take_in(await self._in_store(added), submission, job.code.pickle)
 
     async def _add_again(
         self, job: Job, stored: StoredJob, submission: Submission, retry_failed: bool
@@ -380,6 +402,7 @@ class Master:
         if ended["state"] == State.FINISHED and not retry_failed:
             return ended
         self._check_owner(ended["owner"], job.name, submission.owner)
+        self._holdings.check(submission.owner, job.code.pickle)
         if retry_failed:
             failed = await self._in_store(lambda: retry(self._store, job, self._means.places.results))
             if not failed and ended["state"] == State.FINISHED:
@@ -391,10 +414,11 @@ class Master:
             self._store.set_submission(submission)
             return self._store.job(job.name)
 
-        return self._take_in(await self._in_store(again), submission)
+        return self._take_in(await self._in_store(again), submission, job.code.pickle)
 
-    def _take_in(self, stored: StoredJob, submission: Submission) -> dict[str, Any]:
+    def _take_in(self, stored: StoredJob, submission: Submission, code: bytes) -> dict[str, Any]:
         self._ended.pop(submission.job, None)
+        self._holdings.hold(submission.job, submission.owner, code)
         hosted = self._hosted[submission.job] = Hosted(stored, submission, self._means)
         self._start(hosted)
         _log.info("job %s of %s", submission.job, submission.owner)
@@ -421,6 +445,22 @@ class Master:
         await self._in_store(lambda: self._store.set_submission(submission))
         hosted.steer(submission)
         return hosted.state
+
+    async def _weigh(self, request: Weigh, user: str) -> dict[str, Any]:
+        """Give a user another weight; the weights that are not 1 then."""
+        if user not in self._admins:
+            raise NotAllowed(
+                f"only administrators weigh users, and you are {user!r}: ask one, or have whoever runs the master name "
+                "you in its setting swarm.admins"
+            )
+
+        def weighed() -> dict[str, float]:
+            self._store.set_weight(request.user, request.weight)
+            return self._store.weights()
+
+        self._weights = await self._in_store(weighed)
+        self._slots.weigh(request.user, request.weight)
+        return {"weights": self._weights}
 
     async def _cancel(self, hosted: Hosted) -> dict[str, Any]:
         submission = replace(hosted.submission, state=State.CANCELLED, summary=hosted.state)
@@ -450,18 +490,3 @@ def _check_most(name: str, replicas: int, most: int | None) -> None:
             f"a training of job {name!r} takes {replicas} slots, its replicas, and it may use {most}: "
             f"give --max-slots {replicas} (in Python, most={replicas}) or more, or no limit"
         )
-
-
-def _why_not_renewed(renewal: asyncio.Future[bool]) -> str | None:
-    """Why the store is away, where nobody can take over; what we write is fenced anyway. None if the lease is ours.
-
-    Raises:
-        LeaseLost: It is there, and another master holds the lease.
-    """
-    try:
-        renewed = renewal.result()
-    except StoreUnavailable as error:
-        return str(error)
-    if not renewed:
-        raise LeaseLost("another master holds the lease")
-    return None

@@ -57,6 +57,19 @@ class Steer(_Request):
     most: Annotated[int, Field(ge=0)] | None = None
 
 
+class Weigh(_Request):
+    """Give a user another weight among the users.
+
+    Attributes:
+        user: Name of the user.
+        weight: The share in the slots is in proportion to it.
+    """
+
+    method: Literal["weigh"]
+    user: Annotated[str, Field(min_length=1, max_length=200)]
+    weight: Priority
+
+
 class Events(_Request):
     """A page of a job's journal, from event number ``after`` on."""
 
@@ -72,11 +85,11 @@ class Describe(_Request):
     name: JobName
 
 
-Request = Annotated[Submit | Steer | Events | Describe, Field(discriminator="method")]
-_REQUEST: TypeAdapter[Submit | Steer | Events | Describe] = TypeAdapter(Request)
+Request = Submit | Steer | Weigh | Events | Describe
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="method")])
 
 
-def parse(method: str, data: str, blob: bytes) -> Submit | Steer | Events | Describe:
+def parse(method: str, data: str, blob: bytes) -> Request:
     """A request as it came over the wire.
 
     Args:

@@ -22,7 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreDamaged, StoreTooNew, StoreUnavailable
-from swarm.store import attempts, code_table, path
+from swarm.store import attempts, code_table, path, users
 from swarm.store.events import Event, read_event
 from swarm.store.path import store_url
 from swarm.store.records import JobStatus, StoredJob, Submission
@@ -243,6 +243,16 @@ class Store:
         with self._failing_clearly(), self._writing() as connection:
             connection.execute(_submissions.delete().where(_submissions.c.job == submission.job))
             connection.execute(_submissions.insert(), row)
+
+    def weights(self) -> dict[str, float]:
+        """The weights of the users whose weight is not 1, by name."""
+        with self._failing_clearly(), self._engine.connect() as connection:
+            return users.weights(connection)
+
+    def set_weight(self, user: str, weight: float) -> None:
+        """Note the weight of a user."""
+        with self._failing_clearly(), self._writing() as connection:
+            users.set_weight(connection, user, weight)
 
     def lease(self, holder: str, seconds: float) -> bool:
         """Take or renew the lease that only one master has; whether we have it now.

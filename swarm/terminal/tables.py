@@ -51,9 +51,22 @@ def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType
     return lines
 
 
-def job_table(states: Iterable[JobState], traces: Mapping[str, Sparkline] | None = None) -> Table:
-    """The jobs of a service, a row each, with how the best fitness came about if that is known by name."""
+def job_table(
+    states: Iterable[JobState],
+    traces: Mapping[str, Sparkline] | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> Table:
+    """The jobs of a service, a row each.
+
+    Args:
+        states: The jobs.
+        traces: How the best fitness of a job came about, by name, where that is to be shown.
+        weights: Of the users whose weight is not 1, by name.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    if weights:
+        table.caption = Text(weights_line(weights))
+        table.caption_justify = "left"
     for name in ("job", "owner", "state", "priority", "running", "trials", "best", "method", "problem"):
         table.add_column(name, justify="right" if name in ("priority", "running", "trials", "best") else "left")
     if traces is not None:
@@ -72,6 +85,27 @@ def job_table(states: Iterable[JobState], traces: Mapping[str, Sparkline] | None
             *([] if traces is None else [traces[state.name].bars(20) if state.name in traces else ""]),
         )
     return table
+
+
+def weights_line(weights: Mapping[str, float]) -> str:
+    """The weights of users, in one line."""
+    named = ", ".join(f"{user} {weight:g}" for user, weight in sorted(weights.items()))
+    return f"weights of users: {named}{', all others 1' if named else 'all 1'}"
+
+
+def health_lines(found: Mapping[str, Any]) -> list[str]:
+    """How a service is, as :meth:`swarm.Client.health` has it: who is there, then what is wrong."""
+    head = f"dask-swarm {found['version']}, {'a master is' if found['master'] else 'no master is'} connected"
+    details = []
+    if found["name"] is not None:
+        details.append(f"{found['name']} in term {found['term']}, heard of {found['silent_seconds']:.1f} s ago")
+    if found["store"] == "answers":
+        details.append("its store answers")
+    for resource, slots in found.get("slots", {}).items():
+        details.append(f"{slots['busy']:g} of {slots['offered']:g} {resource} slots busy")
+    if "workers" in found and not found["slots"]:
+        details.append("no worker offers a slot")
+    return ["; ".join([head, *details]), *found["problems"]]
 
 
 def slot_table(slots: Iterable[Mapping[str, Any]]) -> Table:

@@ -355,3 +355,20 @@ def test_a_new_store_is_opened_by_many_at_once(store_url: str) -> None:
 
     with ThreadPoolExecutor(6) as threads:
         assert list(threads.map(opened, range(6))) == [0] * 6
+
+
+def test_weights_of_users_are_kept_and_one_is_that_of_everybody(store: Store, store_url: str) -> None:
+    assert store.weights() == {}
+    for user, weight in (("ann", 3.0), ("Bob O'Hara", 0.5), ("ann", 2.0), ("eve", 7.0), ("eve", 1.0)):
+        store.set_weight(user, weight)
+    with closing(Store(store_url)) as other:
+        assert other.weights() == {"ann": 2.0, "Bob O'Hara": 0.5}
+
+
+def test_a_master_that_has_lost_its_lease_weighs_nobody(store: Store, store_url: str) -> None:
+    assert store.lease("first", 0.0)
+    with closing(Store(store_url)) as second:
+        assert second.lease("second", 60)
+        with pytest.raises(LeaseLost):
+            store.set_weight("ann", 2.0)
+        assert second.weights() == {}

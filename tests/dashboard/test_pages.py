@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,12 @@ def test_a_page_follows_the_job_and_says_when_nobody_attends_to_it(service: Serv
     service.client.submit(Job(name="next", problem=make_training(service.folder), space=space, optimizer=method))
     page = chromium.open(f"{url(service)}/swarm?page=jobs")
     wait_until(lambda: "next" in page.text("td"))
+    alone = chromium.open(f"{url(service)}/individual-swarm-slots")
+    service.kill("master", signal.SIGSTOP)
+    for each in (page, alone):
+        wait_until(lambda each=each: "has been silent for" in said(each), of="a word on the silence")
+    service.kill("master", signal.SIGCONT)
+    wait_until(lambda: "has been silent for" not in said(page) + said(alone))
     service.kill("master")
     wait_until(lambda: "No master is connected" in said(page))
     assert "unattended" in page.text("td")
