@@ -208,6 +208,17 @@ def service(result: Result) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def long_journals(result: Result) -> Iterator[Row]:
+    yield Row(
+        COST, "A master takes over many jobs with long journals",
+        f"it serves after {result['serving']:.1f} s; all is replayed after {result['replayed']:.0f} s, "
+        f"{result['rate']:,.0f} events a second; meanwhile a request takes {1000 * result['median']:.0f} ms, "
+        f"{1000 * result['slowest']:.0f} ms at most",
+        f"{result['jobs']} particle swarms with {result['events']:,} events in all; its start included",
+        "python benchmarks/long_journals.py",
+    )  # fmt: skip
+
+
 def dashboard(result: Result) -> Iterator[Row]:
     phases = {True: [], False: []}  # type: dict[bool, list[Result]]
     for phase in result["phases"]:

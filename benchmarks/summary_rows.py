@@ -38,5 +38,6 @@ READERS: dict[str, Reader] = {
     "chaos": rows_of_scale.chaos,
     "chaos-hangs": rows_of_scale.chaos,
     "service": rows_of_scale.service,
+    "long-journals": rows_of_scale.long_journals,
     "dashboard": rows_of_scale.dashboard,
 }
