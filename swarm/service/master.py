@@ -12,6 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -153,7 +154,8 @@ class Master:
         """
         await self._take_office()
         self._desk.open()
-        keep = (self._keep_office(), self._keep_lease(), self._keep_publishing())
+        asking = ThreadPoolExecutor(1, "swarm-lease")  # of its own: others may have threads that hang
+        keep = (self._keep_office(), self._keep_lease(asking), self._keep_publishing())
         chores = [asyncio.ensure_future(chore) for chore in keep]
         try:
             await asyncio.wait([self._over, *chores], return_when=asyncio.FIRST_COMPLETED)
@@ -166,6 +168,7 @@ class Master:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
+            asking.shutdown(wait=False)
             self._desk.close()
 
     # --- taking over
@@ -370,9 +373,10 @@ class Master:
             self._desk.take_up(waiting)  # such as came before the scheduler knew that we listen
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def _keep_lease(self) -> None:
+    async def _keep_lease(self, asking: Executor) -> None:
+        """Renew it aside: the beats go on while the store keeps us waiting, and say so."""
         while True:
-            await asyncio.to_thread(self._renew_lease)  # the beats go on while the store keeps us waiting, and say so
+            await asyncio.get_running_loop().run_in_executor(asking, self._renew_lease)
             await asyncio.sleep(_BEAT_SECONDS)
 
     def _renew_lease(self) -> None:
