@@ -152,7 +152,7 @@ class Client(_Connected):
 
         Args:
             job: What to search.
-            priority: The job's share of the slots is in proportion to its priority.
+            priority: The job's share of your slots is in proportion to its priority.
             most: The job never uses more slots than this; None is no limit.
             retry_failed: Train again what has failed in the job, if it has ended: it goes on from before its first
                 failure, and nothing that succeeded is trained twice.
@@ -338,7 +338,7 @@ class JobHandle:
 
     @property
     def priority(self) -> float:
-        """The job's share of the slots is in proportion to its priority; assign another to change it."""
+        """The job's share of your slots is in proportion to its priority; assign another to change it."""
         return self._now(lambda state: state.priority)
 
     @priority.setter

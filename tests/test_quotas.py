@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from swarm.client import Client
 from swarm.config import settings
 from swarm.errors import QuotaExceeded
 from swarm.job.job import Job
-from swarm.service.quotas import Holdings, Quotas, check_backlog
+from swarm.service.quotas import Backlog, Holdings, Quotas
 from swarm.store import Store
 
 QUOTAS = Quotas.of(settings())
@@ -85,10 +85,15 @@ def test_what_is_released_twice_or_never_was_there_counts_nothing() -> None:
     ],
 )
 def test_requests_wait_up_to_a_number_and_a_size(limits: dict[str, int], complaint: str) -> None:
-    waiting = [("ann", 10), ("bob", 5), ("ann", 20)]
-    check_backlog(waiting, "ann", 1, QUOTAS)
-    with pytest.raises(QuotaExceeded, match=complaint):
-        check_backlog(waiting, "ann", 1, replace(QUOTAS, **limits))
+    backlog = Backlog(replace(QUOTAS, **limits))
+    with ExitStack() as waiting:
+        for user, size in (("ann", 10), ("bob", 5), ("ann", 20)):
+            waiting.enter_context(backlog.waiting(user, size))
+        with pytest.raises(QuotaExceeded, match=complaint), backlog.waiting("ann", 1):
+            pass
+        assert len(backlog) == 3
+    with backlog.waiting("ann", 30):
+        assert len(backlog) == 1
 
 
 # --- in the service

@@ -159,7 +159,7 @@ def submit_command(
     scheduler: AddressOption = None,
     name: Annotated[str | None, typer.Option(help="Another name than the file's.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the file's.", show_default=False)] = None,
-    priority: Annotated[float, typer.Option(help="Slots are divided in proportion to it.")] = 1.0,
+    priority: Annotated[float, typer.Option(help="Your slots are divided between your jobs by it.")] = 1.0,
     max_slots: Annotated[int | None, typer.Option(help="Use so many slots at most.", show_default=False)] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train again what has failed in the job, which has ended.")

@@ -26,7 +26,7 @@ from swarm.scheduler.affinity import Affinity
 from swarm.scheduler.slot_status import capacity, occupancy
 from swarm.service.health import verdict
 from swarm.service.protocol import MASTER, PROTOCOL, REQUESTS, RESULTS, SETTLED
-from swarm.service.quotas import Quotas, check_backlog
+from swarm.service.quotas import Backlog, Quotas
 from swarm.version import __version__
 
 _RESULTS_KEPT = 10_000
@@ -50,7 +50,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._limit = settings().max_submission
-        self._quotas = Quotas.of(settings())
+        self._backlog = Backlog(Quotas.of(settings()))
         self._silence = max(settings().lease_seconds, _SHORTEST_SILENCE)
         self._master: str | None = None  # its Dask client's name
         self._term = -1  # a later master has a higher one
@@ -60,7 +60,6 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._states: dict[str, str] = {}  # JSON, by name
         self._told = False  # whether a master has told of all its jobs
         self._requests: dict[int, dict[str, Any]] = {}
-        self._sizes: dict[int, tuple[str, int]] = {}  # who has asked, and how many bytes
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._numbers = itertools.count()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()  # no master has written these yet
@@ -101,7 +100,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         )
         term = None if self._master is None else self._term
         workers, slots = len(self._scheduler.workers), capacity(self._scheduler)
-        return {**found, "term": term, "workers": workers, "slots": slots, "requests": len(self._requests)}
+        return {**found, "term": term, "workers": workers, "slots": slots, "requests": len(self._backlog)}
 
     def states(self, names: list[str] | None = None) -> list[str] | Answer:
         """The states of these jobs, or of all, as the master published them last; JSON."""
@@ -131,13 +130,16 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         certified = certified_name(comm)
         user = user if certified is None else certified
         try:
-            check_backlog(self._sizes.values(), user, size, self._quotas)
+            with self._backlog.waiting(user, size):
+                return await self._relay({"method": method, "data": data, "blob": blob, "user": user})
         except QuotaExceeded as error:
             _log.warning("refused a request of %s from %s: %s", user, comm.peer_address, error)
             return {"error": [type(error).__name__, str(error)]}
+
+    async def _relay(self, request: dict[str, Any]) -> Answer:
+        """The master's answer to a request."""
         number = next(self._numbers)
-        self._sizes[number] = user, size
-        self._requests[number] = {"method": method, "data": data, "blob": blob, "user": user}
+        self._requests[number] = request
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         self._scheduler.log_event(REQUESTS, {"number": number})
@@ -148,7 +150,6 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             return _no_master(f"the master has not answered for {_MASTER_SECONDS:.0f} s; is it stopped?")
         finally:
             self._requests.pop(number, None)
-            self._sizes.pop(number, None)
             self._answers.pop(number, None)
 
     # --- for the master

@@ -110,7 +110,7 @@ class JobState:
         owner: Who submitted it.
         state: ``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
         reason: Why it failed, or why what should follow it did not begin; or None.
-        priority: Its share of the slots is in proportion to its priority.
+        priority: Its share of its user's slots is in proportion to its priority.
         most: It never uses more slots than this; None is no limit.
         problem: Name of the problem.
         optimizer: Name of the method.

@@ -7,7 +7,8 @@ the limits in all hold for everybody.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from swarm.config import Settings
@@ -108,38 +109,65 @@ class Holdings:
             del self._counts[user], self._bytes[user]
 
 
-def check_backlog(waiting: Iterable[tuple[str, int]], user: str, size: int, quotas: Quotas) -> None:
-    """See whether a request may wait for the master beside those that do.
+class Backlog:
+    """The requests that wait for the master's answer, by user.
 
     Args:
-        waiting: Who asks each of the requests, and how many bytes it has.
-        user: Who asks.
-        size: Bytes of the request.
         quotas: The limits.
-
-    Raises:
-        QuotaExceeded: Too many wait.
     """
-    sizes = list(waiting)
-    mine = [size for name, size in sizes if name == user]
-    requests, cure = "requests that wait for the master", "try again when it has answered some"
-    for found, more, what, setting in (
-        ((len(mine), quotas.max_requests_per_user), 1, f"{requests}, of {user!r}", "max-requests-per-user"),
-        ((len(sizes), quotas.max_requests), 1, requests, "max-requests"),
-        (
-            (sum(mine), quotas.max_request_bytes_per_user),
-            size,
-            f"bytes of {requests}, of {user!r}",
-            "max-request-bytes-per-user",
-        ),
-        (
-            (sum(size for _, size in sizes), quotas.max_request_bytes),
-            size,
-            f"bytes of {requests}",
-            "max-request-bytes",
-        ),
-    ):
-        _check(found, more, what, f"swarm.{setting}", "scheduler", cure)
+
+    def __init__(self, quotas: Quotas) -> None:
+        self._quotas = quotas
+        self._counts: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._all = 0
+        self._all_bytes = 0
+
+    def __len__(self) -> int:
+        return self._all
+
+    @contextmanager
+    def waiting(self, user: str, size: int) -> Iterator[None]:
+        """While a request waits.
+
+        Args:
+            user: Who asks.
+            size: Bytes of the request.
+
+        Raises:
+            QuotaExceeded: Too many wait.
+        """
+        self._check(user, size)
+        self._add(user, 1, size)
+        try:
+            yield
+        finally:
+            self._add(user, -1, -size)
+
+    def _add(self, user: str, count: int, size: int) -> None:
+        self._counts[user] += count
+        self._bytes[user] += size
+        self._all += count
+        self._all_bytes += size
+        if not self._counts[user]:
+            del self._counts[user], self._bytes[user]
+
+    def _check(self, user: str, size: int) -> None:
+        quotas, what, cure = self._quotas, "requests that wait for the master", "try again when it has answered some"
+        mine, mine_bytes = self._counts[user], self._bytes[user]
+        for now, more, limit, whose, setting in (
+            (mine, 1, quotas.max_requests_per_user, f"{what}, of {user!r}", "max-requests-per-user"),
+            (self._all, 1, quotas.max_requests, what, "max-requests"),
+            (
+                mine_bytes,
+                size,
+                quotas.max_request_bytes_per_user,
+                f"bytes of {what}, of {user!r}",
+                "max-request-bytes-per-user",
+            ),
+            (self._all_bytes, size, quotas.max_request_bytes, f"bytes of {what}", "max-request-bytes"),
+        ):
+            _check((now, limit), more, whose, f"swarm.{setting}", "scheduler", cure)
 
 
 def _check(found: tuple[int, int], more: int, what: str, setting: str, where: str, cure: str) -> None:

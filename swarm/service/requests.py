@@ -26,7 +26,7 @@ class Submit(_Request):
     Attributes:
         spec: The job as :meth:`swarm.job.Job.to_dict` gives it.
         problem: Its pickled problem, which only workers unpickle.
-        priority: Its share of the slots is in proportion to its priority.
+        priority: Its share of its user's slots is in proportion to its priority.
         most: It never uses more slots than this.
         environment: What must be installed on the workers.
         retry_failed: Train again what has failed in the job of this name, which has ended.

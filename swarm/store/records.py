@@ -39,7 +39,7 @@ class Submission:
     Attributes:
         job: Name of the job.
         owner: Who submitted it.
-        priority: Its share of the slots is in proportion to its priority.
+        priority: Its share of its user's slots is in proportion to its priority.
         most: It never uses more slots than this; None is no limit.
         state: Where the service has it.
         reason: Why it failed, or why what should follow it did not begin.
