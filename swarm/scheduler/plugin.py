@@ -22,8 +22,9 @@ from swarm.config import settings
 from swarm.dashboard import prepare
 from swarm.dashboard.board import Board
 from swarm.scheduler.affinity import Affinity
+from swarm.scheduler.roles import Role, name_in, refusal, role_of
 from swarm.scheduler.slot_status import occupancy
-from swarm.service.protocol import MASTER, PROTOCOL, REQUESTS, RESULTS, SETTLED
+from swarm.service.protocol import PROTOCOL, REQUESTS, RESULTS, SETTLED
 from swarm.version import __version__
 
 _RESULTS_KEPT = 10_000
@@ -61,6 +62,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         scheduler.handlers.update(
             {
                 "swarm_hello": self.hello,
+                "swarm_role": self.role,
                 "swarm_call": self.call,
                 "swarm_states": self.states,
                 "swarm_slots": self.slots,
@@ -77,6 +79,11 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
     def hello(self) -> Answer:
         """Who is there."""
         return {"version": __version__, "protocol": PROTOCOL, "master": self._master is not None}
+
+    def role(self, comm: Any) -> str | None:
+        """The role that whoever asks has by his certificate; None without TLS."""
+        role = _role(comm)
+        return None if role is None else role.value
 
     def states(self, names: list[str] | None = None) -> list[str] | Answer:
         """The states of these jobs, or of all, as the master published them last; JSON."""
@@ -135,7 +142,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             Dask keys of the trainings that are running, with the class of slot that each has, and the results that no
             master has written yet.
         """
-        self._authorize(comm)
+        self._authorize(comm, "swarm_attach")
         if term < self._term:
             raise PermissionError("a later master has taken office")
         if self._master is not None:
@@ -162,12 +169,12 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
     def take(self, comm: Any, number: int = 0) -> dict[str, Any] | None:
         """Fetch a request."""
-        self._authorize(comm)
+        self._authorize(comm, "swarm_take")
         return self._requests.get(number)
 
     def reply(self, comm: Any, number: int = 0, answer: Answer | None = None) -> None:
         """Answer a request."""
-        self._authorize(comm)
+        self._authorize(comm, "swarm_reply")
         waiting = self._answers.get(number)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer or {})
@@ -189,7 +196,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             publisher: Name of its Dask client.
             reset: These are all.
         """
-        self._authorize(comm)
+        self._authorize(comm, "swarm_publish")
         if not self._prepared:
             self._prepared = True
             prepare()
@@ -237,19 +244,22 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             self.board.transition(key, start, finish)
             self._affinity.transition(key, start, finish, kwargs.get("worker"))
 
-    def _authorize(self, comm: Any) -> None:
-        name = certified_name(comm)
-        if name not in (None, MASTER):
-            raise PermissionError(f"only the holder of the certificate {MASTER!r} may be the master, not {name!r}")
+    def _authorize(self, comm: Any, operation: str) -> None:
+        role = _role(comm)
+        if role is not None and not role.trusted:
+            raise PermissionError(refusal(role, certified_name(comm), operation))
 
 
 def certified_name(comm: Any) -> str | None:
     """The common name in the certificate of whoever is at the other end; None without TLS."""
-    certificate = comm.extra_info.get("peercert")
-    if certificate is None:
-        return None
-    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    return names[0] if names else ""
+    return name_in(comm.extra_info.get("peercert"))
+
+
+def _role(comm: Any) -> Role | None:
+    """The role of whoever is at the other end; None without TLS."""
+    name = certified_name(comm)
+    found: Role | None = getattr(comm, "role", None)
+    return found if found is not None or name is None else role_of(name)
 
 
 def _too_large(size: int, limit: int) -> str:
