@@ -40,10 +40,14 @@ class Settings(BaseModel):
         results: Folder that all workers see, where finished evaluations are committed; None commits none.
         checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
         admins: Common names of certificates whose owners may steer everybody's jobs.
+        shared: With TLS, everybody who has a certificate may read the parameters and events of everybody's jobs;
+            otherwise their owners and administrators alone.
         max_submission: Largest job that the master takes, in bytes.
+        max_checkpoint: Largest checkpoint that is read into memory, in bytes.
         lease_seconds: A standby takes over when the master has been silent for so long.
         worker_ttl_seconds: A worker that has been silent for so long, but no less than five seconds, is restarted.
         insecure: Without TLS, serve others than this machine.
+        dashboard_hosts: Host names by which browsers reach the dashboard, beside this machine's own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,10 +57,13 @@ class Settings(BaseModel):
     results: str | None
     checkpoints: str | None
     admins: tuple[str, ...]
+    shared: bool
     max_submission: ByteSize
+    max_checkpoint: ByteSize
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)
     worker_ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
     insecure: bool
+    dashboard_hosts: tuple[str, ...]
 
 
 def settings() -> Settings:

@@ -110,6 +110,7 @@ def master_command(
             places=places,
             lease_seconds=chosen.lease_seconds,
             admins=chosen.admins,
+            shared=chosen.shared,
             say=say,
         )
     )

@@ -23,6 +23,7 @@ from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.evaluate import evaluate
 from swarm.workers.isolation.process import cancel, prune
 from swarm.workers.node.gpu import claimed, gpus
+from swarm.workers.node.private import scratch
 from swarm.workers.node.supervisor import Slot, make_slots, nanny_options
 from swarm.workers.problem import load
 
@@ -89,6 +90,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
         tls: dict[str, Any] = {"protocol": "tls", "security": temporary()}
         workers = {slot.name: {"cls": nanny, "options": nanny_options(slot, "127.0.0.1") | tls} for slot in slots}
         options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}", **tls}
+        options["local_directory"] = scratch()
         options["preload"] = ["swarm.scheduler"]  # the swarm's pages
         cluster = SpecCluster(
             workers=workers,

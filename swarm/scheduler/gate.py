@@ -13,7 +13,7 @@ from functools import partial
 from ssl import SSLError
 from typing import Any, NoReturn
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 from distributed import Scheduler
 from distributed.comm.core import CommClosedError
 from distributed.comm.tcp import TLS, TLSListener, convert_stream_closed_error
@@ -78,7 +78,8 @@ class GuardedTLS(TLS):  # type: ignore[misc]
         try:
             message = _decoded(await self._frames(), plain=self.role is Role.USER or not self._greeted)
         except (StreamClosedError, SSLError) as error:
-            self.stream, self._closed = None, True
+            self.stream: Any = None
+            self._closed = True
             convert_stream_closed_error(self, error)
         except NotPlainError as error:
             return self._refuse("a message", f"the certificate {self.name_shown!r} is a {self.role.value}'s: {error}")

@@ -22,6 +22,7 @@ from swarm.config import settings
 from swarm.dashboard import prepare
 from swarm.dashboard.board import Board
 from swarm.scheduler.affinity import Affinity
+from swarm.scheduler.readers import Readers
 from swarm.scheduler.roles import Role, name_in, refusal, role_of
 from swarm.scheduler.slot_status import occupancy
 from swarm.service.protocol import PROTOCOL, REQUESTS, RESULTS, SETTLED
@@ -51,6 +52,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._term = -1  # a later master has a higher one
         self.heard: float | None = None  # when the master was heard of last, on the monotonic clock
         self._states: dict[str, str] = {}  # JSON, by name
+        self._readers = Readers()
         self._told = False  # whether a master has told of all its jobs
         self._requests: dict[int, dict[str, Any]] = {}
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -64,7 +66,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
                 "swarm_hello": self.hello,
                 "swarm_role": self.role,
                 "swarm_call": self.call,
-                "swarm_states": self.states,
+                "swarm_states": self.states_for,
                 "swarm_slots": self.slots,
                 "swarm_attach": self.attach,
                 "swarm_beat": self.beat,
@@ -92,9 +94,18 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         found = self._states.values() if names is None else map(self._states.get, names)
         return [state for state in found if state is not None]
 
-    def slots(self) -> list[dict[str, Any]]:
+    def states_for(self, comm: Any, names: list[str] | None = None) -> list[str] | Answer:
+        """The same for whoever asks, who is told how far others' jobs are, but not what they have found."""
+        user = _user(comm)
+        if user is None or not self._told:
+            return self.states(names)
+        wanted = [name for name in (self._states if names is None else names) if name in self._states]
+        return [self._readers.shown(name, self._states[name], user) for name in wanted]
+
+    def slots(self, comm: Any) -> list[dict[str, Any]]:
         """The slots, and what each trains; see :func:`swarm.scheduler.slot_status.occupancy`."""
-        return occupancy(self._scheduler, self.board)
+        found, user = occupancy(self._scheduler, self.board), _user(comm)
+        return [slot if self._readers.may_read(slot.get("job"), user) else {**slot, "report": {}} for slot in found]
 
     async def call(self, comm: Any, method: str = "", data: str = "{}", blob: bytes = b"", user: str = "") -> Answer:
         """Have the master do something; its answer is ``{"ok": JSON}`` or ``{"error": [class, text]}``.
@@ -127,7 +138,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
     # --- for the master
 
-    def attach(self, comm: Any, master: str = "", term: int = 0) -> Answer:
+    def attach(self, comm: Any, master: str = "", term: int = 0, readers: list[str] | None = None) -> Answer:
         """A master takes office.
 
         One before it that is connected still, since it was suspended, has its Dask tasks no more: Dask would keep
@@ -137,6 +148,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             comm: Its connection.
             master: Name of its Dask client.
             term: Number of its lease.
+            readers: Who may read everybody's jobs, by the names in certificates; None is everybody.
 
         Returns:
             Dask keys of the trainings that are running, with the class of slot that each has, and the results that no
@@ -150,6 +162,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             if self._master != master and (previous := self._scheduler.clients.get(self._master)) is not None:
                 self._scheduler.client_releases_keys([task.key for task in previous.wants_what], self._master)
         self._master, self._term, self.heard = master, term, time.monotonic()
+        self._readers.everything = None if readers is None else frozenset(readers)
         _log.info("master %s took office for term %d", master, term)
         running = {
             key: next(iter(task.resource_restrictions))
@@ -203,9 +216,11 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         if reset:
             self._told = True
             self._states.clear()
+            self._readers.clear()
             self.board.forget(publisher)
         if publisher == self._master:
             self._states.update(states or {})
+            self._readers.note(states or {})
         self.board.tell(publisher, states or {}, views or {})
 
     # --- what Dask tells a plugin
@@ -260,6 +275,11 @@ def _role(comm: Any) -> Role | None:
     name = certified_name(comm)
     found: Role | None = getattr(comm, "role", None)
     return found if found is not None or name is None else role_of(name)
+
+
+def _user(comm: Any) -> str | None:
+    """Name of the user who asks; None if it is no user, or nobody can tell, without TLS."""
+    return certified_name(comm) if _role(comm) is Role.USER else None
 
 
 def _too_large(size: int, limit: int) -> str:

@@ -101,6 +101,7 @@ class Master:
         unfit: Says why the workers cannot run a job with such requirements, or None.
         lease_seconds: A standby takes over when this master has been silent for so long.
         admins: Who may steer everybody's jobs.
+        shared: Everybody who has a certificate may read everybody's jobs; without TLS everybody may.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Master:
         unfit: Unfit,
         lease_seconds: float = 10.0,
         admins: Iterable[str] = (),
+        shared: bool = False,
     ) -> None:
         self._client = client
         self._slots = slots
@@ -125,6 +127,7 @@ class Master:
         self._unfit = unfit
         self._lease_seconds = lease_seconds
         self._admins = frozenset(admins)
+        self._shared = shared or not client.scheduler.address.startswith("tls://")
         self._hosted: dict[str, _Hosted] = {}
         self._ended: dict[str, dict[str, Any]] = {}  # last states of the jobs that are not hosted
         self._outlets: dict[str, Publisher] = {}
@@ -178,7 +181,10 @@ class Master:
                 self._host(job, submission)
             else:
                 self._ended[job.name] = ended_state(job, submission)
-        found = await self._client.scheduler.swarm_attach(master=self._client.id, term=self._store.term)
+        readers = None if self._shared else sorted(self._admins)
+        found = await self._client.scheduler.swarm_attach(
+            master=self._client.id, term=self._store.term, readers=readers
+        )
         wanted = {key for hosted in self._hosted.values() for key in hosted.search.state.unanswered}
         running: dict[str, list[str]] = {}
         for name, slot in found["running"].items():  # the Dask keys of an evaluation and of its replicas hold its own
@@ -403,6 +409,7 @@ class Master:
             return self._submit(request, user)
         if isinstance(request, Steer):
             return await self._steer(request, user)
+        self._check_reader(request.name, user)
         if isinstance(request, Events):
             events = self._store.events(request.name, request.after, PAGE)
             return [[event.kind, event.data, event.time] for event in events]
@@ -411,6 +418,8 @@ class Master:
 
     def _submit(self, request: Submit, user: str) -> dict[str, Any]:
         job = Job.from_dict(request.spec, request.problem)
+        if (owner := self._owner_of(job.name)) is not None and not self._may_read(owner, user):
+            raise JobConflict(f"there is another job named {job.name!r}, which belongs to {owner!r}: take another name")
         submission = Submission(
             job.name, user, request.priority, request.most, environment=tuple(sorted({*request.environment}))
         )
@@ -506,6 +515,23 @@ class Master:
         await self._slots.abandon(hosted.search.state.unanswered.keys() - others)
         self._end(self._store.job(submission.job), submission)
         return self._ended[submission.job]
+
+    def _owner_of(self, name: str) -> str | None:
+        hosted = self._hosted.get(name)
+        return hosted.submission.owner if hosted is not None else self._ended.get(name, {}).get("owner")
+
+    def _may_read(self, owner: str | None, user: str) -> bool:
+        return self._shared or user == owner or user in self._admins
+
+    def _check_reader(self, name: str, user: str) -> None:
+        owner = self._owner_of(name)
+        if owner is None:
+            self._store.job(name)  # which says so if there is none
+        if not self._may_read(owner, user):
+            raise NotAllowed(
+                f"job {name!r} is not yours to read, {user!r}: ask {owner or 'an administrator'}, or have the master "
+                "configured with swarm.shared"
+            )
 
     def _check_owner(self, owner: str, name: str, user: str) -> None:
         if user != owner and user not in self._admins:

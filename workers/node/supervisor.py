@@ -19,6 +19,7 @@ from swarm.trial import resource
 from swarm.workers.node.gate import WORKER, guard
 from swarm.workers.node.gpu import gpus, named, slot_env
 from swarm.workers.node.listen import listening_host
+from swarm.workers.node.private import scratch
 
 _SEND_INTERVAL = 0.0002  # seconds
 _FIRST_PAUSE = 0.5
@@ -95,6 +96,7 @@ def nanny_options(slot: Slot, host: str | None = None) -> dict[str, Any]:
         "host": host,
         "preload": ["swarm.workers.node.supervisor"],
         "preload_nanny": ["swarm.workers.node.gate"],
+        "local_directory": scratch(),
     }
 
 
