@@ -57,13 +57,13 @@ class Settings(BaseModel):
     results: str | None
     checkpoints: str | None
     admins: tuple[str, ...]
-    shared: bool
+    shared: bool = False
     max_submission: ByteSize
-    max_checkpoint: ByteSize
+    max_checkpoint: ByteSize = ByteSize(16 << 30)
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)
     worker_ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
     insecure: bool
-    dashboard_hosts: tuple[str, ...]
+    dashboard_hosts: tuple[str, ...] = ()
 
 
 def settings() -> Settings:

@@ -74,7 +74,11 @@ class GuardedTLS(TLS):  # type: ignore[misc]
     async def read(self, deserializers: Any = None) -> Any:
         """A message, or the request to refuse it."""
         if self.role.trusted:
-            return await super().read(deserializers)
+            message = await super().read(deserializers)
+            operation = message.get("op") if isinstance(message, dict) else None
+            if operation is None or self.role.may_ask(operation):
+                return message
+            return self._refuse(operation, refusal(self.role, self.name_shown, operation))
         try:
             message = _decoded(await self._frames(), plain=self.role is Role.USER or not self._greeted)
         except (StreamClosedError, SSLError) as error:

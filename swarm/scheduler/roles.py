@@ -21,12 +21,13 @@ FOR_USERS = frozenset({"swarm_hello", "swarm_role", "swarm_call", "swarm_states"
 """Requests of users: the handlers of the service that are for clients."""
 FOR_MASTERS = frozenset({"swarm_attach", "swarm_beat", "swarm_take", "swarm_reply", "swarm_publish"})
 """Requests for which one must be the master, or the scheduler's own process."""
+TO_JOIN = frozenset({"register-worker", "register_nanny"})
+"""Requests of who becomes part of the cluster."""
 FOR_WORKERS = frozenset(
     {
         "swarm_hello",
         "swarm_role",
-        "register-worker",
-        "register_nanny",
+        *TO_JOIN,
         "unregister",
         "heartbeat_worker",
         "retire_workers",  # how Dask's worker says that it goes
@@ -61,7 +62,7 @@ class Role(Enum):
 
     Attributes:
         SCHEDULER: The scheduler's own process and whoever shares its key: may do everything.
-        MASTER: Takes office, receives results, has trainings run: may do everything.
+        MASTER: Takes office, receives results, has trainings run: may do everything but register workers.
         WORKER: Registers slots, and tells what became of trainings.
         USER: Submits jobs, looks at them, steers his own.
     """
@@ -73,12 +74,14 @@ class Role(Enum):
 
     @property
     def trusted(self) -> bool:
-        """Whether it may do everything."""
+        """Whether what it sends may be unpickled, and it may do the master's work."""
         return self in (Role.SCHEDULER, Role.MASTER)
 
     def may_ask(self, operation: Any) -> bool:
         """Whether it may make this request."""
-        return self.trusted or operation in (FOR_WORKERS if self is Role.WORKER else FOR_USERS)
+        if self.trusted:
+            return self is Role.SCHEDULER or operation not in TO_JOIN
+        return operation in (FOR_WORKERS if self is Role.WORKER else FOR_USERS)
 
 
 def name_in(certificate: Mapping[str, Any] | None) -> str | None:
@@ -97,7 +100,7 @@ def role_of(name: str | None) -> Role:
 def refusal(role: Role, name: str | None, operation: Any) -> str:
     """Why somebody may not do what he asked for, and what he can do instead."""
     who = f"the certificate {name!r} is a {role.value}'s"
-    if operation in ("register-worker", "register_nanny"):
+    if operation in TO_JOIN:
         return f"{who}: only the holder of the certificate {WORKER!r} may register workers"
     if operation in FOR_MASTERS:
         return f"{who}: only the holder of the certificate {MASTER!r} may be the master"

@@ -41,7 +41,7 @@ from swarm.search.search import Search
 from swarm.service.checkpoint_cleanup import CheckpointCleanup
 from swarm.service.inbox import Inbox
 from swarm.service.job_state import ended_state, state_of
-from swarm.service.protocol import PROTOCOL, SETTLED
+from swarm.service.protocol import MASTER, PROTOCOL, SETTLED
 from swarm.service.publisher import Publisher
 from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, parse
 from swarm.store.records import State, StoredJob, Submission
@@ -126,7 +126,7 @@ class Master:
         self._forgetting = forgetting
         self._unfit = unfit
         self._lease_seconds = lease_seconds
-        self._admins = frozenset(admins)
+        self._admins = frozenset({*admins, MASTER})
         self._shared = shared or not client.scheduler.address.startswith("tls://")
         self._hosted: dict[str, _Hosted] = {}
         self._ended: dict[str, dict[str, Any]] = {}  # last states of the jobs that are not hosted
