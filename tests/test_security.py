@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import pickle
 import re
 import shutil
+import struct
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ from distributed.security import Security
 
 from swarm import Integer, Job, Random
 from swarm.client import AsyncClient, Client
-from swarm.errors import SwarmError
+from swarm.errors import JobConflict, SwarmError
 from tests.services import Service, wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -209,10 +212,22 @@ async def do_the_masters_work(who: Somebody) -> Any:
 
 
 async def use_dask(who: Somebody) -> Any:
-    async with asyncio.timeout(20), AsyncExitStack() as stack:
-        options = {"security": who.security, "asynchronous": True, "timeout": 10}
-        client = await stack.enter_async_context(distributed.Client(who.address, **options))
-        return await client.submit(sum, [1, 2], resources={"GPU": 1}, key=f"sum-{who.name}")
+    """In a process of its own: a client of Dask's that is refused leaves a mess behind."""
+    shown: dict[str, Any] = {}
+    if who.address.startswith("tls://"):
+        names = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+        shown = {"require_encryption": True, **{name: getattr(who.security, name) for name in names}}
+    code = (
+        "import distributed, sys, json\n"
+        "security = distributed.Security(**json.loads(sys.argv[2]))\n"
+        "client = distributed.Client(sys.argv[1], security=security, timeout=10)\n"
+        "print('three is', client.submit(sum, [1, 2], resources={'GPU': 1}).result(timeout=20))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, who.address, json.dumps(shown), stdout=-1, stderr=-3
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    return b"three is 3" in said
 
 
 async def run_in_scheduler(who: Somebody) -> Any:
@@ -291,3 +306,138 @@ def test_the_page_says_what_is_so(row: str, column: str, said: str, somebody: Ca
     opened = (who.folder / "opened").exists()
     assert (works or opened) == (said == "yes")
     assert not opened or said == "yes"
+
+
+# --- what else a certificate is refused, on the same service
+
+
+def test_every_handler_of_the_service_says_whom_it_is_for() -> None:
+    async def handlers() -> set[str]:
+        options = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0", "preload": ["swarm.scheduler"]}
+        async with distributed.Scheduler(**options) as scheduler:
+            return {name for name in scheduler.handlers if name.startswith("swarm_")}
+
+    assert asyncio.run(handlers()) == FOR_USERS | FOR_MASTERS | {"swarm_refused"}
+    assert {name for name in FOR_WORKERS if name.startswith("swarm_")} <= FOR_USERS
+
+
+DASKS = [
+    "register-client",
+    "scatter",
+    "update_data",
+    "broadcast",
+    "proxy",
+    "restart",
+    "restart_workers",
+    "retire_workers",
+    "terminate",
+    "events",
+    "get_logs",
+    "worker_logs",
+    "set_metadata",
+    "register_scheduler_plugin",
+    "register_worker_plugin",
+    "register_nanny_plugin",
+    "dump_cluster_state_to_url",
+    "get_cluster_state",
+    "benchmark_hardware",
+    "replicate",
+    "rebalance",
+    "connection_stream",
+    "feed",
+    "dump_state",
+    "echo",
+    "call_stack",
+    "profile",
+    "who_has",
+    "swarm_refused",
+    "anything",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", DASKS)
+def test_a_user_may_ask_for_nothing_of_dasks(operation: str, somebody: Callable[[str], Somebody]) -> None:
+    with pytest.raises(PermissionError, match="'bob' is a user's: users submit jobs"):
+        asyncio.run(somebody("user").ask(operation))
+
+
+@pytest.mark.slow
+def test_a_pickle_in_the_first_message_is_not_opened_either(somebody: Callable[[str], Somebody]) -> None:
+    who = somebody("user")
+    greeting = {"handshake_overrides": {"compression": ToPickle(Touch(who.mark()))}}
+
+    async def greet() -> None:
+        line = await connect(who.address, timeout=5, **greeting, **who.security.get_connection_args("client"))
+        try:
+            await send_recv(line, op="swarm_hello")
+        finally:
+            line.abort()
+
+    with contextlib.suppress(OSError, TimeoutError):
+        asyncio.run(asyncio.wait_for(greet(), 10))
+    assert not (who.folder / "opened").exists()
+    assert asyncio.run(see(who))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "what", [b"\xff" * 64, struct.pack("QQ", 8, 1 << 40), struct.pack("Q", (1 << 64) - 1), b"\0" * 16]
+)
+def test_what_is_no_message_ends_its_own_connection_alone(what: bytes, somebody: Callable[[str], Somebody]) -> None:
+    who = somebody("user")
+
+    async def answer() -> None:
+        line = await connect(who.address, timeout=5, **who.security.get_connection_args("client"))
+        try:
+            await line.stream.write(what)
+            await asyncio.wait_for(line.read(), 10)
+            await asyncio.wait_for(line.read(), 10)
+        finally:
+            line.abort()
+
+    with pytest.raises(OSError):
+        asyncio.run(answer())
+    assert asyncio.run(see(who))
+
+
+@pytest.mark.slow
+def test_a_message_larger_than_any_job_is_refused(somebody: Callable[[str], Somebody]) -> None:
+    with pytest.raises(PermissionError, match=r"swarm\.max-submission"):
+        asyncio.run(somebody("user").ask("swarm_call", method="submit", data="{}", blob=bytes(140 << 20)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", str(ROOT / "examples" / "digits.yaml"), "--store", "s.db", "--scheduler"], "certificate for a user's"),
+        (["worker", "--slots", "1"], "a worker needs the one named 'swarm-worker'"),
+    ],
+)
+def test_commands_that_need_another_certificate_say_which(
+    words: list[str], said: str, somebody: Callable[[str], Somebody], certificates: Path
+) -> None:
+    who, mine = somebody("user"), certificates / "bob"
+    environment = os.environ | {
+        "DASK_CONFIG": str(mine / "tls.yaml"),
+        "DASK_DISTRIBUTED__COMM__TLS__WORKER__CERT": str(mine / "cert.pem"),
+        "DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY": str(mine / "key.pem"),
+    }
+    command = [sys.executable, "-c", "from swarm.cli import main; main()", *words, who.address]
+    done = subprocess.run(
+        command, env=environment, cwd=who.folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode != 0
+    assert said in " ".join((done.stderr + done.stdout).split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_another_job_of_the_same_name_says_nothing_of_the_first(somebody: Callable[[str], Somebody]) -> None:
+    async def submit_it(who: Somebody) -> Any:
+        return await who.client.submit(job_of("found", optimizer=Random(trials=5)))
+
+    with pytest.raises(JobConflict, match="another job named 'found', which belongs to 'ann'") as caught:
+        asyncio.run(submit_it(somebody("user")))
+    assert "trials" not in str(caught.value)

@@ -69,7 +69,7 @@ class GuardedTLS(TLS):  # type: ignore[misc]
         shown = None if self.stream is None else self.stream.socket.getpeercert(binary_form=True)
         self.role = Role.SCHEDULER if own is not None and shown == own else role_of(self.name_shown)
         self._most = most if self.role is Role.USER else _MOST_OF_WORKERS
-        self._greeted = self._streaming = False
+        self._greeted = self._streaming = self._joining = False
 
     async def read(self, deserializers: Any = None) -> Any:
         """A message, or the request to refuse it."""
@@ -100,6 +100,9 @@ class GuardedTLS(TLS):  # type: ignore[misc]
     def _checked(self, message: Any) -> Any:
         """The request, if whoever makes it may do so."""
         operation = message.get("op") if isinstance(message, dict) else None
+        if operation is None and self._joining:  # how a nanny says that it has started its worker, or not
+            self._joining = False
+            return message
         if not isinstance(operation, str):
             self.abort()
             self._hang_up("what came is no request")
@@ -109,7 +112,7 @@ class GuardedTLS(TLS):  # type: ignore[misc]
             return self._refuse(operation, refusal(self.role, self.name_shown, operation))
         if operation in EVENTS and not _is_plain(message):
             return self._refuse(operation, "an event consists of plain values")
-        self._streaming = operation == "register-worker"
+        self._streaming, self._joining = operation == "register-worker", operation == "register_nanny"
         return message
 
     def _checked_stream(self, messages: Any) -> Any:
