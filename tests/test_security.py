@@ -30,6 +30,7 @@ from distributed.security import Security
 from swarm import Integer, Job, Random
 from swarm.client import AsyncClient, Client
 from swarm.errors import JobConflict, SwarmError
+from swarm.scheduler.roles import FOR_MASTERS, FOR_USERS, FOR_WORKERS
 from tests.services import Service, wait_until
 
 ROOT = Path(__file__).parent.parent

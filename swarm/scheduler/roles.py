@@ -106,9 +106,7 @@ def refusal(role: Role, name: str | None, operation: Any) -> str:
         return f"{who}: only the holder of the certificate {MASTER!r} may be the master"
     if role is Role.WORKER:
         return f"{who}, and may not ask the scheduler for {str(operation)[:60]!r}"
-    return (
-        f"{who}: users have jobs run by the master, swarm submit JOB.yaml, and may not ask for {str(operation)[:60]!r}"
-    )
+    return f"{who}: users submit jobs, swarm submit JOB.yaml, and may not ask for {str(operation)[:60]!r}"
 
 
 def own_certificate(security: Any, end: str) -> bytes | None:

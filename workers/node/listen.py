@@ -14,6 +14,7 @@ from swarm.errors import InvalidInput
 
 _PORT = 8786
 _PEOPLE = range(1000, 65534)  # below are the system's own users, above is nobody
+_NAMES = Path("/etc/nsswitch.conf")
 _DIRECTORIES = {"sss", "ldap", "winbind", "nis"}
 
 
@@ -42,7 +43,7 @@ def other_users() -> bool:
     """
     lines = []
     with contextlib.suppress(OSError):
-        lines = Path("/etc/nsswitch.conf").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _NAMES.read_text(encoding="utf-8", errors="replace").splitlines()
     if any(line.startswith("passwd:") and _DIRECTORIES & set(line.split()) for line in lines):
         return True
     return any(
