@@ -51,6 +51,8 @@ def cluster() -> SLURMCluster:
             "--no-dashboard",
             "--preload",
             "swarm.workers.node.supervisor",
+            "--preload-nanny",
+            "swarm.workers.node.gate",
         ],
         security=security(),
         scheduler_options={"preload": ["swarm.scheduler"], "dashboard_address": "127.0.0.1:8787"},

@@ -42,6 +42,8 @@ class Settings(BaseModel):
         checkpoint_places: URLs or folders where, or below which, jobs may have their checkpoints; None leaves them the
             choice.
         admins: Common names of certificates whose owners may steer everybody's jobs.
+        shared: With TLS, everybody who has a certificate may read the parameters and events of everybody's jobs;
+            otherwise their owners and administrators alone.
         max_submission: Largest job that the master takes, in bytes.
         max_jobs: Jobs that have not ended, of all users.
         max_jobs_per_user: Those of one user.
@@ -51,9 +53,11 @@ class Settings(BaseModel):
         max_requests_per_user: Those of one user.
         max_request_bytes: What they hold, of all users.
         max_request_bytes_per_user: What those of one user hold.
+        max_checkpoint: Largest checkpoint that is read into memory, in bytes.
         lease_seconds: A standby takes over when the master has been silent for so long.
         worker_ttl_seconds: A worker that has been silent for so long, but no less than five seconds, is restarted.
         insecure: Without TLS, serve others than this machine.
+        dashboard_hosts: Host names by which browsers reach the dashboard, beside this machine's own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +68,7 @@ class Settings(BaseModel):
     checkpoints: str | None
     checkpoint_places: tuple[str, ...] | None
     admins: tuple[str, ...]
+    shared: bool = False
     max_submission: ByteSize
     max_jobs: int = Field(ge=1)
     max_jobs_per_user: int = Field(ge=1)
@@ -73,9 +78,11 @@ class Settings(BaseModel):
     max_requests_per_user: int = Field(ge=1)
     max_request_bytes: ByteSize
     max_request_bytes_per_user: ByteSize
+    max_checkpoint: ByteSize = ByteSize(16 << 30)
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)
     worker_ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
     insecure: bool
+    dashboard_hosts: tuple[str, ...] = ()
 
 
 def settings() -> Settings:

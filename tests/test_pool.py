@@ -432,3 +432,22 @@ async def test_one_jobs_pruning_ends_no_training_that_another_waits_for(tmp_path
     assert whole.state.best is not None
     assert whole.state.best.fitness == 107.0
     store.close()
+
+
+async def test_nobody_else_on_this_machine_can_talk_to_the_embedded_cluster() -> None:
+    from distributed.comm import connect
+    from distributed.core import send_recv
+
+    from swarm.cluster.certificates import temporary
+
+    async with embedded(make_slots(slots=1)) as client:
+        [(worker, known)] = (await client.scheduler.identity(n_workers=-1))["workers"].items()
+        for address in (client.scheduler.address, worker, known["nanny"]):
+            assert address.startswith("tls://127.0.0.1:")
+            with pytest.raises(OSError):
+                line = await connect(address.replace("tls://", "tcp://"), timeout=2)
+                await asyncio.wait_for(send_recv(line, op="identity"), 5)
+            with pytest.raises(OSError):
+                line = await connect(address, timeout=2, **temporary().get_connection_args("client"))
+                await asyncio.wait_for(send_recv(line, op="identity"), 5)
+        assert client.dashboard_link.startswith("http://127.0.0.1:")

@@ -104,7 +104,7 @@ async def test_jobs_of_one_two_and_three_replicas_share_three_slots_to_the_end(s
     jobs = [job_of(fit, f"job-{size}", replicas=size) for size in (1, 2, 3)]
     found = await asyncio.wait_for(asyncio.gather(*(searched(slots, store, job) for job in jobs)), 120)
     for search, pool in found:
-        assert search.counts["trained"] == 4 and search.counts["failed"] == 0
+        assert search.state.counts["trained"] == 4 and search.state.counts["failed"] == 0
         assert pool.share.used == 0
         assert pool.share.seconds >= 0.9 * search.job.replicas * search.trained_seconds
     store.close()
@@ -143,7 +143,7 @@ async def test_a_killed_replica_costs_only_its_own_training(
     (search, _), (beside, _) = await asyncio.gather(searched(slots, store, job), searched(slots, store, other))
     again = [event.data for event in store.events("job") if event.kind == "again"]
     assert [event["status"] for event in again] == [status]
-    assert search.counts["failed"] == beside.counts["failed"] == 0
+    assert search.state.counts["failed"] == beside.state.counts["failed"] == 0
     assert not [event for event in store.events("other") if event.kind == "again"]
     begun = Counter((tmp_path / "begun").read_text().split())
     assert begun == {f"{x}/{rank}": 2 if x == 3 else 1 for x in (1, 2, 3, 4) for rank in (0, 1)}

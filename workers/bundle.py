@@ -37,6 +37,8 @@ from swarm.errors import NotGuarded
 
 MAIN, MP_MAIN = "__main__", "__mp_main__"
 FOLDER = "SWARM_CODE"  # names the folder that sources are written to; whoever has set it removes it
+LIMIT_BYTES = 256 << 20  # of all sources of a job
+_SEPARATORS = set("/\\\0")
 _PREFIX, _EARLIER = (b"\x80\x04c" + name + b".bundle\nunpack\n" for name in (b"swarm.workers", b"workers"))
 
 _turn = threading.Condition()
@@ -60,10 +62,13 @@ class Bundle:
     Args:
         header: The sources, compressed.
         content: The problem, pickled.
+
+    Raises:
+        ValueError: The sources are larger than any job's, or a module's name would lead out of a folder.
     """
 
     def __init__(self, header: bytes, content: bytes) -> None:
-        data = json.loads(zlib.decompress(header))
+        data = json.loads(_inflated(header))
         self.main: dict[str, Any] | None = data["main"]
         self.modules: dict[str, dict[str, Any]] = data["modules"]
         self._content = content
@@ -71,6 +76,7 @@ class Bundle:
         self._loaded: dict[str, types.ModuleType] = {}
         self._hidden: dict[str, types.ModuleType] = {}
         self._finder = _Finder(self)
+        _check_names(self.main, self.modules)
 
     @classmethod
     def of(cls, data: bytes) -> Bundle | None:
@@ -228,6 +234,25 @@ class Bundle:
 def unpickled(data: bytes) -> Any:
     """What was pickled, by this version or an earlier one, whose names of modules may be those of the user's by now."""
     return _Unpickler(io.BytesIO(data)).load()
+
+
+def _inflated(header: bytes) -> bytes:
+    """The sources; what is small and becomes enormous is none of ours."""
+    reader = zlib.decompressobj()
+    found = reader.decompress(header, LIMIT_BYTES)
+    if reader.unconsumed_tail or not reader.eof:
+        raise ValueError(f"the job's sources are damaged, or larger than {LIMIT_BYTES >> 20} MiB")
+    return found
+
+
+def _check_names(main: dict[str, Any] | None, modules: dict[str, dict[str, Any]]) -> None:
+    """See that each module has the name of one, which is also where its source is written."""
+    names = [name for name in modules if name != MAIN] + [main["name"] if main and main["name"] else "main"]
+    for name in names:
+        if not all(part and not _SEPARATORS & set(part) for part in name.split(".")):
+            raise ValueError(f"the job brings a module of the name {name!r}, which would lead out of its folder")
+    if MAIN in modules and Path(modules[MAIN]["file"]).name in ("", ".", ".."):
+        raise ValueError(f"the job brings a script of the name {modules[MAIN]['file']!r}")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -35,7 +35,7 @@ from swarm.workers.checkpoints.checkpoint import Checkpoint
 from swarm.workers.context import Context
 
 if TYPE_CHECKING:
-    from swarm.workers.checkpoints.checkpoint import NamedArrays
+    from swarm.workers.checkpoints.pack import NamedArrays
 
 CHECKPOINT = "@checkpoint"
 BUILT_IN = ("budget", "fold", "seed")
@@ -317,8 +317,18 @@ def _packed(directory: Path) -> NamedArrays:
 
 
 def unpack(checkpoint: Checkpoint, directory: Path) -> None:
-    """Write the files of a checkpoint into a directory."""
+    """Write the files of a checkpoint into a directory, and nowhere else.
+
+    Raises:
+        ValueError: A name is absolute, has ``..`` in it, or leads through a link; nothing is written then.
+    """
+    paths = {name: directory / name for name in checkpoint.arrays}
+    for name, path in paths.items():
+        way = [path, *path.parents][: len(Path(name).parts)]
+        if Path(name).is_absolute() or ".." in Path(name).parts or any(each.is_symlink() for each in way):
+            raise ValueError(
+                f"the checkpoint has a file {name!r}, which would be written elsewhere than in {directory}"
+            )
     for name, content in checkpoint.arrays.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.tobytes())
+        paths[name].parent.mkdir(parents=True, exist_ok=True)
+        paths[name].write_bytes(content.tobytes())

@@ -13,7 +13,7 @@ from swarm.workers.replicas.data_parallel import Replicas
 from swarm.workers.wording import text_of
 
 if TYPE_CHECKING:
-    from swarm.workers.checkpoints.checkpoint import NamedArrays
+    from swarm.workers.checkpoints.pack import NamedArrays
 
 Report = Callable[[Mapping[str, float]], None]
 

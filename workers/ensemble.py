@@ -25,7 +25,7 @@ from swarm.workers.keras.problem import SAVE_SECONDS, KerasProblem
 from swarm.workers.models import PROBLEMS
 
 if TYPE_CHECKING:
-    from swarm.workers.checkpoints.checkpoint import NamedArrays
+    from swarm.workers.checkpoints.pack import NamedArrays
 
 States = list[Checkpoint | None]  # of the members; None of those that have not been begun
 

@@ -122,6 +122,7 @@ def master_command(
             places=places,
             lease_seconds=chosen.lease_seconds,
             admins=chosen.admins,
+            shared=chosen.shared,
             say=say,
         )
     )

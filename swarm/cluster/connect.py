@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -10,9 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from swarm.cluster.certificates import temporary
 from swarm.cluster.nannies import started
 from swarm.config import scheduler_settings
-from swarm.errors import InvalidInput, SchedulerUnreachable
+from swarm.errors import InvalidInput, NotAllowed, SchedulerUnreachable
 from swarm.guest import Shared, configured
 from swarm.job.job import Job
 from swarm.main_guard import reason, reported
@@ -21,6 +23,7 @@ from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.evaluate import evaluate
 from swarm.workers.isolation.process import cancel, prune
 from swarm.workers.node.gpu import claimed, gpus
+from swarm.workers.node.private import scratch
 from swarm.workers.node.supervisor import Slot, make_slots, nanny_options
 from swarm.workers.problem import load
 
@@ -66,6 +69,9 @@ def local_slots(
 async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
     """A scheduler in this process and one worker process per slot, on the loopback interface.
 
+    They speak TLS with a certificate that is made for them and never leaves them, so that no other user of this machine
+    can have code run here.
+
     Args:
         slots: The slots to start; their worker processes end with this context.
 
@@ -81,11 +87,17 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
         return nannies[-1]
 
     with _configured, _reported, claimed(gpu for slot in slots for gpu in slot.gpus):
-        workers = {slot.name: {"cls": nanny, "options": nanny_options(slot, "127.0.0.1")} for slot in slots}
-        options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}"}
+        tls: dict[str, Any] = {"protocol": "tls", "security": temporary()}
+        workers = {slot.name: {"cls": nanny, "options": nanny_options(slot, "127.0.0.1") | tls} for slot in slots}
+        options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}", **tls}
+        options["local_directory"] = scratch()
         options["preload"] = ["swarm.scheduler"]  # the swarm's pages
         cluster = SpecCluster(
-            workers=workers, scheduler={"cls": Scheduler, "options": options}, asynchronous=True, name="swarm"
+            workers=workers,
+            scheduler={"cls": Scheduler, "options": options},
+            security=tls["security"],
+            asynchronous=True,
+            name="swarm",
         )
         async with started(cluster, nannies, reason), Client(cluster, asynchronous=True) as client:
             # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
@@ -99,10 +111,12 @@ async def connected(address: str) -> AsyncIterator[Client]:
 
     Raises:
         SchedulerUnreachable: Nothing answers there.
+        NotAllowed: Our certificate is one of a user or a worker, who have no trainings run by themselves.
     """
     from distributed import Client
 
     try:
+        await _check_role(address)
         client = await Client(address, asynchronous=True, timeout=_CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -111,6 +125,26 @@ async def connected(address: str) -> AsyncIterator[Client]:
         ) from None
     async with client:
         yield client
+
+
+async def _check_role(address: str) -> None:
+    """See that our certificate is one with which Dask may be used; only the service's scheduler looks at that."""
+    from distributed import Security
+    from distributed.core import connect, send_recv
+
+    if not address.startswith("tls://"):
+        return
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        line = await connect(address, timeout=_CONNECT_SECONDS, **Security().get_connection_args("client"))
+        try:
+            role = await send_recv(line, op="swarm_role")
+        finally:
+            line.abort()
+    if role in ("user", "worker"):
+        raise NotAllowed(
+            f"{address} takes your certificate for a {role}'s, and only a master's may run trainings there by itself: "
+            f"submit the job to the service, swarm submit JOB.yaml --scheduler {address} --wait"
+        )
 
 
 async def check_unserved(client: Client) -> None:

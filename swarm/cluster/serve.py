@@ -23,7 +23,8 @@ from tenacity import (
 from swarm.cluster.connect import connected, forgetting, slots_of
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
 from swarm.store.sql import Store
-from swarm.workers.node.listen import check_exposed
+from swarm.workers.node.listen import check_exposed, other_users
+from swarm.workers.node.private import scratch
 from swarm.workers.node.requirements import unmet
 from swarm.workers.node.supervisor import address_of
 
@@ -64,6 +65,8 @@ async def serve_scheduler(
 
     tls = Security().get_listen_args("scheduler").get("ssl_context") is not None
     check_exposed(host, insecure, tls=tls)
+    if not tls and other_users():
+        say("without TLS, every user of this machine can run code as you: make certificates, deploy/make-certificates")
     scheduler = Scheduler(
         host=host,
         port=port,
@@ -71,6 +74,7 @@ async def serve_scheduler(
         dashboard_address=dashboard,
         scheduler_file=None if scheduler_file is None else str(scheduler_file),
         preload=[swarm.scheduler.__name__],
+        local_directory=scratch(),
         worker_ttl=f"{settings().worker_ttl_seconds} s",
     )
     try:
@@ -109,6 +113,7 @@ async def serve_jobs(
     places: Places,
     lease_seconds: float,
     admins: Iterable[str] = (),
+    shared: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Be the master of the jobs in a store, until cancelled: wait for the lease, dial, serve, and dial again.
@@ -119,6 +124,7 @@ async def serve_jobs(
         places: Where trainings leave what others need.
         lease_seconds: A standby takes over when the master has been silent for so long.
         admins: Who may steer everybody's jobs.
+        shared: With TLS, everybody who has a certificate may read everybody's jobs.
         say: Told what happens.
 
     Raises:
@@ -136,7 +142,7 @@ async def serve_jobs(
             with attempt:
                 opened = Store(store)
                 try:
-                    await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), say)
+                    await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), shared, say)
                 finally:
                     with contextlib.suppress(StoreUnavailable):
                         opened.give_up_lease()
@@ -150,6 +156,7 @@ async def _hold_office(
     places: Places,
     lease_seconds: float,
     admins: tuple[str, ...],
+    shared: bool,
     say: Callable[[str], None],
 ) -> None:
     """One term of office."""
@@ -179,6 +186,7 @@ async def _hold_office(
             unfit=unfit,
             lease_seconds=lease_seconds,
             admins=admins,
+            shared=shared,
         ).run()
 
 

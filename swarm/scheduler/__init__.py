@@ -8,9 +8,11 @@ import dask.config
 from distributed import Scheduler
 from distributed.http.utils import RequestHandler
 
-from swarm.config import scheduler_settings
+from swarm.config import scheduler_settings, settings
 from swarm.dashboard import mount, show_tab
 from swarm.scheduler import metrics
+from swarm.scheduler.gate import guard
+from swarm.scheduler.hosts import guard_pages
 from swarm.scheduler.plugin import Service
 
 dask.config.set(scheduler_settings())
@@ -34,6 +36,9 @@ routes: list[tuple[str, type, dict[str, Any]]] = [("swarm/health", HealthHandler
 def dask_setup(scheduler: Scheduler) -> None:
     """What Dask runs when it loads this module into a scheduler."""
     scheduler.allowed_failures = 0  # the master decides what runs again
+    chosen = settings()
+    guard(scheduler, chosen.max_submission)
     if Service.name not in scheduler.plugins:
+        guard_pages(scheduler, chosen.dashboard_hosts)
         scheduler.add_plugin(Service(scheduler), name=Service.name)
         show_tab(scheduler)

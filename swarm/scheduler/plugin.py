@@ -23,9 +23,11 @@ from swarm.dashboard import prepare
 from swarm.dashboard.board import Board
 from swarm.errors import QuotaExceeded
 from swarm.scheduler.affinity import Affinity
+from swarm.scheduler.readers import Readers
+from swarm.scheduler.roles import Role, name_in, refusal, role_of
 from swarm.scheduler.slot_status import capacity, occupancy
 from swarm.service.health import verdict
-from swarm.service.protocol import MASTER, PROTOCOL, REQUESTS, RESULTS, SETTLED
+from swarm.service.protocol import PROTOCOL, REQUESTS, RESULTS, SETTLED
 from swarm.service.quotas import Backlog, Quotas
 from swarm.version import __version__
 
@@ -58,6 +60,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._trouble: Answer | None = None  # of its store, as it said last
         self._about: Answer | None = None  # what it said of itself; an earlier version says nothing
         self._states: dict[str, str] = {}  # JSON, by name
+        self._readers = Readers()
         self._told = False  # whether a master has told of all its jobs
         self._requests: dict[int, dict[str, Any]] = {}
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -69,8 +72,9 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         scheduler.handlers.update(
             {
                 "swarm_hello": self.hello,
+                "swarm_role": self.role,
                 "swarm_call": self.call,
-                "swarm_states": self.states,
+                "swarm_states": self.states_for,
                 "swarm_slots": self.slots,
                 "swarm_attach": self.attach,
                 "swarm_beat": self.beat,
@@ -102,6 +106,11 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         workers, slots = len(self._scheduler.workers), capacity(self._scheduler)
         return {**found, "term": term, "workers": workers, "slots": slots, "requests": len(self._backlog)}
 
+    def role(self, comm: Any) -> str | None:
+        """The role that whoever asks has by his certificate; None without TLS."""
+        role = _role(comm)
+        return None if role is None else role.value
+
     def states(self, names: list[str] | None = None) -> list[str] | Answer:
         """The states of these jobs, or of all, as the master published them last; JSON."""
         if not self._told:
@@ -109,9 +118,18 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         found = self._states.values() if names is None else map(self._states.get, names)
         return [state for state in found if state is not None]
 
-    def slots(self) -> list[dict[str, Any]]:
+    def states_for(self, comm: Any, names: list[str] | None = None) -> list[str] | Answer:
+        """The same for whoever asks, who is told how far others' jobs are, but not what they have found."""
+        user = _user(comm)
+        if user is None or not self._told:
+            return self.states(names)
+        wanted = [name for name in (self._states if names is None else names) if name in self._states]
+        return [self._readers.shown(name, self._states[name], user) for name in wanted]
+
+    def slots(self, comm: Any) -> list[dict[str, Any]]:
         """The slots, and what each trains; see :func:`swarm.scheduler.slot_status.occupancy`."""
-        return occupancy(self._scheduler, self.board)
+        found, user = occupancy(self._scheduler, self.board), _user(comm)
+        return [slot if self._readers.may_read(slot.get("job"), user) else {**slot, "report": {}} for slot in found]
 
     async def call(self, comm: Any, method: str = "", data: str = "{}", blob: bytes = b"", user: str = "") -> Answer:
         """Have the master do something; its answer is ``{"ok": JSON}`` or ``{"error": [class, text]}``.
@@ -154,7 +172,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
     # --- for the master
 
-    def attach(self, comm: Any, master: str = "", term: int = 0) -> Answer:
+    def attach(self, comm: Any, master: str = "", term: int = 0, readers: list[str] | None = None) -> Answer:
         """A master takes office.
 
         One before it that is connected still, since it was suspended, has its Dask tasks no more: Dask would keep
@@ -164,12 +182,13 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             comm: Its connection.
             master: Name of its Dask client.
             term: Number of its lease.
+            readers: Who may read everybody's jobs, by the names in certificates; None is everybody.
 
         Returns:
             Dask keys of the trainings that are running, with the class of slot that each has, and the results that no
             master has written yet.
         """
-        self._authorize(comm)
+        self._authorize(comm, "swarm_attach")
         if term < self._term:
             raise PermissionError("a later master has taken office")
         if self._master is not None:
@@ -178,6 +197,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
                 self._scheduler.client_releases_keys([task.key for task in previous.wants_what], self._master)
         self._master, self._term, self.heard = master, term, time.monotonic()
         self._trouble = self._about = None
+        self._readers.everything = None if readers is None else frozenset(readers)
         _log.info("master %s took office for term %d", master, term)
         running = {
             key: next(iter(task.resource_restrictions))
@@ -207,12 +227,12 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
     def take(self, comm: Any, number: int = 0) -> dict[str, Any] | None:
         """Fetch a request."""
-        self._authorize(comm)
+        self._authorize(comm, "swarm_take")
         return self._requests.get(number)
 
     def reply(self, comm: Any, number: int = 0, answer: Answer | None = None) -> None:
         """Answer a request."""
-        self._authorize(comm)
+        self._authorize(comm, "swarm_reply")
         waiting = self._answers.get(number)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer or {})
@@ -234,16 +254,18 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             publisher: Name of its Dask client.
             reset: These are all.
         """
-        self._authorize(comm)
+        self._authorize(comm, "swarm_publish")
         if not self._prepared:
             self._prepared = True
             prepare()
         if reset:
             self._told = True
             self._states.clear()
+            self._readers.clear()
             self.board.forget(publisher)
         if publisher == self._master:
             self._states.update(states or {})
+            self._readers.note(states or {})
         self.board.tell(publisher, states or {}, views or {})
 
     # --- what Dask tells a plugin
@@ -282,19 +304,27 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             self.board.transition(key, start, finish)
             self._affinity.transition(key, start, finish, kwargs.get("worker"))
 
-    def _authorize(self, comm: Any) -> None:
-        name = certified_name(comm)
-        if name not in (None, MASTER):
-            raise PermissionError(f"only the holder of the certificate {MASTER!r} may be the master, not {name!r}")
+    def _authorize(self, comm: Any, operation: str) -> None:
+        role = _role(comm)
+        if role is not None and not role.trusted:
+            raise PermissionError(refusal(role, certified_name(comm), operation))
 
 
 def certified_name(comm: Any) -> str | None:
     """The common name in the certificate of whoever is at the other end; None without TLS."""
-    certificate = comm.extra_info.get("peercert")
-    if certificate is None:
-        return None
-    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    return names[0] if names else ""
+    return name_in(comm.extra_info.get("peercert"))
+
+
+def _role(comm: Any) -> Role | None:
+    """The role of whoever is at the other end; None without TLS."""
+    name = certified_name(comm)
+    found: Role | None = getattr(comm, "role", None)
+    return found if found is not None or name is None else role_of(name)
+
+
+def _user(comm: Any) -> str | None:
+    """Name of the user who asks; None if it is no user, or nobody can tell, without TLS."""
+    return certified_name(comm) if _role(comm) is Role.USER else None
 
 
 def _too_large(size: int, limit: int) -> str:

@@ -40,7 +40,7 @@ from swarm.service.health import StoreWatch
 from swarm.service.hosted import Hosted, Means, Places, Unfit
 from swarm.service.inbox import Inbox
 from swarm.service.job_state import ended_state
-from swarm.service.protocol import PROTOCOL, SETTLED
+from swarm.service.protocol import MASTER, PROTOCOL, SETTLED
 from swarm.service.quotas import Holdings, Quotas
 from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, Weigh, parse
 from swarm.store.records import State, StoredJob, Submission
@@ -69,6 +69,7 @@ class Master:
         unfit: Says why the workers cannot run a job with such requirements, or None.
         lease_seconds: A standby takes over when this master has been silent for so long.
         admins: Who may steer everybody's jobs.
+        shared: Everybody who has a certificate may read everybody's jobs; without TLS everybody may.
     """
 
     def __init__(
@@ -83,13 +84,15 @@ class Master:
         unfit: Unfit,
         lease_seconds: float = 10.0,
         admins: Iterable[str] = (),
+        shared: bool = False,
     ) -> None:
         self._client = client
         self._slots = slots
         self._store = store
         self._holder = holder
         self._lease_seconds = lease_seconds
-        self._admins = frozenset(admins)
+        self._admins = frozenset({*admins, MASTER})
+        self._shared = shared or not client.scheduler.address.startswith("tls://")
         self._thread = ThreadPoolExecutor(1, "swarm-store")
         self._leases = ThreadPoolExecutor(1, "swarm-lease")
         self._threads = ThreadPoolExecutor(4, "swarm-jobs")
@@ -163,7 +166,10 @@ class Master:
             else:
                 self._hosted[job.name] = Hosted(job, submission, self._means)
                 self._holdings.hold(job.name, submission.owner, b"")  # until its code is read
-        found = await self._client.scheduler.swarm_attach(master=self._client.id, term=self._store.term)
+        readers = None if self._shared else sorted(self._admins)
+        found = await self._client.scheduler.swarm_attach(
+            master=self._client.id, term=self._store.term, readers=readers
+        )
         running: dict[str, list[str]] = {}
         for name, slot in found["running"].items():  # the Dask keys of an evaluation and of its replicas hold its own
             if key := key_of(name):
@@ -342,6 +348,7 @@ class Master:
             return await self._steer(request, user)
         if isinstance(request, Weigh):
             return await self._weigh(request, user)
+        await self._check_reader(request.name, user)
         if isinstance(request, Events):
             name, after = request.name, request.after
             events = await self._in_store(lambda: list(self._store.events(name, after, PAGE)))
@@ -352,6 +359,8 @@ class Master:
 
     async def _submit(self, request: Submit, user: str) -> dict[str, Any]:
         job = await in_thread(self._threads, lambda: Job.from_dict(request.spec, request.problem))
+        if (owner := self._owner_of(job.name)) is not None and not self._may_read(owner, user):
+            raise JobConflict(f"there is another job named {job.name!r}, which belongs to {owner!r}: take another name")
         submission = Submission(
             job.name, user, request.priority, request.most, environment=tuple(sorted({*request.environment}))
         )
@@ -477,6 +486,23 @@ class Master:
             await self._slots.abandon(left - {key for other in self._hosted.values() for key in other.unanswered})
         finally:
             hosted.known.set()
+
+    def _owner_of(self, name: str) -> str | None:
+        hosted = self._hosted.get(name)
+        return hosted.submission.owner if hosted is not None else self._ended.get(name, {}).get("owner")
+
+    def _may_read(self, owner: str | None, user: str) -> bool:
+        return self._shared or user == owner or user in self._admins
+
+    async def _check_reader(self, name: str, user: str) -> None:
+        owner = self._owner_of(name)
+        if owner is None:
+            await self._in_store(lambda: self._store.job(name))  # which says so if there is none
+        if not self._may_read(owner, user):
+            raise NotAllowed(
+                f"job {name!r} is not yours to read, {user!r}: ask {owner or 'an administrator'}, or have the master "
+                "configured with swarm.shared"
+            )
 
     def _check_owner(self, owner: str, name: str, user: str) -> None:
         if user != owner and user not in self._admins:

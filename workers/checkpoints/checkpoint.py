@@ -12,32 +12,19 @@ last save becomes the checkpoint.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-import json
 import logging
 import os
 import time
 import uuid
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swarm.errors import SwarmError
 from swarm.workers.checkpoints.cache import Copies
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    NamedArrays = Mapping[str, npt.NDArray[Any]]
+from swarm.workers.checkpoints.pack import Damaged, NamedArrays, check_size, packed, unpacked
 
 FINAL, PARTIAL = ".npz", ".partial"
-
-_META = "meta.json"
-_ARRAY = ".npy"
-_DIGEST_BYTES = 32
 
 logger = logging.getLogger("swarm.workers")
 
@@ -105,7 +92,7 @@ class CheckpointStore:
         path = self._path(key, PARTIAL if partial else FINAL)
         if not partial and self._files.exists(path):
             return int(self._files.size(path))
-        content = _packed(arrays, meta)
+        content = packed(arrays, meta)
         self._write(f"{self._path(key)}.{uuid.uuid4().hex}.tmp", path, content)
         if self._copies is not None:
             self._copies.put(_name(path), content)
@@ -121,15 +108,15 @@ class CheckpointStore:
         """
         path = self._path(key, PARTIAL if partial else FINAL)
         if self._copies is not None and not partial and (copy := self._copies.get(_name(path))) is not None:
-            with contextlib.suppress(ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                return _unpacked(copy)
+            with contextlib.suppress(*Damaged):
+                return Checkpoint(*unpacked(copy))
         try:
+            check_size(self._files.size(path))
             content = self._files.cat_file(path)
+            found = Checkpoint(*unpacked(content))
         except FileNotFoundError:
             raise CheckpointMissing(f"no checkpoint {path}: keep it longer, or train {key} again") from None
-        try:
-            found = _unpacked(content)
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Damaged as error:
             reason = f"checkpoint {path} is corrupt ({error}): delete it and train {key} again"
             raise CheckpointCorrupt(reason) from None
         if self._copies is not None and not partial:
@@ -317,33 +304,3 @@ class Progress:
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-def _packed(arrays: NamedArrays, meta: Mapping[str, Any]) -> bytes:
-    import numpy as np
-
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:  # as np.savez does, which would pickle and refuses some names
-        file.writestr(_META, json.dumps(dict(meta), allow_nan=False))
-        for name, array in arrays.items():
-            with file.open(name + _ARRAY, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-    buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
-    return buffer.getvalue()
-
-
-def _unpacked(content: bytes) -> Checkpoint:
-    body = memoryview(content)[:-_DIGEST_BYTES]
-    if hashlib.sha256(body).digest() != content[-_DIGEST_BYTES:]:
-        raise ValueError("its checksum does not fit")
-    with zipfile.ZipFile(io.BytesIO(body)) as file:
-        names = [name.removesuffix(_ARRAY) for name in file.namelist() if name != _META]
-        return Checkpoint({name: _array(file, name) for name in names}, json.loads(file.read(_META)))
-
-
-def _array(file: zipfile.ZipFile, name: str) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    with file.open(name + _ARRAY) as member:
-        array: np.ndarray[Any, Any] = np.lib.format.read_array(member, allow_pickle=False)
-    return array

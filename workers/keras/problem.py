@@ -28,7 +28,7 @@ from swarm.workers.replicas.data_parallel import Replicas
 if TYPE_CHECKING:
     import keras
 
-    from swarm.workers.checkpoints.checkpoint import NamedArrays
+    from swarm.workers.checkpoints.pack import NamedArrays
 
 Build = Callable[[Params, tuple[int, ...], int], "keras.Model"]
 Loss = Callable[[Any, Any], Any]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import os
+import pwd
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from swarm.errors import InvalidInput
 
 _PORT = 8786
+_PEOPLE = range(1000, 65534)  # below are the system's own users, above is nobody
+_NAMES = Path("/etc/nsswitch.conf")
+_DIRECTORIES = {"sss", "ldap", "winbind", "nis"}
 
 
 def check_exposed(host: str, insecure: bool, *, tls: bool = False) -> None:
@@ -27,6 +34,22 @@ def check_exposed(host: str, insecure: bool, *, tls: bool = False) -> None:
             f"without TLS, anyone who can reach {host or 'this machine'} could run code as you: configure Dask's TLS "
             "(distributed.comm.tls) and use tls:// addresses, listen on --host 127.0.0.1, or accept it with --insecure"
         )
+
+
+def other_users() -> bool:
+    """Whether this machine has users who could reach what listens on its loopback interface, root aside.
+
+    Where accounts come over the network, which need not list them, there are taken to be some.
+    """
+    lines = []
+    with contextlib.suppress(OSError):
+        lines = _NAMES.read_text(encoding="utf-8", errors="replace").splitlines()
+    if any(line.startswith("passwd:") and _DIRECTORIES & set(line.split()) for line in lines):
+        return True
+    return any(
+        each.pw_uid in _PEOPLE and each.pw_uid != os.geteuid() and not each.pw_shell.endswith(("nologin", "false"))
+        for each in pwd.getpwall()
+    )
 
 
 def listening_host(scheduler: str, host: str | None = None, insecure: bool = False) -> str:

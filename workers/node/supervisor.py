@@ -16,8 +16,10 @@ from typing import Any
 
 from swarm.errors import InvalidInput
 from swarm.trial import resource
+from swarm.workers.node.gate import WORKER, guard
 from swarm.workers.node.gpu import gpus, named, slot_env
 from swarm.workers.node.listen import listening_host
+from swarm.workers.node.private import scratch
 
 _SEND_INTERVAL = 0.0002  # seconds
 _FIRST_PAUSE = 0.5
@@ -93,6 +95,8 @@ def nanny_options(slot: Slot, host: str | None = None) -> dict[str, Any]:
         "dashboard_address": "127.0.0.1:0",
         "host": host,
         "preload": ["swarm.workers.node.supervisor"],
+        "preload_nanny": ["swarm.workers.node.gate"],
+        "local_directory": scratch(),
     }
 
 
@@ -102,6 +106,7 @@ def dask_setup(worker: Any) -> None:
     Ctrl-C in the terminal is for the master, which ends us in order. The end of a training is sent right behind its
     result, where Dask would wait for 2 ms.
     """
+    guard(worker)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(worker, "batched_stream"):
         worker.batched_stream.interval = _SEND_INTERVAL
@@ -198,9 +203,10 @@ async def _check_answer(address: str) -> None:
 
     Raises:
         OSError: Nothing answers.
-        InvalidInput: There are no certificates for its TLS.
+        InvalidInput: There are no certificates for its TLS, or not those of a worker.
     """
     from distributed.comm import connect
+    from distributed.core import send_recv
     from distributed.security import Security
 
     options = Security().get_connection_args("worker")  # what a Nanny takes, too: Dask's configuration
@@ -210,7 +216,17 @@ async def _check_answer(address: str) -> None:
             "distributed.comm.tls.ca-file, distributed.comm.tls.worker.cert and distributed.comm.tls.worker.key"
         )
     line = await connect(address, timeout=_DIAL_SECONDS, **options)
-    line.abort()
+    try:
+        if address.startswith("tls://"):
+            async with asyncio.timeout(_DIAL_SECONDS):
+                role = await send_recv(line, op="swarm_role")
+            if role in ("user", "master"):
+                raise InvalidInput(
+                    f"{address} takes this machine's certificate for a {role}'s: a worker needs the one named "
+                    f"{WORKER!r} (deploy/make-certificates; DASK_CONFIG=…/worker/tls.yaml)"
+                )
+    finally:
+        line.abort()
 
 
 def _chosen(gpu_list: str | None, found: list[str]) -> list[str]:

@@ -12,11 +12,13 @@ import hmac
 import secrets
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +30,7 @@ _NONCE_BYTES, _DIGEST_BYTES = 16, 32
 _SILENT_SECONDS = 30  # that the machine of another replica may be while nothing is under way to it
 
 Certificates = tuple[str, str, str]
-"""Files of the authority, and of this worker's certificate and key."""
+"""Files of the authority, and of this worker's certificate and key; or what such files would hold."""
 
 
 class NotMetError(Exception):
@@ -76,12 +78,17 @@ class Seat:
             return list(self.lines)
         import ssl
 
-        authority, certificate, key = self.tls
+        authority, *mine = self.tls
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if self.rank == 0 else ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False  # whoever has a certificate of this authority belongs to the cluster
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(authority)
-        context.load_cert_chain(certificate, key)
+        context.load_verify_locations(**{"cadata" if "\n" in authority else "cafile": authority})
+        with tempfile.TemporaryDirectory(prefix="swarm-") as folder:  # readable for its owner alone
+            for number, text in enumerate(mine):
+                if "\n" in text:
+                    mine[number] = str(Path(folder, str(number)))
+                    Path(mine[number]).write_text(text, encoding="utf-8")
+            context.load_cert_chain(*mine)
         return [context.wrap_socket(line, server_side=self.rank == 0) for line in self.lines]
 
 
