@@ -327,7 +327,7 @@ def test_a_store_of_the_second_schema_is_brought_up_to_date_and_its_jobs_keep_th
     again.add_job("new", {}, b"\x00old code")
     assert again.drop_unused_code() == 0
     assert (again.code("new"), again.code("old")) == (b"\x00old code", b"\x00old code")
-    assert count(again, "SELECT value FROM swarm_meta WHERE name = 'schema'") == 3
+    assert count(again, "SELECT value FROM swarm_meta WHERE name = 'schema'") == 4
     again.close()
 
 
