@@ -4,8 +4,9 @@
 ``archive`` are what is asked of them, ``rows`` the checksum of each row, ``check`` a look at all of them.
 """
 
+from swarm.store.sql.check import Checked, Finding
 from swarm.store.sql.database import batched
 from swarm.store.sql.store import Store
 from swarm.store.sql.tables import SCHEMA
 
-__all__ = ["SCHEMA", "Store", "batched"]
+__all__ = ["SCHEMA", "Checked", "Finding", "Store", "batched"]

@@ -89,8 +89,10 @@ class Archive(Database):
             query = query.where(_archive.c.problem.in_(list(problems)))
         if failures:
             query = query.where(_IS_FAILURE)
-        with self._reading(long=True) as connection:
-            found = connection.execution_options(yield_per=1000).execute(query)
+        with (
+            self._reading(long=True) as connection,
+            connection.execution_options(yield_per=1000).execute(query) as found,
+        ):
             chosen = (row for row in found if not damaged or self._or_none(row) is None)
             return [(row.key, row.job, bool(row.bad), int(row.size or 0)) for row in chosen]
 

@@ -105,10 +105,11 @@ class _Inspector:
                 self._note("database", " ".join(str(line).split()), self._backup)
 
     def _rows(self, query: Any, kind: str) -> Iterator[Any]:
-        for row in self._connection.execution_options(yield_per=1000).execute(query):
-            self._found.rows[kind] += 1
-            self._found.unsealed += row.crc is None
-            yield row
+        with self._connection.execution_options(yield_per=1000).execute(query) as found:
+            for row in found:
+                self._found.rows[kind] += 1
+                self._found.unsealed += row.crc is None
+                yield row
 
     def _jobs(self) -> None:
         jobs = tables.jobs

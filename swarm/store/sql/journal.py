@@ -85,8 +85,8 @@ class Journal(Archive):
         query = sa.select(*_LINE).where(_journal.c.job == job, _journal.c.seq >= after)
         query = query.order_by(_journal.c.seq).limit(limit)
         length, expected = self.length(job), after
-        with self._reading() as connection:
-            for seq, kind, data, when, crc in connection.execution_options(yield_per=1000).execute(query):
+        with self._reading() as connection, connection.execution_options(yield_per=1000).execute(query) as found:
+            for seq, kind, data, when, crc in found:
                 try:
                     event = rows.event_of(job, seq, kind, data, when, crc)
                 except StoreDamaged as error:
