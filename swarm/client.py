@@ -209,7 +209,9 @@ class Client(_Connected):
         return self._then(found())
 
     def hello(self) -> dict[str, Any]:
-        """Version of the service, and whether a master is there: ``{"version": …, "master": True}``.
+        """Version of the service, and whether a master is there: ``{"version": …, "master": True, …}``.
+
+        ``heard`` is how many seconds ago the master was heard of last, ``term`` the latest that was in office.
 
         Raises:
             NoService, SchedulerUnreachable: There is no service.

@@ -116,6 +116,15 @@ def test_no_bit_of_a_file_that_flips_gives_another_answer(sound: Path, tmp_path:
     assert noticed, "some of them were in rows"
 
 
+def changed(value: Any, chance: random.Random) -> Any:
+    """A value with one bit of it flipped."""
+    if not isinstance(value, str | bytes) or not value:
+        return 3.0 if value is None or value == "" else float(value) * 2 + 1
+    data = bytearray(value.encode() if isinstance(value, str) else value)
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(7)
+    return data.decode() if isinstance(value, str) else bytes(data)
+
+
 COLUMNS = [
     *((table, column) for table in ("swarm_journal",) for column in ("data", "kind", "time")),
     *(("swarm_jobs", column) for column in ("spec", "created", "status")),
@@ -125,21 +134,12 @@ COLUMNS = [
     ("swarm_code", "data"),
 ]
 CHANGES: dict[str, Callable[[Any, random.Random], Any]] = {
-    "a bit": lambda value, chance: changed(value, chance),
+    "a bit": changed,
     "another type": lambda value, chance: 7 if isinstance(value, str | bytes) else "seven",
     "not UTF-8": lambda value, chance: b"\xff\xfe" + str(value).encode(),
     "half of it": lambda value, chance: value[: len(value) // 2] if isinstance(value, str | bytes) else -1.5,
     "nothing": lambda value, chance: "" if isinstance(value, str) else 0 if value else -1.5,
 }
-
-
-def changed(value: Any, chance: random.Random) -> Any:
-    """A value with one bit of it flipped."""
-    if not isinstance(value, str | bytes) or not value:
-        return 3.0 if value is None or value == "" else float(value) * 2 + 1
-    data = bytearray(value.encode() if isinstance(value, str) else value)
-    data[chance.randrange(len(data))] ^= 1 << chance.randrange(7)
-    return data.decode() if isinstance(value, str) else bytes(data)
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -109,6 +109,7 @@ def master_command(
             url,
             places=places,
             lease_seconds=chosen.lease_seconds,
+            store_seconds=chosen.store_timeout_seconds,
             admins=chosen.admins,
             say=say,
         )

@@ -22,7 +22,7 @@ from tenacity import (
 
 from swarm.cluster.connect import connected, forgetting, slots_of
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
-from swarm.store.sql import Store
+from swarm.store.sql import SECONDS, Store
 from swarm.workers.node.listen import check_exposed
 from swarm.workers.node.requirements import unmet
 from swarm.workers.node.supervisor import address_of
@@ -108,6 +108,7 @@ async def serve_jobs(
     *,
     places: Places,
     lease_seconds: float,
+    store_seconds: float = SECONDS,
     admins: Iterable[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
@@ -118,6 +119,7 @@ async def serve_jobs(
         store: URL of the store.
         places: Where trainings leave what others need.
         lease_seconds: A standby takes over when the master has been silent for so long.
+        store_seconds: What the store's server has not answered for so long has failed.
         admins: Who may steer everybody's jobs.
         say: Told what happens.
 
@@ -134,7 +136,7 @@ async def serve_jobs(
     while True:
         async for attempt in attempts:
             with attempt:
-                opened = Store(store)
+                opened = Store(store, seconds=store_seconds)
                 try:
                     await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), say)
                 finally:

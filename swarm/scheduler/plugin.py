@@ -75,8 +75,10 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
     # --- for clients
 
     def hello(self) -> Answer:
-        """Who is there."""
-        return {"version": __version__, "protocol": PROTOCOL, "master": self._master is not None}
+        """Who is there; ``heard`` is how many seconds ago the master was, ``term`` the latest that was in office."""
+        heard = None if self.heard is None else time.monotonic() - self.heard
+        there = self._master is not None
+        return {"version": __version__, "protocol": PROTOCOL, "master": there, "heard": heard, "term": self._term}
 
     def states(self, names: list[str] | None = None) -> list[str] | Answer:
         """The states of these jobs, or of all, as the master published them last; JSON."""
@@ -137,7 +139,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         """
         self._authorize(comm)
         if term < self._term:
-            raise PermissionError("a later master has taken office")
+            raise PermissionError(f"a later master has taken office, for term {self._term}")
         if self._master is not None:
             self.board.forget(self._master)
             if self._master != master and (previous := self._scheduler.clients.get(self._master)) is not None:

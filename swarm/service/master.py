@@ -169,6 +169,8 @@ class Master:
             raise NoService(f"the scheduler at {address} has no service for jobs; start it with: swarm scheduler")
         if hello["protocol"] != PROTOCOL:
             raise NoService(f"the scheduler has dask-swarm {hello['version']}, which this one cannot talk to; upgrade")
+        if not hello["master"] or (hello.get("heard") or 0.0) > self._lease_seconds:  # else that one may be right
+            self._store.outrank(hello.get("term", 0))  # ours is lower in a store that was restored from a backup
         submissions = {submission.job: submission for submission in self._store.submissions()}
         for job in self._store.jobs():
             submission = submissions.get(job.name)

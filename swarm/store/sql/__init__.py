@@ -6,7 +6,8 @@
 
 from swarm.store.sql.check import Checked, Finding
 from swarm.store.sql.database import batched
+from swarm.store.sql.engine import SECONDS
 from swarm.store.sql.store import Store
 from swarm.store.sql.tables import SCHEMA
 
-__all__ = ["SCHEMA", "Checked", "Finding", "Store", "batched"]
+__all__ = ["SCHEMA", "SECONDS", "Checked", "Finding", "Store", "batched"]

@@ -51,10 +51,10 @@ def make_engine(url: str, file: Path | None, seconds: float = SECONDS) -> sa.Eng
 def postgres_engine(url: str, seconds: float = SECONDS, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
     """The same for a server, with further arguments of its connections and options of the engine."""
     parsed = sa.make_url(url)
-    ours = {**_socket(seconds), **(arguments or {})} if parsed.drivername.endswith("psycopg") else arguments or {}
-    ours = {name: value for name, value in ours.items() if name not in parsed.query}  # the user's word comes first
+    ours = _socket(seconds) if parsed.drivername.endswith("psycopg") else {}
+    ours = {name: value for name, value in ours.items() if name not in parsed.query}  # the URL's word comes first
     try:
-        engine = sa.create_engine(url, connect_args=ours, **({"pool_pre_ping": True} | options))
+        engine = sa.create_engine(url, connect_args=ours | (arguments or {}), **({"pool_pre_ping": True} | options))
     except ModuleNotFoundError as error:
         raise StoreUnavailable(
             f"a PostgreSQL store needs {error.name!r}; install it with: pip install 'dask-swarm[postgres]'"
