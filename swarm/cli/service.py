@@ -14,6 +14,7 @@ import typer
 from rich.live import Live
 
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
+from swarm.service.job_state import ENDED
 from swarm.terminal.progress import JobProgress, console
 from swarm.terminal.sparkline import Sparkline
 from swarm.terminal.tables import errors_block, generation_table, job_block, job_table, slot_table, summary
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _out = console()
 _REFRESH_SECONDS = 1.0
+_LATEST = 20  # jobs that have ended, where nobody says how many
 
 AddressOption = Annotated[
     str | None,
@@ -156,9 +158,23 @@ def submit_command(
 
 
 @app.command("jobs")
-def jobs_command(scheduler: AddressOption = None) -> None:
-    """List the jobs of the service."""
-    _out.print(job_table(_client(scheduler).jobs()))
+def jobs_command(
+    scheduler: AddressOption = None,
+    limit: Annotated[int, typer.Option(help="At most so many that have ended; 0: all.", min=0)] = _LATEST,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only those that are active, paused, finished, cancelled or failed.", show_default=False),
+    ] = None,
+) -> None:
+    """List the jobs of the service: first those that go on, then those that have ended, the latest first."""
+    client = _client(scheduler)
+    states = client.jobs(limit or None, state)
+    _out.print(job_table(states))
+    counts = client.counts()
+    of_them = [counts.get(each, 0) for each in (ENDED if state is None else [state])]
+    more = sum(of_them) - sum(each.ended for each in states)
+    if limit and more > 0 and (state is None or state in ENDED):
+        _say(f"{more:,} more have ended: swarm jobs --limit {limit * 10}, or --limit 0 for all")
 
 
 @app.command("watch")
@@ -174,7 +190,7 @@ def watch_command(
     traces: dict[str, Sparkline] = {}
 
     def jobs() -> RenderableType:
-        states = client.jobs()
+        states = client.jobs(_LATEST)
         for state in states:
             if state.best is not None:
                 traces.setdefault(state.name, Sparkline()).add(state.best["fitness"])

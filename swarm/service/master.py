@@ -38,12 +38,13 @@ from swarm.pool.slots import Slots
 from swarm.pool.task_names import key_of
 from swarm.search.retry import retry
 from swarm.search.search import Search
+from swarm.service import ended_jobs
 from swarm.service.checkpoint_cleanup import CheckpointCleanup
 from swarm.service.inbox import Inbox
 from swarm.service.job_state import ended_state, state_of
 from swarm.service.protocol import PROTOCOL, SETTLED
 from swarm.service.publisher import Publisher
-from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, parse
+from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, parse
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
@@ -408,6 +409,8 @@ class Master:
         if isinstance(request, Events):
             events = self._store.events(request.name, request.after, PAGE)
             return [[event.kind, event.data, event.time] for event in events]
+        if isinstance(request, Jobs):
+            return ended_jobs.page(self._store, request)
         assert isinstance(request, Describe)
         return self._store.job(request.name).spec
 

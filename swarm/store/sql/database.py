@@ -38,7 +38,7 @@ class Database:
             path.check(self.file)
         self._engine = make_engine(self.url, self.file, seconds)
         try:
-            with self._failing_clearly():
+            with self._failing_clearly(), self._reading_right():
                 self._set_up_with_others(create)
         except BaseException:
             self.close()
@@ -68,12 +68,8 @@ class Database:
             connection = stack.enter_context(self._engine.connect())
             if long:
                 stack.enter_context(unhurried(connection))
-            try:
-                yield connection
-            except (SwarmError, sa.exc.DBAPIError, sa.exc.TimeoutError):
-                raise
-            except _UNREADABLE as error:
-                raise damaged(self.url, f"{type(error).__name__}: {error}") from error
+            stack.enter_context(self._reading_right())
+            yield connection
 
     @contextmanager
     def _writing(self, *, long: bool = False) -> Iterator[sa.Connection]:
@@ -134,11 +130,23 @@ class Database:
         return self._insert(table).on_conflict_do_nothing()
 
     @contextmanager
+    def _reading_right(self) -> Iterator[None]:
+        """What is of another kind than what was written is damage."""
+        try:
+            yield
+        except (SwarmError, sa.exc.DBAPIError, sa.exc.TimeoutError, sa.exc.ArgumentError):
+            raise
+        except _UNREADABLE as error:
+            raise damaged(self.url, f"{type(error).__name__}: {error}") from error
+
+    @contextmanager
     def _failing_clearly(self) -> Iterator[None]:
         try:
             yield
         except (sa.exc.DBAPIError, sa.exc.ArgumentError, sa.exc.TimeoutError, OSError) as error:
             raise complaint(self.url, error) from error
+        except UnicodeDecodeError as error:  # SQLite's own complaint about a name in its pages
+            raise damaged(self.url, f"a name in it is no text: {error.reason}") from error
 
     # --- setting up
 

@@ -36,7 +36,7 @@ class Lease(Database):
             holder: Name of this process; a lease of its own is renewed.
             seconds: How long it is ours, by the clock of the database.
         """
-        with self._failing_clearly(), self._engine.begin() as connection:
+        with self._failing_clearly(), self._engine.begin() as connection, self._reading_right():
             if connection.dialect.name == "postgresql":  # who is suspended here must not lock others out for ever
                 limit = math.ceil(1000 * max(seconds, _LAG_SECONDS))
                 connection.execute(sa.text(f"SET LOCAL idle_in_transaction_session_timeout = {limit}"))
