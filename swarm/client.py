@@ -24,6 +24,7 @@ from swarm.service.connection import Connection
 from swarm.service.health import health_in
 from swarm.service.job_state import ENDED, BestTrial, JobState
 from swarm.store.events import Event
+from swarm.store.records import State
 from swarm.trial import plain
 
 if TYPE_CHECKING:
@@ -184,13 +185,30 @@ class Client(_Connected):
 
         return self._then(submitted())
 
-    def jobs(self) -> list[JobState]:
-        """Where all jobs of the service stand.
+    def jobs(self, limit: int | None = 100, state: str | None = None) -> list[JobState]:
+        """Where the jobs of the service stand: first those that go on, then those that have ended, the latest first.
+
+        Args:
+            limit: At most so many of those that have ended, of which there may be many thousands; None for all.
+            state: Only those that are ``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
+
+        Raises:
+            InvalidInput: There is no such state, or the limit is below 0.
+            NoService, SchedulerUnreachable: There is no service.
+        """
+        if state is not None and state not in list(State):
+            raise InvalidInput(f"a job is {', '.join(State)}, not {state!r}")
+        if limit is not None and limit < 0:
+            raise InvalidInput(f"limit is {limit}: at most so many jobs that have ended, 0 or more, or None for all")
+        return self._then(self._connection.jobs(limit, state))
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs of the service are in each state: ``{"active": 3, "finished": 19_402}``.
 
         Raises:
             NoService, SchedulerUnreachable: There is no service.
         """
-        return self._then(self._connection.states())
+        return self._then(self._connection.counts())
 
     def attach(self, name: str) -> JobHandle:
         """The handle of a job that somebody submitted, from here or elsewhere.
@@ -210,7 +228,9 @@ class Client(_Connected):
         return self._then(found())
 
     def hello(self) -> dict[str, Any]:
-        """Version of the service, and whether a master is there: ``{"version": …, "master": True}``.
+        """Version of the service, and whether a master is there: ``{"version": …, "master": True, …}``.
+
+        ``heard`` is how many seconds ago the master was heard of last, ``term`` the latest that was in office.
 
         Raises:
             NoService, SchedulerUnreachable: There is no service.
@@ -481,7 +501,10 @@ class AsyncClient(Client):
         def submit(  # type: ignore[override]  # noqa: D102
             self, job: Job, *, priority: float = 1.0, most: int | None = None, retry_failed: bool = False
         ) -> Coming[AsyncJobHandle]: ...
-        def jobs(self) -> Coming[list[JobState]]: ...  # type: ignore[override]  # noqa: D102
+        def jobs(  # type: ignore[override]  # noqa: D102
+            self, limit: int | None = 100, state: str | None = None
+        ) -> Coming[list[JobState]]: ...
+        def counts(self) -> Coming[dict[str, int]]: ...  # type: ignore[override]  # noqa: D102
         def attach(self, name: str) -> Coming[AsyncJobHandle]: ...  # type: ignore[override]  # noqa: D102
         def hello(self) -> Coming[dict[str, Any]]: ...  # type: ignore[override]  # noqa: D102
         def health(self) -> Coming[dict[str, Any]]: ...  # type: ignore[override]  # noqa: D102

@@ -11,11 +11,12 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import dask
+import dask.utils
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from swarm.errors import InvalidInput
 from swarm.guest import LOGGING, NOISY
@@ -31,12 +32,24 @@ SETTINGS = {
 ROUTES = "distributed.scheduler.http.routes"
 
 
+def _seconds(value: Any) -> Any:
+    """A time such as ``365 days`` in seconds; anything else as it is, for pydantic to judge."""
+    try:
+        return dask.utils.parse_timedelta(value, default="s") if isinstance(value, str) else value
+    except (KeyError, ValueError):
+        return value
+
+
 class Settings(BaseModel):
     """What the configuration says, checked.
 
     Attributes:
         scheduler_address: Address of the Dask scheduler; None if nobody has named one.
         store: Store of jobs, journals and the archive: a URL, or the path of an SQLite file.
+        store_timeout_seconds: A statement that a server of the store has not answered for so long has failed.
+        store_patience_seconds: A run of one's own waits so long for a store that is locked or away.
+        keep_ended: Seconds for which the service keeps jobs that have ended; None keeps them for ever. A text such as
+            ``365 days`` says it as well.
         results: Folder that all workers see, where finished evaluations are committed; None commits none.
         checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
         checkpoint_places: URLs or folders where, or below which, jobs may have their checkpoints; None leaves them the
@@ -64,6 +77,9 @@ class Settings(BaseModel):
 
     scheduler_address: str | None
     store: str = Field(min_length=1)
+    store_timeout_seconds: float = Field(gt=0, allow_inf_nan=False)
+    store_patience_seconds: float = Field(ge=0, allow_inf_nan=False)
+    keep_ended: Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)] | None
     results: str | None
     checkpoints: str | None
     checkpoint_places: tuple[str, ...] | None

@@ -15,9 +15,10 @@
     ├── NotAllowed                ask the owner of the job, or an administrator
     ├── QuotaExceeded             wait for a job to end, or cancel one, then try again; nothing has changed
     ├── StoreError
-    │   ├── StoreUnavailable      locked, read-only or away: mend it and try again
+    │   ├── StoreUnavailable      read-only, full or no store at all: mend it and try again
+    │   │   └── StoreAway         … locked, or its server does not answer: wait, and try again
     │   ├── StoreTooNew           written by a later version: upgrade this package
-    │   ├── StoreDamaged          a line of it is not what was written: restore a backup, or delete that run
+    │   ├── StoreDamaged          a row of it is not what was written: restore a backup, or delete that run
     │   └── LeaseLost             another master writes this store now: leave it to that one
     ├── JournalMismatch           the journal does not follow from the job: run with the version that wrote it
     ├── ClusterError
@@ -101,12 +102,16 @@ class StoreUnavailable(StoreError):
     """The store is locked, read-only or cannot be reached."""
 
 
+class StoreAway(StoreUnavailable):
+    """The store is locked by another program, or its server does not answer: the same call may succeed later."""
+
+
 class StoreTooNew(StoreError):
     """The store was written by a later version of this package."""
 
 
 class StoreDamaged(StoreError):
-    """A line of a store is not what was written: restore a backup, or delete the run that it names."""
+    """A row of a store is not what was written: restore a backup, or delete the run that the text names."""
 
 
 class LeaseLost(StoreError):

@@ -6,12 +6,13 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from swarm.blocking import wait_for
+from swarm.config import settings
 from swarm.errors import (
     AllFailed,
     Interrupted,
@@ -30,6 +31,7 @@ from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
 from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
 from swarm.runs.upkeep import check_not_submitted
+from swarm.search.patience import patiently, patiently_awaited
 from swarm.search.retry import retry
 from swarm.search.search import Search
 from swarm.store.records import JobStatus
@@ -104,7 +106,8 @@ def run(
         InvalidInput: A master divides the slots there; submit the job to it.
         NoSlots: The scheduler has no worker with a GPU slot.
         NotStarted: Worker processes cannot import the script that calls this; a script ends with that one line.
-        StoreUnavailable: The store cannot be written.
+        StoreUnavailable: The store cannot be written; one that is locked or away has been waited for a minute
+            (``swarm.store-patience-seconds`` of Dask's configuration).
         AllFailed: The first trainings have all failed for one reason, which the text tells with the remedy.
         InvalidProblem: What a built-in problem needs is not installed here.
         Interrupted: Ctrl-C; the journal holds all that was done, the same call goes on.
@@ -148,9 +151,13 @@ def resume(
         JobNotFound: The store has no job of that name.
     """
     check_guarded("resume()")
-    with closing(Store(store, create=False)) as opened:
-        job = stored_job(opened.job(name), named_store(store))
+    job = patiently(lambda: _job_of(name, store), settings().store_patience_seconds)
     return _watched(job, where or Where(), named_store(store), progress, retry_failed)
+
+
+def _job_of(name: str, store: StoreName) -> Job:
+    with closing(Store(store, create=False)) as opened:
+        return stored_job(opened.job(name), named_store(store))
 
 
 def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: bool) -> Run:
@@ -194,7 +201,10 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
             shared = job.checkpoints if isinstance(job.checkpoints, str) else None
             pool = await stack.enter_async_context(pool_on(client, job, None, shared))
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
-        opened = stack.enter_context(closing(Store(store)))
+        chosen = settings()
+        patience = chosen.store_patience_seconds
+        opened = await patiently_awaited(lambda: Store(store, seconds=chosen.store_timeout_seconds), patience)
+        stack.enter_context(closing(opened))
         results = None
         if not where.scheduler:
             results, shared = _folders(job, opened)
@@ -204,7 +214,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
                 "see: give one, checkpoints: a folder or URL"
             )
         again = partial(retry, opened, job, results, keeping(shared)) if retry_failed else None
-        search, outlet = _taken_up(job, opened, stack, again)
+        search, outlet = await patiently_awaited(lambda: _taken_up(job, opened, stack, again), patience)
         search.check_failed()
         if not search.state.finished():
             if not where.scheduler:
@@ -213,7 +223,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
             link = await dashboard_of(client)
             await stack.enter_async_context(showing(client, search, outlet))
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
-            await search.run(pool, lambda changed: on_change(changed, link), forget)
+            await search.run(pool, lambda changed: on_change(changed, link), forget, patience)
             await forget.done()
         return Run(search.state, store, JobStatus.FINISHED)
 
@@ -283,17 +293,20 @@ def _taken_up(
     """
     from swarm.service.publisher import Publisher
 
-    if enroll(job, store) is JobStatus.FINISHED and again is None:  # to be looked at by anybody
+    with ExitStack() as held:  # until all of it has worked: the store may go away in between, and we try again
+        if enroll(job, store) is JobStatus.FINISHED and again is None:  # to be looked at by anybody
+            outlet = Publisher(job)
+            search = Search(job, store, outlet.note)
+            if search.state.finished():
+                return search, outlet
+        held.enter_context(alone(store, job.name))
+        if again is not None:
+            check_not_submitted(store, job.name)
+            again()
         outlet = Publisher(job)
         search = Search(job, store, outlet.note)
-        if search.state.finished():
-            return search, outlet
-    stack.enter_context(alone(store, job.name))
-    if again is not None:
-        check_not_submitted(store, job.name)
-        again()
-    outlet = Publisher(job)
-    return Search(job, store, outlet.note), outlet
+        stack.push(held.pop_all())
+        return search, outlet
 
 
 def enroll(job: Job, store: Store) -> JobStatus:

@@ -26,6 +26,8 @@ LONGEST = (
     "test_interruption.py",
     "test_ensemble.py",
     "test_warm.py",
+    "test_store_away.py",
+    "test_damaged_stores.py",
     "test_readers.py",
     "test_pages.py",
     "test_failed_runs.py",

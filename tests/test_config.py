@@ -40,6 +40,9 @@ def test_without_any_configuration_the_defaults_hold(tmp_path: Path) -> None:
     assert read(tmp_path) == Settings(
         scheduler_address=None,
         store="sqlite:///swarm.db",
+        store_timeout_seconds=10,
+        store_patience_seconds=60,
+        keep_ended=None,
         results=None,
         checkpoints=None,
         admins=(),
@@ -70,6 +73,14 @@ def test_a_key_of_two_words_can_be_set_from_the_environment_and_from_a_file(tmp_
     file.write_text("swarm:\n  lease-seconds: 3\n  max_submission: 2 kB\n", encoding="utf-8")
     found = read(tmp_path, DASK_CONFIG=str(file))
     assert (found.lease_seconds, found.max_submission) == (3, 2000)
+
+
+def test_how_long_ended_jobs_are_kept_is_said_in_words_or_seconds(tmp_path: Path) -> None:
+    assert read(tmp_path, DASK_SWARM__KEEP_ENDED="365 days").keep_ended == 365 * 24 * 3600
+    assert read(tmp_path, DASK_SWARM__KEEP_ENDED="90").keep_ended == 90
+    for wrong in ("ever so long", "-1", "nan"):
+        done = in_a_new_process(tmp_path, DASK_SWARM__KEEP_ENDED=wrong)
+        assert done.returncode != 0 and "swarm.keep-ended" in done.stderr
 
 
 def test_the_address_that_dask_knows_is_taken_unless_ours_is_set(tmp_path: Path) -> None:

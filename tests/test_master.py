@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from swarm.errors import InvalidInput, NoMaster, NotAllowed
 from swarm.service.inbox import Inbox
 from swarm.service.master import Master, Places
 from swarm.service.protocol import RESULTS
-from swarm.store import Store
+from swarm.store import State, Store, Submission
 from swarm.workers.checkpoints.checkpoint import CheckpointStore
 
 quiet_dask()
@@ -173,6 +173,47 @@ async def test_malformed_and_oversized_requests_are_refused_and_logged(
                 assert answer["error"][0] == "InvalidInput"
             assert (await client.hello())["master"]
             assert await client.jobs() == []
+
+
+async def test_ended_jobs_are_listed_by_the_page_and_found_by_name(tmp_path: Path) -> None:
+    with closing(Store(f"{tmp_path}/swarm.db")) as store:
+        for number in range(250):
+            state = State.FAILED if number % 2 else State.FINISHED
+            submission = Submission(f"old-{number}", "ann", state=state, ended=float(number + 1))
+            store.submit(submission, {**job_of(f"old-{number}").to_dict(), "name": f"old-{number}"}, b"")
+    async with scheduler() as served, mastered(tmp_path, served.address):
+        client = Client(served.address, asynchronous=True)
+        await client.submit(job_of("new"))
+        assert [each.name for each in await client.jobs(limit=2)] == ["new", "old-249", "old-248"]
+        assert [each.name for each in await client.jobs(2, "failed")] == ["old-249", "old-247"]
+        assert [each.name for each in await client.jobs(state="active")] == ["new"]
+        assert len(await client.jobs()) == 101 and len(await client.jobs(limit=None)) == 251
+        assert await client.counts() == {"active": 1, "failed": 125, "finished": 125}
+        served.plugins["swarm"]._states.clear()  # of what has ended, a scheduler may forget most
+        found = await client.attach("old-3")
+        assert (await found.state()).state == "failed"
+        with pytest.raises(InvalidInput, match="a job is active, paused, finished, cancelled, failed, not 'ended'"):
+            await client.jobs(state="ended")
+        with pytest.raises(InvalidInput, match="limit is -1"):
+            await client.jobs(limit=-1)
+
+
+async def test_a_master_takes_office_with_a_store_that_was_restored_from_a_backup(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    later = tmp_path / "later"
+    later.mkdir()
+    with closing(Store(f"{later}/swarm.db")) as store:
+        for number in range(5):
+            assert store.lease(f"master {number}", 0)
+    async with scheduler() as served:
+        async with mastered(later, served.address):
+            assert (await Client(served.address, asynchronous=True).hello())["term"] == 6
+        async with mastered(tmp_path, served.address):
+            client = Client(served.address, asynchronous=True)
+            assert (await client.hello())["term"] == 6
+            assert (await (await client.submit(job_of())).state()).state == "active"
+    assert "term 1 is behind term 6" in caplog.text
 
 
 async def test_only_the_owner_and_administrators_may_change_a_job(tmp_path: Path) -> None:

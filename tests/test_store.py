@@ -34,7 +34,7 @@ def test_a_store_to_read_must_exist_and_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_locked_store_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarm.store.sql._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("swarm.store.sql.engine._BUSY_SECONDS", 0.05)
     store = Store(str(tmp_path / "swarm.db"))
     holder = sqlite3.connect(tmp_path / "swarm.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -91,7 +91,7 @@ SPEC = {"name": "run", "problem": {"name": "p"}, "optimizer": {"name": "PSO"}, "
 def _numbered(table: str, number: int) -> dict[str, object]:
     name = f"run-{number}" if number % 3 else f"other-{number}"
     return {
-        "swarm_jobs": {"name": name, "created": float(number)},
+        "swarm_jobs": {"name": name, "created": float(number), "crc": None},
         "swarm_job_code": {"job": name, "digest": f"{number:064}"},
         "swarm_code": {"digest": f"{number:064}", "data": CODE[: 100 + number % 50]},
         "swarm_submissions": {

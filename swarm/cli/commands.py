@@ -297,7 +297,9 @@ def _list(store: str) -> None:
     for column in ("run", "problem", "optimizer", "status", "created"):
         table.add_column(column)
     with closing(Store(store, create=False)) as opened:
-        for job in opened.jobs():
+        for job in opened.jobs(
+            lambda _, error: _err.print(f"swarm: {error}", style="red", markup=False, soft_wrap=True)
+        ):
             when = datetime.fromtimestamp(job.created).strftime("%Y-%m-%d %H:%M")
             table.add_row(job.name, job.spec["problem"]["name"], job.spec["optimizer"]["name"], job.status, when)
     _out.print(table)

@@ -16,6 +16,7 @@ from rich.live import Live
 
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
 from swarm.errors import InvalidInput, SwarmError
+from swarm.service.job_state import ENDED
 from swarm.terminal.progress import JobProgress, console
 from swarm.terminal.sparkline import Sparkline
 from swarm.terminal.tables import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _out = console()
 _REFRESH_SECONDS = 1.0
+_LATEST = 20  # jobs that have ended, where nobody says how many
 
 AddressOption = Annotated[
     str | None,
@@ -121,6 +123,7 @@ def master_command(
             url,
             places=places,
             lease_seconds=chosen.lease_seconds,
+            store_seconds=chosen.store_timeout_seconds,
             admins=chosen.admins,
             shared=chosen.shared,
             say=say,
@@ -179,10 +182,23 @@ def submit_command(
 
 
 @app.command("jobs")
-def jobs_command(scheduler: AddressOption = None) -> None:
-    """List the jobs of the service."""
+def jobs_command(
+    scheduler: AddressOption = None,
+    limit: Annotated[int, typer.Option(help="At most so many that have ended; 0: all.", min=0)] = _LATEST,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only those that are active, paused, finished, cancelled or failed.", show_default=False),
+    ] = None,
+) -> None:
+    """List the jobs of the service: first those that go on, then those that have ended, the latest first."""
     client = _client(scheduler)
-    _out.print(job_table(client.jobs(), weights=client.weights()))
+    states = client.jobs(limit or None, state)
+    _out.print(job_table(states, weights=client.weights()))
+    counts = client.counts()
+    of_them = [counts.get(each, 0) for each in (ENDED if state is None else [state])]
+    more = sum(of_them) - sum(each.ended for each in states)
+    if limit and more > 0 and (state is None or state in ENDED):
+        _say(f"{more:,} more have ended: swarm jobs --limit {limit * 10}, or --limit 0 for all")
 
 
 @app.command("watch")
@@ -198,7 +214,7 @@ def watch_command(
     traces: dict[str, Sparkline] = {}
 
     def jobs() -> RenderableType:
-        states = client.jobs()
+        states = client.jobs(_LATEST)
         for state in states:
             if state.best is not None:
                 traces.setdefault(state.name, Sparkline()).add(state.best["fitness"])

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from swarm.errors import InvalidInput
-from swarm.runs.upkeep import Delete, deletion, forgetting, holdings
-from swarm.store.sql import Store
+from swarm.errors import InvalidInput, StoreDamaged
+from swarm.runs.upkeep import Delete, Deletion, deletion, forgetting, holdings
+from swarm.store.sql import Finding, Store
 from swarm.terminal.progress import console
 
 app = typer.Typer()
@@ -54,6 +55,7 @@ def forget_command(
         typer.Option(help="Only what is of this problem: its name, or the beginning of its fingerprint."),
     ] = None,
     failures: Annotated[bool, typer.Option("--failures", help="Only failures.")] = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Only what is not what was written: see check.")] = False,
     store: StoreOption = _URL,
     results: ResultsOption = None,
     yes: YesOption = False,
@@ -61,7 +63,7 @@ def forget_command(
     """Forget results, so that they are trained again when a job asks for them."""
     with closing(Store(store, create=False)) as opened:
         folder = None if results is None else str(results)
-        chosen = forgetting(opened, run=run, problem=problem, failures=failures, results=folder)
+        chosen = forgetting(opened, run=run, problem=problem, failures=failures, damaged=damaged, results=folder)
         if not chosen.keys:
             _say("there is nothing of that in the archive")
             return
@@ -89,19 +91,47 @@ def delete_command(
             parts.append("the checkpoints that no other run refers to")
         if found.trainings:
             parts.append(f"{len(found.trainings)} trainings of the archive, {found.bytes:,} bytes")
+        if found.damage is not None:
+            _say(f"{found.damage}. Checkpoints that only it needs are not known, and stay")
         _confirm(f"delete run {name} of {opened.url}: {', '.join(parts)}", yes)
-        found.do(_deleting(opened, name))
+        found.do(_deleting(found))
         _say(f"deleted {name}")
 
 
-def _deleting(store: Store, name: str) -> Delete:
+@app.command("check")
+def check_command(store: StoreOption = _URL) -> None:
+    """See whether a store is what was written into it, row by row: exit code 0 if so, 1 with what to do if not."""
+    try:
+        with closing(Store(store, create=False)) as opened:
+            found = opened.check()
+    except StoreDamaged as error:
+        _say(str(error))
+        raise typer.Exit(1) from None
+    looked = ", ".join(f"{number:,} {kind}" for kind, number in found.rows.items()) or "no rows"
+    if not found.findings:
+        old = f"; {found.unsealed:,} rows of an earlier version have no checksum" if found.unsealed else ""
+        _say(f"{opened.url} is sound: {looked}{old}")
+        return
+    _out.print(_findings(found.findings))
+    _say(f"{opened.url} is damaged: {len(found.findings)} findings in {looked}")
+    raise typer.Exit(1)
+
+
+def _findings(findings: list[Finding]) -> Table:
+    table = Table()
+    for name in ("damaged", "why", "what to do"):
+        table.add_column(name, overflow="fold")
+    for each in findings:
+        table.add_row(Text(each.what), Text(each.cause), Text(each.remedy))
+    return table
+
+
+def _deleting(gone: Deletion) -> Delete:
     """What deletes the checkpoints of a run, by key, from where it has kept them."""
     from swarm.cluster.connect import forgetting as forgetting_checkpoints
 
-    place = store.specs()[name]["checkpoints"]
-    if isinstance(place, str):
-        return forgetting_checkpoints(place)
-    return forgetting_checkpoints(None if store.folder is None else str(store.folder / "checkpoints"))
+    folder = gone.store.folder
+    return forgetting_checkpoints(gone.place or (None if folder is None else str(folder / "checkpoints")))
 
 
 def _confirm(what: str, yes: bool) -> None:

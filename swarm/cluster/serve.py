@@ -22,7 +22,7 @@ from tenacity import (
 
 from swarm.cluster.connect import connected, forgetting, slots_of
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
-from swarm.store.sql import Store
+from swarm.store.sql import SECONDS, Store
 from swarm.workers.node.listen import check_exposed, other_users
 from swarm.workers.node.private import scratch
 from swarm.workers.node.requirements import unmet
@@ -112,6 +112,7 @@ async def serve_jobs(
     *,
     places: Places,
     lease_seconds: float,
+    store_seconds: float = SECONDS,
     admins: Iterable[str] = (),
     shared: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -123,6 +124,7 @@ async def serve_jobs(
         store: URL of the store.
         places: Where trainings leave what others need.
         lease_seconds: A standby takes over when the master has been silent for so long.
+        store_seconds: What the store's server has not answered for so long has failed.
         admins: Who may steer everybody's jobs.
         shared: With TLS, everybody who has a certificate may read everybody's jobs.
         say: Told what happens.
@@ -140,7 +142,7 @@ async def serve_jobs(
     while True:
         async for attempt in attempts:
             with attempt:
-                opened = Store(store)
+                opened = Store(store, seconds=store_seconds)
                 try:
                     await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), shared, say)
                 finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import time
 from collections import OrderedDict
@@ -29,9 +30,11 @@ from swarm.scheduler.slot_status import capacity, occupancy
 from swarm.service.health import verdict
 from swarm.service.protocol import PROTOCOL, REQUESTS, RESULTS, SETTLED
 from swarm.service.quotas import Backlog, Quotas
+from swarm.store.records import State
 from swarm.version import __version__
 
 _RESULTS_KEPT = 10_000
+_ENDED_KEPT = 200
 _MASTER_SECONDS = 30.0
 _SHORTEST_SILENCE = 3.0  # seconds: three beats
 _log = logging.getLogger("swarm.scheduler")
@@ -60,6 +63,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._trouble: Answer | None = None  # of its store, as it said last
         self._about: Answer | None = None  # what it said of itself; an earlier version says nothing
         self._states: dict[str, str] = {}  # JSON, by name
+        self._ended: OrderedDict[str, None] = OrderedDict()  # names of those that have ended, the latest last
         self._readers = Readers()
         self._told = False  # whether a master has told of all its jobs
         self._requests: dict[int, dict[str, Any]] = {}
@@ -87,8 +91,9 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
     # --- for clients
 
     def hello(self) -> Answer:
-        """Who is there."""
+        """Who is there; ``heard`` is how many seconds ago the master was, ``term`` the latest that was in office."""
         found: Answer = {"version": __version__, "protocol": PROTOCOL, "master": self._master is not None}
+        found |= {"heard": None if self.heard is None else time.monotonic() - self.heard, "term": self._term}
         return {**found, "health": self.health(), "weights": self.board.weights}
 
     def health(self) -> Answer:
@@ -190,7 +195,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         """
         self._authorize(comm, "swarm_attach")
         if term < self._term:
-            raise PermissionError("a later master has taken office")
+            raise PermissionError(f"a later master has taken office, for term {self._term}")
         if self._master is not None:
             self.board.forget(self._master)
             if self._master != master and (previous := self._scheduler.clients.get(self._master)) is not None:
@@ -261,12 +266,25 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         if reset:
             self._told = True
             self._states.clear()
+            self._ended.clear()
             self._readers.clear()
             self.board.forget(publisher)
         if publisher == self._master:
             self._states.update(states or {})
             self._readers.note(states or {})
+            self._forget_ended(states or {})
         self.board.tell(publisher, states or {}, views or {})
+
+    def _forget_ended(self, states: dict[str, str]) -> None:
+        """Mirror the latest jobs that have ended alone: the others are in the master's store."""
+        for name, state in states.items():
+            self._ended.pop(name, None)
+            if State(json.loads(state)["state"]).ended:
+                self._ended[name] = None
+        while len(self._ended) > _ENDED_KEPT:
+            name, _ = self._ended.popitem(last=False)
+            self._states.pop(name, None)
+            self._readers.forget(name)
 
     # --- what Dask tells a plugin
 

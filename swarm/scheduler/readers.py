@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
-_FOUND: dict[str, Any] = {"best": None, "tests": {}, "errors": {}, "reason": None, "trouble": None}
+from swarm.service.job_state import outside
 
 
 class Readers:
@@ -26,7 +25,12 @@ class Readers:
         for name, state in states.items():
             known = json.loads(state)
             self._owners[name] = known["owner"]
-            self._outsides[name] = json.dumps(known | _FOUND)
+            self._outsides[name] = json.dumps(outside(known))
+
+    def forget(self, job: str) -> None:
+        """The job is not mirrored any more."""
+        self._owners.pop(job, None)
+        self._outsides.pop(job, None)
 
     def clear(self) -> None:
         """There are no jobs."""

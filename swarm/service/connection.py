@@ -5,19 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from distributed.core import connect, send_recv
 
 from swarm import errors
-from swarm.errors import JobNotFound, NoMaster, NoService, SchedulerUnreachable, SwarmError
-from swarm.service.job_state import JobState
+from swarm.errors import (
+    InvalidInput,
+    JobNotFound,
+    NoMaster,
+    NoService,
+    SchedulerUnreachable,
+    StoreUnavailable,
+    SwarmError,
+)
+from swarm.service.job_state import ENDED, JobState
+from swarm.service.requests import PAGE_OF_JOBS
 from swarm.store.events import Event, read_event
 
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0  # the scheduler itself waits for the master for half as long
 _POLL_SECONDS = 0.5
+_SILENT_SECONDS = 5.0  # a master that was not heard for so long does not answer
+
+T = TypeVar("T")
 
 
 class Connection:
@@ -80,9 +93,56 @@ class Connection:
         """Where a job stands after a request that changes it."""
         return JobState(**await self.call(method, {"name": name, **data}))
 
-    async def states(self) -> list[JobState]:
-        """Where all jobs stand."""
-        return await self._states(None)
+    async def jobs(self, limit: int | None, state: str | None) -> list[JobState]:
+        """Where the jobs stand: first those that go on, then those that have ended, the latest first.
+
+        Args:
+            limit: At most so many that have ended; None for all.
+            state: Only those in this state; None for all.
+        """
+        mirrored = await self._states(None)
+        ended: list[JobState] = []
+        if state is None or state in ENDED:
+            states = [] if state is None else [state]
+            known = [each for each in reversed(mirrored) if each.ended and state in (None, each.state)][:limit]
+            ended = await self._from_master(lambda: self._ended(limit, states), known)
+        names = {each.name for each in ended}  # what has just ended is in both
+        live = [each for each in mirrored if not each.ended and each.name not in names]
+        return [*(each for each in live if state in (None, each.state)), *ended]
+
+    async def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+
+        async def counted() -> dict[str, int]:
+            return dict((await self.call("jobs", {"limit": 1}))["counts"])
+
+        known = Counter(each.state for each in await self._states(None))
+        return await self._from_master(counted, dict(known))
+
+    async def _from_master(self, ask: Callable[[], Awaitable[T]], known: T) -> T:
+        """What the master answers from its store; what the scheduler knows, if it cannot answer."""
+        hello = await self.ask("swarm_hello")
+        if not hello["master"] or (hello.get("heard") or 0.0) > _SILENT_SECONDS:
+            return known
+        try:
+            return await ask()
+        except (NoMaster, StoreUnavailable, InvalidInput):  # the last of an earlier version, which has no such request
+            return known
+
+    async def _ended(self, limit: int | None, states: list[str]) -> list[JobState]:
+        """Jobs that have ended, which arrive in pages, the latest first."""
+        found: list[JobState] = []
+        left = limit
+        place: dict[str, Any] = {}
+        while left is None or left > 0:
+            size = PAGE_OF_JOBS if left is None else min(left, PAGE_OF_JOBS)
+            page = await self.call("jobs", {"limit": size, "states": states, **place})
+            found += [JobState(**state) for state in page["states"]]
+            if page["next"] is None:
+                break
+            place = dict(zip(("when", "last"), page["next"], strict=True))
+            left = None if left is None else left - size
+        return found
 
     async def state(self, name: str) -> JobState:
         """Where one job stands.
@@ -91,9 +151,14 @@ class Connection:
             JobNotFound: The service does not know it.
         """
         states = await self._states([name])
+        if not states:  # it may have ended long ago
+            states = await self._from_master(lambda: self._long_ended(name), [])
         if not states:
             raise JobNotFound(f"the service has no job {name!r}; list them with: swarm jobs")
         return states[0]
+
+    async def _long_ended(self, name: str) -> list[JobState]:
+        return [JobState(**state) for state in (await self.call("jobs", {"name": name}))["states"]]
 
     async def _states(self, names: list[str] | None) -> list[JobState]:
         answer = await self.ask("swarm_states", names=names)

@@ -65,6 +65,11 @@ def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
     return found
 
 
+def outside(state: dict[str, Any]) -> dict[str, Any]:
+    """What those see of a job who may not read what it has found."""
+    return {**state, "best": None, "tests": {}, "errors": {}, "reason": None, "trouble": None}
+
+
 def _best(best: Best) -> BestTrial:
     return {
         "trial": best.trial.id,

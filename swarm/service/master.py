@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from distributed import Client
 
-from swarm.blocking import in_thread
+from swarm.blocking import in_daemon, in_thread
 from swarm.config import settings
 from swarm.errors import (
     AllFailed,
@@ -28,6 +30,7 @@ from swarm.errors import (
     LeaseLost,
     NoService,
     NotAllowed,
+    StoreDamaged,
     StoreUnavailable,
     SwarmError,
 )
@@ -36,13 +39,14 @@ from swarm.job.stored_problem import Codes
 from swarm.pool.slots import Slots
 from swarm.pool.task_names import key_of
 from swarm.search.retry import retry
+from swarm.service import ended_jobs
 from swarm.service.health import StoreWatch
 from swarm.service.hosted import Hosted, Means, Places, Unfit
 from swarm.service.inbox import Inbox
 from swarm.service.job_state import ended_state
 from swarm.service.protocol import MASTER, PROTOCOL, SETTLED
 from swarm.service.quotas import Holdings, Quotas
-from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, Weigh, parse
+from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, parse
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.sql import Store
 from swarm.trial import Result
@@ -51,6 +55,7 @@ _BEAT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
 _PUBLISH_SECONDS = 0.2
 _RETRY_SECONDS = 2.0
+_CLEANING_SECONDS = 3600.0
 _log = logging.getLogger("swarm.master")
 
 T = TypeVar("T")
@@ -98,9 +103,8 @@ class Master:
         self._threads = ThreadPoolExecutor(4, "swarm-jobs")
         self._means = Means(store, slots, places, forgetting, unfit, Codes(store), self._thread, self._threads)
         self._hosted: dict[str, Hosted] = {}
-        self._ended: dict[str, dict[str, Any]] = {}  # last states of the jobs that are not hosted
         self._leaving: list[Hosted] = []  # that have ended, and have something to tell yet
-        self._unpublished: list[str] = []
+        self._unpublished: list[dict[str, Any]] = []  # last states of jobs that are not hosted any more
         self._adding = asyncio.Lock()
         self._inbox = Inbox(client, self._serve, slots.watch)
         self._holdings = Holdings(Quotas.of(settings()))
@@ -122,6 +126,8 @@ class Master:
             await self._take_office()
             self._inbox.open()
             chores += map(asyncio.ensure_future, (self._keep_office(), self._keep_lease(), self._keep_publishing()))
+            if (keep := settings().keep_ended) is not None:
+                chores.append(asyncio.ensure_future(self._keep_clean(keep)))
             serving = {self._over, *chores}
             chores.append(asyncio.ensure_future(self._disown()))
             await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
@@ -155,17 +161,13 @@ class Master:
         self._weights = await self._in_store(self._store.weights)
         for user, weight in self._weights.items():
             self._slots.weigh(user, weight)
-        stored, submissions = await self._in_store(lambda: (self._store.jobs(), self._store.submissions()))
-        known = {submission.job: submission for submission in submissions}
-        for job in stored:
-            submission = known.get(job.name)
-            if submission is None:  # a run of this machine's own
-                continue
-            if submission.state.ended:
-                self._ended[job.name] = ended_state(job, submission)
-            else:
-                self._hosted[job.name] = Hosted(job, submission, self._means)
-                self._holdings.hold(job.name, submission.owner, b"")  # until its code is read
+        heard = hello.get("heard") or 0.0
+        if not hello["master"] or heard > self._lease_seconds:  # else that one may be right
+            seen = hello.get("term", 0)
+            await self._in_store(lambda: self._store.outrank(seen))  # of a store that was restored from a backup
+        for job, submission in await self._in_store(self._active):
+            self._hosted[job.name] = Hosted(job, submission, self._means)
+            self._holdings.hold(job.name, submission.owner, b"")  # until its code is read
         readers = None if self._shared else sorted(self._admins)
         found = await self._client.scheduler.swarm_attach(
             master=self._client.id, term=self._store.term, readers=readers
@@ -177,10 +179,19 @@ class Master:
         self._slots.follow(running, [Result.from_dict(result) for result in found["results"]])
         said = "%d jobs to go on with, %d trainings run on, %d have ended meanwhile"
         _log.info(said, len(self._hosted), len(running), len(found["results"]))
-        states = [hosted.state for hosted in self._hosted.values()]
-        await self._publish([*states, *self._ended.values()], reset=True)
+        await self._publish([hosted.state for hosted in self._hosted.values()], reset=True)
         for hosted in self._hosted.values():
             self._start(hosted)
+
+    def _active(self) -> list[tuple[StoredJob, Submission]]:
+        """The jobs that have not ended, the oldest first; what cannot be read is said, and left out. In a thread."""
+        found = []
+        for submission in self._store.submissions(active=True, on_damage=_tell):
+            try:
+                found.append((self._store.job(submission.job), submission))
+            except StoreDamaged as error:
+                _tell(submission.job, error)
+        return found
 
     def _start(self, hosted: Hosted) -> None:
         hosted.work = asyncio.ensure_future(self._work(hosted))
@@ -252,7 +263,9 @@ class Master:
             return f"its second search was not begun: {error}"
         return None
 
-    async def _end(self, hosted: Hosted, submission: Submission) -> None:
+    async def _end(self, hosted: Hosted, submission: Submission) -> dict[str, Any]:
+        """A job has ended, and is forgotten here; its last state."""
+
         def ended() -> StoredJob:
             self._store.set_submission(submission)
             return self._store.job(submission.job)
@@ -261,10 +274,11 @@ class Master:
         self._hosted.pop(submission.job, None)
         self._holdings.release(submission.job)
         self._leaving.append(hosted)
+        state = ended_state(stored, submission)
         if submission.state is not State.CANCELLED:
             hosted.known.set()
-        self._ended[submission.job] = ended_state(stored, submission)
-        self._unpublished.append(submission.job)
+        self._unpublished.append(state)
+        return state
 
     def _leave(self, error: BaseException) -> None:
         """This term of office is over."""
@@ -306,10 +320,25 @@ class Master:
         with self._watch.asking():
             return self._store.lease(self._holder, self._lease_seconds)
 
+    async def _keep_clean(self, keep: float) -> None:
+        """Delete the jobs that ended longer ago."""
+        means = self._means
+        while True:
+            before, gone = time.time() - keep, 0
+            try:
+                clear = partial(ended_jobs.clear, means.store, before, means.forgetting, means.places)
+                gone = await in_daemon(clear, _CLEANING_SECONDS)
+            except LeaseLost:
+                raise
+            except Exception as error:
+                _log.warning("jobs that ended long ago stay for now: %s: %s", type(error).__name__, error)
+            if not gone:
+                await asyncio.sleep(_CLEANING_SECONDS)
+
     async def _keep_publishing(self) -> None:
         while True:
             changed = [hosted for hosted in self._hosted.values() if hosted.changed]
-            states = [hosted.state for hosted in changed] + [self._ended[name] for name in self._unpublished]
+            states = [*(hosted.state for hosted in changed), *self._unpublished]
             for hosted in changed:
                 hosted.changed = False
             telling = [*self._hosted.values(), *self._leaving]
@@ -348,6 +377,8 @@ class Master:
             return await self._steer(request, user)
         if isinstance(request, Weigh):
             return await self._weigh(request, user)
+        if isinstance(request, Jobs):
+            return await self._in_store(lambda: ended_jobs.page(self._store, request, self._reader(user)))
         await self._check_reader(request.name, user)
         if isinstance(request, Events):
             name, after = request.name, request.after
@@ -359,7 +390,7 @@ class Master:
 
     async def _submit(self, request: Submit, user: str) -> dict[str, Any]:
         job = await in_thread(self._threads, lambda: Job.from_dict(request.spec, request.problem))
-        if (owner := self._owner_of(job.name)) is not None and not self._may_read(owner, user):
+        if (owner := await self._owner_of(job.name)) is not None and not self._may_read(owner, user):
             raise JobConflict(f"there is another job named {job.name!r}, which belongs to {owner!r}: take another name")
         submission = Submission(
             job.name, user, request.priority, request.most, environment=tuple(sorted({*request.environment}))
@@ -405,17 +436,17 @@ class Master:
                     f"again when it has ended; wait for that, or end it: swarm cancel {job.name}"
                 )
             return self._hosted[job.name].state
-        ended = self._ended.get(job.name)
-        if ended is None:
+        before = await self._in_store(lambda: self._store.submission(job.name))
+        if before is None:
             raise JobConflict(f"the store has a run named {job.name!r} that was not submitted; take another name")
-        if ended["state"] == State.FINISHED and not retry_failed:
-            return ended
-        self._check_owner(ended["owner"], job.name, submission.owner)
+        if before.state is State.FINISHED and not retry_failed:
+            return ended_state(stored, before)
+        self._check_owner(before.owner, job.name, submission.owner)
         self._holdings.check(submission.owner, job.code.pickle)
         if retry_failed:
             failed = await self._in_store(lambda: retry(self._store, job, self._means.places.results))
-            if not failed and ended["state"] == State.FINISHED:
-                return ended
+            if not failed and before.state is State.FINISHED:
+                return ended_state(stored, before)
             self._slots.forget(failed)
 
         def again() -> StoredJob:
@@ -426,7 +457,6 @@ class Master:
         return self._take_in(await self._in_store(again), submission, job.code.pickle)
 
     def _take_in(self, stored: StoredJob, submission: Submission, code: bytes) -> dict[str, Any]:
-        self._ended.pop(submission.job, None)
         self._holdings.hold(submission.job, submission.owner, code)
         hosted = self._hosted[submission.job] = Hosted(stored, submission, self._means)
         self._start(hosted)
@@ -436,10 +466,10 @@ class Master:
     async def _steer(self, request: Steer, user: str) -> dict[str, Any]:
         hosted = self._hosted.get(request.name)
         if hosted is None:
-            if request.name not in self._ended:
+            before = await self._in_store(lambda: self._store.submission(request.name))
+            if before is None:
                 raise JobNotFound(f"there is no job {request.name!r}; list them with: swarm jobs")
-            state = self._ended[request.name]
-            raise InvalidInput(f"job {request.name!r} is {state['state']} already")
+            raise InvalidInput(f"job {request.name!r} is {before.state} already")
         self._check_owner(hosted.submission.owner, request.name, user)
         if request.method == "cancel":
             return await self._cancel(hosted)
@@ -475,9 +505,9 @@ class Master:
         submission = replace(hosted.submission, state=State.CANCELLED, summary=hosted.state)
         await self._in_store(lambda: self._store.set_submission(submission))
         await hosted.cancel()
-        await self._end(hosted, submission)
+        state = await self._end(hosted, submission)
         self._slots.watch(self._abandon(hosted))
-        return self._ended[submission.job]
+        return state
 
     async def _abandon(self, hosted: Hosted) -> None:
         """End what an earlier master has left running for a job that is cancelled."""
@@ -487,15 +517,20 @@ class Master:
         finally:
             hosted.known.set()
 
-    def _owner_of(self, name: str) -> str | None:
+    async def _owner_of(self, name: str) -> str | None:
         hosted = self._hosted.get(name)
-        return hosted.submission.owner if hosted is not None else self._ended.get(name, {}).get("owner")
+        submission = await self._in_store(lambda: self._store.submission(name)) if hosted is None else hosted.submission
+        return None if submission is None else submission.owner
+
+    def _reader(self, user: str) -> str | None:
+        """Whose jobs alone a user may read; None if everybody's."""
+        return None if self._shared or user in self._admins else user
 
     def _may_read(self, owner: str | None, user: str) -> bool:
-        return self._shared or user == owner or user in self._admins
+        return self._reader(user) in (None, owner)
 
     async def _check_reader(self, name: str, user: str) -> None:
-        owner = self._owner_of(name)
+        owner = await self._owner_of(name)
         if owner is None:
             await self._in_store(lambda: self._store.job(name))  # which says so if there is none
         if not self._may_read(owner, user):
@@ -507,6 +542,10 @@ class Master:
     def _check_owner(self, owner: str, name: str, user: str) -> None:
         if user != owner and user not in self._admins:
             raise NotAllowed(f"job {name!r} belongs to {owner!r}, and you are {user!r}: ask them, or an administrator")
+
+
+def _tell(name: str, error: StoreDamaged) -> None:
+    _log.error("job %s is left out: %s", name, error)
 
 
 def _check_most(name: str, replicas: int, most: int | None) -> None:

@@ -14,6 +14,7 @@ JobName = Annotated[str, Field(min_length=1, max_length=200)]
 Priority = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Most = Annotated[int, Field(ge=1)]
 PAGE = 1000  # events
+PAGE_OF_JOBS = 100
 
 
 class _Request(BaseModel):
@@ -78,6 +79,25 @@ class Events(_Request):
     after: int = Field(default=0, ge=0)
 
 
+class Jobs(_Request):
+    """A page of the jobs that have ended, the latest first; or one of them.
+
+    Attributes:
+        name: Only this one, if it has ended.
+        limit: How many at most.
+        when: When the last one of the page before has ended; None for the first page.
+        last: Its name.
+        states: Only those that have ended so; all if there are none.
+    """
+
+    method: Literal["jobs"]
+    name: JobName | None = None
+    limit: int = Field(default=PAGE_OF_JOBS, ge=1, le=PAGE_OF_JOBS)
+    when: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    last: JobName = "-"
+    states: list[Literal["finished", "cancelled", "failed"]] = Field(default=[], max_length=3)
+
+
 class Describe(_Request):
     """What was submitted: the job as plain data."""
 
@@ -85,7 +105,7 @@ class Describe(_Request):
     name: JobName
 
 
-Request = Submit | Steer | Weigh | Events | Describe
+Request = Submit | Steer | Weigh | Events | Jobs | Describe
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="method")])
 
 

@@ -6,6 +6,7 @@ Up to schema 2 every job had its own copy in the column ``problem`` of ``swarm_j
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 
@@ -52,6 +53,33 @@ def read(connection: sa.Connection, digest: str) -> bytes | None:
     """A content, or None if no job has it any more."""
     data = connection.execute(sa.select(_codes.c.data).where(_codes.c.digest == digest)).scalar_one_or_none()
     return None if data is None else bytes(data)
+
+
+def owner(connection: sa.Connection, digest: str) -> str | None:
+    """A job that has this content."""
+    query = sa.select(_job_codes.c.job).where(_job_codes.c.digest == digest).order_by(_job_codes.c.job).limit(1)
+    found = connection.execute(query).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+def damaged(connection: sa.Connection) -> Iterator[tuple[str, str | None]]:
+    """Contents that are not what was written, and that are not there though a job has them; with such a job."""
+    for each, data in connection.execution_options(yield_per=10).execute(sa.select(_codes.c.digest, _codes.c.data)):
+        if not isinstance(data, bytes) or digest_of(data) != each:
+            yield str(each), None
+    missing = _job_codes.c.digest.not_in(sa.select(_codes.c.digest))
+    for each, job in connection.execute(sa.select(_job_codes.c.digest, _job_codes.c.job).where(missing)):
+        yield str(each), str(job)
+
+
+def drop_of(connection: sa.Connection, job: str) -> None:
+    """Delete what only this job has."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text(f"LOCK TABLE {_job_codes.name} IN SHARE ROW EXCLUSIVE MODE"))
+    found = digest(connection, job)
+    connection.execute(_job_codes.delete().where(_job_codes.c.job == job))
+    others = sa.select(_job_codes.c.digest).where(_job_codes.c.digest == _codes.c.digest)
+    connection.execute(_codes.delete().where(_codes.c.digest == found, ~others.exists()))
 
 
 def drop_unused(connection: sa.Connection, jobs: sa.Select[tuple[str]]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -45,6 +45,7 @@ class Submission:
         reason: Why it failed, or why what should follow it did not begin.
         environment: What must be installed on the workers.
         summary: What it found, once it has ended.
+        ended: When the store has noted its end, seconds since the epoch; None before. Two that differ in it are equal.
     """
 
     job: str
@@ -55,6 +56,7 @@ class Submission:
     reason: str | None = None
     environment: tuple[str, ...] = ()
     summary: dict[str, Any] | None = None
+    ended: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", State(self.state))  # a store has its text

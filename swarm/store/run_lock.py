@@ -23,6 +23,8 @@ import sqlalchemy as sa
 
 from swarm.errors import JobConflict, StoreUnavailable
 from swarm.store.sql import Store
+from swarm.store.sql.engine import postgres_engine
+from swarm.store.sql.remedies import complaint
 
 _APPLICATION = "swarm run"
 _NAME_BYTES = 63  # that PostgreSQL keeps of an application's name
@@ -159,11 +161,12 @@ def _advised(url: str, job: str) -> Iterator[str | None]:
     name = f"{_APPLICATION} {os.getpid()} {socket.gethostname()} {_user()}".encode()[:_NAME_BYTES].decode(
         "utf-8", "ignore"
     )
-    engine = sa.create_engine(
+    engine = postgres_engine(
         url,
+        arguments={"application_name": name},
         poolclass=sa.NullPool,
+        pool_pre_ping=False,
         isolation_level="AUTOCOMMIT",
-        connect_args={"connect_timeout": 10, "application_name": name},
     )
     try:
         connection = engine.connect()
@@ -173,8 +176,7 @@ def _advised(url: str, job: str) -> Iterator[str | None]:
         ours = connection.execute(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one()
         other = None if ours else _session(connection, key)
     except sa.exc.DBAPIError as error:
-        cause = str(error.orig).strip().splitlines()[0]
-        raise StoreUnavailable(f"the store's lock for {job!r} cannot be taken: {cause}") from error
+        raise complaint(url, error) from error
     try:
         yield other
     finally:

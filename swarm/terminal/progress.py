@@ -74,6 +74,7 @@ class Progress:
         self._reported = -1
         self._began = False
         self._errors = 0
+        self._trouble: str | None = None
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -93,6 +94,7 @@ class Progress:
             self._begin(search.state, dashboard)
         state = search.state
         self._report_errors(state)
+        self._report_trouble(search.trouble)
         if self._live is None:
             self._report_generations(state)
             return
@@ -120,6 +122,14 @@ class Progress:
             self._say_in_red(f"a trial failed: {error}")
             if first and error in state.failures.tracebacks:
                 self._say_in_red(indented(state.failures.tracebacks[error]))
+
+    def _report_trouble(self, trouble: str | None) -> None:
+        """What the search waits for, such as a store that is away, and that it waits no longer."""
+        if trouble is not None and self._trouble is None:
+            self._say_in_red(f"{trouble}; waiting for it")
+        elif trouble is None and self._trouble is not None:
+            self._say("going on")
+        self._trouble = trouble
 
     def _say_in_red(self, text: str) -> None:
         self._console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)

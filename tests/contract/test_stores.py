@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
+from services import wait_until
 
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
 from swarm.store import SCHEMA, Event, JobStatus, State, Store, Submission
@@ -372,3 +374,102 @@ def test_a_master_that_has_lost_its_lease_weighs_nobody(store: Store, store_url:
         with pytest.raises(LeaseLost):
             store.set_weight("ann", 2.0)
         assert second.weights() == {}
+
+
+def put_clock_ahead(store: Store, seconds: float) -> None:
+    """As if the lease had been given when the clock was so much ahead."""
+    engine = sa.create_engine(store.url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE swarm_lease SET expires = expires + :seconds"), {"seconds": seconds})
+    engine.dispose()
+
+
+def test_a_lease_that_a_wrong_clock_gave_for_an_hour_is_over_after_its_own_length(
+    store: Store, store_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(Store(store_url)) as other:
+        assert store.lease("one", 0.5)
+        put_clock_ahead(store, 3600)
+        assert store.lease_holder() is None
+        began = time.monotonic()
+        assert not other.lease("two", 0.5), "it may be alive"
+        wait_until(lambda: other.lease("two", 0.5))
+        assert 0.5 <= time.monotonic() - began < 5
+        assert other.term == store.term + 1
+        assert "the lease of master one is to end in 3600 s only" in caplog.text and "a clock was wrong" in caplog.text
+        assert not store.lease("one", 0.5)
+
+
+def test_a_master_that_renews_its_lease_keeps_it_whatever_the_clock_says(store: Store, store_url: str) -> None:
+    with closing(Store(store_url)) as other:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            assert store.lease("one", 0.2)
+            put_clock_ahead(store, 3600)
+            assert not other.lease("two", 0.2)
+
+
+def test_the_term_of_a_restored_store_is_raised_above_the_one_that_was_seen(
+    store: Store, store_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.outrank(9)
+    assert store.term == 0, "it has none"
+    assert store.lease("one", 60)
+    store.outrank(1)
+    assert store.term == 1 and not caplog.text
+    store.outrank(7)
+    assert store.term == 7 and "term 1 is behind term 7" in caplog.text and "backup" in caplog.text
+    store.add_job("a", {}, b"")
+    assert store.lease("one", 60)
+    store.give_up_lease()
+    with closing(Store(store_url)) as other:
+        assert other.lease("two", 60) and other.term == 8
+        with pytest.raises(LeaseLost):
+            store.outrank(20)
+
+
+def service_of(store: Store, states: dict[str, State]) -> None:
+    """Jobs of a service, in this order; those that have ended did so one second after the other from second 1 on."""
+    for number, (name, state) in enumerate(states.items()):
+        store.submit(Submission(name, "ann"), {"name": name}, b"")
+        if state is not State.ACTIVE:
+            store.set_submission(Submission(name, "ann", state=state, ended=number + 1.0))
+
+
+def test_jobs_that_go_on_are_listed_apart_from_those_that_have_ended(store: Store) -> None:
+    states = {f"job-{number}": list(State)[number % 5] for number in range(15)}
+    service_of(store, states)
+    active = [each.job for each in store.submissions(active=True)]
+    assert active == [name for name, state in states.items() if not state.ended]
+    assert store.counts() == dict.fromkeys(State, 3)
+    store.set_submission(Submission("job-2", "ann"))  # it is submitted again
+    assert [each.job for each in store.submissions(active=True)] == sorted([*active, "job-2"], key=list(states).index)
+
+
+def test_ended_jobs_come_by_the_page_the_latest_first(store: Store) -> None:
+    states = {f"job-{number}": list(State)[number % 5] for number in range(15)}
+    service_of(store, states)
+    store.set_submission(Submission("job-2", "ann", state=State.FINISHED, ended=8.0))  # in the same moment as job-7
+    wanted = sorted((name for name, state in states.items() if state.ended), key=lambda name: int(name[4:]))[::-1]
+    wanted.remove("job-2")
+    wanted.insert(wanted.index("job-7") + 1, "job-2")
+    seen: list[str] = []
+    after = None
+    while page := store.ended(2, after):
+        assert len(page) <= 2
+        seen += [submission.job for _, submission in page]
+        assert [job.spec["name"] for job, _ in page] == [submission.job for _, submission in page]
+        after = page[-1][1].ended or 0.0, page[-1][1].job
+    assert seen == wanted
+    failed = store.ended(9, states=[State.FAILED])
+    assert [submission.job for _, submission in failed] == ["job-14", "job-9", "job-4"]
+    assert store.expired(9.5, 3) == ["job-3", "job-4", "job-2"] and store.expired(1.0, 3) == []
+
+
+def test_when_a_job_ended_is_noted_with_its_end(store: Store) -> None:
+    store.submit(Submission("a", "ann"), {}, b"")
+    before = time.time()
+    assert store.submission("a") is not None and store.expired(before + 60, 9) == []
+    store.set_submission(Submission("a", "ann", state=State.CANCELLED))
+    [(_, ended)] = store.ended(1)
+    assert ended.ended is not None and before <= ended.ended <= time.time()

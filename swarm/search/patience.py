@@ -1,0 +1,60 @@
+"""Waiting for a store that is locked, or whose server does not answer, and saying so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from swarm.errors import StoreAway
+
+_LONGEST_PAUSE = 5.0  # seconds between attempts
+_log = logging.getLogger("swarm.store")
+T = TypeVar("T")
+
+
+def patiently(work: Callable[[], T], seconds: float) -> T:
+    """Do what needs the store; wait at most so long for one that is away.
+
+    Args:
+        work: What is done, anew with each attempt.
+        seconds: How long.
+
+    Raises:
+        StoreAway: It was away for longer.
+    """
+    for attempt in Retrying(**_manner(seconds)):
+        with attempt:
+            done = work()
+    return done
+
+
+async def patiently_awaited(work: Callable[[], T], seconds: float) -> T:
+    """The same within an event loop, where other things go on while it waits."""
+    async for attempt in AsyncRetrying(**_manner(seconds)):
+        with attempt:
+            done = work()
+    return done
+
+
+def _manner(seconds: float) -> dict[str, Any]:
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            _log.warning("%s; waiting for it, at most %g s", state.outcome.exception(), seconds)
+
+    return {
+        "retry": retry_if_exception_type(StoreAway),
+        "wait": wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
+        "stop": stop_after_delay(seconds),
+        "before_sleep": say,
+        "reraise": True,
+    }

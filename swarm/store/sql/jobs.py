@@ -1,0 +1,176 @@
+"""The jobs of a store and their code; part of :class:`~swarm.store.Store`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+
+from swarm.errors import JobConflict, JobNotFound, StoreDamaged
+from swarm.store import code_table
+from swarm.store.records import JobStatus, StoredJob, Submission
+from swarm.store.sql import rows, tables
+from swarm.store.sql.archive import delete_results
+from swarm.store.sql.database import Database, OnDamage, plain
+from swarm.store.sql.remedies import job_damaged
+
+_jobs = tables.jobs
+WITHOUT_CODE = _jobs.c.name, _jobs.c.spec, _jobs.c.created, _jobs.c.status, _jobs.c.crc
+_ALL = sa.select(*WITHOUT_CODE)
+_ONE = _ALL.where(_jobs.c.name == sa.bindparam("wanted"))
+
+
+class Jobs(Database):
+    """What is searched, and how far it is."""
+
+    def add_job(self, name: str, spec: dict[str, Any], problem: bytes) -> None:
+        """Write a new job.
+
+        Raises:
+            JobConflict: The name is taken.
+        """
+        self._insert_job(name, spec, problem, None)
+
+    def has_job(self, name: str) -> bool:
+        """Whether there is a job of that name, however damaged."""
+        with self._reading() as connection:
+            found = connection.execute(sa.select(_jobs.c.name).where(_jobs.c.name == name)).first()
+        return found is not None
+
+    def job(self, name: str) -> StoredJob:
+        """The job of that name.
+
+        Raises:
+            JobNotFound: There is none.
+            StoreDamaged: Its row is not what was written.
+        """
+        with self._reading() as connection:
+            row = connection.execute(_ONE, {"wanted": name}).one_or_none()
+        if row is None:
+            raise self._not_found(name)
+        return self._stored(row)
+
+    def jobs(self, on_damage: OnDamage | None = None) -> list[StoredJob]:
+        """All jobs, oldest first.
+
+        Args:
+            on_damage: Told of each job whose row is damaged, by name, while the others are listed.
+
+        Raises:
+            StoreDamaged: A row is damaged, and nobody is to be told.
+        """
+        with self._reading() as connection:
+            found = self._all(connection, _ALL, sa.select(sa.func.count()).select_from(_jobs))
+        known = self._undamaged(found, self._stored, on_damage)
+        return sorted(known, key=lambda job: (job.created, job.name))
+
+    def names(self, begin: str) -> set[str]:
+        """Names of the jobs whose names begin so."""
+        query = sa.select(_jobs.c.name).where(_jobs.c.name.startswith(begin, autoescape=True))
+        with self._reading() as connection:
+            return set(connection.execute(query).scalars())
+
+    def specs(self, on_damage: OnDamage | None = None) -> dict[str, dict[str, Any]]:
+        """What every job searches and how, by its name, oldest first; without their code. As for :meth:`jobs`."""
+        return {job.name: job.spec for job in self.jobs(on_damage)}
+
+    def status(self, name: str) -> JobStatus | None:
+        """How far a job is, as in :class:`StoredJob`; None if there is none of that name."""
+        query = sa.select(_jobs.c.status).where(_jobs.c.name == name)
+        with self._reading() as connection:
+            status = connection.execute(query).scalar_one_or_none()
+            return None if status is None else JobStatus(status)
+
+    def set_status(self, name: str, status: JobStatus) -> None:
+        """Note how far the job is."""
+        with self._failing_clearly(), self._writing() as connection:
+            connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=JobStatus(status)))
+
+    # --- code
+
+    def code(self, name: str) -> bytes:
+        """The pickled problem of a job, which nothing else reads.
+
+        Raises:
+            JobNotFound: There is no such job.
+            StoreDamaged: It is not what was written.
+        """
+        digest = self.digest(name)
+        if digest is not None:
+            return self.content(digest)
+        query = sa.select(_jobs.c.problem).where(_jobs.c.name == name)  # where earlier versions have written it
+        with self._reading() as connection:
+            code = connection.execute(query).scalar_one_or_none()
+            if code is not None:
+                return bytes(code)
+        raise self._not_found(name)
+
+    def digest(self, name: str) -> str | None:
+        """What is equal for jobs of one :meth:`code`; None where that is not known without reading it."""
+        with self._reading() as connection:
+            return code_table.digest(connection, name)
+
+    def content(self, digest: str) -> bytes:
+        """The code of that :meth:`digest`.
+
+        Raises:
+            JobNotFound: No job has it any more.
+            StoreDamaged: It is not what was written.
+        """
+        with self._reading() as connection:
+            code = code_table.read(connection, digest)
+            owner = None if code is None else code_table.owner(connection, digest)
+        if code is None:
+            raise JobNotFound(f"the store {self.url} has no code {digest[:12]} any more: its jobs were deleted")
+        if code_table.digest_of(code) != digest:
+            raise job_damaged(self.url, owner, "the code", rows.WRONG)
+        return code
+
+    def drop_unused_code(self) -> int:
+        """Delete the code that no job has any more; how many bytes that were."""
+        with self._failing_clearly(), self._writing(long=True) as connection:
+            return code_table.drop_unused(connection, sa.select(_jobs.c.name))
+
+    def delete_job(self, name: str, forget: list[str] | tuple[str, ...] = ()) -> None:
+        """Delete a job, which nobody runs: its journal, its submission, its code if no other job needs it.
+
+        Args:
+            name: Name of the job.
+            forget: Keys of the archived results to delete with it.
+        """
+        with self._failing_clearly(), self._writing(long=True) as connection:
+            for table in (tables.journal, tables.lengths, tables.submissions, tables.replays):
+                connection.execute(table.delete().where(table.c.job == name))
+            connection.execute(_jobs.delete().where(_jobs.c.name == name))
+            delete_results(connection, forget)
+            code_table.drop_of(connection, name)
+
+    # --- inside
+
+    def _insert_job(self, name: str, spec: dict[str, Any], problem: bytes, submission: Submission | None) -> None:
+        row = rows.job_row(name, spec, time.time())
+        with self._failing_clearly():
+            try:
+                with self._writing() as connection:
+                    connection.execute(_jobs.insert(), row)
+                    code_table.keep(connection, name, problem)
+                    if submission is not None:
+                        connection.execute(tables.submissions.insert(), rows.submission_row(submission))
+            except sa.exc.IntegrityError:
+                raise JobConflict(f"the store already has a job {name!r}; take another name") from None
+
+    def _stored(self, row: Any) -> StoredJob:
+        try:
+            return rows.stored_job(plain(row))
+        except StoreDamaged as error:
+            raise job_damaged(self.url, row.name, "the row", error) from error
+
+    def _not_found(self, name: str) -> JobNotFound:
+        """The error for a name that no job has, with the names of the latest."""
+        latest = sa.select(_jobs.c.name).order_by(_jobs.c.created.desc(), _jobs.c.name.desc()).limit(5)
+        with self._reading() as connection:
+            names = list(connection.execute(latest).scalars())[::-1]
+            return JobNotFound(
+                f"the store {self.url} has no job {name!r}; it has {', '.join(names) or 'no job at all'}"
+            )
