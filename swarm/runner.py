@@ -187,7 +187,7 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
 
 async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
     from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
-    from swarm.service.checkpoint_cleanup import CheckpointCleanup
+    from swarm.search.checkpoint_cleanup import CheckpointCleanup
     from swarm.service.publisher import showing
 
     async with AsyncExitStack() as stack:

@@ -32,7 +32,7 @@ OLD = {
     "swarm.dashboard.sections": "swarm.report.sections",
     "swarm.dashboard.tables": "swarm.report.tables",
     "swarm.dask_pool": "swarm.pool.dask_pool",
-    "swarm.deletions": "swarm.service.checkpoint_cleanup",
+    "swarm.deletions": "swarm.search.checkpoint_cleanup",
     "swarm.desk": "swarm.service.inbox",
     "swarm.domain": "swarm.space.domain",
     "swarm.durations": "swarm.search.durations",

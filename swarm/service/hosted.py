@@ -26,8 +26,8 @@ from swarm.job.stored_problem import Codes
 from swarm.pool.dask_pool import DaskPool
 from swarm.pool.fair_share import Share
 from swarm.pool.slots import Slots
+from swarm.search.checkpoint_cleanup import CheckpointCleanup
 from swarm.search.search import Search, replayed
-from swarm.service.checkpoint_cleanup import CheckpointCleanup
 from swarm.service.job_state import ended_state, state_of
 from swarm.service.publisher import Publisher
 from swarm.store.events import Event

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from distributed import Security
 
 from swarm.blocking import wait_for
+from swarm.client.connection import Connection
 from swarm.config import settings
 from swarm.errors import InvalidInput
 from swarm.job.job import Job
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
-from swarm.service.connection import Connection
 from swarm.service.health import health_in
 from swarm.service.job_state import ENDED, BestTrial, JobState
 from swarm.store.events import Event
