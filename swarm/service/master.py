@@ -43,7 +43,7 @@ from swarm.service.inbox import Inbox
 from swarm.service.job_state import ended_state, state_of
 from swarm.service.protocol import PROTOCOL, SETTLED
 from swarm.service.publisher import Publisher
-from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, parse
+from swarm.service.requests import PAGE, Describe, Events, Steer, Submit, check_user, parse
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
@@ -398,6 +398,7 @@ class Master:
         return done
 
     async def _do(self, method: str, data: str, blob: bytes, user: str) -> Any:
+        check_user(user)
         request = parse(method, data, blob)
         if isinstance(request, Submit):
             return self._submit(request, user)
