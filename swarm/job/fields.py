@@ -101,6 +101,14 @@ def optimizer(value: Any) -> Any:
         raise own(error) or InvalidOptimizer(f"optimizer {name}: {first(error)}") from None
 
 
+def named(value: Any) -> Any:
+    """A mapping whose keys are texts, or what is no mapping."""
+    for key in value if isinstance(value, dict) else ():
+        if not isinstance(key, str):
+            raise InvalidJob(f"unknown key {key!r}: a key is a text")
+    return value
+
+
 def fitness(value: Any) -> Any:
     """What the fitness is; a list is one of criteria."""
     if value is None or isinstance(value, str):

@@ -8,8 +8,11 @@ from typing import Any
 
 import yaml
 
+from swarm.config import limits
 from swarm.errors import InvalidJob
-from swarm.job.limits import check_data, check_size
+from swarm.job.limits import check_data, check_size, too_deep
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where there is one
 
 
 def read(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
@@ -39,7 +42,7 @@ def read(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
 
 
 class _Unreadable(Exception):
-    """A text that no parser gets through."""
+    """A text with a value that is none."""
 
 
 def parsed(text: str, what: str) -> Any:
@@ -52,21 +55,29 @@ def parsed(text: str, what: str) -> Any:
     Raises:
         InvalidJob: The data are too large, or too deep.
         yaml.YAMLError: It is not YAML.
-        _Unreadable: It is nested too deeply for the parser, or has a value that Python has not, such as 2026-02-31.
+        _Unreadable: It has a value that Python has not, such as 2026-02-31.
     """
-    loader = yaml.SafeLoader(text)
+    _check_depth(text, what)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()  # aliases are the same node, nothing is copied yet
         check_data(node, what, _parts)
         return None if node is None else loader.construct_document(node)
-    except RecursionError:
-        raise _Unreadable("it is nested too deeply") from None
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
         if isinstance(error, InvalidJob):
             raise
         raise _Unreadable(str(error)) from None
     finally:
         loader.dispose()
+
+
+def _check_depth(text: str, what: str) -> None:
+    """Refuse a text that the parser's recursion would not get through."""
+    depth, most = 0, limits().max_depth
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > most:
+            raise InvalidJob(too_deep(what, most))
 
 
 def _parts(node: Any) -> list[Any] | None:

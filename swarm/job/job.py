@@ -165,7 +165,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
-    then: Then | None = None
+    then: Annotated[Then | None, BeforeValidator(job_fields.named)] = None
 
     _code: Problem = PrivateAttr()
 
@@ -180,7 +180,10 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             raise limits.shortened(complaint) from None
         except InvalidInput as error:
             raise limits.shortened(error) from None
-        limits.check_specification(self.to_dict())
+        try:
+            limits.check_specification(self.to_dict())
+        except TypeError as error:
+            raise InvalidJob(f"the job has a value that a store cannot keep: {error}") from None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -7,7 +7,7 @@ reads what a client has sent, or what a store has kept.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from swarm.config import limits
@@ -19,23 +19,28 @@ from swarm.space.space import Space
 NAME = 200
 """Characters of the name of a hyper-parameter, a metric or a problem."""
 _TEXT = 2000  # characters of an error
+_COMMA = 3  # bytes of a value at least, and of what sets it apart from the next
 
 
-Parts = Callable[[Any], list[Any] | None]
+Parts = Callable[[Any], Sequence[Any] | None]
 
 
-def parts_of(value: Any) -> list[Any] | None:
+def parts_of(value: Any) -> Sequence[Any] | None:
     """What plain data consist of; None of what is no mapping and no list."""
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, dict):
+        return [*value, *value.values()]
     if isinstance(value, Mapping):
         return [part for pair in value.items() for part in pair]
-    return list(value) if isinstance(value, list | tuple | set | frozenset) else None
+    return list(value) if isinstance(value, set | frozenset) else None
 
 
 def check_data(data: Any, what: str = "the job", parts: Parts = parts_of) -> None:
     """Refuse data that are too large or too deep, however often a part of them is named again.
 
     Args:
-        data: Plain data. What is no mapping, list, text or number counts as one byte, and is not looked into.
+        data: Plain data. What is no mapping, list, text or number is not looked into.
         what: What they are, for the error.
         parts: What a part of them consists of, if it consists of others.
 
@@ -43,21 +48,29 @@ def check_data(data: Any, what: str = "the job", parts: Parts = parts_of) -> Non
         InvalidJob: They are, by ``swarm.max-specification`` or ``swarm.max-depth``.
     """
     known = limits()
-    left, waiting = int(known.max_specification), [(data, 0)]
+    left, waiting = int(known.max_specification), [([data], 0)]
     while waiting:
-        value, depth = waiting.pop()
-        inner = parts(value) or []
-        left -= 1 + len(inner) + (len(value) if isinstance(value, str | bytes) else 0)
-        if isinstance(value, int):
-            left -= value.bit_length() // 4  # digits
+        level, depth = waiting.pop()
+        if depth > known.max_depth + 1:
+            raise InvalidJob(too_deep(what, known.max_depth))
+        left -= _COMMA * len(level)
+        for part in level if left >= 0 else ():
+            if isinstance(part, str | bytes):
+                left -= len(part)
+            elif isinstance(part, int):
+                left -= part.bit_length() // 4  # digits
+            elif left >= 0 and (inner := parts(part)) is not None:
+                waiting.append((inner, depth + 1))
         if left < 0:
             raise InvalidJob(f"{what} {_too_large(known.max_specification)}")
-        if depth > known.max_depth:
-            raise InvalidJob(
-                f"{what} has more than {known.max_depth} mappings and lists inside each other: write it flatter, or "
-                "raise swarm.max-depth in the configuration"
-            )
-        waiting += [(part, depth + 1) for part in inner]
+
+
+def too_deep(what: str, most: int) -> str:
+    """What to say of data with more than so many levels."""
+    return (
+        f"{what} has more than {most} mappings and lists inside each other: write it flatter, or raise swarm.max-depth "
+        "in the configuration, of the master, too"
+    )
 
 
 def check_size(size: int, what: str = "the job") -> None:

@@ -23,6 +23,7 @@ from swarm.code.fingerprint import Fingerprint
 from swarm.errors import InvalidInput, InvalidProblem
 from swarm.job.data import digest
 from swarm.job.fields import ProblemName, check_problem_name, first, own
+from swarm.job.limits import shortened
 
 IDENTITY = 2
 """Number of the way in which fingerprints are made; jobs of another one cannot be compared."""
@@ -171,10 +172,11 @@ class Problem:
             InvalidInput: It is not what :meth:`to_dict` says of a problem.
         """
         try:
-            said = _Said.model_validate(data)
+            known = _Said.model_validate(data)
         except ValidationError as error:
-            raise own(error) or InvalidProblem(f"what is said of the problem: {first(error, _Said)}") from None
-        return cls(pickle=code, sealed=True, **{name: getattr(said, name) for name in _Said.model_fields})
+            said = f"what is said of the problem: {first(error, _Said)}"
+            raise own(error) or shortened(InvalidProblem(said)) from None
+        return cls(pickle=code, sealed=True, **{name: getattr(known, name) for name in _Said.model_fields})
 
 
 class _Said(BaseModel, extra="forbid", strict=True):

@@ -34,7 +34,7 @@ class Replay(Optimizer):
         super().__post_init__()
         if not isinstance(self.steps, list) or not self.steps or not all(map(_is_step, self.steps)):
             raise InvalidOptimizer(
-                f"{self._named('steps')} must be a list of mappings with budget, above 0, and params, not {self.steps!r}"
+                f"{self._named('steps')} must be a list of mappings with budget above 0 and params, not {self.steps!r}"
             )
         budgets = [step["budget"] for step in self.steps]
         if any(later <= earlier for earlier, later in zip([0, *budgets], budgets, strict=False)):
