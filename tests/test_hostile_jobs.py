@@ -156,7 +156,10 @@ def test_a_job_file_that_was_tampered_with_is_a_job_or_one_line(
     source = rng.choice(job_files())
     data = mutated(yaml.safe_load(source.read_text(encoding="utf-8")), rng, swell=False)
     file = folder / "job.yaml"
-    file.write_text(yaml.dump(data, Dumper=yaml.CDumper), encoding="utf-8", errors="backslashreplace")
+    try:
+        file.write_text(yaml.dump(data, Dumper=yaml.CDumper), encoding="utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair, which no file holds
+        return
     before, began = sorted(folder.rglob("*.*")), time.process_time()
     try:
         Job.from_file(file)

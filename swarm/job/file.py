@@ -57,18 +57,19 @@ def parsed(text: str, what: str) -> Any:
         yaml.YAMLError: It is not YAML.
         _Unreadable: It has a value that Python has not, such as 2026-02-31.
     """
-    _check_depth(text, what)
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()  # aliases are the same node, nothing is copied yet
-        check_data(node, what, _parts)
-        return None if node is None else loader.construct_document(node)
+        _check_depth(text, what)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()  # aliases are the same node, nothing is copied yet
+            check_data(node, what, _parts)
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
         if isinstance(error, InvalidJob):
             raise
         raise _Unreadable(str(error)) from None
-    finally:
-        loader.dispose()
 
 
 def _check_depth(text: str, what: str) -> None:
