@@ -48,7 +48,8 @@ def check_data(data: Any, what: str = "the job", parts: Parts = parts_of) -> Non
         InvalidJob: They are, by ``swarm.max-specification`` or ``swarm.max-depth``.
     """
     known = limits()
-    left, waiting = int(known.max_specification), [([data], 0)]
+    left = int(known.max_specification)
+    waiting: list[tuple[Sequence[Any], int]] = [([data], 0)]
     while waiting:
         level, depth = waiting.pop()
         if depth > known.max_depth + 1:

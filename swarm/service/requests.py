@@ -100,11 +100,9 @@ def parse(method: str, data: str, blob: bytes) -> Submit | Steer | Events | Desc
     try:
         return _REQUEST.validate_python({**arguments, "method": method, **({"problem": blob} if blob else {})})
     except ValidationError as error:
-        if (cause := own(error)) is not None:
-            raise cause from None
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        said = f"request {method[:_NAME]!r}{f', {where}' if where else ''}: {first['msg']}"
+        said = f"request {method[:_NAME]!r}{f', {where}' if where else ''}: {own(error) or first['msg']}"
         raise shortened(InvalidInput(said)) from None
 
 
