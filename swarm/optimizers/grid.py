@@ -17,8 +17,7 @@ from swarm.optimizers.random import permuted
 from swarm.space.space import Choice, Domain, Integer, Real
 from swarm.trial import Trial, Value
 
-_LISTED = 10_000  # values of an axis that are looked through for equal ones
-_MOST_ROUNDED = 20_000  # different values of an axis that is rounded
+_LISTED = 10_000  # values of an axis that are looked through for equal ones, and of a rounded one that may differ
 _FEW_DIGITS = 5  # that leave few values, however many points there are
 
 
@@ -90,7 +89,7 @@ class Grid(Optimizer):
                 return _Points(domain, points)
             if (different := _different(domain, points)) is None:
                 raise InvalidOptimizer(
-                    f"Grid: {points} points make more than {_MOST_ROUNDED} different values of {name}: take fewer"
+                    f"Grid: {points} points make more than {_LISTED} different values of {name}: take fewer"
                 )
             return different
         if isinstance(domain, Integer):
@@ -156,7 +155,7 @@ def _different(domain: Integer | Real, points: int) -> tuple[Value, ...] | None:
     values, first = _Points(domain, points), 0
     found: list[Value] = []
     while first < points:
-        if len(found) == _MOST_ROUNDED:
+        if len(found) == _LISTED:
             return None
         found.append(values[first])
         beyond = 1  # equal values stand side by side: double the step until it is beyond them, then halve the rest
