@@ -40,8 +40,34 @@ def _seconds(value: Any) -> Any:
         return value
 
 
-class Settings(BaseModel):
-    """What the configuration says, checked.
+class Limits(BaseModel):
+    """How large a job may be; a larger one is refused where it is made, and where a master reads it.
+
+    Attributes:
+        max_specification: Bytes of a job apart from its code: of its file, and of what is stored of it, as JSON.
+        max_depth: Mappings and lists of a job inside each other.
+        max_parameters: Hyper-parameters of a search space.
+        max_options: Options of a choice, and values of a condition.
+        max_population: What a method keeps at a time, over all demes and folds: particles, individuals, candidates.
+        max_numbers: That population times the hyper-parameters that are searched.
+        max_repeats: Trainings of one trial: folds times repeats.
+        max_evaluations: Trainings that a method may plan in all.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    max_specification: ByteSize = Field(ge=1000)
+    max_depth: int = Field(ge=5, le=200)
+    max_parameters: int = Field(ge=1)
+    max_options: int = Field(ge=2)
+    max_population: int = Field(ge=1)
+    max_numbers: int = Field(ge=1)
+    max_repeats: int = Field(ge=1)
+    max_evaluations: int = Field(ge=1, le=2**53)
+
+
+class Settings(Limits):
+    """What the configuration says, checked: the limits of a job, and what follows.
 
     Attributes:
         scheduler_address: Address of the Dask scheduler; None if nobody has named one.
@@ -101,6 +127,21 @@ class Settings(BaseModel):
     dashboard_hosts: tuple[str, ...] = ()
 
 
+def limits() -> Limits:
+    """How large a job may be, by the settings in force now. Unlike :func:`settings` this leaves no copy of them.
+
+    Raises:
+        InvalidInput: One of them has a value that cannot be.
+    """
+    said = dask.config.get("swarm", None)
+    found = {key.replace("-", "_"): value for key, value in _shipped().items()}
+    found |= {str(key).replace("-", "_"): value for key, value in said.items()} if isinstance(said, Mapping) else {}
+    try:
+        return Limits.model_validate(found)
+    except ValidationError as error:
+        raise InvalidInput(_first(error)) from None
+
+
 def settings() -> Settings:
     """The settings in force now; those of ``swarm.yaml`` where nobody has said otherwise.
 
@@ -121,10 +162,15 @@ def settings() -> Settings:
 @cache
 def _defaults() -> dict[str, Any]:
     """What ``swarm.yaml`` says, made known to Dask and to the user's folder of configurations the first time."""
-    defaults = yaml.safe_load(_DEFAULTS.read_text(encoding="utf-8"))
     dask.config.ensure_file(source=str(_DEFAULTS))
-    dask.config.update_defaults(defaults)
-    return dict(defaults["swarm"])
+    dask.config.update_defaults({"swarm": dict(_shipped())})
+    return dict(_shipped())
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    """What ``swarm.yaml`` beside this file says."""
+    return dict(yaml.safe_load(_DEFAULTS.read_text(encoding="utf-8"))["swarm"])
 
 
 def _first(error: ValidationError) -> str:

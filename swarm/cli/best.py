@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 import yaml
-from rich.console import Console
 
 from swarm.errors import InvalidInput, InvalidJob
 from swarm.runs.run import STORE, Run
 from swarm.terminal.tables import params_line
+from swarm.terminal.text import Console, printable
 
 app = typer.Typer()
 _err = Console(stderr=True)
@@ -42,7 +42,10 @@ def best_command(
     found = Run.load(name, store)
     if found.best is None:
         raise InvalidJob(f"run {name!r} has no best yet: no training has succeeded")
-    sys.stdout.write(yaml.safe_dump(found.best.params, sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(found.best.params, sort_keys=False, allow_unicode=True)
+    if printable(text, keep="\n") != text:  # in YAML's own escapes, then
+        text = yaml.safe_dump(found.best.params, sort_keys=False)
+    sys.stdout.write(text)
     sys.stdout.flush()
     if save is not None or test or train_more is not None:
         if train_more is not None and train_more <= 0:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from swarm.cli import architecture, best, report, service, upkeep
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
@@ -17,6 +16,7 @@ from swarm.runner import Where, free_name, resume, run
 from swarm.runs.run import STORE, Run
 from swarm.terminal.progress import console
 from swarm.terminal.tables import errors_block, frame_table, generation_table, summary
+from swarm.terminal.text import Console, line, lines, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -163,7 +163,8 @@ def export_command(
     for target in written:
         _out.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
     if not written:
-        sys.stdout.write(found.history.to_csv(index=False))
+        table = found.history.to_csv(index=False)
+        sys.stdout.write(printable(table, keep="\r\n\t") if sys.stdout.isatty() else table)
 
 
 @app.command("schedule")
@@ -264,7 +265,7 @@ def main() -> None:
     try:
         app()
     except SwarmError as error:
-        _err.print(f"swarm: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        _err.print(lines(f"swarm: {error}"), style="red", soft_wrap=True)
         sys.exit(1 if isinstance(error, AllFailed) else 2)
 
 
@@ -301,5 +302,13 @@ def _list(store: str) -> None:
             lambda _, error: _err.print(f"swarm: {error}", style="red", markup=False, soft_wrap=True)
         ):
             when = datetime.fromtimestamp(job.created).strftime("%Y-%m-%d %H:%M")
-            table.add_row(job.name, job.spec["problem"]["name"], job.spec["optimizer"]["name"], job.status, when)
+            table.add_row(*map(line, (job.name, *_told_of(job.spec), job.status, when)))
     _out.print(table)
+
+
+def _told_of(spec: Any) -> tuple[str, str]:
+    """Names of the problem and of the method of a job, if its specification can be read."""
+    try:
+        return str(spec["problem"]["name"]), str(spec["optimizer"]["name"])
+    except (TypeError, KeyError):
+        return "cannot be read", ""

@@ -15,6 +15,7 @@ from swarm.errors import InvalidInput, StoreDamaged
 from swarm.runs.upkeep import Delete, Deletion, deletion, forgetting, holdings
 from swarm.store.sql import Finding, Store
 from swarm.terminal.progress import console
+from swarm.terminal.text import line
 
 app = typer.Typer()
 archive_app = typer.Typer(help="What the archive of a store holds, and what of it to forget.")
@@ -43,7 +44,7 @@ def archive_command(context: typer.Context, store: StoreOption = _URL) -> None:
     with closing(Store(store, create=False)) as opened:
         for each in holdings(opened):
             name = ", ".join(each.names) or "of a deleted run"
-            table.add_row(name, each.problem, str(each.trainings), str(each.failures), f"{each.bytes:,}")
+            table.add_row(*map(line, (name, each.problem, each.trainings, each.failures, f"{each.bytes:,}")))
     _out.print(table)
 
 

@@ -10,6 +10,7 @@ import getpass
 import logging
 import platform
 from collections.abc import Callable, Coroutine
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from distributed import Security
@@ -332,7 +333,7 @@ class JobHandle:
         return f"<swarm.JobHandle {self.name} at {self.client.address}>"
 
     def _repr_html_(self) -> str:
-        return f"<code>{self!r}</code>" if self.client.asynchronous else str(self.state()._repr_html_())
+        return f"<code>{escape(repr(self))}</code>" if self.client.asynchronous else str(self.state()._repr_html_())
 
     def state(self) -> JobState:
         """Where the job stands: progress, best, errors, in one answer of the service.

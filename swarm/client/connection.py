@@ -163,7 +163,7 @@ class Connection:
     async def _states(self, names: list[str] | None) -> list[JobState]:
         answer = await self.ask("swarm_states", names=names)
         _raise_error(answer)
-        return [JobState(**json.loads(state)) for state in answer]
+        return [JobState.read(state) for state in answer]
 
     async def events(self, name: str) -> list[Event]:
         """A job's journal, which arrives in pages."""

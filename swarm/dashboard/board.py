@@ -6,6 +6,7 @@ Everything here is of bounded size, and can be lost: a master that attaches tell
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 from distributed import Scheduler
 
+from swarm.errors import SwarmError
 from swarm.service.protocol import RESULTS
 from swarm.service.snapshot import View
 from swarm.store.events import Answered, read_event
@@ -25,6 +27,16 @@ CURVE_POINTS = 200
 CURVES = 200
 _ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
+_log = logging.getLogger("swarm.pages")
+
+
+def _state(text: str) -> dict[str, Any]:
+    """A state that was published as JSON; an empty one if it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(slots=True)
@@ -109,10 +121,13 @@ class Board:
         """
         for name, text in states.items():
             shown = self.shown.setdefault(name, Shown(publisher, {}))
-            shown.publisher, shown.state = publisher, json.loads(text)
+            shown.publisher, shown.state = publisher, _state(text)
         for name, text in views.items():
             if name in self.shown:
-                self._draw(name, json.loads(text))
+                try:
+                    self._draw(name, json.loads(text))
+                except (SwarmError, TypeError, ValueError, KeyError, AttributeError) as error:  # that of one job
+                    _log.warning("the picture of job %r cannot be drawn: %s: %s", name, type(error).__name__, error)
         while len(self.shown) > JOBS:
             ended = (name for name, shown in self.shown.items() if shown.state.get("state") in _ENDED)
             del self.shown[next(ended, next(iter(self.shown)))]
@@ -125,7 +140,7 @@ class Board:
     def gone(self, publisher: str) -> None:
         """Whoever told of these jobs went away: they stay as they were last."""
         for shown in self.shown.values():
-            if shown.publisher == publisher and shown.state["state"] not in _ENDED:
+            if shown.publisher == publisher and shown.state.get("state") not in _ENDED:
                 shown.state = {**shown.state, "state": "unattended"}
 
     def _draw(self, name: str, message: dict[str, Any]) -> None:

@@ -59,22 +59,30 @@ class Jobs(Page):
 
     def __init__(self, board: Board) -> None:
         super().__init__(board)
-        self.root = self._table = Div(sizing_mode="stretch_width", stylesheets=[TABLE])
+        self.root = self._table = Div(disable_math=True, sizing_mode="stretch_width", stylesheets=[TABLE])
 
     def update(self, job: str | None) -> None:
         """All jobs, the latest first."""
         slots = len(self.board.slots)
         heads = ("job", "state", "method", "progress", "running", "best", "hyper-parameters", "left", "owner")
-        rows = [self._row(shown.state, slots) for shown in reversed(self.board.shown.values())]
+        rows = [self._row_of(name, shown.state, slots) for name, shown in reversed(self.board.shown.items())]
         head = "".join(f"<th>{name}</th>" for name in heads)
         text = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         if self._table.text != text:
             self._table.text = text
 
+    def _row_of(self, name: str, state: dict[str, Any], slots: int) -> str:
+        """The row of a job; one that cannot be drawn says so, and harms no other."""
+        try:
+            return self._row(state, slots)
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            said = escape(f"cannot be shown: {type(error).__name__}: {error}")
+            return f"<tr><td><b>{escape(name)}</b></td><td colspan='8'>{said}</td></tr>"
+
     def _row(self, state: dict[str, Any], slots: int) -> str:
         best = state["best"]
         done = state["told"] / state["planned"] if state["planned"] else 0.0
-        of = f"{state['told']} of {state['planned'] or '?'}"
+        of = escape(f"{state['told']} of {state['planned'] or '?'}")
         left = state["seconds_left"]
         params = "" if best is None else ", ".join(f"{k} {_short(v)}" for k, v in best["params"].items())
         trouble = state["trouble"] or state["reason"] or state["end_reason"] or ""
@@ -82,9 +90,9 @@ class Jobs(Page):
             f"<b>{escape(state['name'])}</b><br><small>{escape(state['problem'])}</small>",
             f"<span class='state {escape(state['state'])}'>{escape(state['state'])}</span>"
             f"<br><small>{escape(trouble)}</small>",
-            f"{escape(state['optimizer'])}<br><small>generation {state['generation']}</small>",
+            f"{escape(state['optimizer'])}<br><small>generation {state['generation']:d}</small>",
             f"<progress max='1' value='{done:.4f}'></progress><br><small>{of}</small>",
-            f"{state['running']}<br><small>{state['running'] / slots:.0%} of {slots} slots</small>"
+            f"{state['running']:d}<br><small>{state['running'] / slots:.0%} of {slots} slots</small>"
             if slots
             else "no slots",
             "" if best is None else f"<b>{best['fitness']:.5g}</b>",
@@ -106,7 +114,7 @@ class Slots(Page):
 
     def __init__(self, board: Board) -> None:
         super().__init__(board)
-        self._said = Div(sizing_mode="stretch_width")
+        self._said = Div(disable_math=True, sizing_mode="stretch_width")
         self._ended: Feed[Bar] = Feed(_bars)
         self._running = ColumnDataSource(_bars([]))
         self._slots = FactorRange(factors=[])
@@ -175,7 +183,7 @@ class Training(Page):
     def __init__(self, board: Board) -> None:
         super().__init__(board)
         self._metric = Select(title="metric", options=[], width=220)
-        self._said = Div(sizing_mode="stretch_width")
+        self._said = Div(disable_math=True, sizing_mode="stretch_width")
         self._source = ColumnDataSource(_lines([], ""))
         self._drawn: str | None = None
         self.root = column(self._metric, self._said, sizing_mode="stretch_width")

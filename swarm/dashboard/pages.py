@@ -45,7 +45,7 @@ class Pages:
         self._board = board
         self._health = health
         self._pages = [made(board) for made in PAGES]
-        self._notice = Div(sizing_mode="stretch_width", visible=False)
+        self._notice = Div(disable_math=True, sizing_mode="stretch_width", visible=False)
         self._job = Select(title="job", options=[], width=320)
         self._wanted = job
         titles = [each.title.lower() for each in self._pages]

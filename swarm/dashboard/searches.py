@@ -40,7 +40,7 @@ class JobPage(Page):
 
     def __init__(self, board: Board) -> None:
         super().__init__(board)
-        self._said = Div(text=_NOTHING, sizing_mode="stretch_width")
+        self._said = Div(text=_NOTHING, disable_math=True, sizing_mode="stretch_width")
         self.root = column(self._said, sizing_mode=self.sizing)
         self._kind: object = None
 

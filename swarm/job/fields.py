@@ -5,24 +5,69 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import keyword
-import math
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Callable, Mapping, Sized
 from typing import Annotated, Any, get_args
 
 import packaging.requirements
-from pydantic import AfterValidator, BaseModel, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer
+from swarm.job.limits import NAME, check_parameters
 from swarm.optimizers import OPTIMIZERS
-from swarm.optimizers.base import Optimizer
+from swarm.optimizers.base import EXACT, Optimizer
 from swarm.optimizers.replay import Replay
 from swarm.space.space import Space
 from swarm.trial import Criterion, Direction, resource
 
+_METRICS = 100  # of a fitness
+
 
 def space(value: Any) -> Any:
     """A search space from a job file's data, or as it is."""
-    return value if value is None or isinstance(value, Space) else Space.parse(value)
+    if value is None or isinstance(value, Space):
+        return value
+    if isinstance(value, Sized):
+        check_parameters(len(value))
+    return Space.parse(value)
+
+
+def _named(what: str) -> Callable[[str], str]:
+    """What refuses a text that cannot be a name: too long, or with line breaks, control or escape characters."""
+
+    def check(text: str) -> str:
+        if not text or len(text) > NAME:
+            raise InvalidJob(f"{what} has {len(text)} characters: give it 1 to {NAME}")
+        if not text.isprintable():
+            raise InvalidJob(f"{what} {text!r} has characters that are not printed: write it without")
+        return text
+
+    return check
+
+
+MetricName = Annotated[str, AfterValidator(_named("the name of a metric"))]
+"""A metric's name: one line that can be printed."""
+check_problem_name = _named("the name of the problem")
+ProblemName = Annotated[str, AfterValidator(check_problem_name)]
+"""A problem's name, likewise."""
+
+_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _job_name(text: str) -> str:
+    if _JOB.fullmatch(text) is None:
+        raise InvalidJob(
+            f"name: {text[:100]!r} cannot name a job: take 1 to 100 of the letters a to z and A to Z, digits, "
+            "and . _ -, with a letter or digit first"
+        )
+    return text
+
+
+JobName = Annotated[str, AfterValidator(_job_name)]
+"""A job's name, which stands in file names, URLs and tables."""
+Count = Annotated[int, Field(le=EXACT)]
+"""A number of things: no more than anybody counts."""
 
 
 def optimizer(value: Any) -> Any:
@@ -34,24 +79,34 @@ def optimizer(value: Any) -> Any:
         raise InvalidOptimizer(f"an optimizer is a name or {{name: PSO, particles: 6, …}}, not {value!r}")
     options = dict(options)
     name = options.pop("name")
+    if not all(isinstance(option, str) for option in options):
+        raise InvalidOptimizer(f"optimizer {name}: the names of options are texts, not {list(options)!r}")
     methods = OPTIMIZERS | {"Replay": Replay}  # which is no search, so the tests of the methods do not iterate it
     if name not in methods:
         raise InvalidOptimizer(
             f"there is no optimizer {name!r}{guess(name, OPTIMIZERS)}; there are {', '.join(OPTIMIZERS)}"
         )
-    known = [option.name for option in dataclasses.fields(methods[name])]
+    fields = dataclasses.fields(methods[name])
+    known = [option.name for option in fields]
+    inner = {option.name for option in fields if option.type == "Optimizer"}  # a method that composes over another
     for option in options:
         if option not in known:
             raise InvalidOptimizer(
                 f"optimizer {name} has no option {option!r}{guess(option, known)}; it has {', '.join(known)}"
             )
-    for option, inner in options.items():
-        if isinstance(inner, dict) and "name" in inner:  # a method that composes over another
-            options[option] = optimizer(inner)
+    options |= {option: optimizer(options[option]) for option in inner & options.keys()}
     try:
         return TypeAdapter(methods[name]).validate_python(options)
     except ValidationError as error:
         raise own(error) or InvalidOptimizer(f"optimizer {name}: {first(error)}") from None
+
+
+def named(value: Any) -> Any:
+    """A mapping whose keys are texts, or what is no mapping."""
+    for key in value if isinstance(value, dict) else ():
+        if not isinstance(key, str):
+            raise InvalidJob(f"unknown key {key!r}: a key is a text")
+    return value
 
 
 def fitness(value: Any) -> Any:
@@ -65,6 +120,7 @@ def fitness(value: Any) -> Any:
             "fitness is a metric, weights of metrics, or a list of two or more like {metric: val_accuracy, direction: "
             f"maximize, tolerance: 0.01}}, not {value!r}"
         )
+    _check_metrics(len(value))
     criteria = tuple(_criterion(each) for each in value)
     names = [each.metric for each in criteria]
     for i, criterion in enumerate(criteria):
@@ -72,12 +128,21 @@ def fitness(value: Any) -> Any:
             raise InvalidJob(f"fitness: {criterion.metric} is named twice, and the second time decides nothing")
         if criterion.tolerance is None and i < len(criteria) - 1:
             raise InvalidJob(f"fitness: {criterion.metric} needs a tolerance, else what follows it decides nothing")
-        if criterion.tolerance is not None and not 0 < criterion.tolerance < math.inf:
+        if criterion.tolerance is not None and not 0 < criterion.tolerance <= sys.float_info.max:
             raise InvalidJob(f"fitness: the tolerance of {criterion.metric} is above 0, not {criterion.tolerance!r}")
     return criteria
 
 
+def _check_metrics(count: int) -> None:
+    if count > _METRICS:
+        raise InvalidJob(f"fitness: {count} metrics, and {_METRICS} are allowed: name those that matter")
+
+
 def _weights_or_targets(value: dict[str, Any]) -> dict[str, Any]:
+    _check_metrics(len(value))
+    for metric in value:
+        if not isinstance(metric, str):
+            raise InvalidJob(f"fitness: the name of a metric is a text, not {metric!r}")
     directions = get_args(Direction)
     named = [each in directions for each in value.values()]
     if any(named) and not (all(named) and len(named) > 1):
@@ -86,7 +151,7 @@ def _weights_or_targets(value: dict[str, Any]) -> dict[str, Any]:
             f"{' or '.join(directions)}; not {value!r}"
         )
     for metric, weight in value.items():
-        if not any(named) and not (isinstance(weight, int | float) and math.isfinite(weight)):
+        if not any(named) and not (isinstance(weight, int | float) and abs(weight) <= sys.float_info.max):
             raise InvalidJob(f"fitness: the weight of {metric} is a number, not {weight!r}")
     return value
 
@@ -112,7 +177,7 @@ def _requirement(text: str) -> str:
     return text
 
 
-Requirement = Annotated[str, AfterValidator(_requirement)]
+Requirement = Annotated[str, Field(max_length=1000), AfterValidator(_requirement)]
 """What a worker must have installed, as in a requirements file: ``keras>=3.10``, ``python==3.11.*``."""
 
 
@@ -163,5 +228,5 @@ def first(
 
 def guess(word: object, known: Any) -> str:
     """A remark on the known word that was perhaps meant."""
-    close = difflib.get_close_matches(str(word), list(known), n=1)
+    close = difflib.get_close_matches(str(word)[:NAME], list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -20,6 +20,7 @@ from pydantic import (
 
 from swarm.errors import InvalidInput, InvalidJob
 from swarm.job import fields as job_fields
+from swarm.job import limits
 from swarm.job.file import read
 from swarm.job.given import JobFields
 from swarm.job.problem import Problem
@@ -132,53 +133,67 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             swarm.errors.InvalidOptimizer: there is no optimizer 'PSSO' (did you mean 'PSO'?); there are ...
     """
 
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: job_fields.JobName
     problem: Any
     options: dict[str, Any] = Field(default_factory=dict)
-    version: str | int | float | None = None
+    version: str | int | Annotated[float, Field(allow_inf_nan=False)] | None = None
     files: list[str] = Field(default=[], max_length=1000)
     space: Annotated[Space | None, BeforeValidator(job_fields.space)] = None
     optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
     direction: Direction | None = None
     fitness: Annotated[
-        str | dict[str, float] | dict[str, Direction] | tuple[Criterion, ...] | None,
+        job_fields.MetricName
+        | dict[job_fields.MetricName, float]
+        | dict[job_fields.MetricName, Direction]
+        | tuple[Criterion, ...]
+        | None,
         BeforeValidator(job_fields.fitness),
     ] = None
     seed: int = Field(default=0, ge=0, lt=2**63)
     isolation: Isolation = "process"
-    time_limit: float | None = Field(default=None, gt=0)
+    time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     gpus_per_training: Annotated[float, AfterValidator(job_fields.gpus_per_training)] = 1
     replicas: int = Field(default=1, ge=1, le=1000)
     sync: bool = True
     folds: int = Field(default=1, ge=1, le=10)
     fold_mode: Literal["swarm", "mean"] = "swarm"
-    repeats: int = Field(default=1, ge=1)
+    repeats: job_fields.Count = Field(default=1, ge=1)
     archive: bool = True
     checkpoints: bool | str | None = None
     test: bool | None = None
-    max_failures: int | None = Field(default=None, ge=0)
+    max_failures: job_fields.Count | None = Field(default=None, ge=0)
     requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
-    then: Then | None = None
+    then: Annotated[Then | None, BeforeValidator(job_fields.named)] = None
 
     _code: Problem = PrivateAttr()
 
-    def __init__(self, **data: Unpack[JobFields]) -> None:
+    def __init__(self, /, **data: Unpack[JobFields]) -> None:
+        limits.check_data({name: value for name, value in data.items() if name not in ("problem", "options")})
         try:
             super().__init__(**_with_program(_plain(dict(data))))
         except ValidationError as error:
-            raise job_fields.own(error) or InvalidJob(
-                job_fields.first(error, Job, {"stop": Stop, "prune": Prune})
-            ) from None
+            complaint = job_fields.own(error) or InvalidJob(
+                job_fields.first(error, Job, {"stop": Stop, "prune": Prune, "then": Then})
+            )
+            raise limits.shortened(complaint) from None
+        except InvalidInput as error:
+            raise limits.shortened(error) from None
+        try:
+            limits.check_specification(self.to_dict())
+        except TypeError as error:
+            raise InvalidJob(f"the job has a value that a store cannot keep: {error}") from None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        limits.check_repeats(self.folds, self.repeats)
         code = self.problem if isinstance(self.problem, Problem) else Problem.of(self.problem, self.options)
         code = code.with_data(self.version, self.files, Path())
         space = self.space or (Space.parse(code.space) if code.space else None)
         if space is None:
             raise InvalidJob(f"job {self.name!r} has no search space; give one: space: {{name: {{integer: [1, 9]}}}}")
+        limits.check_space(space)
         if self.test and not code.testable:
             raise InvalidJob(f"problem {code.name} has no test(params, ctx), so there is no test score; leave test out")
         if self.isolation == "thread" and self.time_limit is not None:
@@ -199,7 +214,10 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             self._check_heritable(code, space)
         object.__setattr__(self, "test", code.testable if self.test is None else self.test)
         self._code = code
-        method = self.start()  # an optimizer that refuses the space does so now
+        method = self._method()
+        limits.check_method(method, space)
+        method = method.start(space, seed=self.seed)  # an optimizer that refuses the space does so now
+        limits.check_plan(method, self.repeats * (self.folds if self.fold_mode == "mean" else 1))
         if self.targets and not method.compares:
             raise InvalidJob(
                 "MuPlusLambda compares by several targets, in one search for all folds, but "
@@ -286,9 +304,13 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     def start(self) -> Optimizer:
         """The optimizer, started on this job's space and seed."""
         assert self.space is not None
+        return self._method().start(self.space, seed=self.seed)
+
+    def _method(self) -> Optimizer:
+        """The optimizer, once or for each fold."""
         if self.folds > 1 and self.fold_mode == "swarm":
-            return Folds(inner=self.optimizer, folds=self.folds).start(self.space, seed=self.seed)
-        return self.optimizer.start(self.space, seed=self.seed)
+            return Folds(inner=self.optimizer, folds=self.folds)
+        return self.optimizer
 
     def evaluations(
         self,
@@ -392,7 +414,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             code: The pickled problem that the store kept, or what reads it when it is needed.
         """
         given: Any = code
-        return cls(**{**data, "problem": StoredProblem.from_dict(data["problem"], given)})
+        _check_keys(data)
+        limits.check_data(data.get("problem"))
+        return cls(**{**data, "problem": StoredProblem.from_dict(data.get("problem"), given)})
 
     @classmethod
     def from_file(cls, path: str | Path, settings: Iterable[str] = (), **changes: Any) -> Job:
@@ -410,12 +434,15 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         path = Path(path)
         data = read(path, settings)
         data |= {name: value for name, value in changes.items() if value is not None}
-        options = data.get("options")
-        if isinstance(data.get("command"), str):
-            data["options"] = {"cwd": str(path.parent.absolute()), **(options or {})}
-        elif isinstance(data.get("problem"), str) and (options is None or isinstance(options, dict)):
-            data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
         try:
+            _check_keys(data)
+            options = data.get("options")
+            if options is not None and not isinstance(options, dict):
+                raise InvalidJob(f"options are arguments by name, {{data: mnist}}, not {options!r}")
+            if isinstance(data.get("command"), str):
+                data["options"] = {"cwd": str(path.parent.absolute()), **(options or {})}
+            elif isinstance(data.get("problem"), str):
+                data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
             data = _with_program(data)
             if isinstance(data.get("problem"), Problem):
                 data["problem"] = data["problem"].with_data(
@@ -423,7 +450,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
                 )
             return cls(**data)
         except InvalidInput as error:
-            raise type(error)(f"{path}: {error}") from None
+            raise type(error)(f"{path}: {limits.shortened(error)}") from None
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
@@ -437,6 +464,16 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
                 f"it is stored, swarm resume {self.name}"
             ]
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
+
+
+def _check_keys(data: Any) -> None:
+    """Refuse what is no mapping of texts, as a job is."""
+    if not isinstance(data, dict):
+        raise InvalidJob(f"a job is a mapping, name: …, problem: …, not {type(data).__name__}")
+    for key in data:
+        if not isinstance(key, str):
+            known = ", ".join(Job.model_fields)
+            raise InvalidJob(f"unknown key {key!r}{job_fields.guess(key, Job.model_fields)}; known are {known}")
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:
@@ -457,8 +494,10 @@ def _with_program(data: dict[str, Any]) -> dict[str, Any]:
         raise InvalidJob("there are both problem and command: give one of them")
     if not isinstance(command, str):
         raise InvalidJob(f"command is the program with its arguments, as one text, not {command!r}")
+    if not isinstance(options, dict):
+        raise InvalidJob(f"options are arguments by name, {{metric: FoM}}, not {options!r}")
     if data.get("space") is not None:
-        options = {"space": Space.parse(data["space"]).to_dict(), **options}
+        options = {"space": job_fields.space(data["space"]).to_dict(), **options}
     return {**data, "problem": Problem.find("command", {"command": command, **options})}
 
 

@@ -14,16 +14,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from swarm import old_names
 from swarm.code import own_modules, values
 from swarm.code.bundle import pack
 from swarm.code.fingerprint import Fingerprint
-from swarm.errors import InvalidProblem
+from swarm.errors import InvalidInput, InvalidProblem
 from swarm.job.data import digest
+from swarm.job.fields import ProblemName, check_problem_name, first, own
+from swarm.job.limits import shortened
 
 IDENTITY = 2
 """Number of the way in which fingerprints are made; jobs of another one cannot be compared."""
 
+_OPTIONS = 100_000  # bytes of options, above which they are data
 _DEPTH = 10_000  # of calls while code and data are looked through: five for each function that calls another one
 _imported: set[str] = set()  # own modules that were imported for job files
 _BUILT_IN = "swarm.workers.models"  # its PROBLEMS maps names to "module:function"
@@ -79,10 +84,11 @@ class Problem:
         if not callable(problem):
             raise InvalidProblem(f"a problem is a function train(params, ctx), not {type(problem).__name__}")
         _check_signature(problem)
-        name = _said(problem, "name") or _said(problem, "__qualname__") or type(problem).__qualname__
+        name = str(_said(problem, "name") or _said(problem, "__qualname__") or type(problem).__qualname__)
+        check_problem_name(name)
         found = _fingerprint(problem)
         return cls(
-            name=str(name),
+            name=name,
             fingerprint=found.digest,
             pickle=pack(problem, found),
             testable=callable(_said(problem, "test")),
@@ -159,28 +165,51 @@ class Problem:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], code: bytes) -> Problem:
-        """The problem of a stored job; it is not unpickled."""
-        said: dict[str, Any] = {
-            name: data.get(name) for name in ("origin", "options")
-        }  # which earlier versions did not write down
-        said["identity"] = data.get("identity", 1)
-        return cls(data["name"], data["fingerprint"], code, data["testable"], data["resumable"], **said, sealed=True)
+    def from_dict(cls, data: Any, code: bytes) -> Problem:
+        """The problem of a stored job; it is not unpickled.
+
+        Raises:
+            InvalidInput: It is not what :meth:`to_dict` says of a problem.
+        """
+        try:
+            known = _Said.model_validate(data)
+        except ValidationError as error:
+            said = f"what is said of the problem: {first(error, _Said)}"
+            raise own(error) or shortened(InvalidProblem(said)) from None
+        return cls(pickle=code, sealed=True, **{name: getattr(known, name) for name in _Said.model_fields})
+
+
+class _Said(BaseModel, extra="forbid", strict=True):
+    """What a specification says of a problem; earlier versions did not write down all of it."""
+
+    name: ProblemName
+    fingerprint: str = Field(pattern=r"^[0-9a-f]{1,64}$")
+    identity: int = Field(default=1, ge=1, le=1000)
+    testable: bool
+    resumable: bool
+    origin: str | None = None
+    options: dict[str, Any] | None = None
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The options as a job file has them, or None where it could not."""
+    """The options as a job file has them, or None where it could not, or would be full of them."""
     try:
-        return dict(json.loads(json.dumps(options, allow_nan=False)))
-    except (TypeError, ValueError):
+        text = json.dumps(options, allow_nan=False)
+        return dict(json.loads(text)) if len(text) <= _OPTIONS else None
+    except (TypeError, ValueError, RecursionError):
         return None
 
 
 def _made(maker: Any, options: Mapping[str, Any]) -> Any:
     try:
         return maker(**options)
-    except TypeError as error:
-        raise InvalidProblem(f"options of problem {getattr(maker, '__name__', maker)}: {error}") from None
+    except InvalidInput:
+        raise
+    except Exception as error:  # a problem may raise anything where an option is not what it expects
+        reason = f"{error}" if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
+        raise InvalidProblem(
+            f"options of problem {getattr(maker, '__name__', maker)}: {' '.join(reason.split())}"
+        ) from error
 
 
 def _fingerprint(problem: Any) -> Fingerprint:

@@ -40,11 +40,11 @@ class Stop(_Fields, frozen=True):
             50.0
     """
 
-    target: float | None = None
-    evaluations: int | None = Field(default=None, ge=1)
-    seconds: float | None = Field(default=None, gt=0)
-    gpu_hours: float | None = Field(default=None, gt=0)
-    idle_generations: int | None = Field(default=None, ge=1)
+    target: float | None = Field(default=None, allow_inf_nan=False)
+    evaluations: job_fields.Count | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    gpu_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    idle_generations: job_fields.Count | None = Field(default=None, ge=1)
 
 
 class Prune(_Fields, frozen=True):
@@ -65,9 +65,9 @@ class Prune(_Fields, frozen=True):
             5
     """
 
-    metric: str = "val_accuracy"
-    after: int = Field(default=1, ge=0)
-    trainings: int = Field(default=5, ge=1)
+    metric: job_fields.MetricName = "val_accuracy"
+    after: job_fields.Count = Field(default=1, ge=0)
+    trainings: job_fields.Count = Field(default=5, ge=1)
 
 
 class _ThenFields(TypedDict, total=False):
@@ -94,8 +94,8 @@ class Then(_Fields, frozen=True):
     """
 
     optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
-    search: list[str] = Field(min_length=1)
+    search: list[str] = Field(min_length=1, max_length=10_000)
     stop: Stop = Stop()
 
-    def __init__(self, **data: Unpack[_ThenFields]) -> None:
+    def __init__(self, /, **data: Unpack[_ThenFields]) -> None:
         super().__init__(**dict[str, Any](data))

@@ -21,6 +21,9 @@ from swarm.errors import InvalidOptimizer
 from swarm.space.space import Space
 from swarm.trial import Params, Trial, plain, plain_data, rank_of
 
+EXACT = 2**53
+"""Integers up to here are exact as floats."""
+
 
 @dataclass(kw_only=True)
 class Optimizer(ABC):
@@ -145,6 +148,14 @@ class Optimizer(ABC):
         return None
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How much it keeps at a time, by the options that say so: memory, and time for a trial, grow with it.
+
+        Known before the start, at no cost. One that keeps a few numbers only, whatever its options, names none.
+        """
+        return {}
+
+    @property
     def generational(self) -> bool:
         """Whether each generation is asked after the one before is told; such a run depends on no completion order.
 
@@ -235,10 +246,12 @@ class Optimizer(ABC):
             raise InvalidOptimizer(f"{type(self).__name__} has not been started: call start(space, seed=…) first")
 
     def _check_integer(self, option: str, low: int) -> None:
-        """Refuse the option unless it is an integer of at least ``low``."""
+        """Refuse the option unless it is an integer of at least ``low`` that a float can hold."""
         value = getattr(self, option)
         if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
             raise InvalidOptimizer(f"{self._named(option)} must be an integer of at least {low}, not {value!r}")
+        if int(value) > EXACT:
+            raise InvalidOptimizer(f"{self._named(option)} is beyond 2^53, further than anybody counts: lower it")
 
     def _check_real(self, option: str, low: float, high: float = math.inf, *, above: bool = False) -> None:
         """Refuse the option unless it is a finite number from ``low`` (or above it) to ``high``."""

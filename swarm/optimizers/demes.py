@@ -77,6 +77,13 @@ class Demes(Optimizer):
             )
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Those of all demes, at least one for each."""
+        demes = self.rows * self.columns
+        inner = {f"rows × columns × {options}": demes * count for options, count in self.of.sizes.items()}
+        return {"rows × columns": demes, **inner}
+
+    @property
     def planned(self) -> int | None:
         """Number of trials over all demes, at most."""
         plans = [run.planned for run in self._runs] if self._started else [None]

@@ -38,6 +38,11 @@ class Folds(Optimizer):
         self._check_integer("folds", low=1)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Those of all folds."""
+        return {f"folds × {options}": self.folds * count for options, count in self.inner.sizes.items()}
+
+    @property
     def planned(self) -> int | None:
         """Number of trials over all folds, at most."""
         plans = [run.planned for run in self._runs] if self._started else [None]

@@ -95,6 +95,11 @@ class GA(Genetic):
         return cls(**{"integer_step": False, "zero_kick": False, **options})
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The population, or the children where they are more."""
+        return {**super().sizes, "population": self.population * (2 if self.children == "overproduce" else 1)}
+
+    @property
     def planned(self) -> int | None:
         """Number of trials in all."""
         return self._size(0) + self.generations * self._size(1) if self._started else None

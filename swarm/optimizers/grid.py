@@ -12,12 +12,12 @@ from numbers import Integral
 from typing import Any, cast, overload
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.base import Optimizer
+from swarm.optimizers.base import EXACT, Optimizer
 from swarm.optimizers.random import permuted
 from swarm.space.space import Choice, Domain, Integer, Real
 from swarm.trial import Trial, Value
 
-_LISTED = 10_000  # values of an axis that are looked through for equal ones
+_LISTED = 10_000  # values of an axis that are looked through for equal ones, and of a rounded one that may differ
 _FEW_DIGITS = 5  # that leave few values, however many points there are
 
 
@@ -60,6 +60,8 @@ class Grid(Optimizer):
         for points in given if self.points is not None else ():
             if not isinstance(points, Integral) or isinstance(points, bool) or points < 2:
                 raise InvalidOptimizer(f"Grid: points must be an integer of at least 2, not {points!r}")
+            if int(points) > EXACT:
+                raise InvalidOptimizer("Grid: points are beyond 2^53, more than anybody tries: take fewer")
         if not isinstance(self.shuffle, bool):
             raise InvalidOptimizer(f"Grid: shuffle must be true or false, not {self.shuffle!r}")
 
@@ -83,7 +85,13 @@ class Grid(Optimizer):
             raise InvalidOptimizer(f"Grid: {name} is real: give its number of values, such as points: {{{name}: 5}}")
         if isinstance(domain, (Integer, Real)) and points is not None:
             rounded = isinstance(domain, Real) and (domain.digits or math.inf) <= _FEW_DIGITS
-            return _different(domain, points) if rounded or points <= _LISTED else _Points(domain, points)
+            if not rounded and points > _LISTED:
+                return _Points(domain, points)
+            if (different := _different(domain, points)) is None:
+                raise InvalidOptimizer(
+                    f"Grid: {points} points make more than {_LISTED} different values of {name}: take fewer"
+                )
+            return different
         if isinstance(domain, Integer):
             return range(domain.low, domain.high + 1)
         return domain.options if isinstance(domain, Choice) else (cast(Value, domain),)
@@ -139,10 +147,16 @@ class _Points(Sequence[Value]):
         return self.domain.decode(index / (self.points - 1))
 
 
-def _different(domain: Integer | Real, points: int) -> tuple[Value, ...]:
-    """Of evenly spaced values those that differ, in order: the work is in proportion to them, not to the points."""
-    values, found, first = _Points(domain, points), [], 0
+def _different(domain: Integer | Real, points: int) -> tuple[Value, ...] | None:
+    """Of evenly spaced values those that differ, in order: the work is in proportion to them, not to the points.
+
+    None if they are too many to be listed.
+    """
+    values, first = _Points(domain, points), 0
+    found: list[Value] = []
     while first < points:
+        if len(found) == _LISTED:
+            return None
         found.append(values[first])
         beyond = 1  # equal values stand side by side: double the step until it is beyond them, then halve the rest
         while first + beyond < points and values[first + beyond] == found[-1]:

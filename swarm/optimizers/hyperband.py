@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.base import Optimizer
+from swarm.optimizers.base import EXACT, Optimizer
 from swarm.trial import Params, Trial
 
 Promotion = Literal["sync", "async"]
@@ -82,7 +82,17 @@ class Hyperband(Optimizer):
             )
         self._check_real("eta", 2)
         self._check_integer("iterations", low=1)
+        if self.max_budget / self.min_budget > EXACT:
+            raise InvalidOptimizer(
+                f"{self._named('max_budget')} {self.max_budget!r} is more than 2^53 times min_budget "
+                f"{self.min_budget!r}: raise min_budget"
+            )
         self._check_one_of("promotion", *get_args(Promotion))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Configurations of the largest iteration."""
+        return {"max_budget / min_budget": largest(self.min_budget, self.max_budget, self.eta)}
 
     @property
     def planned(self) -> int | None:
@@ -169,12 +179,28 @@ def schedule(min_budget: float, max_budget: float, eta: float) -> list[list[tupl
     Returns:
         Per iteration its rungs from the lowest to the highest: number of trials, and their budget.
     """
-    k = _floor(math.log(max_budget / min_budget) / math.log(eta)) + 1  # HpBandSter truncates 4.999… for 1 to 243
+    k = _budgets(min_budget, max_budget, eta)
     shapes = []
     for s in reversed(range(k)):
-        n = _floor(k // (s + 1) * eta**s)
+        n = _started(k, s, eta)
         shapes.append([(max(1, _floor(n / eta**i)), max_budget / eta ** (s - i)) for i in range(s + 1)])
     return shapes
+
+
+def largest(min_budget: float, max_budget: float, eta: float) -> int:
+    """The most configurations that an iteration of :func:`schedule` starts."""
+    k = _budgets(min_budget, max_budget, eta)
+    return max(_started(k, s, eta) for s in range(k))
+
+
+def _budgets(min_budget: float, max_budget: float, eta: float) -> int:
+    """Number K of budgets."""
+    return _floor(math.log(max_budget / min_budget) / math.log(eta)) + 1  # HpBandSter truncates 4.999… for 1 to 243
+
+
+def _started(k: int, s: int, eta: float) -> int:
+    """Configurations that an iteration with s promotions starts."""
+    return _floor(k // (s + 1) * eta**s)
 
 
 def _floor(value: float) -> int:

@@ -120,6 +120,11 @@ class MuPlusLambda(Optimizer):
         self._check_real("step", 1 if self.mutation == "step" else 0, above=self.mutation == "normal")
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Parents and children."""
+        return {"population": self.population, "children": self.children}
+
+    @property
     def planned(self) -> int | None:
         """Number of trials in all."""
         if not self._started:
@@ -205,6 +210,8 @@ class MuPlusLambda(Optimizer):
             self._begin_generation(self.children)
             return
         self._restarted += 1
+        if not self._generations and self.migrants == self.population:
+            self._restarted = self.restarts + 1  # every further population is this one, and trains nothing
         if not self._exhausted():
             self._begin_population()
 

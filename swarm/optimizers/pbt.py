@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from swarm.errors import InvalidOptimizer
+from swarm.optimizers.base import EXACT
 from swarm.optimizers.population import Genome, Individual, replace_worst
 from swarm.optimizers.recombination import SELECTION, Genetic, Mating, Rng
 from swarm.space.domain import Choice, Integer, Real
@@ -117,11 +118,21 @@ class PBT(Genetic):
             raise InvalidOptimizer(
                 f"{self._named('slice')} {self.slice!r} is more than max_budget {self.max_budget!r}: lower it"
             )
+        if self.max_budget / self.slice > EXACT:
+            raise InvalidOptimizer(
+                f"{self._named('slice')} {self.slice!r} makes more than 2^53 generations of max_budget "
+                f"{self.max_budget!r}: raise it"
+            )
 
     @property
     def generations(self) -> int:
         """Number of slices of one network: ``max_budget / slice``, rounded up."""
         return math.ceil(self.max_budget / self.slice - 1e-9)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The population, and the parents of one network."""
+        return {**super().sizes, "weight_parents": self.weight_parents}
 
     @property
     def planned(self) -> int | None:

@@ -73,6 +73,11 @@ class Swarm(Optimizer):
             )
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The particles."""
+        return {"particles": self.particles}
+
+    @property
     def planned(self) -> int | None:
         """s·(G + 1) trials, at most."""
         return self.particles * (self.generations + 1) if self._started else None

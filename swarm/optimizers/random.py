@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.base import Optimizer
+from swarm.optimizers.base import EXACT, Optimizer
 from swarm.trial import Trial
 
 
@@ -69,7 +70,8 @@ class Random(Optimizer):
         elif size is None:
             raise InvalidOptimizer("Random: a space with a real dimension has no proportion: give trials instead")
         else:
-            wanted = max(1, math.floor(self.proportion * size + 0.5))
+            share = (self.proportion if size <= EXACT else Fraction(self.proportion)) * size  # it may be no float
+            wanted = max(1, math.floor(share + Fraction(1, 2)))
         self._size, self._total = size, wanted if size is None else min(wanted, size)
 
     def _exhausted(self) -> bool:

@@ -64,6 +64,11 @@ class Genetic(Optimizer):
                 f"{self._named('initial')} must be default, uniform or a list of configurations, not {self.initial!r}"
             )
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The population, and the configurations that it begins with."""
+        return {"population": self.population, "initial": len(self.initial) if isinstance(self.initial, list) else 0}
+
     # --- beginning
 
     def _begin(self) -> None:

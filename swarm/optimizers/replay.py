@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,11 +32,18 @@ class Replay(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.steps or any({"budget", "params"} != set(step) for step in self.steps):
-            raise InvalidOptimizer(f"{self._named('steps')} must be a list of mappings with budget and params")
+        if not isinstance(self.steps, list) or not self.steps or not all(map(_is_step, self.steps)):
+            raise InvalidOptimizer(
+                f"{self._named('steps')} must be a list of mappings with budget above 0 and params, not {self.steps!r}"
+            )
         budgets = [step["budget"] for step in self.steps]
         if any(later <= earlier for earlier, later in zip([0, *budgets], budgets, strict=False)):
             raise InvalidOptimizer(f"{self._named('steps')} must have growing budgets, not {budgets}")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The steps."""
+        return {"steps": len(self.steps)}
 
     @property
     def planned(self) -> int | None:
@@ -79,3 +87,12 @@ class Replay(Optimizer):
 
     def _tell(self, trial: Trial, loss: float) -> None:
         self._last, self._failed = trial.id, math.isinf(loss)
+
+
+def _is_step(step: Any) -> bool:
+    """Whether it is a mapping with a finite budget, and params by name."""
+    if not isinstance(step, dict) or {"budget", "params"} != set(step):
+        return False
+    budget, params = step["budget"], step["params"]
+    number = isinstance(budget, int | float) and not isinstance(budget, bool) and 0 < budget <= sys.float_info.max
+    return number and isinstance(params, dict) and all(isinstance(name, str) for name in params)

@@ -69,6 +69,12 @@ class Rescored(Optimizer):
             )
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Those of the method, and the finalists."""
+        inner = self.of.sizes
+        return {**inner, "top": max(self.top, inner.get("top", 0))}
+
+    @property
     def planned(self) -> int | None:
         """Number of trials in all, at most."""
         planned = self._run.planned if self._started else None

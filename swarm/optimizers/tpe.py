@@ -48,6 +48,11 @@ class Guided(Optimizer):
     bandwidth_factor: float = 3.0
     min_bandwidth: float = 1e-3
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What is drawn for a trial, and what the model waits for."""
+        return {**super().sizes, "candidates": self.candidates, "min_points": self.min_points or 0}
+
     def _check_model(self) -> None:
         self._check_real("random_fraction", 0, 1)
         self._check_real("good_fraction", 0, 0.99, above=True)

@@ -106,7 +106,7 @@ def parallel(
         plot.add_layout(LinearAxis(fixed_location=i, ticker=ticker, major_label_text_font_size="0pt"), "left")
     labels = dict(zip(("x", "y", "text"), map(list, zip(*ticks, strict=True)), strict=True))
     plot.text(source=ColumnDataSource(labels), x_offset=-7, text_align="right", text_baseline="middle", padding=1)
-    plot.add_layout(ColorBar(color_mapper=mapper, title=y_label, width=12), "right")
+    plot.add_layout(ColorBar(color_mapper=mapper, title=as_text(y_label), width=12), "right")
     plot.add_tools(_hover(axes, [(y_label, "@fitness{%.5g}")], drawn, line_policy="interp"))
     return plot
 
@@ -268,7 +268,7 @@ def lineage(
         color={"field": "fitness", "transform": mapper},
         line_color="white",
     )
-    plot.add_layout(ColorBar(color_mapper=mapper, title=y_label, width=12), "right")
+    plot.add_layout(ColorBar(color_mapper=mapper, title=as_text(y_label), width=12), "right")
     rows = [("trial", "@trial"), ("goes on from", "@parent"), (y_label, "@fitness{%.5g}")]
     plot.add_tools(HoverTool(tooltips=rows, formatters={"@fitness": "printf"}, renderers=[dots]))
     plot.xgrid.visible = plot.ygrid.visible = False
@@ -366,10 +366,22 @@ def progress(
 
 def new_figure(title: str, **options: Any) -> figure:
     """An empty figure as all here are: as wide as there is room, with tools that show themselves when pointed at."""
-    plot = figure(title=title, sizing_mode="stretch_width", min_width=280, tools="pan,box_zoom,reset,save", **options)
+    for name in ("x_axis_label", "y_axis_label"):
+        if isinstance(options.get(name), str):
+            options[name] = as_text(options[name])
+    plot = figure(
+        title=as_text(title), sizing_mode="stretch_width", min_width=280, tools="pan,box_zoom,reset,save", **options
+    )
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     return plot
+
+
+def as_text(label: str) -> str:
+    """A label that Bokeh draws as it is: it would set as a formula what stands between certain brackets."""
+    for bracket in ("$$", "\\[", "\\("):
+        label = label.replace(bracket, " ".join(bracket))
+    return label
 
 
 def whole(axis: Any) -> None:

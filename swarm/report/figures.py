@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,19 @@ def save_all(run: Run, folder: Path) -> list[str]:
     with context([_STYLE]):
         for name, figure in figures(Tables(run)):
             for kind in ("png", "pdf"):
-                figure.savefig(folder / f"{name}.{kind}")
+                figure.savefig(folder / f"{_file_name(name)}.{kind}")
             names.append(name)
     return names
+
+
+def _file_name(name: str) -> str:
+    """The name of a figure, in which there may be a metric's, as the name of a file in its folder."""
+    return re.sub(r"[^\w.-]+", "_", name)[:100]
+
+
+def _text(label: str) -> str:
+    """A label that is drawn as it is: between dollars there would be a formula."""
+    return label.replace("$", r"\$")
 
 
 def figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
@@ -94,7 +105,7 @@ def fitness(tables: Tables) -> Figure:
     _dots(axes, tables, "x", size=14)
     axes.plot(bands["x"], bands["mean"], "--", color=GRAY, label="mean")
     axes.step(bands["x"], bands["best"], where="post", color=PURPLE, lw=2, label="best so far")
-    axes.set(xlabel=tables.x_label, ylabel=tables.fitness_label, yscale="log" if tables.log else "linear")
+    axes.set(xlabel=tables.x_label, ylabel=_text(tables.fitness_label), yscale="log" if tables.log else "linear")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _legend(figure, axes)
 
@@ -114,7 +125,7 @@ def hyperparameters(tables: Tables) -> Figure:
             panel.set_xscale("log")
         if axis.whole:
             panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    figure.supylabel(tables.fitness_label, fontsize=9)
+    figure.supylabel(_text(tables.fitness_label), fontsize=9)
     return figure
 
 
@@ -134,12 +145,12 @@ def parallel(tables: Tables) -> Figure:
         axes.axvline(i, color="black", lw=0.8)
         for place, text in axis.ticks:
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}
-            axes.text(i - 0.03, place, text, ha="right", va="center", fontsize=7, bbox=box)
+            axes.text(i - 0.03, place, _text(text), ha="right", va="center", fontsize=7, bbox=box)
     axes.set(xlim=(-0.4, len(tables.axes) - 0.9), ylim=(-0.04, 1.04), yticks=[])
     axes.set_xticks(range(len(tables.axes)), [axis.name for axis in tables.axes])
     axes.spines["left"].set_visible(False)
     axes.grid(False)
-    figure.colorbar(ScalarMappable(_norm(tables), _palette(tables)), ax=axes, label=tables.fitness_label)
+    figure.colorbar(ScalarMappable(_norm(tables), _palette(tables)), ax=axes, label=_text(tables.fitness_label))
     return figure
 
 
@@ -184,7 +195,7 @@ def slots(tables: Tables) -> Figure:
         widths = rows["end"] - rows["start"]
         color, label = KINDS[str(kind)], str(kind)
         axes.barh(places, widths, left=rows["start"], height=0.8, color=color, edgecolor="white", lw=0.3, label=label)
-    axes.set_yticks(range(len(tables.slots)), tables.slots)
+    axes.set_yticks(range(len(tables.slots)), list(map(_text, tables.slots)))
     axes.invert_yaxis()
     axes.set(xlabel=f"time since the start ({tables.time.name})", xlim=(0, None))
     axes.grid(axis="y", visible=False)
@@ -203,7 +214,7 @@ def lineage(tables: Tables) -> Figure:
     )
     axes.set(xlabel="generation", ylabel="member of the population")
     axes.grid(False)
-    figure.colorbar(dots, label=tables.fitness_label)
+    figure.colorbar(dots, label=_text(tables.fitness_label))
     return figure
 
 
@@ -230,7 +241,7 @@ def curves(tables: Tables, metric: str) -> Figure:
     for curve in tables.curves:
         if metric in curve.reports:
             axes.plot(curve.x, curve.reports[metric], color=CYCLE[curve.rank - 1], label=curve.label)
-    axes.set(xlabel="epoch", ylabel=metric)
+    axes.set(xlabel="epoch", ylabel=_text(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _legend(figure, axes, columns=2)
 
@@ -290,7 +301,7 @@ def _dots(axes: Axes, tables: Tables, column: str, *, size: float, axis: Axis | 
         if axis is not None and axis.scale == "options":
             spread = np.random.default_rng(0).uniform(-0.2, 0.2, len(x))
             x = x.map({option: i for i, option in enumerate(axis.options)}) + spread
-            axes.set_xticks(range(len(axis.options)), axis.options)
+            axes.set_xticks(range(len(axis.options)), list(map(_text, axis.options)))
         axes.scatter(x, rows["fitness"], s=size, color=color, marker=_MARKERS[source], alpha=0.7, lw=0, label=source)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -10,6 +11,7 @@ from swarm.search.state import Best, SearchState
 from swarm.store.columns import columns
 from swarm.store.records import State, StoredJob, Submission
 
+UNREADABLE = "unreadable"
 ENDED = tuple(state.value for state in State if state.ended)
 
 
@@ -45,9 +47,9 @@ def state_of(known: SearchState, submission: Submission, search: Search | None =
 def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
     """The last state of a job that is not searched any more."""
     nothing = {
-        "problem": stored.spec["problem"]["name"],
-        "optimizer": stored.spec["optimizer"]["name"],
-        "direction": stored.spec["direction"],
+        "problem": _said(stored.spec, "problem", "name"),
+        "optimizer": _said(stored.spec, "optimizer", "name"),
+        "direction": _said(stored.spec, "direction"),
         "generation": 0,
         "told": 0,
         "planned": None,
@@ -68,6 +70,13 @@ def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
 def outside(state: dict[str, Any]) -> dict[str, Any]:
     """What those see of a job who may not read what it has found."""
     return {**state, "best": None, "tests": {}, "errors": {}, "reason": None, "trouble": None}
+
+
+def _said(spec: Any, *keys: str) -> str:
+    """A text in a specification, which may be one that nobody can read."""
+    for key in keys:
+        spec = spec.get(key) if isinstance(spec, dict) else None
+    return spec if isinstance(spec, str) else UNREADABLE
 
 
 def _best(best: Best) -> BestTrial:
@@ -169,7 +178,40 @@ class JobState:
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to it by itself."""
-        return State(self.state).ended
+        return self.state in ENDED
+
+    @classmethod
+    def read(cls, text: str) -> JobState:
+        """The state that a master has published as JSON, or what says of one that it cannot be read."""
+        data: Any = None
+        try:
+            data = json.loads(text)
+            return cls(**data)
+        except (TypeError, ValueError) as error:
+            name = data.get("name") if isinstance(data, dict) else None
+            return cls(
+                name=name if isinstance(name, str) else "?",
+                owner="",
+                state=UNREADABLE,
+                reason=f"what the master says of it cannot be read: {error}",
+                priority=0.0,
+                most=None,
+                problem="",
+                optimizer="",
+                direction="",
+                generation=0,
+                told=0,
+                planned=None,
+                running=0,
+                counts={},
+                trained_seconds=0.0,
+                seconds_left=None,
+                best=None,
+                tests={},
+                errors={},
+                trouble=None,
+                end_reason=None,
+            )
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -46,7 +46,7 @@ from swarm.service.inbox import Inbox
 from swarm.service.job_state import ended_state
 from swarm.service.protocol import MASTER, PROTOCOL, SETTLED
 from swarm.service.quotas import Holdings, Quotas
-from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, parse
+from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, check_user, parse
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.sql import Store
 from swarm.trial import Result
@@ -370,6 +370,7 @@ class Master:
         return done
 
     async def _do(self, method: str, data: str, blob: bytes, user: str) -> Any:
+        check_user(user)
         request = parse(method, data, blob)
         if isinstance(request, Submit):
             return await self._submit(request, user)

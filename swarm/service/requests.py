@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from swarm.errors import InvalidInput
-from swarm.job.fields import Requirement
+from swarm.job.fields import JobName, Requirement, own
+from swarm.job.limits import check_data, check_size, shortened
 
-JobName = Annotated[str, Field(min_length=1, max_length=200)]
 Priority = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-Most = Annotated[int, Field(ge=1)]
+Most = Annotated[int, Field(ge=1, le=10**6)]
 PAGE = 1000  # events
 PAGE_OF_JOBS = 100
+_BESIDE = 200_000  # bytes of a submission beside its specification: requirements, mostly
+_NAME = 256  # characters of a user's
 
 
 class _Request(BaseModel):
@@ -55,7 +57,7 @@ class Steer(_Request):
     method: Literal["cancel", "pause", "resume", "share"]
     name: JobName
     priority: Priority | None = None
-    most: Annotated[int, Field(ge=0)] | None = None
+    most: Annotated[int, Field(ge=0, le=10**6)] | None = None
 
 
 class Weigh(_Request):
@@ -76,7 +78,7 @@ class Events(_Request):
 
     method: Literal["events"]
     name: JobName
-    after: int = Field(default=0, ge=0)
+    after: int = Field(default=0, ge=0, lt=2**63)
 
 
 class Jobs(_Request):
@@ -120,15 +122,28 @@ def parse(method: str, data: str, blob: bytes) -> Request:
     Raises:
         InvalidInput: It is none; the text says what is wrong.
     """
+    check_size(len(data) - _BESIDE, "the request")
     try:
         arguments = json.loads(data)
-    except ValueError as error:
-        raise InvalidInput(f"request {method!r} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"request {method[:_NAME]!r} is not JSON: {error}") from None
     if not isinstance(arguments, dict):
         raise InvalidInput(f"a request is a mapping, not {type(arguments).__name__}")
+    check_data(arguments.get("spec"))
     try:
         return _REQUEST.validate_python({**arguments, "method": method, **({"problem": blob} if blob else {})})
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        raise InvalidInput(f"request {method!r}{f', {where}' if where else ''}: {first['msg']}") from None
+        said = f"request {method[:_NAME]!r}{f', {where}' if where else ''}: {own(error) or first['msg']}"
+        raise shortened(InvalidInput(said)) from None
+
+
+def check_user(user: str) -> None:
+    """Refuse a name that no user has, and that tables could not show.
+
+    Raises:
+        InvalidInput: It is too long, or has characters that are not printed.
+    """
+    if len(user) > _NAME or not user.isprintable():
+        raise InvalidInput(f"a user's name has up to {_NAME} characters that can be printed, not {user[:_NAME]!r}")

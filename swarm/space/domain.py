@@ -267,6 +267,7 @@ class Choice(Domain):
     default: Value | None
     ends: tuple[float, float] = field(repr=False, compare=False)
     size: int = field(repr=False, compare=False)
+    places: dict[Value, int] = field(repr=False, compare=False)  # of the options, by themselves
 
     def __init__(self, *options: Any, default: Value | None = None) -> None:
         if len(options) == 1 and isinstance(options[0], (list, tuple, np.ndarray)):
@@ -283,6 +284,7 @@ class Choice(Domain):
             if count > 1:
                 raise InvalidSpace(f"option {option!r} is there twice (1 equals 1.0 and True): list it once")
         n = len(options)
+        object.__setattr__(self, "places", {option: i for i, option in enumerate(options)})
         self._settle(options=options, default=default, ends=(0.0, float(n)), size=n)
 
     def __str__(self) -> str:
@@ -295,14 +297,30 @@ class Choice(Domain):
         return self.options[min(int(number), self.size - 1)]
 
     def _contains(self, value: Any) -> bool:
-        return any(is_same(value, option) for option in self.options)
+        return self._found(value) is not None
 
     def normalised(self, value: Any) -> Value:
         """The option that equals the value."""
         return self.options[self._index(value)]
 
     def _index(self, value: Any) -> int:
-        return next(i for i, option in enumerate(self.options) if is_same(value, option))
+        found = self._found(value)
+        if found is None:
+            raise InvalidSpace(f"{value!r} is not {self}")
+        return found
+
+    def _found(self, value: Any) -> int | None:
+        """Number of the option that is the same; None if there is none."""
+        try:
+            places = self.places
+        except AttributeError:  # it was pickled by an earlier version, which looked through the options
+            places = {option: i for i, option in enumerate(self.options)}
+            object.__setattr__(self, "places", places)
+        try:
+            place = places.get(plain(value))
+        except TypeError:  # a list, say
+            return None
+        return place if place is not None and is_same(value, self.options[place]) else None
 
     def _plain_data(self) -> dict[str, Any]:
         return {"choice": list(self.options)}

@@ -17,6 +17,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from swarm.errors import InvalidSpace
 from swarm.space.domain import Choice, Domain, Integer, Real, is_same, is_scalar, settled
-from swarm.trial import Params, Value, plain_data
+from swarm.trial import Params, Value, plain, plain_data
 
 __all__ = ["Choice", "Domain", "Integer", "Real", "Space"]
 
@@ -86,7 +87,8 @@ class Space:
         self._searched = [(name, d) for name, d in self._domains.items() if isinstance(d, Domain)]
         if not self._searched:
             raise InvalidSpace("there is nothing to search: give a parameter an Integer, Real or Choice")
-        self._when = {name: self._conditions(name, conditions) for name, conditions in (when or {}).items()}
+        order = {name: i for i, name in enumerate(self._domains)}
+        self._when = {name: self._conditions(name, conditions, order) for name, conditions in (when or {}).items()}
 
     @classmethod
     def parse(cls, data: Space | Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Space:
@@ -103,6 +105,8 @@ class Space:
         if isinstance(data, Space):
             return data
         pairs = [(name, plain_data(value)) for name, value in _pairs(data)]
+        for name, _ in pairs:
+            _check_name(name)
         when = {name: value["when"] for name, value in pairs if isinstance(value, Mapping) and "when" in value}
         for name, conditions in when.items():
             if not isinstance(conditions, Mapping):
@@ -271,13 +275,22 @@ class Space:
             if not (domain.contains(value) if isinstance(domain, Domain) else is_same(value, domain)):
                 raise InvalidSpace(f"{name}: {value!r} is outside of the space: the parameter is {wanted}")
 
-    def _conditions(self, name: str, conditions: Mapping[str, Iterable[Value]]) -> dict[str, tuple[Value, ...]]:
+    @cached_property
+    def _there(self) -> dict[str, list[tuple[str, set[tuple[bool, Any]]]]]:
+        """The conditions, to look values up."""
+        return {
+            name: [(other, set(map(_itself, values))) for other, values in conditions.items()]
+            for name, conditions in self._when.items()
+        }
+
+    def _conditions(
+        self, name: str, conditions: Mapping[str, Iterable[Value]], order: Mapping[str, int]
+    ) -> dict[str, tuple[Value, ...]]:
         if not isinstance(self._domains.get(name), Domain):
             raise InvalidSpace(f"{name}: a condition is for a parameter that is searched, which this is not")
-        names = list(self._domains)
         found = {}
         for other, values in conditions.items():
-            if other not in names[: names.index(name)]:
+            if order.get(other, len(order)) >= order[name]:
                 raise InvalidSpace(
                     f"{name}: its condition is on {other!r}, which does not stand before it: move it there"
                 )
@@ -291,8 +304,8 @@ class Space:
 
     def _holds(self, name: str, params: Params) -> bool:
         """Whether a parameter belongs to a configuration."""
-        conditions = self._when.get(name, {})
-        return all(other in params and _is_among(params[other], values) for other, values in conditions.items())
+        conditions = self._there.get(name, ())
+        return all(other in params and _itself(params[other]) in values for other, values in conditions)
 
     def _condition(self, name: str) -> str:
         return " and ".join(f"{other} other than {', '.join(map(repr, v))}" for other, v in self._when[name].items())
@@ -309,8 +322,10 @@ def _normalised(domain: Domain | Value | None, value: Any) -> Any:
     return domain if domain is not None and is_same(value, domain) else plain_data(value)
 
 
-def _is_among(value: Value, values: Iterable[Value]) -> bool:
-    return any(is_same(value, one) for one in values)
+def _itself(value: Any) -> tuple[bool, Any]:
+    """What is equal for values that are the same, and has a place in a set."""
+    value = plain(value)
+    return isinstance(value, bool), value if isinstance(value, bool | int | float | str) else repr(value)
 
 
 _KINDS: dict[str, tuple[type[Domain], set[str]]] = {
@@ -358,7 +373,7 @@ def _check_name(name: object) -> None:
         raise InvalidSpace(f"{name!r} cannot name a parameter: take a Python identifier that is no keyword")
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def _meant(word: object, known: Iterable[str]) -> str:
     """What to say about an unknown word: the closest known one, or all of them."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(str(word)[:100], list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"

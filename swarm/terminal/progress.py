@@ -7,7 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -19,6 +20,7 @@ from swarm.search.state import SearchState
 from swarm.store.records import Source
 from swarm.terminal.sparkline import Sparkline
 from swarm.terminal.tables import indented, job_block, params_line
+from swarm.terminal.text import Console, line, lines
 
 if TYPE_CHECKING:
     from swarm.service.job_state import JobState
@@ -51,7 +53,7 @@ class _Cell:
         pass
 
 
-def _live(console: Console) -> Live | _Cell | None:
+def _live(console: RichConsole) -> Live | _Cell | None:
     """What shows a block that changes; None where there are only lines."""
     if console.is_jupyter:
         return _Cell()
@@ -64,7 +66,7 @@ class Progress:
     Use it as a context manager, and call it with the search and the dashboard's address after every change.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: RichConsole) -> None:
         self._console = console
         self._live = _live(console)
         self._last: tuple[Search, str | None] | None = None
@@ -132,7 +134,7 @@ class Progress:
         self._trouble = trouble
 
     def _say_in_red(self, text: str) -> None:
-        self._console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+        self._console.print(lines(text), style="red", highlight=False, soft_wrap=True)
 
     def _report_generations(self, state: SearchState) -> None:
         """One line for each generation that is complete since the last call."""
@@ -150,29 +152,29 @@ class Progress:
             self._say(f"generation {number}: {fitness}; {sources}{failed}; {row.lasted:.1f} s")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(line(text), highlight=False, soft_wrap=True)
 
     def _block(self, search: Search, dashboard: str | None) -> RenderableType:
         state, planned = search.state, search.state.optimizer.planned
         best = state.best
         saved = state.counts[Source.ARCHIVE] + state.counts[Source.IN_FLIGHT]
-        lines = Table.grid(padding=(0, 2))
-        lines.add_row(
-            Text(search.job.name, style="bold"),
+        rows = Table.grid(padding=(0, 2))
+        rows.add_row(
+            line(search.job.name, style="bold"),
             ProgressBar(total=planned, completed=state.told, width=40),
             f"{state.told} of {planned or '?'} trials, generation {state.generation}",
         )
-        lines.add_row(
+        rows.add_row(
             "",
             f"{search.running} running on {search.slots} slots, {state.counts[Source.TRAINED]} trained, {saved} saved",
             f"{duration(search.seconds)} gone, {_left(search)}",
         )
         if best is not None:
-            lines.add_row("", Text(f"best {best.fitness:.5g}", style="bold green"), params_line(best.params))
-            lines.add_row("", "best so far", Text(self._trace.bars(), style="green"))
+            rows.add_row("", Text(f"best {best.fitness:.5g}", style="bold green"), line(params_line(best.params)))
+            rows.add_row("", "best so far", Text(self._trace.bars(), style="green"))
         if dashboard:
-            lines.add_row("", "dashboard", Text(dashboard, style=f"link {dashboard}"))
-        return lines
+            rows.add_row("", "dashboard", Text(dashboard, style=f"link {dashboard}"))
+        return rows
 
 
 def _left(search: Search) -> str:
@@ -190,7 +192,7 @@ class JobProgress:
         trace: The best fitness at each moment before now.
     """
 
-    def __init__(self, console: Console, trace: Sparkline | None = None) -> None:
+    def __init__(self, console: RichConsole, trace: Sparkline | None = None) -> None:
         self._console = console
         self._live = _live(console)
         self._trace = trace or Sparkline()
@@ -213,7 +215,7 @@ class JobProgress:
             self._live.update(job_block(state, self._trace))
         elif (state.state, state.generation, state.trouble) != self._said:
             self._said = state.state, state.generation, state.trouble
-            self._console.print(_job_line(state), highlight=False, soft_wrap=True, markup=False)
+            self._console.print(line(_job_line(state)), highlight=False, soft_wrap=True)
 
 
 def _job_line(state: JobState) -> str:

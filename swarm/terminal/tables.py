@@ -16,6 +16,7 @@ from swarm.search.state import SearchState
 from swarm.store.columns import columns
 from swarm.store.records import Source
 from swarm.terminal.sparkline import Sparkline
+from swarm.terminal.text import line, lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,29 +27,29 @@ if TYPE_CHECKING:
 def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType:
     """Where a job of the service stands, and how its best fitness came about."""
     saved = state.counts.get(Source.ARCHIVE, 0) + state.counts.get(Source.IN_FLIGHT, 0)
-    lines = Table.grid(padding=(0, 2))
-    lines.add_row(
-        Text(state.name, style="bold"),
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row(
+        line(state.name, style="bold"),
         ProgressBar(total=state.planned, completed=state.told, width=40),
         f"{state.told} of {state.planned or '?'} trials, generation {state.generation}",
     )
-    lines.add_row(
+    rows.add_row(
         "",
-        f"{state.state}, {state.running} running, {state.counts.get(Source.TRAINED, 0)} trained, {saved} saved",
+        line(f"{state.state}, {state.running} running, {state.counts.get(Source.TRAINED, 0)} trained, {saved} saved"),
         f"{duration(state.trained_seconds)} of training",
     )
     if state.best is not None:
         best = Text(f"best {state.best['fitness']:.5g}", style="bold green")
-        lines.add_row("", best, params_line(state.best["params"]))
+        rows.add_row("", best, line(params_line(state.best["params"])))
         if trace is not None:
-            lines.add_row("", "best so far", Text(trace.bars(), style="green"))
+            rows.add_row("", "best so far", Text(trace.bars(), style="green"))
     for fold, fitness in sorted(state.tests.items()):
         score = "failed" if fitness is None else f"{fitness:.5g}"
-        lines.add_row("", Text(f"on the unseen test set{f', fold {fold}' if len(state.tests) > 1 else ''}"), score)
+        rows.add_row("", Text(f"on the unseen test set{f', fold {fold}' if len(state.tests) > 1 else ''}"), score)
     for text in (state.trouble, state.reason):
         if text:
-            lines.add_row("", Text(text, style="red"))
-    return lines
+            rows.add_row("", line(text, style="red"))
+    return rows
 
 
 def job_table(
@@ -65,25 +66,19 @@ def job_table(
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     if weights:
-        table.caption = Text(weights_line(weights))
+        table.caption = line(weights_line(weights))
         table.caption_justify = "left"
     for name in ("job", "owner", "state", "priority", "running", "trials", "best", "method", "problem"):
         table.add_column(name, justify="right" if name in ("priority", "running", "trials", "best") else "left")
     if traces is not None:
         table.add_column("best so far", style="green")
     for state in states:
-        table.add_row(
-            state.name,
-            state.owner,
-            state.state,
-            f"{state.priority:g}",
-            str(state.running),
-            f"{state.told}/{state.planned or '?'}",
-            f"{state.best['fitness']:.5g}" if state.best else "-",
-            state.optimizer,
-            state.problem,
-            *([] if traces is None else [traces[state.name].bars(20) if state.name in traces else ""]),
-        )
+        try:
+            cells = _job_row(state)
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:  # it harms its row alone
+            cells = [str(state.name), "", f"cannot be shown: {type(error).__name__}", *[""] * 6]
+        trace = [] if traces is None else [traces[state.name].bars(20) if state.name in traces else ""]
+        table.add_row(*map(line, [*cells, *trace]))
     return table
 
 
@@ -108,19 +103,33 @@ def health_lines(found: Mapping[str, Any]) -> list[str]:
     return ["; ".join([head, *details]), *found["problems"]]
 
 
+def _job_row(state: JobState) -> list[str]:
+    return [
+        state.name,
+        state.owner,
+        state.state,
+        f"{state.priority:g}",
+        str(state.running),
+        f"{state.told}/{state.planned or '?'}",
+        f"{state.best['fitness']:.5g}" if state.best else "-",
+        state.optimizer,
+        state.problem,
+    ]
+
+
 def slot_table(slots: Iterable[Mapping[str, Any]]) -> Table:
     """The slots of a service, and what each trains; see :func:`swarm.scheduler.slot_status.occupancy`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("slot", "host", "class", "job", "trial", "for", "latest report"):
         table.add_column(name, justify="right" if name in ("trial", "for") else "left")
     for slot in slots:
-        place = slot["slot"], slot["host"], slot["resource"]
+        place = line(slot["slot"]), line(slot["host"]), line(slot["resource"])
         if slot["key"] is None:
             table.add_row(*place, Text("free", style="dim"))
             continue
         trial = "-" if slot["trial"] is None else str(slot["trial"])
         what = slot["job"] or slot["key"][:8]
-        table.add_row(*place, what, trial, duration(slot["seconds"]), params_line(slot["report"]))
+        table.add_row(*place, *map(line, (what, trial, duration(slot["seconds"]), params_line(slot["report"]))))
     return table
 
 
@@ -131,15 +140,16 @@ def summary(state: SearchState, status: str) -> RenderableType:
     if best is None:
         parts.append(Text("no training has succeeded yet", style="bold red"))
     else:
-        table = Table(title=f"best of {state.job.name}", title_justify="left", show_header=False, box=None)
+        table = Table(title=line(f"best of {state.job.name}"), title_justify="left", show_header=False, box=None)
         named = columns(best.params).params
         for name, value in best.params.items():
-            table.add_row(named[name], f"{value:.6g}" if isinstance(value, float) else str(value), style="cyan")
+            shown = f"{value:.6g}" if isinstance(value, float) else value
+            table.add_row(line(named[name]), line(shown), style="cyan")
         table.add_row("fitness", Text(f"{best.fitness:.6g}", style="bold green"))
         for fold, test in sorted(state.tests.items()):
             name = "on the unseen test set" + (f", fold {fold}" if len(state.tests) > 1 else "")
             score = f"{test.fitness:.6g}" if test.fitness is not None else f"failed: {test.error}"
-            table.add_row(name, Text(score, style="bold green" if test.fitness is not None else "red"))
+            table.add_row(name, line(score, style="bold green" if test.fitness is not None else "red"))
         parts.append(table)
     counts = state.counts
     saved = counts[Source.ARCHIVE] + counts[Source.IN_FLIGHT]
@@ -152,8 +162,8 @@ def summary(state: SearchState, status: str) -> RenderableType:
         share = state.checkpoint_seconds / max(state.trained_seconds, 1e-9)
         parts.append(f"{state.checkpoint_bytes / 1e6:.1f} MB of checkpoints, {share:.1%} of the training time")
     for error, times in state.errors.most_common(3):
-        parts.append(Text(f"failed {times} times: {error}", style="red"))
-    parts.append(f"{status}" + (f": {state.end_reason}" if state.end_reason else ""))
+        parts.append(lines(f"failed {times} times: {error}", style="red"))
+    parts.append(line(f"{status}" + (f": {state.end_reason}" if state.end_reason else "")))
     return Group(*parts)
 
 
@@ -163,15 +173,15 @@ def errors_block(state: SearchState) -> RenderableType:
         return Text("no trial has failed")
     parts: list[RenderableType] = []
     for error, times in state.errors.most_common():
-        parts.append(Text(f"failed {times} times: {error}", style="red"))
+        parts.append(lines(f"failed {times} times: {error}", style="red"))
         if error in state.failures.tracebacks:
-            parts.append(Text(indented(state.failures.tracebacks[error])))
+            parts.append(lines(indented(state.failures.tracebacks[error])))
     return Group(*parts)
 
 
 def indented(text: str) -> str:
     """Lines that belong to what is said above them."""
-    return "\n".join(f"  {line}" for line in text.splitlines())
+    return "\n".join(f"  {each}" for each in text.splitlines())
 
 
 def generation_table(state: SearchState) -> Table:
@@ -206,11 +216,11 @@ def generation_table(state: SearchState) -> Table:
 
 def frame_table(frame: pd.DataFrame, title: str) -> Table:
     """The rows of a data frame."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=line(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in frame.columns:
-        table.add_column(name, justify="right")
+        table.add_column(line(name), justify="right")
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:.5g}" if isinstance(value, float) else str(value) for value in row))
+        table.add_row(*(line(f"{value:.5g}" if isinstance(value, float) else value) for value in row))
     return table
 
 
