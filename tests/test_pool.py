@@ -212,7 +212,7 @@ async def test_slots_are_counted_anew_when_workers_join_and_leave() -> None:
     job = job_of(lambda params, ctx: float(params["x"]))
     async with pool_of(job, 1) as (client, pool):
         options = {"resources": {"GPU": 1}, "nthreads": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-        async with Worker(client.scheduler.address, name="late", **options):
+        async with Worker(client.scheduler.address, name="late", security=client.security, **options):
             while pool.slots < 2:
                 await pool.next()
             assert pool.free() == 2
@@ -396,8 +396,8 @@ async def test_hopeless_trainings_are_ended_early_and_their_slots_are_free_at_on
     assert sorted(result["fitness"] for result in pruned) == pytest.approx([0.3, 0.4, 0.5, 0.6])
     assert all(result["seconds"] < 5 for result in pruned)
     assert search.state.counts["pruned"] == 4
-    assert search.best is not None
-    assert search.best.params == {"x": 0}
+    assert search.state.best is not None
+    assert search.state.best.params == {"x": 0}
     assert store.result(pruned[0]["key"]) is None  # no answer for other jobs
     store.close()
 
@@ -428,9 +428,9 @@ async def test_one_jobs_pruning_ends_no_training_that_another_waits_for(tmp_path
         group.create_task(pruning.run(one))
         group.create_task(whole.run(other))
     assert whole.state.told == pruning.state.told == 8
-    assert whole.counts["pruned"] == whole.counts["failed"] == 0
-    assert whole.best is not None
-    assert whole.best.fitness == 107.0
+    assert whole.state.counts["pruned"] == whole.state.counts["failed"] == 0
+    assert whole.state.best is not None
+    assert whole.state.best.fitness == 107.0
     store.close()
 
 
