@@ -212,7 +212,7 @@ async def test_slots_are_counted_anew_when_workers_join_and_leave() -> None:
     job = job_of(lambda params, ctx: float(params["x"]))
     async with pool_of(job, 1) as (client, pool):
         options = {"resources": {"GPU": 1}, "nthreads": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
-        async with Worker(client.scheduler.address, name="late", **options):
+        async with Worker(client.scheduler.address, name="late", security=client.security, **options):
             while pool.slots < 2:
                 await pool.next()
             assert pool.free() == 2

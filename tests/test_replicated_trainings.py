@@ -106,7 +106,7 @@ async def test_jobs_of_one_two_and_three_replicas_share_three_slots_to_the_end(s
     for search, pool in found:
         assert search.state.counts["trained"] == 4 and search.state.counts["failed"] == 0
         assert pool.share.used == 0
-        assert pool.share.seconds >= 0.9 * search.job.replicas * search.trained_seconds
+        assert pool.share.seconds >= 0.9 * search.job.replicas * search.state.trained_seconds
     store.close()
 
 
@@ -177,6 +177,6 @@ async def test_gpu_hours_count_every_replica(tmp_path: Path) -> None:
     job = job_of(fit, replicas=4, stop=Stop(gpu_hours=1))
     enroll(job, store)
     search = Search(job, store)
-    search.trained_seconds = 1000
-    assert search.gpu_seconds == 4000
+    search.state.trained_seconds = 1000
+    assert search.state.gpu_seconds == 4000
     store.close()
