@@ -110,6 +110,7 @@ async def serve_jobs(
     lease_seconds: float,
     store_seconds: float = SECONDS,
     admins: Iterable[str] = (),
+    keep_ended: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Be the master of the jobs in a store, until cancelled: wait for the lease, dial, serve, and dial again.
@@ -121,6 +122,7 @@ async def serve_jobs(
         lease_seconds: A standby takes over when the master has been silent for so long.
         store_seconds: What the store's server has not answered for so long has failed.
         admins: Who may steer everybody's jobs.
+        keep_ended: Jobs that ended more than so many seconds ago are deleted; None keeps them for ever.
         say: Told what happens.
 
     Raises:
@@ -138,7 +140,7 @@ async def serve_jobs(
             with attempt:
                 opened = Store(store, seconds=store_seconds)
                 try:
-                    await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), say)
+                    await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), keep_ended, say)
                 finally:
                     with contextlib.suppress(StoreUnavailable):
                         opened.give_up_lease()
@@ -152,6 +154,7 @@ async def _hold_office(
     places: Places,
     lease_seconds: float,
     admins: tuple[str, ...],
+    keep_ended: float | None,
     say: Callable[[str], None],
 ) -> None:
     """One term of office."""
@@ -181,6 +184,7 @@ async def _hold_office(
             unfit=unfit,
             lease_seconds=lease_seconds,
             admins=admins,
+            keep_ended=keep_ended,
         ).run()
 
 

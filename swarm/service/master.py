@@ -102,6 +102,7 @@ class Master:
         unfit: Says why the workers cannot run a job with such requirements, or None.
         lease_seconds: A standby takes over when this master has been silent for so long.
         admins: Who may steer everybody's jobs.
+        keep_ended: Jobs that ended more than so many seconds ago are deleted; None keeps them for ever.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Master:
         unfit: Unfit,
         lease_seconds: float = 10.0,
         admins: Iterable[str] = (),
+        keep_ended: float | None = None,
     ) -> None:
         self._client = client
         self._slots = slots
@@ -126,6 +128,7 @@ class Master:
         self._unfit = unfit
         self._lease_seconds = lease_seconds
         self._admins = frozenset(admins)
+        self._keep_ended = keep_ended
         self._hosted: dict[str, _Hosted] = {}
         self._ended: dict[str, dict[str, Any]] = {}  # last states of the jobs that are not hosted
         self._outlets: dict[str, Publisher] = {}
@@ -148,6 +151,10 @@ class Master:
         await self._take_office()
         self._desk.open()
         chores = [asyncio.ensure_future(chore) for chore in (self._keep_office(), self._keep_publishing())]
+        if (keep := self._keep_ended) is not None:
+            places = self._forgetting, self._places.checkpoints
+            deleting = ended_jobs.keep_deleting(self._store, keep, *places, lambda name: self._ended.pop(name, None))
+            chores.append(asyncio.ensure_future(deleting))
         try:
             await asyncio.wait([self._over, *chores], return_when=asyncio.FIRST_COMPLETED)
             for ended in (self._over, *chores):
