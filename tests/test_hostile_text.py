@@ -1,4 +1,4 @@
-"""Text of others is shown as text, without markup, escape sequences or line breaks; what cannot be shown harms no other."""
+"""Text of others is shown as text, without markup, escape sequences or line breaks; what is bad harms no other."""
 
 from __future__ import annotations
 

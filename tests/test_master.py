@@ -8,6 +8,7 @@ import logging
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -184,8 +185,8 @@ async def test_ended_jobs_are_listed_by_the_page_and_found_by_name(tmp_path: Pat
     async with scheduler() as served, mastered(tmp_path, served.address):
         client = Client(served.address, asynchronous=True)
         await client.submit(job_of("new"))
-        assert [each.name for each in await client.jobs(limit=2)] == ["new", "old-249", "old-248"]
-        assert [each.name for each in await client.jobs(2, "failed")] == ["old-249", "old-247"]
+        assert [each.name for each in await client.jobs(limit=2)] == ["old-248", "old-249", "new"]
+        assert [each.name for each in await client.jobs(2, "failed")] == ["old-247", "old-249"]
         assert [each.name for each in await client.jobs(state="active")] == ["new"]
         assert len(await client.jobs()) == 101 and len(await client.jobs(limit=None)) == 251
         assert await client.counts() == {"active": 1, "failed": 125, "finished": 125}
@@ -196,6 +197,22 @@ async def test_ended_jobs_are_listed_by_the_page_and_found_by_name(tmp_path: Pat
             await client.jobs(state="ended")
         with pytest.raises(InvalidInput, match="limit is -1"):
             await client.jobs(limit=-1)
+
+
+async def test_a_master_deletes_jobs_that_ended_longer_ago_than_they_are_kept(tmp_path: Path) -> None:
+    with closing(Store(f"{tmp_path}/swarm.db")) as store:
+        for number in range(30):
+            submission = Submission(f"old-{number}", "ann", state=State.FINISHED, ended=float(number + 1))
+            store.submit(submission, job_of(f"old-{number}").to_dict(), b"")
+        store.submit(Submission("late", "ann", state=State.FINISHED, ended=time.time()), job_of("late").to_dict(), b"")
+        store.add_job("own", job_of("own").to_dict(), b"")  # a run of somebody's own is not the service's
+        async with scheduler() as served, mastered(tmp_path, served.address, keep_ended=3600.0):
+            client = Client(served.address, asynchronous=True)
+            await client.submit(job_of("new"))
+            while len(store.names("old")) > 0:
+                await asyncio.sleep(0.01)
+            assert [each.name for each in await client.jobs()] == ["late", "new"]
+        assert store.names("") == {"late", "new", "own"}
 
 
 async def test_a_master_takes_office_with_a_store_that_was_restored_from_a_backup(

@@ -17,6 +17,7 @@ from test_search import make_pool, search
 from swarm import Grid, Integer, Job, Random
 from swarm.errors import InvalidInput, JobConflict, JobNotFound
 from swarm.runs.upkeep import deletion, forgetting, holdings
+from swarm.search.deletion import expired
 from swarm.store import Store, Submission
 from swarm.store.run_lock import alone
 from swarm.trial import Evaluation, place_in
@@ -144,6 +145,20 @@ def test_a_deleted_run_is_gone_and_its_results_answer_others(store: Store) -> No
     assert search(job_of("first"), store, make_pool(train=half)).state.counts["trained"] == 0, "its name is free"
     with pytest.raises(JobNotFound, match="nobody"):
         deletion(store, "nobody")
+
+
+def test_jobs_that_ended_long_ago_go_the_oldest_first_and_their_results_stay(store: Store) -> None:
+    for name, ended in (("first", 30.0), ("second", 10.0), ("third", 20.0)):
+        store.set_submission(Submission(name, "ann", state="finished", ended=ended))
+    before = len(store.archived())
+    assert [each.name for each in expired(store, 25.0)] == ["second", "third"]
+    assert [each.name for each in expired(store, 99.0, limit=2)] == ["second", "third"]
+    with alone(store, "second"):  # somebody runs it again
+        assert [each.name for each in expired(store, 25.0)] == ["third"]
+    for gone in expired(store, 25.0):
+        gone.do()
+    assert list(store.specs()) == ["first"] and len(store.archived()) == before
+    assert (store.length("third"), expired(store, 25.0)) == (0, [])
 
 
 def test_on_request_its_results_go_with_it(store: Store) -> None:

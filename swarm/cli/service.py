@@ -126,6 +126,7 @@ def master_command(
             store_seconds=chosen.store_timeout_seconds,
             admins=chosen.admins,
             shared=chosen.shared,
+            keep_ended=chosen.keep_ended,
             say=say,
         )
     )
@@ -184,13 +185,13 @@ def submit_command(
 @app.command("jobs")
 def jobs_command(
     scheduler: AddressOption = None,
-    limit: Annotated[int, typer.Option(help="At most so many that have ended; 0: all.", min=0)] = _LATEST,
+    limit: Annotated[int, typer.Option(help="Only the latest so many that have ended; 0: all.", min=0)] = _LATEST,
     state: Annotated[
         str | None,
         typer.Option(help="Only those that are active, paused, finished, cancelled or failed.", show_default=False),
     ] = None,
 ) -> None:
-    """List the jobs of the service: first those that go on, then those that have ended, the latest first."""
+    """List the jobs of the service: the latest that have ended, then those that go on."""
     client = _client(scheduler)
     states = client.jobs(limit or None, state)
     _out.print(job_table(states, weights=client.weights()))

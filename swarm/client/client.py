@@ -187,10 +187,10 @@ class Client(_Connected):
         return self._then(submitted())
 
     def jobs(self, limit: int | None = 100, state: str | None = None) -> list[JobState]:
-        """Where the jobs of the service stand: first those that go on, then those that have ended, the latest first.
+        """Where the jobs of the service stand: the latest that have ended, then those that go on.
 
         Args:
-            limit: At most so many of those that have ended, of which there may be many thousands; None for all.
+            limit: Only the latest so many of those that have ended, of which there may be many thousands; None for all.
             state: Only those that are ``active``, ``paused``, ``finished``, ``cancelled`` or ``failed``.
 
         Raises:

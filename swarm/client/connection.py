@@ -94,7 +94,7 @@ class Connection:
         return JobState(**await self.call(method, {"name": name, **data}))
 
     async def jobs(self, limit: int | None, state: str | None) -> list[JobState]:
-        """Where the jobs stand: first those that go on, then those that have ended, the latest first.
+        """Where the jobs stand: the latest that have ended, in the order of their ends, then those that go on.
 
         Args:
             limit: At most so many that have ended; None for all.
@@ -108,7 +108,7 @@ class Connection:
             ended = await self._from_master(lambda: self._ended(limit, states), known)
         names = {each.name for each in ended}  # what has just ended is in both
         live = [each for each in mirrored if not each.ended and each.name not in names]
-        return [*(each for each in live if state in (None, each.state)), *ended]
+        return [*reversed(ended), *(each for each in live if state in (None, each.state))]
 
     async def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""

@@ -115,6 +115,7 @@ async def serve_jobs(
     store_seconds: float = SECONDS,
     admins: Iterable[str] = (),
     shared: bool = False,
+    keep_ended: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Be the master of the jobs in a store, until cancelled: wait for the lease, dial, serve, and dial again.
@@ -127,6 +128,7 @@ async def serve_jobs(
         store_seconds: What the store's server has not answered for so long has failed.
         admins: Who may steer everybody's jobs.
         shared: With TLS, everybody who has a certificate may read everybody's jobs.
+        keep_ended: Jobs that ended more than so many seconds ago are deleted; None keeps them for ever.
         say: Told what happens.
 
     Raises:
@@ -144,7 +146,8 @@ async def serve_jobs(
             with attempt:
                 opened = Store(store, seconds=store_seconds)
                 try:
-                    await _hold_office(scheduler, opened, holder, places, lease_seconds, tuple(admins), shared, say)
+                    how = lease_seconds, tuple(admins), shared, keep_ended
+                    await _hold_office(scheduler, opened, holder, places, *how, say)
                 finally:
                     with contextlib.suppress(StoreUnavailable):
                         opened.give_up_lease()
@@ -159,6 +162,7 @@ async def _hold_office(
     lease_seconds: float,
     admins: tuple[str, ...],
     shared: bool,
+    keep_ended: float | None,
     say: Callable[[str], None],
 ) -> None:
     """One term of office."""
@@ -189,6 +193,7 @@ async def _hold_office(
             lease_seconds=lease_seconds,
             admins=admins,
             shared=shared,
+            keep_ended=keep_ended,
         ).run()
 
 

@@ -7,7 +7,7 @@ look, and change nothing; what they return has a method ``do``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from swarm.errors import InvalidInput, JobConflict, JobNotFound, StoreDamaged
@@ -34,6 +34,7 @@ class Deletion:
         events: Events of its journal.
         results: Folder of the committed results, or None.
         place: Where the run itself says that its checkpoints are; None where it leaves that open.
+        ended: It is deleted only if it ended then, and nobody has gone on with it since; None does not ask.
         damage: What cannot be read of it, so that what it refers to is not known and stays; or None.
     """
 
@@ -47,9 +48,10 @@ class Deletion:
     results: str | None
     place: str | None = None
     damage: str | None = None
+    ended: float | None = None
 
-    def do(self, delete: Delete = lambda _: None) -> None:
-        """Delete it.
+    def do(self, delete: Delete = lambda _: None) -> bool:
+        """Delete it; whether that was done.
 
         Args:
             delete: Deletes the checkpoints of these evaluations, by key, from where the run has kept them.
@@ -57,7 +59,7 @@ class Deletion:
         if self.checkpoints:
             delete(list(self.checkpoints))
         forget_committed(self.results, self.committed)
-        self.store.delete_job(self.name, self.trainings)
+        return self.store.delete_job(self.name, self.trainings, ended=self.ended)
 
 
 def deletion(store: Store, name: str, *, archive: bool = False, results: str | None = None) -> Deletion:
@@ -107,9 +109,9 @@ def expired(store: Store, before: float, limit: int = 20) -> list[Deletion]:
         limit: At most so many, the oldest: each takes a while, and the next call finds the others.
     """
     found = []
-    for name in store.expired(before, limit):
+    for name, ended in store.expired(before, limit):
         try:
-            found.append(deletion(store, name))
+            found.append(replace(deletion(store, name), ended=ended))
         except JobConflict:  # somebody runs it again, on a machine of their own
             continue
     return found

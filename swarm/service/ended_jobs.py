@@ -1,21 +1,21 @@
-"""Jobs that have ended: nobody keeps them in memory, whoever asks for them gets them from the store by the page."""
+"""Jobs that have ended: whoever asks for them gets them from the store by the page, and one day they are deleted."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from swarm.errors import StoreDamaged
-from swarm.search.deletion import Delete, expired
+from swarm.errors import LeaseLost, StoreDamaged
+from swarm.search.deletion import Delete, Deletion, expired
 from swarm.service.job_state import ended_state, outside
 from swarm.service.requests import Jobs
 from swarm.store.records import State
 from swarm.store.sql import Store
 
-if TYPE_CHECKING:
-    from swarm.service.hosted import Places
-
+_PAUSE_SECONDS = 60.0
 _log = logging.getLogger("swarm.master")
 
 
@@ -45,20 +45,43 @@ def page(store: Store, request: Jobs, reader: str | None = None) -> dict[str, An
     }
 
 
-def clear(store: Store, before: float, forgetting: Callable[[str | None], Delete], places: Places) -> int:
-    """Delete some of the jobs that ended long ago, the oldest first; how many. Takes its time: in a thread.
+async def keep_deleting(
+    store: Store,
+    seconds: float,
+    deleting: Callable[[str | None], Delete],
+    checkpoints: str | None = None,
+    gone: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Delete jobs that ended longer ago than they are kept, until cancelled; what they have trained stays.
 
     Args:
         store: Where they are.
-        before: Those that have ended before this moment, seconds since the epoch.
-        forgetting: Gives what deletes checkpoints by key, from where they are.
-        places: Where trainings leave what others need.
+        seconds: How long they are kept after their end.
+        deleting: Gives what deletes checkpoints by key, from where they are.
+        checkpoints: Where those are of jobs that do not say it themselves.
+        gone: Told the name of each job that was deleted.
+
+    Raises:
+        LeaseLost: Another master has taken over the store.
     """
-    found = expired(store, before)
-    for each in found:
-        each.do(forgetting(each.place or places.checkpoints))
-        _log.info("job %s was deleted: it ended long ago", each.name)
-    return len(found)
+    while True:
+        found = []
+        try:
+            found = await asyncio.to_thread(expired, store, time.time() - seconds)
+            for each in found:
+                if await asyncio.to_thread(_delete, each, deleting, checkpoints):
+                    _log.info("job %s was deleted: it ended more than %.0f s ago", each.name, seconds)
+                    gone(each.name)
+        except LeaseLost:
+            raise
+        except Exception as error:  # the store, or the place of the checkpoints, is away: it is done later
+            _log.warning("jobs that ended long ago are not deleted now: %s: %s", type(error).__name__, error)
+            found = []
+        await asyncio.sleep(0.0 if found else _PAUSE_SECONDS)
+
+
+def _delete(gone: Deletion, deleting: Callable[[str | None], Delete], checkpoints: str | None) -> bool:
+    return gone.do(deleting(gone.place or checkpoints) if gone.checkpoints else lambda _: None)
 
 
 def _shown(state: dict[str, Any], reader: str | None) -> dict[str, Any]:

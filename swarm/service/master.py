@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar
 
 from distributed import Client
 
-from swarm.blocking import in_daemon, in_thread
+from swarm.blocking import in_thread
 from swarm.config import settings
 from swarm.errors import (
     AllFailed,
@@ -55,7 +53,6 @@ _BEAT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
 _PUBLISH_SECONDS = 0.2
 _RETRY_SECONDS = 2.0
-_CLEANING_SECONDS = 3600.0
 _log = logging.getLogger("swarm.master")
 
 T = TypeVar("T")
@@ -75,6 +72,7 @@ class Master:
         lease_seconds: A standby takes over when this master has been silent for so long.
         admins: Who may steer everybody's jobs.
         shared: Everybody who has a certificate may read everybody's jobs; without TLS everybody may.
+        keep_ended: Jobs that ended more than so many seconds ago are deleted; None keeps them for ever.
     """
 
     def __init__(
@@ -90,6 +88,7 @@ class Master:
         lease_seconds: float = 10.0,
         admins: Iterable[str] = (),
         shared: bool = False,
+        keep_ended: float | None = None,
     ) -> None:
         self._client = client
         self._slots = slots
@@ -97,6 +96,7 @@ class Master:
         self._holder = holder
         self._lease_seconds = lease_seconds
         self._admins = frozenset({*admins, MASTER})
+        self._keep_ended = keep_ended
         self._shared = shared or not client.scheduler.address.startswith("tls://")
         self._thread = ThreadPoolExecutor(1, "swarm-store")
         self._leases = ThreadPoolExecutor(1, "swarm-lease")
@@ -126,8 +126,10 @@ class Master:
             await self._take_office()
             self._inbox.open()
             chores += map(asyncio.ensure_future, (self._keep_office(), self._keep_lease(), self._keep_publishing()))
-            if (keep := settings().keep_ended) is not None:
-                chores.append(asyncio.ensure_future(self._keep_clean(keep)))
+            if (keep := self._keep_ended) is not None:
+                means = self._means
+                deleting = ended_jobs.keep_deleting(self._store, keep, means.forgetting, means.places.checkpoints)
+                chores.append(asyncio.ensure_future(deleting))
             serving = {self._over, *chores}
             chores.append(asyncio.ensure_future(self._disown()))
             await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
@@ -319,21 +321,6 @@ class Master:
     def _renew(self) -> bool:
         with self._watch.asking():
             return self._store.lease(self._holder, self._lease_seconds)
-
-    async def _keep_clean(self, keep: float) -> None:
-        """Delete the jobs that ended longer ago."""
-        means = self._means
-        while True:
-            before, gone = time.time() - keep, 0
-            try:
-                clear = partial(ended_jobs.clear, means.store, before, means.forgetting, means.places)
-                gone = await in_daemon(clear, _CLEANING_SECONDS)
-            except LeaseLost:
-                raise
-            except Exception as error:
-                _log.warning("jobs that ended long ago stay for now: %s: %s", type(error).__name__, error)
-            if not gone:
-                await asyncio.sleep(_CLEANING_SECONDS)
 
     async def _keep_publishing(self) -> None:
         while True:

@@ -463,7 +463,15 @@ def test_ended_jobs_come_by_the_page_the_latest_first(store: Store) -> None:
     assert seen == wanted
     failed = store.ended(9, states=[State.FAILED])
     assert [submission.job for _, submission in failed] == ["job-14", "job-9", "job-4"]
-    assert store.expired(9.5, 3) == ["job-3", "job-4", "job-2"] and store.expired(1.0, 3) == []
+    assert store.expired(9.5, 3) == [("job-3", 4.0), ("job-4", 5.0), ("job-2", 8.0)] and store.expired(1.0, 3) == []
+
+
+def test_a_job_that_somebody_goes_on_with_is_not_deleted_for_its_age(store: Store) -> None:
+    service_of(store, {"a": State.FAILED, "b": State.FAILED})
+    [(_, when), _] = store.expired(9.0, 9)
+    store.set_submission(Submission("a", "ann"))
+    assert not store.delete_job("a", ended=when) and store.has_job("a") and store.submission("a") is not None
+    assert store.delete_job("b", ended=2.0) and not store.has_job("b")
 
 
 def test_when_a_job_ended_is_noted_with_its_end(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -132,19 +133,29 @@ class Jobs(Database):
         with self._failing_clearly(), self._writing(long=True) as connection:
             return code_table.drop_unused(connection, sa.select(_jobs.c.name))
 
-    def delete_job(self, name: str, forget: list[str] | tuple[str, ...] = ()) -> None:
+    def delete_job(self, name: str, forget: Sequence[str] = (), *, ended: float | None = None) -> bool:
         """Delete a job, which nobody runs: its journal, its submission, its code if no other job needs it.
 
         Args:
             name: Name of the job.
             forget: Keys of the archived results to delete with it.
+            ended: Delete it only if this is when it ended, so that nobody has gone on with it since.
+
+        Returns:
+            Whether it was deleted.
         """
         with self._failing_clearly(), self._writing(long=True) as connection:
-            for table in (tables.journal, tables.lengths, tables.submissions, tables.replays):
+            submission = tables.submissions.delete().where(tables.submissions.c.job == name)
+            if ended is not None:
+                submission = submission.where(tables.submissions.c.ended == ended)
+            if connection.execute(submission).rowcount == 0 and ended is not None:
+                return False
+            for table in (tables.journal, tables.lengths, tables.replays):
                 connection.execute(table.delete().where(table.c.job == name))
             connection.execute(_jobs.delete().where(_jobs.c.name == name))
             delete_results(connection, forget)
             code_table.drop_of(connection, name)
+        return True
 
     # --- inside
 

@@ -108,12 +108,12 @@ class Submissions(Jobs):
         with self._reading() as connection:
             return Counter({State(state): int(number) for state, number in connection.execute(query)})
 
-    def expired(self, before: float, limit: int) -> list[str]:
-        """Names of the jobs that have ended before this moment (seconds since the epoch), the oldest first."""
+    def expired(self, before: float, limit: int) -> list[tuple[str, float]]:
+        """The jobs that have ended before this moment (seconds since the epoch), and when, the oldest first."""
         ended, name = _submissions.c.ended, _submissions.c.job
         with self._reading() as connection:
-            query = sa.select(name).where(ended.is_not(None), ended < before).order_by(ended, name).limit(limit)
-            return [str(each) for each in connection.execute(query).scalars()]
+            query = sa.select(name, ended).where(ended.is_not(None), ended < before).order_by(ended, name).limit(limit)
+            return [(str(job), float(when)) for job, when in connection.execute(query)]
 
     # --- users, and replays
 
