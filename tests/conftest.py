@@ -22,6 +22,7 @@ LONGEST = (
     "test_docs.py",
     "test_service.py",
     "test_service_faults.py",
+    "test_security.py",
     "test_command.py",
     "test_interruption.py",
     "test_ensemble.py",

@@ -30,6 +30,7 @@ from distributed.security import Security
 from swarm import Integer, Job, Random
 from swarm.client import AsyncClient, Client
 from swarm.errors import JobConflict, SwarmError
+from swarm.scheduler.readers import Readers
 from swarm.scheduler.roles import FOR_MASTERS, FOR_USERS, FOR_WORKERS
 from tests.services import Service, wait_until
 
@@ -442,3 +443,21 @@ def test_another_job_of_the_same_name_says_nothing_of_the_first(somebody: Callab
     with pytest.raises(JobConflict, match="another job named 'found', which belongs to 'ann'") as caught:
         asyncio.run(submit_it(somebody("user")))
     assert "trials" not in str(caught.value)
+
+
+def test_shared_jobs_are_read_by_everybody_and_others_by_their_owners_and_administrators() -> None:
+    readers, state = Readers(), {"name": "j", "owner": "ann", "told": 3, "best": {"fitness": 1.0}, "errors": {"e": 1}}
+    readers.note({"j": json.dumps(state)})
+    readers.everything = frozenset({"eve"})
+    seen = {who: json.loads(readers.shown("j", json.dumps(state), who)) for who in ("ann", "eve", "bob", None)}
+    assert seen["ann"] == seen["eve"] == seen[None] == state
+    assert seen["bob"] | {"best": state["best"], "errors": state["errors"]} == {
+        **state,
+        "tests": {},
+        "reason": None,
+        "trouble": None,
+    }
+    assert (seen["bob"]["best"], seen["bob"]["told"]) == (None, 3)
+    assert not readers.may_read("unknown", "bob")
+    readers.everything = None
+    assert json.loads(readers.shown("j", json.dumps(state), "bob")) == state
