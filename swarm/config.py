@@ -178,7 +178,8 @@ def _first(error: ValidationError) -> str:
     complaint = error.errors()[0]
     key = ".".join(("swarm", *(str(part).replace("_", "-") for part in complaint["loc"])))
     if complaint["type"] == "extra_forbidden":
-        known = ", ".join(name.replace("_", "-") for name in Settings.model_fields)
+        fields = sorted(Settings.model_fields, key=Limits.model_fields.__contains__)  # the limits of a job last
+        known = ", ".join(name.replace("_", "-") for name in fields)
         return f"Dask's configuration has an unknown key {key!r}; known are {known}"
     return f"Dask's configuration of {key!r}: {complaint['msg']}, got {complaint['input']!r}"
 

@@ -100,6 +100,9 @@ def rank_of(budget: float | None, loss: float, trial: int) -> tuple[float, float
     return -(budget or 0.0), loss, trial
 
 
+_MOST_GPUS = 10_000  # of a slot, and slots of a GPU
+
+
 def resource(gpus_per_training: float = 1) -> str:
     """Name of the Dask resource of which a slot offers one: ``GPU``, or ``GPU-2``, ``GPU-0.5`` for the other classes.
 
@@ -109,9 +112,9 @@ def resource(gpus_per_training: float = 1) -> str:
     Raises:
         ValueError: It is neither a whole number nor one over a whole number.
     """
-    if gpus_per_training >= 1 and math.isfinite(gpus_per_training) and gpus_per_training == round(gpus_per_training):
+    if 1 <= gpus_per_training <= _MOST_GPUS and gpus_per_training == round(gpus_per_training):
         return "GPU" if gpus_per_training == 1 else f"GPU-{gpus_per_training:.0f}"
-    if 0 < gpus_per_training < 1:
+    if 1 / _MOST_GPUS <= gpus_per_training < 1:
         share = 1 / max(2, round(1 / gpus_per_training))
         if abs(gpus_per_training - share) < share / 50:  # 0.33 is a third
             return f"GPU-{share:.3g}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from bokeh.models.widgets import Div
 from distributed import Scheduler
+from scripts import run_swarm
 
 from swarm import Job, Random
 from swarm.dashboard.board import Board
@@ -160,6 +162,19 @@ def test_an_ended_job_that_nobody_can_read_has_a_state(spec: dict[str, Any]) -> 
     found = ended_state(stored, Submission("a", "ann", 1.0, None, state=State.FAILED))
     assert (found["problem"], found["optimizer"]) == ("unreadable", "unreadable")
     assert JobState.read(json.dumps(found)).state == "failed"
+
+
+def test_a_run_whose_options_look_like_markup_ends_with_its_result(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("def train(params, ctx):\n    return 1.0\n")
+    (tmp_path / "job.yaml").write_text(
+        'name: odd\nproblem: train.py:train\nspace: {x: {choice: ["[/tanh]", "\\e[2Jgone\\u202e"]}}\n'
+        "optimizer: Grid\nisolation: thread\n"
+    )
+    for command in (("run", "job.yaml", "--slots", "1"), ("show", "odd"), ("best", "odd"), ("show",)):
+        done = run_swarm(tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+        assert "[/tanh]" in done.stdout or command == ("show",)
+        assert all(line.isprintable() for line in done.stdout.splitlines())
 
 
 @pytest.mark.parametrize("user", ["\x1b[2J", "a\nb", "\u202ea", "x" * 1000])
