@@ -190,6 +190,16 @@ def test_a_row_that_a_journal_has_lost_is_missed_wherever_it_was(store: Store, r
     assert (finding.what, "swarm delete first" in finding.remedy) == (f"journal of job 'first', row {row}", True)
 
 
+def test_a_job_whose_code_is_lost_is_no_job_without_code(store: Store) -> None:
+    code = store.code("first")
+    execute(store, "DELETE FROM swarm_job_code WHERE job = 'first'")
+    assert store.code("first") == code
+    execute(store, "DELETE FROM swarm_job_code")
+    execute(store, "DELETE FROM swarm_code")
+    with pytest.raises(JobNotFound, match="has no code"):
+        store.code("first")
+
+
 def test_rows_of_two_jobs_that_changed_places_are_noticed(store: Store) -> None:
     for old, new in (("first", "x"), ("second", "first"), ("x", "second")):
         execute(store, "UPDATE swarm_journal SET job = :new WHERE job = :old AND seq = 0", old=old, new=new)
@@ -248,6 +258,7 @@ def test_rows_of_an_earlier_version_are_read_without_a_checksum(store: Store, st
     assert store.check().unsealed == 0
     for table in tables:
         execute(store, f"ALTER TABLE swarm_{table} DROP COLUMN crc")
+    execute(store, "ALTER TABLE swarm_jobs DROP COLUMN code")
     execute(store, "DROP INDEX swarm_submissions_ended")
     execute(store, "ALTER TABLE swarm_submissions DROP COLUMN ended")
     execute(store, "DROP TABLE swarm_lengths")

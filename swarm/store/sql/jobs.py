@@ -17,7 +17,7 @@ from swarm.store.sql.database import Database, OnDamage, plain
 from swarm.store.sql.remedies import job_damaged
 
 _jobs = tables.jobs
-WITHOUT_CODE = _jobs.c.name, _jobs.c.spec, _jobs.c.created, _jobs.c.status, _jobs.c.crc
+WITHOUT_CODE = _jobs.c.name, _jobs.c.spec, _jobs.c.created, _jobs.c.status, _jobs.c.code, _jobs.c.crc
 _ALL = sa.select(*WITHOUT_CODE)
 _ONE = _ALL.where(_jobs.c.name == sa.bindparam("wanted"))
 
@@ -110,7 +110,10 @@ class Jobs(Database):
     def digest(self, name: str) -> str | None:
         """What is equal for jobs of one :meth:`code`; None where that is not known without reading it."""
         with self._reading() as connection:
-            return code_table.digest(connection, name)
+            known = code_table.digest(connection, name)
+            if known is None:
+                known = connection.execute(sa.select(_jobs.c.code).where(_jobs.c.name == name)).scalar_one_or_none()
+            return known
 
     def content(self, digest: str) -> bytes:
         """The code of that :meth:`digest`.
@@ -160,7 +163,7 @@ class Jobs(Database):
     # --- inside
 
     def _insert_job(self, name: str, spec: dict[str, Any], problem: bytes, submission: Submission | None) -> None:
-        row = rows.job_row(name, spec, time.time())
+        row = rows.job_row(name, spec, time.time(), problem)
         with self._failing_clearly():
             try:
                 with self._writing() as connection:

@@ -11,13 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from swarm.errors import StoreDamaged
+from swarm.store.code_table import digest_of
 from swarm.store.events import Event, read_event
 from swarm.store.records import JobStatus, State, StoredJob, Submission
 from swarm.store.sql import tables
 from swarm.trial import Evaluation, Result, canonical
 
 _SEALED = {  # what the checksum of a row covers, in this order; a job's status is noted again and again
-    tables.jobs: ("name", "spec", "created"),
+    tables.jobs: ("name", "spec", "created", "code"),
     tables.archive: ("key", "problem", "params", "budget", "job", "created", "result"),
     tables.submissions: (*("job", "owner", "priority", "most", "state", "reason", "environment", "summary", "ended"),),
 }
@@ -91,10 +92,10 @@ def event_of(job: str, seq: int, kind: str, data: str, time: float, crc: int | N
 # --- jobs and submissions
 
 
-def job_row(name: str, spec: Mapping[str, Any], created: float) -> dict[str, Any]:
-    """Row of a new job."""
+def job_row(name: str, spec: Mapping[str, Any], created: float, problem: bytes) -> dict[str, Any]:
+    """Row of a new job with this code."""
     row = {"name": name, "spec": json.dumps(spec), "problem": b"", "created": created, "status": JobStatus.NEW}
-    return sealed(tables.jobs, row)
+    return sealed(tables.jobs, {**row, "code": digest_of(problem) if problem else None})
 
 
 def stored_job(row: Mapping[str, Any]) -> StoredJob:

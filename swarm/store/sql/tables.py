@@ -21,6 +21,7 @@ jobs = sa.Table(
     sa.Column("problem", sa.LargeBinary, nullable=False),  # empty since schema 3, see `code_table`
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("code", sa.String(64)),  # since schema 4: its digest, lest a lost row of `code_table` be no code
     sa.Column("crc", sa.BigInteger),  # since schema 4
     sa.Index("swarm_jobs_created", "created", "name"),
 )
