@@ -119,7 +119,7 @@ def test_a_state_that_cannot_be_read_harms_its_row_alone() -> None:
 
 
 async def test_a_state_that_cannot_be_drawn_harms_its_row_alone_on_the_page() -> None:
-    async with Scheduler(port=0, host="127.0.0.1", dashboard=False) as scheduler:
+    async with Scheduler(port=0, host="127.0.0.1", dashboard=False, dashboard_address="127.0.0.1:0") as scheduler:
         board = Board(scheduler)
         hostile = state(name="hostile", problem="<script>x</script>", planned="<b>", owner="<i>")
         states = {each.name: json.dumps(each.__dict__) for each in (state(name="before"), hostile, state(name="after"))}

@@ -412,11 +412,20 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         Args:
             data: What it described.
             code: The pickled problem that the store kept, or what reads it when it is needed.
+
+        Raises:
+            InvalidInput: It describes none, or one that is larger than the settings of this machine allow.
         """
         given: Any = code
         _check_keys(data)
         limits.check_data(data.get("problem"))
-        return cls(**{**data, "problem": StoredProblem.from_dict(data.get("problem"), given)})
+        problem = StoredProblem.from_dict(data.get("problem"), given)
+        try:
+            return cls(**{**data, "problem": problem})
+        except (TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:  # a bug; not for all
+            raise InvalidJob(
+                f"the job cannot be built: {type(error).__name__}: {error}; report this as a bug"
+            ) from error
 
     @classmethod
     def from_file(cls, path: str | Path, settings: Iterable[str] = (), **changes: Any) -> Job:
