@@ -38,7 +38,7 @@ async def test_a_name_of_another_site_that_leads_here_is_refused(path: str, port
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "192.0.2.7", "SWARM.example.org", "own name"])
 async def test_own_names_and_those_of_the_setting_are_taken(host: str, port: int) -> None:
     name = socket.gethostname() if host == "own name" else host
-    assert await answer(port, "/swarm/health", host=f"{name}:{port}") == 200
+    assert await answer(port, "/health", host=f"{name}:{port}") == 200
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ async def test_own_names_and_those_of_the_setting_are_taken(host: str, port: int
     ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example:8787@localhost:x", "[::1"],
 )
 async def test_what_only_looks_like_an_own_name_is_refused(host: str, port: int) -> None:
-    assert await answer(port, "/swarm/health", host=host) in (400, 403)
+    assert await answer(port, "/health", host=host) in (400, 403)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ async def test_what_only_looks_like_an_own_name_is_refused(host: str, port: int)
     ],
 )
 async def test_pages_of_other_sites_may_not_read_it(host: str, origin: str, code: int, port: int) -> None:
-    assert await answer(port, "/swarm/health", host=host.format(port), origin=origin.format(port)) == code
+    assert await answer(port, "/health", host=host.format(port), origin=origin.format(port)) == code
 
 
 async def test_a_websocket_from_another_site_is_refused(port: int) -> None:

@@ -300,7 +300,7 @@ def test_a_change_of_ours_counts_however_it_is_imported(tmp_path: Path) -> None:
 
 BUILT_IN = {
     ("capsnet", None): "71d696ec9b6b77a2",
-    ("command", "echo FoM: {x}"): "781140c9ab51e238",
+    ("command", "echo FoM: {x}"): "fea92ce5ed8637bf",
     ("digits-cnn", None): "01b6de64bb6dd411",
     ("lenet", None): "bdba94c9c35d058e",
     ("lenet-time", None): "fe8039e77fa0e50a",

@@ -186,9 +186,10 @@ def test_jobs_share_the_slots_by_priority(service: Service, tmp_path: Path) -> N
         job = job_of(tmp_path / name, name, seconds=0.3, optimizer=Grid(), space={"x": Integer(0, 999)})
         handles.append(service.client.submit(job, priority=priority))
     wait_until(lambda: sum(handle.state().running for handle in handles) == 4)
-    wait_until(lambda: handles[1].state().told >= 10)  # until then the first had slots for itself
-    before = [handle.state().trained_seconds for handle in handles]
-    wait_until(lambda: handles[1].state().told >= 50)
+    # Until then the first had slots for itself, and each slot begins a job by starting its training server.
+    wait_until(lambda: handles[0].state().told >= 15 and handles[1].state().told >= 30)
+    before, told = [handle.state().trained_seconds for handle in handles], handles[1].state().told
+    wait_until(lambda: handles[1].state().told >= told + 90)
     seconds = [handle.state().trained_seconds - past for handle, past in zip(handles, before, strict=True)]
     assert seconds[1] / seconds[0] == pytest.approx(3, rel=0.3)
     handles[1].cancel()
