@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from swarm.blocking import wait_for
+from swarm.blocking import in_thread, wait_for
 from swarm.config import settings
 from swarm.errors import (
     AllFailed,
@@ -203,7 +203,8 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
         chosen = settings()
         patience = chosen.store_patience_seconds
-        opened = await patiently_awaited(lambda: Store(store, seconds=chosen.store_timeout_seconds), patience)
+        opening = partial(in_thread, None, partial(Store, store, seconds=chosen.store_timeout_seconds))
+        opened = await patiently_awaited(opening, patience)
         stack.enter_context(closing(opened))
         results = None
         if not where.scheduler:
@@ -214,7 +215,8 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
                 "see: give one, checkpoints: a folder or URL"
             )
         again = partial(retry, opened, job, results, keeping(shared)) if retry_failed else None
-        search, outlet = await patiently_awaited(lambda: _taken_up(job, opened, stack, again), patience)
+        taking = partial(in_thread, None, partial(_taken_up, job, opened, stack, again))
+        search, outlet = await patiently_awaited(taking, patience)
         search.check_failed()
         if not search.state.finished():
             if not where.scheduler:

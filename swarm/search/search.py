@@ -14,12 +14,11 @@ from concurrent.futures import Executor
 from itertools import islice
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
-
 from swarm.blocking import in_thread
 from swarm.errors import AllFailed, StoreUnavailable
 from swarm.job.job import Job
 from swarm.pool.base import Pool
+from swarm.search.patience import patiently_awaited
 from swarm.search.state import Request, SearchState, replay
 from swarm.store.events import Answered, Asked, Began, Event, Resumed, without_curve
 from swarm.store.records import JobStatus
@@ -28,7 +27,6 @@ from swarm.trial import Evaluation, Result
 from swarm.version import __version__
 
 _EVENTS_PER_COMMIT = 500
-_LONGEST_PAUSE = 10.0  # seconds between attempts to reach the store
 _DURATIONS_READ = 500
 
 T = TypeVar("T")
@@ -187,15 +185,7 @@ class Search:
                 raise
             self.trouble = str(error)
             self._on_change(self)
-        attempts = AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
-            stop=stop_after_delay(self._patience),
-            reraise=True,
-        )
-        async for attempt in attempts:
-            with attempt:
-                done = await in_thread(self._thread, work)
+        done = await patiently_awaited(lambda: in_thread(self._thread, work), self._patience, StoreUnavailable)
         self.trouble = None
         return done
 

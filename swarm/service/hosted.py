@@ -184,6 +184,8 @@ class Hosted:
             SetAside: That has taken the master down too often.
             SwarmError: The job cannot be built, or its journal not replayed; StoreUnavailable may pass.
         """
+        if self.search is not None:
+            return
         if self.stored.status is JobStatus.NEW:
             await self._replay()
             return

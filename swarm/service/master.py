@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,6 +37,7 @@ from swarm.job.job import Job
 from swarm.job.stored_problem import Codes
 from swarm.pool.slots import Slots
 from swarm.pool.task_names import key_of
+from swarm.search.patience import patiently_awaited
 from swarm.search.retry import retry
 from swarm.service import ended_jobs
 from swarm.service.health import StoreWatch
@@ -52,7 +54,6 @@ from swarm.trial import Result
 _BEAT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
 _PUBLISH_SECONDS = 0.2
-_RETRY_SECONDS = 2.0
 _log = logging.getLogger("swarm.master")
 
 T = TypeVar("T")
@@ -238,14 +239,8 @@ class Master:
 
     async def _replay(self, hosted: Hosted) -> Job:
         """Replay its journal; while the store is away, wait for it."""
-        while hosted.search is None:
-            try:
-                await hosted.replay()
-            except LeaseLost:
-                raise
-            except StoreUnavailable as error:
-                _log.warning("job %s: %s; waiting for it", hosted.name, error)
-                await asyncio.sleep(_RETRY_SECONDS)
+        await patiently_awaited(hosted.replay, math.inf, StoreUnavailable)
+        assert hosted.search is not None
         return hosted.search.job
 
     async def _follow(self, hosted: Hosted) -> str | None:
