@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def written(file: Path, jobs: int, events: int) -> int:
-    """A store of so many jobs with so long journals; how many events it has."""
+    """Write a store of so many jobs, each with a journal of so many events; return the number of events in all."""
 
     def stop(search: Search) -> None:
         if search.state.events >= events:
