@@ -147,8 +147,11 @@ class _Waiting(Generic[T]):
         """Run it in a thread of its own; this one stays where it is, so that it hears signals."""
         ended: list[Callable[[], T]] = []
         over = threading.Event()  # not thread.join(): in Python 3.11 that is over for good once it was interrupted
+        claim = threading.Lock()  # by whoever is first: the thread that begins, or an interrupt amid its start
 
         def body() -> None:
+            if not claim.acquire(blocking=False):
+                return
             try:
                 found = self.here()
             except BaseException as error:
@@ -159,11 +162,11 @@ class _Waiting(Generic[T]):
             over.set()
 
         thread = threading.Thread(target=contextvars.copy_context().run, args=(body,), name="swarm", daemon=True)
-        thread.start()
         try:
+            thread.start()
             over.wait()
         except BaseException:  # not by a signal that we listen to, or by the second one
-            if self._received is None:
+            if self._received is None and not claim.acquire(blocking=False):
                 self.cancel()
                 over.wait()
             raise

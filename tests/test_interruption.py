@@ -199,6 +199,38 @@ def test_an_interrupt_that_is_no_signal_ends_the_work_beside_a_running_loop() ->
     assert ended.is_set()
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupt_while_its_thread_starts_leaves_no_work_behind(
+    monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    import asyncio
+    import threading
+
+    start_thread = threading.Thread.start
+    threads: list[threading.Thread] = []
+
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        threads.append(thread)
+        if begun:
+            start_thread(thread)
+        raise KeyboardInterrupt
+
+    async def cell() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", interrupted_start)
+            wait_for(work)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell())
+    if not begun:  # and if the system starts it late, it does nothing
+        start_thread(threads[0])
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+
+
 def test_waiting_leaves_the_loop_of_its_thread_alone() -> None:
     import asyncio
 
