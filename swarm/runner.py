@@ -39,7 +39,7 @@ from swarm.store.run_lock import alone
 from swarm.store.sql import Store
 
 if TYPE_CHECKING:
-    from swarm.service.publisher import Publisher
+    from swarm.service.published.publisher import Publisher
 
 __all__ = ["STORE", "Run", "Where", "enroll", "free_name", "resume", "run"]
 
@@ -188,7 +188,7 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
 async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
     from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
     from swarm.search.checkpoint_cleanup import CheckpointCleanup
-    from swarm.service.publisher import showing
+    from swarm.service.published.publisher import showing
 
     async with AsyncExitStack() as stack:
         stack.enter_context(_telling_the_remedy(job.name, store))
@@ -293,7 +293,7 @@ def _taken_up(
     Raises:
         JobConflict: Somebody runs it, or the name stands for another job.
     """
-    from swarm.service.publisher import Publisher
+    from swarm.service.published.publisher import Publisher
 
     with ExitStack() as held:  # until all of it has worked: the store may go away in between, and we try again
         if enroll(job, store) is JobStatus.FINISHED and again is None:  # to be looked at by anybody

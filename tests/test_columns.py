@@ -26,8 +26,8 @@ from swarm.runs.history import trials
 from swarm.runs.importance import importance
 from swarm.runs.schedule import plot, replay, schedule_columns
 from swarm.search import Search
-from swarm.service.job_state import state_of
-from swarm.service.publisher import Publisher
+from swarm.service.published.job_state import state_of
+from swarm.service.published.publisher import Publisher
 from swarm.store import Store, Submission
 from swarm.store.columns import TRIAL, columns
 from swarm.trial import Evaluation

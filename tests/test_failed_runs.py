@@ -18,7 +18,7 @@ from swarm.errors import AllFailed
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll, resume
 from swarm.search import Search
-from swarm.service.snapshot import View
+from swarm.service.published.snapshot import View
 from swarm.store import Store
 from swarm.trial import Evaluation, Result, Status
 

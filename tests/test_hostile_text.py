@@ -21,7 +21,7 @@ from swarm.errors import InvalidInput
 from swarm.plots.charts import new_figure
 from swarm.report.page import Facts, Page, Section, Text
 from swarm.search.state import SearchState
-from swarm.service.job_state import JobState, ended_state
+from swarm.service.published.job_state import JobState, ended_state
 from swarm.service.requests import check_user
 from swarm.store.events import Answered, Asked, Lookup
 from swarm.store.records import JobStatus, Source, State, StoredJob, Submission

@@ -25,7 +25,7 @@ from swarm.runs.history import History
 from swarm.runs.importance import importance
 from swarm.search import Search
 from swarm.search.pruning import MedianRule
-from swarm.service.snapshot import View
+from swarm.service.published.snapshot import View
 from swarm.space import Space
 from swarm.store import Store
 from swarm.store.outcome import outcome

@@ -247,6 +247,18 @@ async def test_only_the_owner_and_administrators_may_change_a_job(tmp_path: Path
         assert await (await ann.submit(job_of())).status == "active"
 
 
+async def test_a_cancelled_job_that_goes_on_is_not_shown_as_cancelled_again(tmp_path: Path) -> None:
+    async with scheduler() as served, mastered(tmp_path, served.address):
+        handle = await Client(served.address, asynchronous=True).submit(job_of())
+        await handle.cancel()
+        await Client(served.address, asynchronous=True).submit(job_of())
+        shown = []
+        for _ in range(10):  # across several rounds of the master's reports
+            shown.append(await handle.status)
+            await asyncio.sleep(0.1)
+        assert shown == ["active"] * 10
+
+
 async def test_without_a_master_the_service_says_what_to_start(tmp_path: Path) -> None:
     async with scheduler() as served:
         client = Client(served.address, asynchronous=True)

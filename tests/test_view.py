@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-import swarm.service.snapshot
+import swarm.service.published.snapshot
 from swarm import PBT, PSO, Hyperband, Integer, Job, Random, Real
 from swarm.dashboard.searches import _bands
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.runs.history import trials
 from swarm.search import Search
-from swarm.service.publisher import Publisher
-from swarm.service.snapshot import Lead, View
+from swarm.service.published.publisher import Publisher
+from swarm.service.published.snapshot import Lead, View
 from swarm.store import Event, Store
 from swarm.store.events import Again, Answered, read_event
 from swarm.trial import Evaluation, Status
@@ -84,8 +84,8 @@ def test_a_view_that_was_sent_in_the_middle_goes_on_as_the_one_that_stayed(open_
 def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
     open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm.service.snapshot, "POINTS", 50)
-    monkeypatch.setattr(swarm.service.snapshot, "GENERATIONS", 8)
+    monkeypatch.setattr(swarm.service.published.snapshot, "POINTS", 50)
+    monkeypatch.setattr(swarm.service.published.snapshot, "GENERATIONS", 8)
     view = View("maximize")
     found = make_search(
         open_store("store"), view.apply, optimizer=PSO(generations=60), space={"x": Real(6, 9)} | {"y": 2}
@@ -106,8 +106,8 @@ def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
 def test_the_line_of_the_best_ends_at_the_best_however_much_was_dropped(
     method: Any, folds: int, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm.service.snapshot, "POINTS", 20)
-    monkeypatch.setattr(swarm.service.snapshot, "GENERATIONS", 6)
+    monkeypatch.setattr(swarm.service.published.snapshot, "POINTS", 20)
+    monkeypatch.setattr(swarm.service.published.snapshot, "GENERATIONS", 6)
     view = View("maximize")
     found = make_search(open_store("store"), view.apply, optimizer=method, folds=folds)
     assert found.state.best is not None and view.thinned

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
 from swarm.errors import InvalidInput, SwarmError
-from swarm.service.job_state import ENDED
+from swarm.service.published.job_state import ENDED
 from swarm.terminal.progress import JobProgress, console
 from swarm.terminal.sparkline import Sparkline
 from swarm.terminal.tables import (

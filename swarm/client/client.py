@@ -23,7 +23,7 @@ from swarm.job.job import Job
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
 from swarm.service.health import health_in
-from swarm.service.job_state import ENDED, BestTrial, JobState
+from swarm.service.published.job_state import ENDED, BestTrial, JobState
 from swarm.store.events import Event
 from swarm.store.records import State
 from swarm.trial import plain

@@ -21,7 +21,7 @@ from swarm.errors import (
     StoreUnavailable,
     SwarmError,
 )
-from swarm.service.job_state import ENDED, JobState
+from swarm.service.published.job_state import ENDED, JobState
 from swarm.service.requests import PAGE_OF_JOBS
 from swarm.store.events import Event, read_event
 

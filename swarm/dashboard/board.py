@@ -17,7 +17,7 @@ from distributed import Scheduler
 
 from swarm.errors import SwarmError
 from swarm.service.protocol import RESULTS
-from swarm.service.snapshot import View
+from swarm.service.published.snapshot import View
 from swarm.store.events import Answered, read_event
 from swarm.store.records import JobStatus, State
 
@@ -45,7 +45,7 @@ class Shown:
 
     Attributes:
         publisher: Name of the Dask client that tells of it.
-        state: As :class:`swarm.service.job_state.JobState` has it.
+        state: As :class:`swarm.service.published.job_state.JobState` has it.
         job: The job as :meth:`swarm.job.Job.to_dict` gives it, without its problem.
         view: The picture; None while only the state is known.
     """
@@ -117,7 +117,7 @@ class Board:
 
     def tell(self, publisher: str, states: Mapping[str, str], views: Mapping[str, str]) -> None:
         """Take what a master, or a run of its own, says of its jobs; JSON by name, see
-        :class:`swarm.service.publisher.Publisher`.
+        :class:`swarm.service.published.publisher.Publisher`.
         """
         for name, text in states.items():
             shown = self.shown.setdefault(name, Shown(publisher, {}))

@@ -1,5 +1,5 @@
 """The pages of one search, live: fitness, search space, archive and lineage, from its
-:class:`~swarm.service.snapshot.View`.
+:class:`~swarm.service.published.snapshot.View`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.live import Page
 from swarm.plots import charts
 from swarm.plots.axes import Axis, axes, drawable
-from swarm.service.snapshot import Lead, Point, Row, View
+from swarm.service.published.snapshot import Lead, Point, Row, View
 from swarm.space.space import Space
 from swarm.store.records import Source
 from swarm.trial import Value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from swarm.service.job_state import outside
+from swarm.service.published.job_state import outside
 
 
 class Readers:

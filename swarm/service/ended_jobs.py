@@ -10,7 +10,7 @@ from typing import Any
 
 from swarm.errors import LeaseLost, StoreDamaged
 from swarm.search.deletion import Delete, Deletion, expired
-from swarm.service.job_state import ended_state, outside
+from swarm.service.published.job_state import ended_state, outside
 from swarm.service.requests import Jobs
 from swarm.store.records import State
 from swarm.store.sql import Store
@@ -28,9 +28,9 @@ def page(store: Store, request: Jobs, reader: str | None = None) -> dict[str, An
         reader: Who asks, and may read what jobs of their own alone have found; None may read everybody's.
 
     Returns:
-        ``states`` as :class:`swarm.service.job_state.JobState` has them, the latest first; ``next``, what ``when`` and
-        ``last`` of the request for the next page are, or None if this one is the last; ``counts``, how many jobs are
-        in each state.
+        ``states`` as :class:`swarm.service.published.job_state.JobState` has them, the latest first; ``next``, what
+        ``when`` and ``last`` of the request for the next page are, or None if this one is the last; ``counts``, how
+        many jobs are in each state.
     """
     if request.name is not None:
         return {"states": [_shown(state, reader) for state in _one(store, request.name)], "next": None, "counts": {}}

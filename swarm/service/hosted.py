@@ -28,8 +28,8 @@ from swarm.pool.fair_share import Share
 from swarm.pool.slots import Slots
 from swarm.search.checkpoint_cleanup import CheckpointCleanup
 from swarm.search.search import Search, replayed
-from swarm.service.job_state import ended_state, state_of
-from swarm.service.publisher import Publisher
+from swarm.service.published.job_state import ended_state, state_of
+from swarm.service.published.publisher import Publisher
 from swarm.store.events import Event
 from swarm.store.records import JobStatus, State, StoredJob, Submission
 from swarm.store.run_lock import running

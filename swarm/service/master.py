@@ -8,7 +8,6 @@ Only one master holds the store's lease; others wait for it to expire.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable
@@ -43,8 +42,9 @@ from swarm.service import ended_jobs
 from swarm.service.health import StoreWatch
 from swarm.service.hosted import Hosted, Means, Places, Unfit
 from swarm.service.inbox import Inbox
-from swarm.service.job_state import ended_state
-from swarm.service.protocol import MASTER, PROTOCOL, SETTLED
+from swarm.service.mirror import Mirror
+from swarm.service.protocol import MASTER, PROTOCOL
+from swarm.service.published.job_state import ended_state
 from swarm.service.quotas import Holdings, Quotas
 from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, check_user, parse
 from swarm.store.records import State, StoredJob, Submission
@@ -104,8 +104,7 @@ class Master:
         self._threads = ThreadPoolExecutor(4, "swarm-jobs")
         self._means = Means(store, slots, places, forgetting, unfit, Codes(store), self._thread, self._threads)
         self._hosted: dict[str, Hosted] = {}
-        self._leaving: list[Hosted] = []  # that have ended, and have something to tell yet
-        self._unpublished: list[dict[str, Any]] = []  # last states of jobs that are not hosted any more
+        self._mirror = Mirror(client, self._hosted)
         self._adding = asyncio.Lock()
         self._inbox = Inbox(client, self._serve, slots.watch)
         self._holdings = Holdings(Quotas.of(settings()))
@@ -182,7 +181,7 @@ class Master:
         self._slots.follow(running, [Result.from_dict(result) for result in found["results"]])
         said = "%d jobs to go on with, %d trainings run on, %d have ended meanwhile"
         _log.info(said, len(self._hosted), len(running), len(found["results"]))
-        await self._publish([hosted.state for hosted in self._hosted.values()], reset=True)
+        await self._mirror.reset()
         for hosted in self._hosted.values():
             self._start(hosted)
 
@@ -270,11 +269,10 @@ class Master:
         stored = await self._in_store(ended)
         self._hosted.pop(submission.job, None)
         self._holdings.release(submission.job)
-        self._leaving.append(hosted)
         state = ended_state(stored, submission)
         if submission.state is not State.CANCELLED:
             hosted.known.set()
-        self._unpublished.append(state)
+        self._mirror.ended(hosted, state)
         return state
 
     def _leave(self, error: BaseException) -> None:
@@ -319,36 +317,15 @@ class Master:
 
     async def _keep_publishing(self) -> None:
         while True:
-            changed = [hosted for hosted in self._hosted.values() if hosted.changed]
-            states = [*(hosted.state for hosted in changed), *self._unpublished]
-            for hosted in changed:
-                hosted.changed = False
-            telling = [*self._hosted.values(), *self._leaving]
-            self._leaving, self._unpublished = [], []
-            views = {each.name: said for each in telling if each.outlet and (said := each.outlet.message())}
-            if states or views:
-                await self._publish(states, views)
-            settled = [key for each in telling for key in each.settled]
-            for each in telling:
-                each.settled = []
-            if settled:
-                await self._client.log_event(SETTLED, settled)
+            await self._mirror.update()
             await asyncio.sleep(_PUBLISH_SECONDS)
-
-    async def _publish(
-        self, states: Iterable[dict[str, Any]], views: dict[str, str] | None = None, *, reset: bool = False
-    ) -> None:
-        named = {state["name"]: json.dumps(state) for state in states}
-        await self._client.scheduler.swarm_publish(
-            states=named, views=views or {}, publisher=self._client.id, reset=reset
-        )
 
     # --- requests
 
     async def _serve(self, method: str, data: str, blob: bytes, user: str) -> Any:
         done = await self._do(method, data, blob, user)
         if isinstance(done, dict) and "state" in done:  # whoever asked may look at once
-            await self._publish([done])
+            await self._mirror.update([done])
         return done
 
     async def _do(self, method: str, data: str, blob: bytes, user: str) -> Any:

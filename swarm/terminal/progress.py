@@ -23,7 +23,7 @@ from swarm.terminal.tables import indented, job_block, params_line
 from swarm.terminal.text import Console, line, lines
 
 if TYPE_CHECKING:
-    from swarm.service.job_state import JobState
+    from swarm.service.published.job_state import JobState
 
 _REFRESH_SECONDS = 0.25
 

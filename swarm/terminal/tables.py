@@ -21,7 +21,7 @@ from swarm.terminal.text import line, lines
 if TYPE_CHECKING:
     import pandas as pd
 
-    from swarm.service.job_state import JobState
+    from swarm.service.published.job_state import JobState
 
 
 def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType:

@@ -42,9 +42,9 @@ from swarm.runs.export import entries, to_optuna, to_parquet
 from swarm.runs.history import History
 from swarm.runs.winner import Winner
 from swarm.search import Search
-from swarm.service.job_state import ended_state, state_of
-from swarm.service.publisher import Publisher
-from swarm.service.snapshot import View
+from swarm.service.published.job_state import ended_state, state_of
+from swarm.service.published.publisher import Publisher
+from swarm.service.published.snapshot import View
 from swarm.store import Event, Store, Submission
 from swarm.terminal.tables import generation_table, summary
 from swarm.trial import Evaluation, canonical, mean

@@ -14,8 +14,8 @@ from distributed import Client
 
 from swarm.job.job import Job
 from swarm.search.search import Search
-from swarm.service.job_state import state_of
-from swarm.service.snapshot import View
+from swarm.service.published.job_state import state_of
+from swarm.service.published.snapshot import View
 from swarm.store.events import Event, without_curve
 from swarm.store.records import JobStatus, State, Submission
 
