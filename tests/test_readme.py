@@ -122,6 +122,8 @@ def test_every_script_among_the_examples_is_run_by_a_test_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "branin.py",
         "digits_mlp.py",
+        "digits_torch.py",  # this and the next in workers/test_backends.py
+        "digits_jax.py",
         "submit.py",
         "attach.py",
     }

@@ -53,7 +53,6 @@ class Ensemble:
     members: int = 3
     name: str = "ensemble"
 
-    preload: ClassVar[tuple[str, ...]] = KerasProblem.preload
     resumable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -61,6 +60,16 @@ class Ensemble:
             raise InvalidProblem(f"an ensemble is one of a KerasProblem, not of a {type(self.network).__name__}")
         if self.members < 1:
             raise InvalidProblem(f"an ensemble has 1 or more members, not {self.members}")
+
+    @property
+    def keras_backend(self) -> str:
+        """What the network computes with."""
+        return self.network.keras_backend
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """What a worker imports before it trains."""
+        return self.network.preload
 
     @property
     def space(self) -> Mapping[str, Any]:

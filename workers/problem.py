@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from swarm.errors import Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
+from swarm.workers.backend import choose
 from swarm.workers.bundle import unpickled
 from swarm.workers.checkpoints.checkpoint import CheckpointStore, Progress
 from swarm.workers.context import Context, Report, encodable, number, numbers
@@ -72,7 +73,8 @@ def checked(problem: Any) -> Problem:
 
 
 def prepare(problem: Problem) -> None:
-    """Calls the problem's ``prepare()``, if it has one."""
+    """Calls the problem's ``prepare()``, if it has one, with the backend of Keras that it wants, if any."""
+    choose(problem)
     if (method := getattr(problem, "prepare", None)) is not None:
         method()
 

@@ -8,10 +8,11 @@ worker, its children end with it, and a child's whole process group is killed wh
 Two lines per child lead to the worker. On its *channel* the child hears the evaluation and says
 ``["started", time]``, ``["report", {…}]`` … ``["result", {…}]``; if it then says ``["waits"]``, it hears the next one
 there. The result comes before anything is flushed or torn down: what a training has made of its process cannot take it
-back. On its *lifeline* the server says ``["pid", number]``, or ``["refused", threads]``, and at last
+back. On its *lifeline* the server says ``["pid", number]``, or ``["refused", why]``, and at last
 ``["exit", returncode]``; whatever the worker says there, and the end of the line, kills the child.
 
-Only a process with a single thread can be forked safely. That is why nothing here starts a thread.
+Only a process with a single thread, which has touched no GPU, can be forked safely. That is why nothing here starts a
+thread; what the problem does is checked before each fork.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ from multiprocessing.reduction import recv_handle
 from typing import Any, NoReturn
 
 from swarm.trial import Criterion, Evaluation, Result, Status
+from swarm.workers.backend import choose
 from swarm.workers.bundle import FOLDER
+from swarm.workers.isolation.fork_safety import obstacle
 from swarm.workers.problem import Problem, attempt, explain, failed, load, prepare
 from swarm.workers.replicas.rendezvous import Seat
 from swarm.workers.wording import flush
 
-LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy", "fsspec")
+LEARNABLE = ("tensorflow", "jax", "torch", "keras", "torchvision", "lightning", "sklearn", "pandas", "scipy", "fsspec")
 """Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""
 
 _SETTINGS = ("CUDA_", "KERAS_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
@@ -51,7 +54,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Sharing(IntEnum):
-    """What the children inherit; the worker steps down when it leaves the server with several threads."""
+    """What the children inherit; the worker steps down when the server cannot be forked with it."""
 
     NOTHING = 0
     MODULES = 1
@@ -99,6 +102,7 @@ class ForkServer:
         with _without_chatter():
             if self.sharing is Sharing.PROBLEM:
                 self.problem = load(self.data)
+                choose(self.problem)
                 self.preload = modules = list(getattr(self.problem, "preload", ()))
             for module in modules:
                 importlib.import_module(module)
@@ -128,9 +132,9 @@ class ForkServer:
             channel, lifeline = (Connection(recv_handle(self.control)) for _ in range(2))
         except (EOFError, OSError):
             self._end()
-        threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
-        if threads > 1 and self.sharing is not Sharing.NOTHING:
-            say(lifeline, "refused", threads)
+        reason = None if self.sharing is Sharing.NOTHING else obstacle()
+        if reason is not None:
+            say(lifeline, "refused", reason)
         else:
             self._fork(channel, lifeline)
         channel.close()

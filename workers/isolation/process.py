@@ -60,6 +60,7 @@ def environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas imports pyarrow if it is there: the same
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # else torch.cuda.is_available() initialises CUDA: no safe fork
     }
     if gpu.GPUS_PER_TRAINING not in os.environ:  # nobody says whether the GPU is shared
         defaults["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
@@ -198,14 +199,14 @@ class _Server:
             while True:
                 idle = self._process is not None
                 try:
-                    channel, lifeline, (answer, number) = self._request()
+                    channel, lifeline, (answer, said) = self._request()
                 except _ServerDiedError:
                     if not idle:
                         raise
                     continue  # it had died before, which is no fault of the training
                 if answer == "pid":
-                    return Child(self._problem, channel, lifeline, number)
-                self._step_down(number)
+                    return Child(self._problem, channel, lifeline, int(said))
+                self._step_down(str(said))
 
     def close(self) -> None:
         """Ends the server and its trainings for good, amid its loading too; returns when no process is left."""
@@ -220,7 +221,7 @@ class _Server:
                 line.shutdown(socket.SHUT_RDWR)  # not closed, since another thread may be waiting for it
             self._bury(process)
 
-    def _request(self) -> tuple[Connection, Connection, tuple[str, int]]:
+    def _request(self) -> tuple[Connection, Connection, tuple[str, int | str]]:
         control, process = self._running()
         (channel, theirs), (lifeline, held) = Pipe(), Pipe()
         with theirs, held:
@@ -282,13 +283,13 @@ class _Server:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _step_down(self, threads: int) -> None:
+    def _step_down(self, reason: str) -> None:
         self._stop()
         self._sharing = Sharing(self._sharing - 1)
         logger.warning(
-            "importing and preparing the problem left %d threads, which cannot be forked; each training now "
+            "importing and preparing the problem left %s, which cannot be forked; each training now "
             "%s. Let imports and prepare() start no thread and touch no device, and set OMP_NUM_THREADS=1",
-            threads,
+            reason,
             "prepares it itself" if self._sharing is Sharing.MODULES else "imports and prepares it itself",
         )
 

@@ -1,7 +1,8 @@
 """A compiled network, kept from one slice of a training to the next, which then need not build and trace it.
 
 TensorFlow traces a network, with its loss and optimizer, at the first step of a training. A number becomes a constant
-then; a variable is read at each step, and can be given another value.
+then; a variable is read at each step, and can be given another value. On another backend of Keras a rate is a number,
+and a network with another one is built anew.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Params, Value, canonical
+from swarm.workers.backend import is_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +30,7 @@ class Hyperparameters(Mapping[str, Value]):
     """What a network is built from: numbers, which it has in it for good, and rates, which can be set again.
 
     It takes note of each hyper-parameter that is read, so that those which were not are known to have no part in the
-    network. A rate is a variable instead, which the network reads at each step.
+    network. A rate is a variable instead, which the network reads at each step, where TensorFlow is the backend.
 
     Args:
         params: Hyper-parameters by name.
@@ -50,12 +52,14 @@ class Hyperparameters(Mapping[str, Value]):
     def __len__(self) -> int:
         return len(self._params)
 
-    def rate(self, name: str) -> tf.Variable:
-        """The hyper-parameter as a variable, always the same one; it does not count as read.
+    def rate(self, name: str) -> tf.Variable | float:
+        """The hyper-parameter as a variable, always the same one, which does not count as read; or else its value.
 
         Raises:
             InvalidProblem: It is not within 0 … 1.
         """
+        if not is_tensorflow():
+            return share(name, self[name])
         import tensorflow as tf
 
         if name not in self._rates:
@@ -115,34 +119,38 @@ class Network:
         self._problem = problem
         self._params = Hyperparameters(params)
         self.model = problem.build(self._params, arrays.shape, arrays.classes)
-        decays = "weight_decay" in params or problem.weight_decay != 0
-        optimizer = _optimizer(str(self._params.get("optimizer", problem.optimizer)), decays=decays)
+        decay = self._decay(params) if "weight_decay" in params or problem.weight_decay != 0 else None
+        optimizer = _optimizer(str(self._params.get("optimizer", problem.optimizer)), decay)
         self._weight_decay = optimizer.weight_decay
         self.model.compile(
             optimizer=optimizer,
             loss=problem.loss,
             metrics=["accuracy"],
-            steps_per_execution=STEPS_PER_EXECUTION,
-            jit_compile=False,  # halves the speed of convolutions on a CPU
+            **_execution(),
         )
         optimizer.build(self.model.trainable_variables)  # else its state could not be restored
         self.set(params)
 
     def fits(self, problem: Recipe, params: Params) -> bool:
         """Whether it is the network of ``problem``, but for what :meth:`set` sets."""
+        if isinstance(self._weight_decay, float) and self._weight_decay != self._decay(params):
+            return False
         return problem == self._problem and self._params.fit(params)
 
     def set(self, params: Params) -> None:
         """Sets what can be set."""
         self._params.set(params)
         self.model.optimizer.learning_rate = float(params.get("learning_rate", self._problem.learning_rate))
-        if self._weight_decay is not None:
-            self._weight_decay.assign(float(params.get("weight_decay", self._problem.weight_decay)))
+        if self._weight_decay is not None and not isinstance(self._weight_decay, float):
+            self._weight_decay.assign(self._decay(params))
 
     def take_state(self, other: Network) -> None:
         """Takes over weights, optimizer and random state of a network that is built alike."""
         for mine, others in zip(self._variables(), other._variables(), strict=True):
             mine.assign(others)
+
+    def _decay(self, params: Params) -> float:
+        return float(params.get("weight_decay", self._problem.weight_decay))
 
     def _variables(self) -> list[keras.Variable]:
         return [*self.model.variables, *self.model.optimizer.variables]
@@ -182,16 +190,29 @@ def _is_no_retracing(record: logging.LogRecord) -> bool:
 _kept: list[Network] = []
 
 
-def _optimizer(name: str, *, decays: bool) -> keras.optimizers.Optimizer:
-    """The optimizer of that name, with its weight decay, if any, in a variable.
+def _execution() -> dict[str, Any]:
+    """How Keras executes the steps of a training."""
+    import keras
+
+    if is_tensorflow():  # there, compiling halves the speed of convolutions on a CPU
+        return {"steps_per_execution": STEPS_PER_EXECUTION, "jit_compile": False}
+    return {"jit_compile": keras.backend.backend() == "jax"}
+
+
+def _optimizer(name: str, decay: float | None) -> keras.optimizers.Optimizer:
+    """The optimizer of that name, with its weight decay, if any, in a variable where TensorFlow is the backend.
 
     Raises:
         ValueError: Keras knows none of that name.
     """
     import keras
-    import tensorflow as tf
 
     optimizer = keras.optimizers.get({"class_name": name, "config": {"weight_decay": 0.0}})
+    if decay is None or not is_tensorflow():
+        optimizer.weight_decay = decay
+        return optimizer
+    import tensorflow as tf
+
     # A number would be a constant of the traced step, and a variable of Keras' own kind part of the saved state.
-    optimizer.weight_decay = tf.Variable(0.0, trainable=False) if decays else None
+    optimizer.weight_decay = tf.Variable(0.0, trainable=False)
     return optimizer

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from swarm.workers.backend import is_tensorflow, needs_tensorflow
 from swarm.workers.replicas.data_parallel import Replicas
 
 if TYPE_CHECKING:
@@ -27,7 +29,12 @@ def train_together(optimizer: keras.optimizers.Optimizer, replicas: Replicas) ->
     Args:
         optimizer: Built for the weights that are trained.
         replicas: Those that train.
+
+    Raises:
+        InvalidProblem: The backend is not TensorFlow.
     """
+    if not is_tensorflow():
+        raise needs_tensorflow("replicas")
     import tensorflow as tf
 
     step = optimizer.apply
@@ -101,7 +108,15 @@ def on_all_gpus(devices: Sequence[str] | None = None) -> Iterator[None]:
 
     Args:
         devices: TensorFlow's names of them; None is all GPUs. With one, or none, nothing is special.
+
+    Raises:
+        InvalidProblem: There are several, and the backend is not TensorFlow.
     """
+    if not is_tensorflow():
+        if len(devices or os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")) > 1:
+            raise needs_tensorflow("several devices")
+        yield
+        return
     import tensorflow as tf
 
     chosen = devices or [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
@@ -114,7 +129,8 @@ def on_all_gpus(devices: Sequence[str] | None = None) -> Iterator[None]:
 
 def devices_of(model: keras.Model) -> int:
     """Number of devices that share a network's batches."""
-    return 1 if model.distribute_strategy is None else int(model.distribute_strategy.num_replicas_in_sync)
+    strategy = getattr(model, "distribute_strategy", None)  # the models of TensorFlow have one
+    return 1 if strategy is None else int(strategy.num_replicas_in_sync)
 
 
 def _exchanged(exchange: Callable[[Vector], Vector], tensors: list[Any]) -> list[Any]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
+from swarm.workers.backend import OnBackend, check
 from swarm.workers.checkpoints.checkpoint import Checkpoint
 from swarm.workers.context import Context
 from swarm.workers.data import Arrays, load
@@ -39,7 +40,7 @@ SAVE_SECONDS = 60.0  # an interrupted training loses no more than this, and an e
 
 
 @dataclass(frozen=True, kw_only=True)
-class KerasProblem:
+class KerasProblem(OnBackend):
     """Finds the hyper-parameters of a classifier: Adam, cross-entropy, fitness = accuracy (or loss) on V.
 
     The protocol is that of parallel PSO for deep networks: of the training images, fold ``ctx.fold`` is the
@@ -101,12 +102,17 @@ class KerasProblem:
     devices: tuple[str, ...] | None = None
     space: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    preload: ClassVar[tuple[str, ...]] = ("tensorflow", "keras", "sklearn.model_selection")
     resumable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.score not in SCORES:
             raise InvalidProblem(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """What a worker imports before it trains."""
+        return (*super().preload, "sklearn.model_selection")
 
     @property
     def direction(self) -> str:
@@ -160,6 +166,7 @@ class KerasProblem:
         return network.model, scores
 
     def _fitted(self, params: Params, ctx: Context) -> tuple[Network, dict[str, float]]:
+        check(self)
         checkpoint = ctx.restore()
         seed = ctx.seed if checkpoint is None else int(checkpoint.meta["seed"])
         with on_all_gpus(self.devices):
@@ -201,6 +208,7 @@ class KerasProblem:
         return loss if self.score == "loss" else math.exp(loss)
 
     def _compiled(self, params: Params, seed: int) -> keras.Model:
+        check(self)
         return Network(self, params, seed).model
 
     def _arrays(self) -> Arrays:
@@ -300,7 +308,7 @@ class _Training:
 
     def _begin(self, epoch: int, _: Any = None) -> None:
         rng = np.random.default_rng((self._seed, epoch))
-        self._feed.order.assign(rng.permutation(self._feed.order.shape[0]))
+        self._feed.shuffle(rng)
         if self._ctx.replicas.rank:
             rng = np.random.default_rng((self._seed, epoch, self._ctx.replicas.rank))
         for state in self._noise:

@@ -107,7 +107,6 @@ class TimeToAccuracy:
     name: str = "time-to-accuracy"
 
     direction: ClassVar[str] = "minimize"
-    preload: ClassVar[tuple[str, ...]] = (*KerasProblem.preload, "sklearn.metrics")
 
     def __post_init__(self) -> None:
         Goal(self.thresholds)
@@ -115,6 +114,16 @@ class TimeToAccuracy:
             raise InvalidProblem(f"measure is one of {', '.join(get_args(Measure))}, not {self.measure!r}")
         if self.every < 1 or self.warm_up < 0:
             raise InvalidProblem("validate every 1 or more mini-batches, and warm up for 0 or more")
+
+    @property
+    def keras_backend(self) -> str:
+        """What the network computes with."""
+        return self.network.keras_backend
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """What a worker imports before it trains."""
+        return (*self.network.preload, "sklearn.metrics")
 
     @property
     def space(self) -> Mapping[str, Any]:

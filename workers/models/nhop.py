@@ -16,6 +16,7 @@ import numpy as np
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
+from swarm.workers.backend import OnBackend, check, is_tensorflow
 from swarm.workers.context import Context
 from swarm.workers.keras.parallel import own_part, settle, start_together, train_together
 
@@ -111,7 +112,7 @@ DATA: dict[str, Callable[..., tuple[Floats, Floats]]] = {"cosine": cosine, "cosi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression:
+class Regression(OnBackend):
     """Finds the network that predicts numbers with the least mean squared error on validation examples.
 
     Of the training examples, four fifths are trained with and fold ``ctx.fold`` (0 … 4) is for validation; a fifth as
@@ -144,10 +145,10 @@ class Regression:
     learning_rate: float = 1e-3
     space: Mapping[str, Any] = field(default_factory=lambda: SPACE, hash=False)
 
-    preload: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
     direction: ClassVar[str] = "minimize"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data not in DATA:
             raise InvalidProblem(f"there are no examples {self.data!r}; there are {', '.join(DATA)}")
 
@@ -175,6 +176,7 @@ class Regression:
     def _scored(self, params: Params, ctx: Context) -> tuple[keras.Model, dict[str, float]]:
         import keras
 
+        check(self)
         keras.utils.set_random_seed(ctx.seed)
         x, y = (part[: self.examples] for part in self._all())
         valid = np.arange(self.examples) % _PARTS == ctx.fold
@@ -185,7 +187,9 @@ class Regression:
         if not ctx.replicas.alone:
             train_together(optimizer, ctx.replicas)
         start_together(model, ctx.replicas)
-        epoch = _epoch(model, optimizer, x[~valid], y[~valid], int(params.get("batch_size", self.batch_size)), ctx)
+        epoch = (_epoch if is_tensorflow() else _epoch_of_keras)(
+            model, optimizer, x[~valid], y[~valid], int(params.get("batch_size", self.batch_size)), ctx
+        )
         losses = self._fit(epoch, int((~valid).sum()), model, ctx)
         return model, {
             "fitness": _error(model, x[valid], y[valid]),
@@ -240,9 +244,29 @@ def _epoch(
     return tf.function(epoch)  # type: ignore[no-any-return]
 
 
+def _epoch_of_keras(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, x: Floats, y: Floats, batch_size: int, _: Context
+) -> Callable[[Any], Any]:
+    """The same on any backend, for one replica."""
+    import keras
+
+    model.compile(optimizer, "mean_squared_error", jit_compile=keras.backend.backend() == "jax")
+
+    def epoch(order: Any) -> Any:
+        model.reset_metrics()
+        for start in range(0, len(x), batch_size):
+            mine = order[start : start + batch_size]
+            loss = model.train_on_batch(x[mine], y[mine])  # the mean of all batches since the reset
+        return loss
+
+    return epoch
+
+
 def _error(model: keras.Model, x: Floats, y: Floats) -> float:
     """Mean squared error."""
-    return float(np.mean(np.square(np.asarray(model(x, training=False)) - y)))
+    import keras
+
+    return float(np.mean(np.square(keras.ops.convert_to_numpy(model(x, training=False)) - y)))
 
 
 def problem(model: str = "regressor", **options: Any) -> Regression:

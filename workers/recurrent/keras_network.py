@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from swarm.errors import InvalidProblem
 from swarm.trial import Params
+from swarm.workers.backend import OnBackend, check
 from swarm.workers.context import Context
 from swarm.workers.recurrent.numpy_network import Activation, Architecture, Metric, space
 from swarm.workers.recurrent.series import Part, Series, load, only_split
@@ -71,7 +72,7 @@ def build(architecture: Architecture, dropout: float = 0.0, spread: float = 0.5,
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecurrentTraining:
+class RecurrentTraining(OnBackend):
     """Finds the architecture of a recurrent network for a series by training; the fitness is its error on V.
 
     It trains on the first part of the series and takes the weights of the epoch with the lowest loss on the second, V.
@@ -104,9 +105,9 @@ class RecurrentTraining:
 
     name: ClassVar[str] = "recurrent"
     direction: ClassVar[str] = "minimize"
-    preload: ClassVar[tuple[str, ...]] = ("tensorflow", "keras")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.metric not in ("mae", "mse"):
             raise InvalidProblem(f"metric is mae or mse, not {self.metric!r}")
 
@@ -137,13 +138,15 @@ class RecurrentTraining:
         """
         import keras
 
+        check(self)
         only_split(ctx)
         keras.utils.set_random_seed(ctx.seed)  # of the order of the windows
         series = load(self.data)
         architecture = self.architecture(params)
         model = build(architecture, float(params.get("dropout", self.dropout)), self.spread, ctx.seed)
         optimizer = keras.optimizers.Adam(float(params.get("learning_rate", self.learning_rate)))
-        model.compile(optimizer, self.metric, jit_compile=False)  # to compile takes longer than to train
+        # To compile takes longer than to train, but for JAX, which is slow without.
+        model.compile(optimizer, self.metric, jit_compile=self.keras_backend == "jax")
         stop = keras.callbacks.EarlyStopping(
             patience=self.patience, min_delta=self.min_delta, restore_best_weights=True
         )

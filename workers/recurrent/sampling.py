@@ -124,6 +124,11 @@ class MaeSampling:
             raise InvalidProblem(f"samples is {self.samples}: one network says nothing of how they vary; take 30")
         check_backend(self.backend)
 
+    @property
+    def keras_backend(self) -> str | None:
+        """What Keras computes with, where it does."""
+        return None if self.backend == "numpy" else self.backend
+
     def prepare(self) -> None:
         """Loads the series."""
         self._series()

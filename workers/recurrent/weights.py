@@ -85,6 +85,11 @@ class WeightEvolution:
                 raise InvalidProblem(f"settings: there is no {name!r}; there are {', '.join(known)}")
         object.__setattr__(self, "layers", tuple(self.layers))  # a job file has lists
 
+    @property
+    def keras_backend(self) -> str | None:
+        """What Keras computes with, where it does."""
+        return None if self.backend == "numpy" else self.backend
+
     def prepare(self) -> None:
         """Loads the series."""
         load(self.data)
