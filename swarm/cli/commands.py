@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swarm.cli import architecture, best, report, service, upkeep
+from swarm.cli import architecture, best, doctor, report, service, upkeep
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
 from swarm.runner import Where, free_name, resume, run
@@ -29,6 +29,7 @@ app.add_typer(service.app)
 app.add_typer(best.app)
 app.add_typer(report.app)
 app.add_typer(upkeep.app)
+app.add_typer(doctor.app)
 app.add_typer(architecture.app, name="architecture")
 _out = console()
 _err = Console(stderr=True)
