@@ -54,6 +54,11 @@ class Folds(Optimizer):
         return self.inner.generational
 
     @property
+    def ponders(self) -> bool:
+        """Whether the inner optimizer does."""
+        return self.inner.ponders
+
+    @property
     def largest_budget(self) -> float | None:
         """The largest budget that the method gives a trial, if it gives any."""
         return self.inner.largest_budget
@@ -95,6 +100,21 @@ class Folds(Optimizer):
             if (trial := self._runs[fold].ask()) is not None:
                 return trial
         return None
+
+    def _take(self, trial: Trial) -> None:
+        for _ in range(self.folds):
+            fold, self._turn = self._turn, (self._turn + 1) % self.folds
+            if fold == trial.id % self.folds:
+                self._runs[fold].asked(trial)
+                return
+            if (other := self._runs[fold].ask()) is not None:  # its turn was before
+                raise self._other(trial, other)
+
+    def prepare(self) -> None:
+        """Prepare the fold that is asked next."""
+        ahead = (self._runs[(self._turn + step) % self.folds] for step in range(self.folds))
+        if (run := next((run for run in ahead if not run._exhausted()), None)) is not None:
+            run.prepare()
 
     def _tell(self, trial: Trial, loss: float) -> None:
         self._runs[trial.id % self.folds].tell(trial, loss)

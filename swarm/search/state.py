@@ -218,13 +218,13 @@ class SearchState:
             JournalMismatch: The job's optimizer asks for another trial than the journal has.
         """
         if isinstance(event, Asked) and event.purpose == "fitness":
-            trial = self.optimizer.ask()
-            if trial != event.trial:
+            try:
+                self.optimizer.asked(event.trial)
+            except JournalMismatch as error:
                 raise JournalMismatch(
-                    f"job {self.job.name!r}: the journal's event {self.events} holds trial {event.trial.id} with "
-                    f"{event.trial.params}, but the optimizer asks for {trial and dict(trial.params)}; "
+                    f"job {self.job.name!r}: the journal's event {self.events} holds {error}; "
                     "resume with the version of dask-swarm that wrote it, or run the job under another name"
-                )
+                ) from None
         self.apply(event)
         self.replayed = self.told
 

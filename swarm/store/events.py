@@ -105,7 +105,9 @@ class Asked(Event):
     @property
     def data(self) -> dict[str, Any]:
         """The trial's own fields, and its ``evaluations``."""
-        trial = {name: getattr(self.trial, name) for name in _TRIAL}
+        trial = {name: getattr(self.trial, name) for name in _TRIAL if name != "note"}
+        if self.trial.note is not None:
+            trial["note"] = dict(self.trial.note)
         evaluations = [
             {"key": each.key, "source": each.source, "result": each.result and each.result.to_dict()}
             for each in self.evaluations
