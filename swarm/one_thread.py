@@ -1,4 +1,4 @@
-"""Linear algebra in one thread: that of small matrices is slower in several, and far slower on a machine that is busy."""
+"""Linear algebra in one thread: with small matrices several are slower, and far slower on a machine that is busy."""
 
 from __future__ import annotations
 

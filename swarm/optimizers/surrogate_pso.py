@@ -128,12 +128,6 @@ class SurrogatePSO(Optimizer):
         """True: the model takes some milliseconds for a trial."""
         return True
 
-    def prepare(self) -> None:
-        """Choose the next trial, unless that has been done."""
-        self._check_started()
-        if self._ahead is None and not self._exhausted():
-            self._ahead = self._plan()
-
     # --- what is known
 
     def _begin(self) -> None:
@@ -147,7 +141,7 @@ class SurrogatePSO(Optimizer):
         self._personal_loss: dict[int, float] = {}
         self._free = dict.fromkeys(range(self.particles))  # those that nobody evaluates, the longest waiting first
         self._flying: Counter[int] = Counter()  # trials under way by particle
-        self._ahead: _Plan | None = None
+        self._ahead: _Plan | None = None  # the next trial, if it is prepared
 
     def _exhausted(self) -> bool:
         return self._asked >= self.trials or not self._is_more_left()
@@ -162,10 +156,9 @@ class SurrogatePSO(Optimizer):
         return known < self._configurations
 
     def _ask(self) -> Trial:
-        plan, self._ahead = self._ahead or self._plan(), None
-        trial = self._trial(
-            plan.params, generation=self._asked // self.particles, member=plan.member, note=plan.note
-        )
+        plan = self._ahead or self._plan()
+        self._ahead = None
+        trial = self._trial(plan.params, generation=self._asked // self.particles, member=plan.member, note=plan.note)
         self._place(trial, plan.kernel)
         return trial
 
@@ -191,7 +184,7 @@ class SurrogatePSO(Optimizer):
             velocity = position - before.position
         if kernel is not None:
             self._knowledge.take(kernel)
-        self._swarm[i] = Particle(position, velocity, before and before.best)
+        self._swarm[i] = Particle(position, velocity, None if before is None else before.best)
         self._known.update(_keys(position[None, :]))
         self._under_way[trial.id] = position
         self._free.pop(i, None)
@@ -214,6 +207,12 @@ class SurrogatePSO(Optimizer):
 
     # --- the next trial
 
+    def prepare(self) -> None:
+        """Choose the next trial, unless that has been done."""
+        self._check_started()
+        if self._ahead is None and not self._exhausted():
+            self._ahead = self._plan()
+
     @property
     def _guided(self) -> bool:
         """Whether the model speaks."""
@@ -235,7 +234,7 @@ class SurrogatePSO(Optimizer):
         return _Plan(self._space.decode(row), member, note, kernel)
 
     def _choose(self, member: int, kernel: Kernel, rng: np.random.Generator) -> tuple[Array, dict[str, Any]]:
-        """Where a particle goes, and what the model says of it: the kind of move, the loss it expects and its spread."""
+        """Where a particle goes, and what the model says of it: the kind of move, the expected loss and its spread."""
         posterior, losses = self._knowledge.posterior(kernel)
         worth = drawn(rng, float(posterior.means.min()))
         chooser = Chooser(posterior.with_under_way(self._waiting()), worth, self._snapping, rng)

@@ -75,6 +75,7 @@ class Search:
         self._final: list[tuple[Evaluation, Result]] = []  # to be archived with them
         self._patience = 0.0
         self._thread: Executor | None = None  # where the store is used
+        self._asking: Executor | None = None  # where methods that ponder do so
         self._forget: Callable[[list[str]], None] = lambda _: None
         self._on_change: Callable[[Search], None] = lambda _: None
 
@@ -113,6 +114,7 @@ class Search:
         forget: Callable[[list[str]], None] = lambda _: None,
         patience: float = 0.0,
         thread: Executor | None = None,
+        asking: Executor | None = None,
     ) -> None:
         """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
 
@@ -124,6 +126,7 @@ class Search:
                 says why.
             thread: Where the store is used, so that one that is slow holds up nobody else in this process's event
                 loop; None uses it in the loop, which takes the least time.
+            asking: Where a method that takes long to ask does so, likewise.
 
         Raises:
             AllFailed: Its first trainings have all failed for one reason.
@@ -132,7 +135,7 @@ class Search:
         self.check_failed()
         state = self.state
         self._pool, self._began, self._forget = pool, pool.time(), forget
-        self._patience, self._on_change, self._thread = patience, on_change, thread
+        self._patience, self._on_change, self._thread, self._asking = patience, on_change, thread, asking
         await self._with_store(lambda: self._store.set_status(self.job.name, JobStatus.RUNNING))
         self._begin(pool)
         pool.open(lambda key, metrics: self._on_report(pool, key, metrics))
@@ -216,6 +219,8 @@ class Search:
         asked, free, state = 0, pool.free(), self.state
         self._fresh = set()
         while state.only_the_end_is_left() or (state.optimizer.generational and free) or len(self._queue) < free:
+            if state.ponders:
+                await in_thread(self._asking, state.prepare)
             event: Request | Event | None = state.next(pool.time())
             if isinstance(event, Request):
                 event = state.ask(event, await self._answers(event.unknown), pool.time())

@@ -405,6 +405,18 @@ class SearchState:
                 return self._request(trial, "test")
         return Ended(reason=self._stop_reason or "done", time=now)
 
+    @property
+    def ponders(self) -> bool:
+        """Whether :meth:`next` may take long, so that it pays to :meth:`prepare` it in a thread."""
+        return self.optimizer.ponders and not (self._in_hand or self._drained or self.finished())
+
+    def prepare(self) -> None:
+        """Do beforehand what :meth:`next` takes long for. Nothing that others see changes, nor what is decided then.
+
+        So it may run in a thread while others look at the state, as long as nothing is applied to it.
+        """
+        self.optimizer.prepare()
+
     def ask(self, request: Request, stored: Mapping[str, Result], now: float) -> Asked:
         """The event that a trial is asked for, with the source of each of its evaluations.
 

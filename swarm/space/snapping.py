@@ -92,7 +92,7 @@ def _snapped(domain: Any, u: Array) -> Array:
         index = np.minimum(np.trunc(numbers), domain.size - 1)
         return np.asarray((index + 0.5 - low) / (high - low))
     if domain.log or domain.digits is not None:
-        return (_encoded(domain, numbers.tolist()) - low) / (high - low)
+        return np.asarray((_encoded(domain, numbers.tolist()) - low) / (high - low))
     return np.asarray((np.clip(numbers, domain.low, domain.high) + 0.0 - low) / (high - low))
 
 

@@ -52,9 +52,7 @@ def moves(particle: Particle, swarm: Array, others: Array, number: int, rng: np.
     return reflected(x + INERTIA * particle.velocity + PULL * (pull + social * (informant - x)))
 
 
-def near(
-    centres: Array, number: int, told: int, snapping: Snapping, rng: np.random.Generator
-) -> Array:
+def near(centres: Array, number: int, told: int, snapping: Snapping, rng: np.random.Generator) -> Array:
     """Changes of good positions (c, d), an array (number, d): narrow and wide ones, less wide the more was told."""
     wide = max(_LEAST_WIDE, _WIDE * (10 / max(10, told)) ** 0.25)
     scales = np.exp(rng.uniform(np.log(_NARROW), np.log(wide), size=(number, 1)))
@@ -62,9 +60,7 @@ def near(
     return changed(centres[rng.integers(len(centres), size=number)], scales, chance, snapping, rng)
 
 
-def changed(
-    rows: Array, scales: Array | float, chance: float, snapping: Snapping, rng: np.random.Generator
-) -> Array:
+def changed(rows: Array, scales: Array | float, chance: float, snapping: Snapping, rng: np.random.Generator) -> Array:
     """The rows, an array (m, d), each changed in some dimensions, at least in one.
 
     Args:

@@ -79,6 +79,6 @@ class Knowledge:
             self._cached = self.told, kernel, Posterior(kernel, self._rows, taken.values), taken
         return self._cached[2], self._cached[3]
 
-    def rows(self, indices: Array) -> Array:
+    def rows(self, indices: NDArray[np.int64]) -> Array:
         """Positions by their place among those that are kept."""
         return np.asarray(self._rows[indices])

@@ -10,9 +10,9 @@ Carraro, 2010.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ class Kernel:
         np.maximum(found, 0.0, out=found)
         for j in np.flatnonzero(self.choices):
             found += (one[:, j, None] != other[None, :, j]) / self.lengths[j] ** 2
-        return found
+        return np.asarray(found)
 
 
 def _shape(r: Array) -> Array:
@@ -167,14 +167,13 @@ class Posterior:
         self._alpha = cho_solve((self._lower, True), values, check_finite=False)
         self.means: Array = values - kernel.noise * self._alpha
         """Expected values at the observed positions, an array (n,)."""
-        self._under_way: tuple[Array, Array, Array] | None = None
+        self._under_way: tuple[Array, Array, Array] | None = None  # positions, whitened covariances, Cholesky factor
 
     def with_under_way(self, rows: Array) -> Posterior:
         """The same with points under way at positions (p, d): the mean stays, the variance falls."""
         from scipy.linalg import cholesky
 
-        found: Any = object.__new__(Posterior)
-        found.__dict__.update(self.__dict__)
+        found = copy(self)
         found._under_way = None
         if len(rows):
             whitened = self._whitened(self._kernel.between(self._rows, rows))
