@@ -101,7 +101,7 @@ class Master:
         self._shared = shared or not client.scheduler.address.startswith("tls://")
         self._thread = ThreadPoolExecutor(1, "swarm-store")
         self._leases = ThreadPoolExecutor(1, "swarm-lease")
-        self._asking = ThreadPoolExecutor(2, "swarm-asks")
+        self._asking = ThreadPoolExecutor(1, "swarm-asks")
         self._threads = ThreadPoolExecutor(4, "swarm-jobs")
         self._means = Means(
             store, slots, places, forgetting, unfit, Codes(store), self._thread, self._asking, self._threads
