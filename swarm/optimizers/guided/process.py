@@ -59,21 +59,29 @@ class Kernel:
 
     def between(self, one: Array, other: Array) -> Array:
         """Covariances of positions (m, d) and (n, d), an array (m, n)."""
-        return self.amplitude * _shape(np.sqrt(5.0 * self.squares(one, other)))
+        r = self.squares(one, other)
+        r *= 5.0
+        np.sqrt(r, out=r)
+        found = r / 3.0  # in place from here: these are large, and each new one costs as much as the exponential
+        found += 1.0
+        found *= r
+        found += 1.0
+        np.negative(r, out=r)
+        found *= np.exp(r, out=r)
+        found *= self.amplitude
+        return found
 
     def squares(self, one: Array, other: Array) -> Array:
         """Σ (Δ_j/l_j)² of positions (m, d) and (n, d), an array (m, n)."""
         numbers = ~self.choices
         a, b = one[:, numbers] / self.lengths[numbers], other[:, numbers] / self.lengths[numbers]
-        found = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2.0 * (a @ b.T)
+        found = a @ (-2.0 * b.T)
+        found += (a * a).sum(axis=1)[:, None]
+        found += (b * b).sum(axis=1)
         np.maximum(found, 0.0, out=found)
         for j in np.flatnonzero(self.choices):
-            found += (one[:, j, None] != other[None, :, j]) / self.lengths[j] ** 2
+            np.add(found, self.lengths[j] ** -2.0, out=found, where=one[:, j, None] != other[:, j])
         return np.asarray(found)
-
-
-def _shape(r: Array) -> Array:
-    return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
 
 def fit(rows: Array, values: Array, start: Kernel) -> Kernel:
