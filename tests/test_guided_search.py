@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from swarm import Choice, Integer, Job, Real, SurrogatePSO
+from swarm import PSO, Choice, Integer, Job, Real, Space, SurrogatePSO
+from swarm.errors import InvalidOptimizer
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
@@ -121,3 +122,89 @@ def test_the_journal_has_what_the_model_expected(open_store: OpenStore) -> None:
     notes = [trial.note for trial in trials(list(store.events("job"))) if trial.note]
     assert 10 < len(notes) < 24
     assert all({"move", "expected", "spread"} <= note.keys() for note in notes)
+
+
+# --- what earlier searches have found
+
+
+def known(store: Store, name: str) -> list[Any]:
+    first = next(iter(store.events(name)))
+    return list(first.data.get("known", []))
+
+
+@pytest.mark.parametrize("options", [{}, {"repeats": 2}, {"folds": 2, "fold_mode": "mean"}, {"folds": 2}])
+def test_another_search_of_the_same_problem_begins_with_what_is_known(
+    options: dict[str, Any], open_store: OpenStore
+) -> None:
+    store = open_store()
+    first, _ = search(make_job(**options), store, slots=3)
+    before = trials(list(store.events("job")))
+    succeeded = first.state.told - first.state.counts["failed"]
+    job = make_job(name="other", seed=4, **options)
+    second, trained = search(job, store, slots=3)
+    assert len(known(store, "other")) == succeeded
+    asked = trials(list(store.events("other")))
+    again = {(canonical(trial.params), trial.fold) for trial in asked} & {(canonical(t.params), t.fold) for t in before}
+    assert len(again) == (2 if options == {"folds": 2} else 1)  # the best of each search, which costs nothing
+    assert second.state.counts["archive"] == (1 if not options else 2) and trained
+    assert first.state.best is not None and second.state.best is not None
+    assert second.state.best.fitness <= first.state.best.fitness
+    replayed = Search(job, store)
+    assert replayed.state.best == second.state.best and replayed.state.finished()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"archive": False},
+        {"space": {**SPACE, "act": Choice("c", "d")}},
+        {"fitness": "size", "direction": "minimize"},
+        {"problem": lambda params, ctx: 0.0},
+        {"optimizer": "PSO"},
+        {"repeats": 2},
+    ],
+    ids=[
+        "no archive",
+        "another space",
+        "another fitness",
+        "another problem",
+        "a method that learns nothing",
+        "repeats",
+    ],
+)
+def test_what_is_no_result_of_the_same_training_is_not_begun_with(
+    changes: dict[str, Any], open_store: OpenStore
+) -> None:
+    store = open_store()
+    search(make_job(), store, slots=3)
+    job = make_job(name="other", stop={"evaluations": 2}, **changes)
+    search(job, store, slots=3)
+    assert known(store, "other") == []
+
+
+def test_results_of_a_wider_space_help_where_they_belong_to_the_narrower(open_store: OpenStore) -> None:
+    store = open_store()
+    search(make_job(), store, slots=3)
+    narrow = {**SPACE, "x": Real(0, 5)}
+    search(make_job(name="other", space=narrow), store, slots=3)
+    wide = [trial for trial in trials(list(store.events("job"))) if trial.params["x"] >= 0]
+    assert 0 < len(known(store, "other")) <= len(wide)
+
+
+def test_a_finite_space_that_is_all_known_is_done_with_its_best(open_store: OpenStore) -> None:
+    store, space = open_store(), {"x": Integer(0, 2), "n": Integer(3, 4), "act": "a", "rate": 0.01}
+    search(make_job(space=space), store, slots=3)
+    found, trained = search(make_job(name="other", space=space), store, slots=3)
+    assert found.state.told == 1 and not trained
+    assert found.state.best is not None and found.state.best.params["x"] == 1 and found.state.best.params["n"] == 4
+
+
+def test_a_method_takes_earlier_results_only_if_it_learns_and_before_it_asks() -> None:
+    space = Space(SPACE)
+    params = space.decode([0.5] * 4)
+    with pytest.raises(InvalidOptimizer, match="PSO takes no results of earlier searches"):
+        PSO().start(space).learn(params, 1.0)
+    optimizer = SurrogatePSO().start(space)
+    optimizer.ask()
+    with pytest.raises(InvalidOptimizer, match="not any more"):
+        optimizer.learn(params, 1.0)

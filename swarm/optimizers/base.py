@@ -130,6 +130,22 @@ class Optimizer(ABC):
         self._asked += 1
         self._open[trial.id] = trial
 
+    def learn(self, params: Params, loss: float, fold: int | None = None) -> None:
+        """Take in a result of an earlier search of the same problem, before anything is asked for.
+
+        Args:
+            params: A configuration of the space.
+            loss: To be minimised, finite.
+            fold: Cross-validation fold that it is of; None is all.
+
+        Raises:
+            InvalidOptimizer: The method cannot (see :attr:`learns`), or has not been started, or something was asked.
+        """
+        self._check_started()
+        if not self.learns or self._asked:
+            raise InvalidOptimizer(f"{type(self).__name__} takes no results of earlier searches, or not any more")
+        self._learn(params, loss, fold)
+
     def prepare(self) -> None:  # noqa: B027 - few methods take long
         """Do beforehand what the next :meth:`ask` takes long for, if there is such a thing.
 
@@ -198,6 +214,11 @@ class Optimizer(ABC):
         return False
 
     @property
+    def learns(self) -> bool:
+        """Whether it begins with what earlier searches of the same problem have found, if it is told so."""
+        return False
+
+    @property
     def compares(self) -> bool:
         """Whether a trial may have several losses, one for each target, and all count."""
         return False
@@ -237,6 +258,9 @@ class Optimizer(ABC):
         expected = self._ask()
         if expected != trial:
             raise self._other(trial, expected)
+
+    def _learn(self, params: Params, loss: float, fold: int | None) -> None:  # noqa: B027 - few methods do
+        """Take in a result of an earlier search."""
 
     def _other(self, trial: Trial, expected: Trial | None) -> JournalMismatch:
         wanted = "nothing" if expected is None else f"trial {expected.id} with {dict(expected.params)}"

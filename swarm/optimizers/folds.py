@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
-from swarm.trial import Trial
+from swarm.trial import Params, Trial
 
 
 @dataclass
@@ -57,6 +57,11 @@ class Folds(Optimizer):
     def ponders(self) -> bool:
         """Whether the inner optimizer does."""
         return self.inner.ponders
+
+    @property
+    def learns(self) -> bool:
+        """Whether the inner optimizer does, each fold from its own."""
+        return self.inner.learns
 
     @property
     def largest_budget(self) -> float | None:
@@ -109,6 +114,10 @@ class Folds(Optimizer):
                 return
             if (other := self._runs[fold].ask()) is not None:  # its turn was before
                 raise self._other(trial, other)
+
+    def _learn(self, params: Params, loss: float, fold: int | None) -> None:
+        for run in self._runs if fold is None else self._runs[fold : fold + 1]:
+            run.learn(params, loss)
 
     def prepare(self) -> None:
         """Prepare the fold that is asked next."""

@@ -8,6 +8,7 @@ Trans. Evol. Comput. 21, 2017). The parts name their sources: :mod:`swarm.optimi
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,6 +65,9 @@ class SurrogatePSO(Optimizer):
 
     Why not the swarm alone? It forgets all but a few positions. The model makes of fifty trainings what other methods
     need a hundred for, and takes milliseconds of the master's time for each.
+
+    It begins with what the archive knows of the same problem, if a job does not say ``archive: false``: the best of
+    that is its first trial, and nothing else of it is asked for again.
 
     Who moves when depends on the order of the results, so other workers give another run; a journal, which holds that
     order, is taken up without computing anything, on any machine.
@@ -124,6 +128,11 @@ class SurrogatePSO(Optimizer):
         return self.trials if self._space.size is None else min(self.trials, self._space.size)
 
     @property
+    def learns(self) -> bool:
+        """True: results of earlier searches are as good as its own."""
+        return True
+
+    @property
     def ponders(self) -> bool:
         """True: the model takes some milliseconds for a trial."""
         return True
@@ -136,15 +145,16 @@ class SurrogatePSO(Optimizer):
         self._known: set[bytes] = set()  # positions that were told or are under way
         self._configurations, self._is_counted = 1, False  # that the space has at least; whether it has no more
         self._under_way: dict[int, Array] = {}  # positions by trial
-        self._swarm: dict[int, Particle] = {}  # by number, those that have a position
-        self._swarm_best: tuple[Array, float] | None = None
-        self._personal_loss: dict[int, float] = {}
+        self._swarm: dict[int, tuple[Array, Array]] = {}  # positions and velocities of particles, by number
+        self._personal: dict[int, tuple[float, Array]] = {}  # their own bests
+        self._swarm_best: tuple[float, Array] | None = None
+        self._learned: list[tuple[float, int, Array, Params]] = []  # the best of earlier searches, in order
         self._free = dict.fromkeys(range(self.particles))  # those that nobody evaluates, the longest waiting first
         self._flying: Counter[int] = Counter()  # trials under way by particle
         self._ahead: _Plan | None = None  # the next trial, if it is prepared
 
     def _exhausted(self) -> bool:
-        return self._asked >= self.trials or not self._is_more_left()
+        return self._asked > 0 and (self._asked >= self.trials or not self._is_more_left())
 
     def _is_more_left(self) -> bool:
         """Whether the space has a configuration that is neither told nor under way."""
@@ -181,10 +191,10 @@ class SurrogatePSO(Optimizer):
         if before is None or not self._guided:
             velocity = self._rng(_VELOCITIES, self._asked).uniform(-_VELOCITY, _VELOCITY, len(position))
         else:
-            velocity = position - before.position
+            velocity = position - before[0]
         if kernel is not None:
             self._knowledge.take(kernel)
-        self._swarm[i] = Particle(position, velocity, None if before is None else before.best)
+        self._swarm[i] = position, velocity
         self._known.update(_keys(position[None, :]))
         self._under_way[trial.id] = position
         self._free.pop(i, None)
@@ -194,16 +204,23 @@ class SurrogatePSO(Optimizer):
         i, position = trial.member, self._under_way.pop(trial.id)
         self._ahead = None
         self._knowledge.tell(position, loss)
-        if loss < self._personal_loss.get(i, math.inf):
-            particle = self._swarm[i]
-            self._swarm[i] = Particle(particle.position, particle.velocity, position)
-            self._personal_loss[i] = loss
-        if loss < math.inf and (self._swarm_best is None or loss < self._swarm_best[1]):
-            self._swarm_best = position, loss
+        if loss < (self._personal[i][0] if i in self._personal else math.inf):
+            self._personal[i] = loss, position
+        if loss < (math.inf if self._swarm_best is None else self._swarm_best[0]):
+            self._swarm_best = loss, position
         self._flying[i] -= 1
         if not self._flying[i]:
             del self._flying[i]
             self._free[i] = None
+
+    def _learn(self, params: Params, loss: float, fold: int | None) -> None:
+        position = self._space.encode(params)
+        self._knowledge.tell(position, loss)
+        self._known.update(_keys(position[None, :]))
+        insort(self._learned, (loss, self._knowledge.told, position, params), key=lambda known: known[:2])
+        del self._learned[self.particles :]
+        self._personal = {i: (least, best) for i, (least, _, best, _) in enumerate(self._learned)}
+        self._swarm_best = self._personal[0]
 
     # --- the next trial
 
@@ -216,7 +233,8 @@ class SurrogatePSO(Optimizer):
     @property
     def _guided(self) -> bool:
         """Whether the model speaks."""
-        return self._asked >= self.particles and self._knowledge.succeeded >= _SUCCEEDED
+        enough = self._asked + len(self._learned) >= self.particles
+        return self._asked > 0 and enough and self._knowledge.succeeded >= _SUCCEEDED
 
     def _plan(self) -> _Plan:
         """The next trial; nothing changes."""
@@ -238,11 +256,12 @@ class SurrogatePSO(Optimizer):
         posterior, losses = self._knowledge.posterior(kernel)
         worth = drawn(rng, float(posterior.means.min()))
         chooser = Chooser(posterior.with_under_way(self._waiting()), worth, self._snapping, rng)
-        leaders = sorted(self._personal_loss, key=lambda i: (self._personal_loss[i], i))
-        bests = np.array([self._swarm[i].best for i in leaders])
         assert self._swarm_best is not None
-        particle = self._swarm.get(member) or Particle(self._swarm_best[0], np.zeros(bests.shape[1]), None)
-        chooser.add("particle", moves(particle, self._swarm_best[0], bests, self.moves, rng))
+        best = self._swarm_best[1]
+        bests = np.array([position for _, position in sorted(self._personal.values(), key=lambda known: known[0])])
+        own = self._personal[member][1] if member in self._personal else None
+        particle = Particle(*self._swarm.get(member, (best if own is None else own, np.zeros(len(best)))), own)
+        chooser.add("particle", moves(particle, best, bests, self.moves, rng))
         lowest = np.argsort(posterior.means, kind="stable")[:_CENTRES]
         centres = np.unique(np.vstack([self._knowledge.rows(lowest), bests[:_LEADERS]]), axis=0)
         chooser.add("near", near(centres, self.near, self._knowledge.told, self._snapping, rng))
@@ -261,7 +280,9 @@ class SurrogatePSO(Optimizer):
         return np.array(rows).reshape(-1, self._space.dimensions)
 
     def _start(self, rng: np.random.Generator) -> Params:
-        """The defaults or the middle at first, then points that fill the space evenly; none that is known."""
+        """What was the best before, the defaults or the middle, then points that fill the space; none that is known."""
+        if self._asked == 0 and self._learned:
+            return self._learned[0][3]  # the archive answers it; and so the best is a trial of this search
         if self._asked == 0:
             return self._space.defaults() or self._space.decode([0.5] * self._space.dimensions)
         rows = self._snapping(sobol(self._space.dimensions, self._asked - 1, self._rng(_START, 0)))

@@ -20,6 +20,7 @@ from swarm.job.job import Job
 from swarm.pool.base import Pool
 from swarm.search.patience import patiently_awaited
 from swarm.search.state import Request, SearchState, replay
+from swarm.search.warm_start import known_before
 from swarm.store.events import Answered, Asked, Began, Event, Resumed, without_curve
 from swarm.store.records import JobStatus
 from swarm.store.sql import Store
@@ -137,7 +138,7 @@ class Search:
         self._pool, self._began, self._forget = pool, pool.time(), forget
         self._patience, self._on_change, self._thread, self._asking = patience, on_change, thread, asking
         await self._with_store(lambda: self._store.set_status(self.job.name, JobStatus.RUNNING))
-        self._begin(pool)
+        await self._begin(pool)
         pool.open(lambda key, metrics: self._on_report(pool, key, metrics))
         try:
             while not state.finished():
@@ -167,7 +168,7 @@ class Search:
         if self.state.failed:
             raise AllFailed(f"{self.job.name} has ended: {self.state.end_reason}")
 
-    def _begin(self, pool: Pool) -> None:
+    async def _begin(self, pool: Pool) -> None:
         """Join what an earlier run has left running, and note that somebody runs the job again, or still."""
         if self.state.finished():
             return
@@ -177,7 +178,8 @@ class Search:
         if self._written:
             self._note(Resumed(version=__version__, joined=joined, time=pool.time()))
         else:
-            self._note(Began(version=__version__, job=self.job.to_dict(), time=pool.time()))
+            known = await self._with_store(lambda: known_before(self.job, self._store))
+            self._note(Began(version=__version__, job=self.job.to_dict(), known=known, time=pool.time()))
 
     async def _with_store(self, work: Callable[[], T]) -> T:
         """Do what needs the store; while that is away, try again for as long as there is patience."""

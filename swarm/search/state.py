@@ -207,6 +207,8 @@ class SearchState:
                     self._forgive(key)
             case Began():
                 self.since = event.time
+                for each in event.known:
+                    self.optimizer.learn(each["params"], each["loss"], each.get("fold"))
             case Resumed() if not event.joined:
                 self.since += event.time - self._latest
         self._latest = event.time

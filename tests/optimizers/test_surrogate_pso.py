@@ -201,7 +201,9 @@ def test_it_is_fitted_after_each_result_at_first_and_then_ever_more_seldom():
 # --- positions
 
 
-@pytest.mark.parametrize("space", [CONDITIONAL, SMALL, *dict.fromkeys(f.space for f in functions())], ids=lambda s: s.names[0])
+@pytest.mark.parametrize(
+    "space", [CONDITIONAL, SMALL, *dict.fromkeys(f.space for f in functions())], ids=lambda s: s.names[0]
+)
 def test_a_position_is_snapped_to_where_its_configuration_is_encoded(space):
     rng, snapping = np.random.default_rng(4), Snapping(space)
     rows = np.vstack([rng.random((300, space.dimensions)), rng.choice([0.0, 0.5, 1.0], (60, space.dimensions))])
@@ -291,9 +293,7 @@ def test_sixteen_asks_without_a_result_are_sixteen_configurations():
 
 
 def test_it_ends_where_conditions_or_digits_leave_little():
-    space = Space(
-        {"act": Choice("a", "b"), "rate": Real(0.1, 1, log=True, digits=1)}, when={"rate": {"act": ["b"]}}
-    )
+    space = Space({"act": Choice("a", "b"), "rate": Real(0.1, 1, log=True, digits=1)}, when={"rate": {"act": ["b"]}})
     for loss in (bowl(space), lambda trial: None):
         trials = asked(drive(SurrogatePSO(trials=60).start(space, seed=3), loss))
         assert len({canonical(trial.params) for trial in trials}) == len(trials) == 11
