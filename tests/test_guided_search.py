@@ -15,10 +15,14 @@ import pytest
 from swarm import PSO, Choice, Integer, Job, Real, Space, SurrogatePSO
 from swarm.errors import InvalidOptimizer
 from swarm.pool.virtual import VirtualPool
-from swarm.runner import enroll
+from swarm.report.foretold import foretold
+from swarm.report.page import Table, Text
+from swarm.report.tables import Tables
+from swarm.runner import Run, enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.store.events import Asked, Event
+from swarm.store.records import JobStatus
 from swarm.trial import Evaluation, canonical
 
 SPACE = {"x": Real(-5, 5), "n": Integer(1, 9), "act": Choice("a", "b"), "rate": Real(1e-4, 1, log=True, digits=2)}
@@ -208,3 +212,32 @@ def test_a_method_takes_earlier_results_only_if_it_learns_and_before_it_asks() -
     optimizer.ask()
     with pytest.raises(InvalidOptimizer, match="not any more"):
         optimizer.learn(params, 1.0)
+
+
+# --- what a report says
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_report_says_how_well_the_model_foretold_and_what_the_best_moves_were(
+    direction: str, open_store: OpenStore
+) -> None:
+    store, sign = open_store(), 1 if direction == "minimize" else -1
+    job = make_job(direction=direction, optimizer=SurrogatePSO(trials=40, particles=4))
+    enroll(job, store)
+    found = Search(job, store)
+    pool = VirtualPool(3, lambda e: None if (loss := train(e.params)) is None else sign * loss)
+    asyncio.run(found.run(pool))
+    tables = Tables(Run(found.state, store.url, JobStatus.FINISHED))
+    rows = tables.history.foretold
+    assert 25 < len(rows) <= 36
+    assert rows["expected"].rank().corr(rows["fitness"].rank()) > 0.3
+    text, table = foretold(tables)
+    assert isinstance(text, Text) and "rank correlation" in text.text
+    assert isinstance(table, Table) and sum(int(row[2]) for row in table.rows) == 10
+    assert sum(int(row[1]) for row in table.rows) == len(rows)
+
+
+def test_a_report_of_a_method_without_a_model_says_nothing_of_one(open_store: OpenStore) -> None:
+    store = open_store()
+    found, _ = search(make_job(optimizer=PSO(particles=4, generations=4)), store, slots=2)
+    assert not list(foretold(Tables(Run(found.state, store.url, JobStatus.FINISHED))))
