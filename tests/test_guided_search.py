@@ -8,11 +8,13 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from swarm import PSO, Choice, Integer, Job, Real, Space, SurrogatePSO
+from swarm import PSO, Choice, Integer, Job, Real, Space, SurrogatePSO, run
+from swarm.config import quiet_dask
 from swarm.errors import InvalidOptimizer
 from swarm.pool.virtual import VirtualPool
 from swarm.report.foretold import foretold
@@ -24,6 +26,8 @@ from swarm.store import Store
 from swarm.store.events import Asked, Event
 from swarm.store.records import JobStatus
 from swarm.trial import Evaluation, canonical
+
+quiet_dask()
 
 SPACE = {"x": Real(-5, 5), "n": Integer(1, 9), "act": Choice("a", "b"), "rate": Real(1e-4, 1, log=True, digits=2)}
 OpenStore = Callable[..., Store]
@@ -241,3 +245,14 @@ def test_a_report_of_a_method_without_a_model_says_nothing_of_one(open_store: Op
     store = open_store()
     found, _ = search(make_job(optimizer=PSO(particles=4, generations=4)), store, slots=2)
     assert not list(foretold(Tables(Run(found.state, store.url, JobStatus.FINISHED))))
+
+
+def test_a_job_that_names_no_method_runs_on_this_machine_and_is_taken_up_where_it_was(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"name": "job", "problem": train, "space": SPACE, "direction": "minimize", "seed": 3}
+    job = Job(**fields, isolation="thread", max_failures=0, stop={"evaluations": 14})
+    store = f"sqlite:///{tmp_path}/swarm.db"
+    found = run(job, slots=1, store=store, progress=False)
+    assert found.counts["trained"] == 14 and found.end_reason in ("done", "evaluations used up")
+    assert found.best is not None and found.best.fitness < 6
+    again = run(job, slots=1, store=store, progress=False)
+    assert again.best == found.best and again.counts == found.counts

@@ -17,10 +17,10 @@ from typing import TypeVar
 from swarm.blocking import in_thread
 from swarm.errors import AllFailed, StoreUnavailable
 from swarm.job.job import Job
+from swarm.job.warm_start import known_before
 from swarm.pool.base import Pool
 from swarm.search.patience import patiently_awaited
 from swarm.search.state import Request, SearchState, replay
-from swarm.search.warm_start import known_before
 from swarm.store.events import Answered, Asked, Began, Event, Resumed, without_curve
 from swarm.store.records import JobStatus
 from swarm.store.sql import Store
