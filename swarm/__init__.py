@@ -19,6 +19,7 @@ _HOME = {
     "Real": "swarm.space",
     "Choice": "swarm.space",
     "Space": "swarm.space",
+    "SurrogatePSO": "swarm.optimizers.surrogate_pso",
     "PSO": "swarm.optimizers.pso",
     "AsyncPSO": "swarm.optimizers.async_pso",
     "GA": "swarm.optimizers.genetic",
@@ -85,6 +86,7 @@ __all__ = [
     "Staged",
     "Status",
     "Stop",
+    "SurrogatePSO",
     "SwarmError",
     "Then",
     "Trial",
@@ -109,6 +111,7 @@ if TYPE_CHECKING:
     from swarm.optimizers.random import Random
     from swarm.optimizers.rescored import Rescored
     from swarm.optimizers.staged import Staged
+    from swarm.optimizers.surrogate_pso import SurrogatePSO
     from swarm.optimizers.tpe import TPE
     from swarm.runner import run
     from swarm.runs.run import Run

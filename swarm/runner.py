@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -225,7 +226,8 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
             link = await dashboard_of(client)
             await stack.enter_async_context(showing(client, search, outlet))
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
-            await search.run(pool, lambda changed: on_change(changed, link), forget, patience)
+            asking = stack.enter_context(ThreadPoolExecutor(1, "swarm-asks"))
+            await search.run(pool, lambda changed: on_change(changed, link), forget, patience, asking=asking)
             await forget.done()
         return Run(search.state, store, JobStatus.FINISHED)
 

@@ -62,6 +62,8 @@ class Trial:
         budget: Train up to this budget (epochs unless the problem says otherwise); None is the problem's own.
         parent: Trial whose checkpoint the training starts from, or None.
         donors: Further trials whose checkpoints it starts from, if what it trains is made of several networks.
+        note: What the method has to remember of its choice, as plain data; None where there is nothing. It is no part
+            of what the trial is.
 
     Example:
         ::
@@ -80,6 +82,7 @@ class Trial:
     budget: float | None = None
     parent: int | None = None
     donors: tuple[int, ...] = ()
+    note: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "donors", tuple(self.donors))  # a journal has lists

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swarm import GA, PSO, Demes, Integer, Job, Random, Real
+from swarm import GA, PSO, Demes, Integer, Job, Random, Real, SurrogatePSO
 from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer, InvalidProblem, InvalidSpace
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
@@ -311,3 +311,40 @@ def test_known_configurations_of_a_search_are_trained_as_the_space_has_them(tmp_
     first, second = method.ask(), method.ask()
     assert first is not None and second is not None and repr(first.params) == repr(second.params)
     assert job.evaluations(first)[0].key == job.evaluations(second)[0].key
+
+
+@pytest.mark.parametrize(
+    ("changes", "trials"),
+    [
+        ({}, 100),
+        ({"stop": {"target": 3.0}}, 100),
+        ({"stop": {"evaluations": 40, "seconds": 60}}, 40),
+        ({"stop": {"evaluations": 41}, "folds": 2, "repeats": 2}, 11),
+        ({"stop": {"evaluations": 3}, "folds": 5, "fold_mode": "mean"}, 1),
+        ({"stop": {"seconds": 60}}, 10_000),
+        ({"stop": {"gpu_hours": 5}}, 10_000),
+    ],
+)
+def test_a_job_that_names_no_method_has_the_guided_swarm_for_as_long_as_it_may_take(
+    changes: dict[str, Any], trials: int
+) -> None:
+    fields: dict[str, Any] = {"name": "a", "problem": train, "space": {"x": Integer(1, 9)}, **changes}
+    job = Job(**fields)
+    assert job.optimizer == SurrogatePSO(trials=trials)
+    assert Job(**fields, optimizer=None).to_dict() == job.to_dict()
+    spec = job.to_dict()
+    assert spec["optimizer"]["name"] == "SurrogatePSO" and Job.from_dict(spec, job.code.pickle).to_dict() == spec
+
+
+def test_a_job_file_may_name_no_method_and_one_that_is_stored_keeps_its_own(tmp_path: Path) -> None:
+    text = GOOD.replace("optimizer: {name: PSO, particles: 4, generations: 2}\n", "")
+    assert Job.from_file(written(tmp_path, text)).optimizer == SurrogatePSO()
+    job = Job.from_file(written(tmp_path, text), ["optimizer.name=PSO", "optimizer.particles=3"])
+    assert job.optimizer == PSO(particles=3)
+    assert Job.from_dict(job.to_dict(), job.code.pickle).optimizer == PSO(particles=3)
+
+
+def test_what_is_to_be_compared_by_several_targets_names_the_method_for_it() -> None:
+    fitness = {"loss": "minimize", "size": "minimize"}
+    with pytest.raises(InvalidJob, match=r"MuPlusLambda compares.*take it"):
+        Job(name="a", problem=train, space={"x": Integer(1, 9)}, fitness=fitness)

@@ -43,6 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "Demes": {"of": GA, "rows": 10**5, "columns": 10**5},
     "MuPlusLambda": {"children": HUGE},
     "Rescored": {"of": {"name": "Random", "trials": 9}, "top": HUGE},
+    "SurrogatePSO": {"near": HUGE},
 }
 MORE = {
     "demes of many": {"name": "Demes", "of": {**GA, "population": 10**4}, "rows": 9, "columns": 9},

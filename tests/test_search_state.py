@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from swarm import PSO, Job, Random, Real
+from swarm import PSO, Job, Random, Real, SurrogatePSO
 from swarm.errors import JournalMismatch
 from swarm.search import CRASHES_ALLOWED, LOSSES_ALLOWED, SearchState, replay
 from swarm.search.state import Request
@@ -60,7 +60,14 @@ def known(state: SearchState) -> tuple[object, ...]:
     return state.best, state.counts, state.generations, state.told, state.end_reason, set(state.unanswered)
 
 
-@pytest.mark.parametrize("optimizer", [PSO(particles=3, generations=4), Random(trials=9)], ids=["pso", "random"])
+METHODS = {
+    "pso": PSO(particles=3, generations=4),
+    "random": Random(trials=9),
+    "guided": SurrogatePSO(trials=14, particles=4),
+}
+
+
+@pytest.mark.parametrize("optimizer", METHODS.values(), ids=METHODS)
 def test_the_same_events_make_the_same_state_and_the_same_decisions(optimizer) -> None:
     job = make(optimizer=optimizer)
     whole = SearchState(job)

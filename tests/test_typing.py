@@ -159,7 +159,7 @@ WRONG = {
     "import swarm; swarm.NoSuchName": "attr-defined",
     "Job(name=3, problem='lenet4', optimizer=PSO())": "arg-type",
     "Job(nmae='a', problem='lenet4', optimizer=PSO())": "call-arg",
-    "Job(name='a', problem='lenet4')": "call-arg",
+    "Job(problem='lenet4', optimizer='PSO')": "call-arg",
     "Job(name='a', problem='lenet4', optimizer=7)": "arg-type",
     "Job(name='a', problem='lenet4', optimizer=PSO(), seed='7')": "arg-type",
     "Job(name='a', problem='lenet4', optimizer=PSO(), direction='up')": "arg-type",

@@ -32,7 +32,7 @@ class JobFields(TypedDict, total=False):
     version: str | int | float | None
     files: Names
     space: Space | Mapping[str, object] | Sequence[tuple[str, object]] | None
-    optimizer: Required[Optimizer | str | Mapping[str, Any]]
+    optimizer: Optimizer | str | Mapping[str, Any] | None
     direction: Direction | None
     fitness: str | Mapping[str, float] | Mapping[str, str] | Sequence[Any] | None
     seed: int

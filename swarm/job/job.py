@@ -28,6 +28,7 @@ from swarm.job.rules import Prune, Stop, Then
 from swarm.job.stored_problem import Content, StoredProblem
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
+from swarm.optimizers.surrogate_pso import SurrogatePSO
 from swarm.space.space import Space
 from swarm.trial import (
     Criterion,
@@ -74,7 +75,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         files: Files and folders, or patterns such as ``data/*.npz``, whose content counts likewise; relative to the
             job file, or to the current folder.
         space: Hyper-parameters by name; left out, the problem's own.
-        optimizer: The method that searches.
+        optimizer: The method that searches. None is :class:`~swarm.optimizers.surrogate_pso.SurrogatePSO` with as many
+            trials as ``stop.evaluations`` allows: 100 without it, or 10,000 if ``stop.seconds`` or ``stop.gpu_hours``
+            ends the search.
         direction: Whether a larger or a smaller fitness is better; None is what the problem says, or ``maximize``. A
             ``fitness`` of your own that is one metric or weights needs it.
         fitness: What the fitness is: a metric that the training returns (``seconds`` is its wall-clock time), or
@@ -139,7 +142,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     version: str | int | Annotated[float, Field(allow_inf_nan=False)] | None = None
     files: list[str] = Field(default=[], max_length=1000)
     space: Annotated[Space | None, BeforeValidator(job_fields.space)] = None
-    optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)]
+    optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)] = None  # type: ignore[assignment]
     direction: Direction | None = None
     fitness: Annotated[
         job_fields.MetricName
@@ -171,6 +174,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
 
     def __init__(self, /, **data: Unpack[JobFields]) -> None:
         limits.check_data({name: value for name, value in data.items() if name not in ("problem", "options")})
+        if data.get("optimizer") is None:
+            data.pop("optimizer", None)
         try:
             super().__init__(**_with_program(_plain(dict(data))))
         except ValidationError as error:
@@ -188,6 +193,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         limits.check_repeats(self.folds, self.repeats)
+        if self.optimizer is None:
+            object.__setattr__(self, "optimizer", SurrogatePSO(trials=self.stop.trials(self.folds * self.repeats)))
         code = self.problem if isinstance(self.problem, Problem) else Problem.of(self.problem, self.options)
         code = code.with_data(self.version, self.files, Path())
         space = self.space or (Space.parse(code.space) if code.space else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Required, TypedDict, Unpack
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from swarm.job import fields as job_fields
 from swarm.optimizers.base import Optimizer
 from swarm.trial import plain_data
+
+_TRIALS, _TRIALS_IN_TIME = 100, 10_000  # of a job that says no number, and of one that says how long it may take
 
 
 class _Fields(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True):
@@ -45,6 +48,17 @@ class Stop(_Fields, frozen=True):
     seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     gpu_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     idle_generations: job_fields.Count | None = Field(default=None, ge=1)
+
+    def trials(self, each: int) -> int:
+        """How many trials a method may have that is given no number: not too few for what is allowed.
+
+        Args:
+            each: Trainings of a trial, on all folds.
+        """
+        if self.evaluations is not None:
+            return max(1, math.ceil(self.evaluations / each))
+        timed = self.seconds is not None or self.gpu_hours is not None
+        return _TRIALS_IN_TIME if timed else _TRIALS
 
 
 class Prune(_Fields, frozen=True):

@@ -15,9 +15,11 @@ from swarm.optimizers.pso import PSO
 from swarm.optimizers.random import Random
 from swarm.optimizers.rescored import Rescored
 from swarm.optimizers.staged import Staged
+from swarm.optimizers.surrogate_pso import SurrogatePSO
 from swarm.optimizers.tpe import TPE
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "SurrogatePSO": SurrogatePSO,
     "PSO": PSO,
     "AsyncPSO": AsyncPSO,
     "Random": Random,
@@ -49,4 +51,5 @@ __all__ = [
     "Random",
     "Rescored",
     "Staged",
+    "SurrogatePSO",
 ]

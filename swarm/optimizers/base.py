@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from swarm.errors import InvalidOptimizer
+from swarm.errors import InvalidOptimizer, JournalMismatch
 from swarm.space.space import Space
 from swarm.trial import Params, Trial, plain, plain_data, rank_of
 
@@ -52,9 +52,12 @@ class Optimizer(ABC):
     the order in which a generation's results arrive, or of the number of workers. Memory does not grow with
     the trials.
 
+    A run that was interrupted is taken up with the same calls, but :meth:`asked` in place of :meth:`ask`.
+
     A subclass is a ``@dataclass(kw_only=True)`` whose fields are plain values. It checks them in
     ``__post_init__``, after that of this class has made Python values of NumPy's, and implements :meth:`_begin`,
-    :meth:`_exhausted`, :meth:`_ask` and, unless results do not matter to it, :meth:`_tell`.
+    :meth:`_exhausted`, :meth:`_ask` and, unless results do not matter to it, :meth:`_tell`. One that takes long to ask
+    implements :meth:`_take` and :meth:`prepare` as well.
     """
 
     _started = False
@@ -107,6 +110,48 @@ class Optimizer(ABC):
             self._asked += 1
             self._open[trial.id] = trial
         return trial
+
+    def asked(self, trial: Trial) -> None:
+        """Take in a trial that this method asked for in an earlier process, as a journal tells.
+
+        Afterwards it is as if :meth:`ask` had just given the trial. Most methods ask again, and compare.
+
+        Args:
+            trial: As the journal has it.
+
+        Raises:
+            JournalMismatch: The method would not have asked for it here.
+            InvalidOptimizer: The optimizer has not been started.
+        """
+        self._check_started()
+        if self._exhausted():
+            raise self._other(trial, None)
+        self._take(trial)
+        self._asked += 1
+        self._open[trial.id] = trial
+
+    def learn(self, params: Params, loss: float, fold: int | None = None) -> None:
+        """Take in a result of an earlier search of the same problem, before anything is asked for.
+
+        Args:
+            params: A configuration of the space.
+            loss: To be minimised, finite.
+            fold: Cross-validation fold that it is of; None is all.
+
+        Raises:
+            InvalidOptimizer: The method cannot (see :attr:`learns`), or has not been started, or something was asked.
+        """
+        self._check_started()
+        if not self.learns or self._asked:
+            raise InvalidOptimizer(f"{type(self).__name__} takes no results of earlier searches, or not any more")
+        self._learn(params, loss, fold)
+
+    def prepare(self) -> None:  # noqa: B027 - few methods take long
+        """Do beforehand what the next :meth:`ask` takes long for, if there is such a thing.
+
+        Nothing that others see changes, so they may look at the method meanwhile: it may run in a thread, while nobody
+        asks or tells. What is asked for is the same, prepared or not.
+        """
 
     def tell(self, trial: Trial, loss: float | Sequence[float] | None) -> None:
         """Report what came of a trial.
@@ -164,6 +209,16 @@ class Optimizer(ABC):
         return False
 
     @property
+    def ponders(self) -> bool:
+        """Whether :meth:`ask` takes long, so that it pays to :meth:`prepare` it in a thread."""
+        return False
+
+    @property
+    def learns(self) -> bool:
+        """Whether it begins with what earlier searches of the same problem have found, if it is told so."""
+        return False
+
+    @property
     def compares(self) -> bool:
         """Whether a trial may have several losses, one for each target, and all count."""
         return False
@@ -198,6 +253,19 @@ class Optimizer(ABC):
     def _ask(self) -> Trial | None:
         """The next trial, made by :meth:`_trial`, or None until more is told. Not called once exhausted."""
 
+    def _take(self, trial: Trial) -> None:
+        """Take in a trial that was asked for before, as :meth:`_ask` would have left it; JournalMismatch if not."""
+        expected = self._ask()
+        if expected != trial:
+            raise self._other(trial, expected)
+
+    def _learn(self, params: Params, loss: float, fold: int | None) -> None:  # noqa: B027 - few methods do
+        """Take in a result of an earlier search."""
+
+    def _other(self, trial: Trial, expected: Trial | None) -> JournalMismatch:
+        wanted = "nothing" if expected is None else f"trial {expected.id} with {dict(expected.params)}"
+        return JournalMismatch(f"trial {trial.id} with {dict(trial.params)}, but the optimizer asks for {wanted}")
+
     def _tell(self, trial: Trial, loss: float) -> None:  # noqa: B027 - results need not matter to a method
         """Take in the loss of an open trial: finite, or +inf if it failed. Never let +inf become a best."""
 
@@ -214,6 +282,7 @@ class Optimizer(ABC):
         budget: float | None = None,
         parent: int | None = None,
         donors: Sequence[int] = (),
+        note: Mapping[str, Any] | None = None,
     ) -> Trial:
         """The trial with the next id."""
         first, step = self._ids
@@ -226,6 +295,7 @@ class Optimizer(ABC):
             budget=None if budget is None else float(budget),  # 1 and 1.0 would be two keys
             parent=parent,
             donors=tuple(donors),
+            note=note,
         )
 
     def _rng(self, generation: int, index: int) -> np.random.Generator:

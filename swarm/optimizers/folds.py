@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
-from swarm.trial import Trial
+from swarm.trial import Params, Trial
 
 
 @dataclass
@@ -52,6 +52,16 @@ class Folds(Optimizer):
     def generational(self) -> bool:
         """Whether the inner optimizer's trials come in generations."""
         return self.inner.generational
+
+    @property
+    def ponders(self) -> bool:
+        """Whether the inner optimizer does."""
+        return self.inner.ponders
+
+    @property
+    def learns(self) -> bool:
+        """Whether the inner optimizer does, each fold from its own."""
+        return self.inner.learns
 
     @property
     def largest_budget(self) -> float | None:
@@ -95,6 +105,25 @@ class Folds(Optimizer):
             if (trial := self._runs[fold].ask()) is not None:
                 return trial
         return None
+
+    def _take(self, trial: Trial) -> None:
+        for _ in range(self.folds):
+            fold, self._turn = self._turn, (self._turn + 1) % self.folds
+            if fold == trial.id % self.folds:
+                self._runs[fold].asked(trial)
+                return
+            if (other := self._runs[fold].ask()) is not None:  # its turn was before
+                raise self._other(trial, other)
+
+    def _learn(self, params: Params, loss: float, fold: int | None) -> None:
+        for run in self._runs if fold is None else self._runs[fold : fold + 1]:
+            run.learn(params, loss)
+
+    def prepare(self) -> None:
+        """Prepare the fold that is asked next."""
+        ahead = (self._runs[(self._turn + step) % self.folds] for step in range(self.folds))
+        if (run := next((run for run in ahead if not run._exhausted()), None)) is not None:
+            run.prepare()
 
     def _tell(self, trial: Trial, loss: float) -> None:
         self._runs[trial.id % self.folds].tell(trial, loss)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer, rank
-from swarm.trial import Trial, canonical
+from swarm.trial import Params, Trial, canonical
 
 
 @dataclass(kw_only=True)
@@ -90,6 +90,21 @@ class Rescored(Optimizer):
         """Whether the method's trials come in generations; the finalists are one more."""
         return self.of.generational
 
+    @property
+    def ponders(self) -> bool:
+        """Whether the method does."""
+        return self.of.ponders
+
+    @property
+    def learns(self) -> bool:
+        """Whether the method does."""
+        return self.of.learns
+
+    def prepare(self) -> None:
+        """Prepare what the method asks for next."""
+        self._check_started()
+        self._run.prepare()
+
     def parents(self) -> set[int]:
         """Ids of the trials whose checkpoints the method may continue from."""
         self._check_started()
@@ -113,6 +128,16 @@ class Rescored(Optimizer):
         member, self._rescored = self._rescored, self._rescored + 1
         params = self._leaders[member][0].params
         return self._trial(params, generation=self._generation, member=member, budget=self.budget)
+
+    def _learn(self, params: Params, loss: float, fold: int | None) -> None:
+        self._run.learn(params, loss, fold)
+
+    def _take(self, trial: Trial) -> None:
+        if self._run.done:
+            super()._take(trial)
+        else:
+            self._run.asked(trial)
+            self._generation = max(self._generation, trial.generation + 1)
 
     def _tell(self, trial: Trial, loss: float) -> None:
         if self._run.done:

@@ -15,6 +15,7 @@ from swarm.job.job import Job
 from swarm.job.problem import Problem
 from swarm.plots.units import duration
 from swarm.report import sections
+from swarm.report.foretold import foretold
 from swarm.report.page import Code, Facts, Page, Section, Table, Text
 from swarm.report.sections import number, values
 from swarm.report.tables import Tables
@@ -42,6 +43,7 @@ def page(run: Run) -> Page:
         Section("The job", list(_job(tables))),
         Section("The search", list(sections.search(tables))),
         Section("Hyper-parameters", list(sections.hyperparameters(tables))),
+        Section("The model", list(foretold(tables))),
         Section("The archive", list(sections.archive(tables))),
         Section("The slots", list(sections.slots(tables))),
         Section("Lineage and schedule", list(sections.lineage(tables))),

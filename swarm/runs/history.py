@@ -154,6 +154,21 @@ class History:
         return {each.trial.id: each.trial.params for each in self._asked if each.asked.purpose == "fitness"}
 
     @cached_property
+    def foretold(self) -> pd.DataFrame:
+        """The trials of which a model said what it expected, and that have a fitness, in the order of the questions.
+
+        Columns: ``trial``, ``move`` (what kind of candidate it was), ``expected`` (the fitness that the model expected)
+        and ``fitness``.
+        """
+        rows = [
+            (each.trial.id, each.trial.note["move"], self._sign * each.trial.note["expected"], each.outcome.fitness)
+            for each in self._asked
+            if each.asked.purpose == "fitness" and each.trial.note and {"move", "expected"} <= each.trial.note.keys()
+        ]
+        found = [row for row in rows if row[3] is not None]
+        return pd.DataFrame(found, columns=["trial", "move", "expected", "fitness"])
+
+    @cached_property
     def configurations(self) -> pd.DataFrame:
         """Hyper-parameters, a column each, one row per trial, with the trials' numbers as index."""
         return pd.DataFrame([dict(each) for each in self.params.values()], index=list(self.params))

@@ -17,6 +17,7 @@ from typing import TypeVar
 from swarm.blocking import in_thread
 from swarm.errors import AllFailed, StoreUnavailable
 from swarm.job.job import Job
+from swarm.job.warm_start import known_before
 from swarm.pool.base import Pool
 from swarm.search.patience import patiently_awaited
 from swarm.search.state import Request, SearchState, replay
@@ -75,6 +76,7 @@ class Search:
         self._final: list[tuple[Evaluation, Result]] = []  # to be archived with them
         self._patience = 0.0
         self._thread: Executor | None = None  # where the store is used
+        self._asking: Executor | None = None  # where methods that ponder do so
         self._forget: Callable[[list[str]], None] = lambda _: None
         self._on_change: Callable[[Search], None] = lambda _: None
 
@@ -113,6 +115,7 @@ class Search:
         forget: Callable[[list[str]], None] = lambda _: None,
         patience: float = 0.0,
         thread: Executor | None = None,
+        asking: Executor | None = None,
     ) -> None:
         """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
 
@@ -124,6 +127,7 @@ class Search:
                 says why.
             thread: Where the store is used, so that one that is slow holds up nobody else in this process's event
                 loop; None uses it in the loop, which takes the least time.
+            asking: Where a method that takes long to ask does so, likewise.
 
         Raises:
             AllFailed: Its first trainings have all failed for one reason.
@@ -132,9 +136,9 @@ class Search:
         self.check_failed()
         state = self.state
         self._pool, self._began, self._forget = pool, pool.time(), forget
-        self._patience, self._on_change, self._thread = patience, on_change, thread
+        self._patience, self._on_change, self._thread, self._asking = patience, on_change, thread, asking
         await self._with_store(lambda: self._store.set_status(self.job.name, JobStatus.RUNNING))
-        self._begin(pool)
+        await self._begin(pool)
         pool.open(lambda key, metrics: self._on_report(pool, key, metrics))
         try:
             while not state.finished():
@@ -164,7 +168,7 @@ class Search:
         if self.state.failed:
             raise AllFailed(f"{self.job.name} has ended: {self.state.end_reason}")
 
-    def _begin(self, pool: Pool) -> None:
+    async def _begin(self, pool: Pool) -> None:
         """Join what an earlier run has left running, and note that somebody runs the job again, or still."""
         if self.state.finished():
             return
@@ -174,7 +178,8 @@ class Search:
         if self._written:
             self._note(Resumed(version=__version__, joined=joined, time=pool.time()))
         else:
-            self._note(Began(version=__version__, job=self.job.to_dict(), time=pool.time()))
+            known = await self._with_store(lambda: known_before(self.job, self._store))
+            self._note(Began(version=__version__, job=self.job.to_dict(), known=known, time=pool.time()))
 
     async def _with_store(self, work: Callable[[], T]) -> T:
         """Do what needs the store; while that is away, try again for as long as there is patience."""
@@ -216,6 +221,8 @@ class Search:
         asked, free, state = 0, pool.free(), self.state
         self._fresh = set()
         while state.only_the_end_is_left() or (state.optimizer.generational and free) or len(self._queue) < free:
+            if state.ponders:
+                await in_thread(self._asking, state.prepare)
             event: Request | Event | None = state.next(pool.time())
             if isinstance(event, Request):
                 event = state.ask(event, await self._answers(event.unknown), pool.time())

@@ -207,6 +207,8 @@ class SearchState:
                     self._forgive(key)
             case Began():
                 self.since = event.time
+                for each in event.known:
+                    self.optimizer.learn(each["params"], each["loss"], each.get("fold"))
             case Resumed() if not event.joined:
                 self.since += event.time - self._latest
         self._latest = event.time
@@ -218,13 +220,13 @@ class SearchState:
             JournalMismatch: The job's optimizer asks for another trial than the journal has.
         """
         if isinstance(event, Asked) and event.purpose == "fitness":
-            trial = self.optimizer.ask()
-            if trial != event.trial:
+            try:
+                self.optimizer.asked(event.trial)
+            except JournalMismatch as error:
                 raise JournalMismatch(
-                    f"job {self.job.name!r}: the journal's event {self.events} holds trial {event.trial.id} with "
-                    f"{event.trial.params}, but the optimizer asks for {trial and dict(trial.params)}; "
+                    f"job {self.job.name!r}: the journal's event {self.events} holds {error}; "
                     "resume with the version of dask-swarm that wrote it, or run the job under another name"
-                )
+                ) from None
         self.apply(event)
         self.replayed = self.told
 
@@ -404,6 +406,18 @@ class SearchState:
             if (trial.fold or 0) not in self.tests:
                 return self._request(trial, "test")
         return Ended(reason=self._stop_reason or "done", time=now)
+
+    @property
+    def ponders(self) -> bool:
+        """Whether :meth:`next` may take long, so that it pays to :meth:`prepare` it in a thread."""
+        return self.optimizer.ponders and not (self._in_hand or self._drained or self.finished())
+
+    def prepare(self) -> None:
+        """Do beforehand what :meth:`next` takes long for. Nothing that others see changes, nor what is decided then.
+
+        So it may run in a thread while others look at the state, as long as nothing is applied to it.
+        """
+        self.optimizer.prepare()
 
     def ask(self, request: Request, stored: Mapping[str, Result], now: float) -> Asked:
         """The event that a trial is asked for, with the source of each of its evaluations.

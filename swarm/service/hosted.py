@@ -101,6 +101,7 @@ class Means:
         unfit: Says why the workers cannot run a job with such requirements, or None.
         codes: The jobs' code, each content once in memory.
         thread: Where the store is used.
+        asking: Where methods that take long to ask do so.
         threads: Where jobs are built, and journals are replayed.
         deleting: Tasks that delete checkpoints.
         replaying: Held while a journal is replayed.
@@ -113,6 +114,7 @@ class Means:
     unfit: Unfit
     codes: Codes
     thread: Executor
+    asking: Executor
     threads: Executor
     deleting: set[asyncio.Task[None]] = field(default_factory=set)
     replaying: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -294,7 +296,7 @@ class Hosted:
             reason = await self._unfit([*self.submission.environment, *job.requirements])
             if reason is not None:
                 raise InvalidInput(f"the workers cannot run it: {reason}")
-            await self.search.run(pool, lambda _: self._on_change(), forget, patience=math.inf, thread=means.thread)
+            await self.search.run(pool, lambda _: self._on_change(), forget, math.inf, means.thread, means.asking)
         await forget.done()
 
     async def _unfit(self, requirements: list[str]) -> str | None:

@@ -101,8 +101,11 @@ class Master:
         self._shared = shared or not client.scheduler.address.startswith("tls://")
         self._thread = ThreadPoolExecutor(1, "swarm-store")
         self._leases = ThreadPoolExecutor(1, "swarm-lease")
+        self._asking = ThreadPoolExecutor(1, "swarm-asks")
         self._threads = ThreadPoolExecutor(4, "swarm-jobs")
-        self._means = Means(store, slots, places, forgetting, unfit, Codes(store), self._thread, self._threads)
+        self._means = Means(
+            store, slots, places, forgetting, unfit, Codes(store), self._thread, self._asking, self._threads
+        )
         self._hosted: dict[str, Hosted] = {}
         self._mirror = Mirror(client, self._hosted)
         self._adding = asyncio.Lock()
@@ -143,7 +146,7 @@ class Master:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
             self._inbox.close()
-            for executor in (self._thread, self._leases, self._threads):
+            for executor in (self._thread, self._leases, self._asking, self._threads):
                 executor.shutdown(wait=False, cancel_futures=True)
 
     async def _in_store(self, work: Callable[[], T]) -> T:

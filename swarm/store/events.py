@@ -47,11 +47,23 @@ class Began(Event):
     Attributes:
         version: Version of dask-swarm that began it.
         job: The job (:meth:`swarm.Job.to_dict`), for whoever reads a journal without its store.
+        known: What earlier searches had found that this one begins with: mappings with ``params``, ``loss`` and, where
+            every fold has its own search, ``fold``.
     """
 
     version: str
     job: Mapping[str, Any] | None = None
+    known: tuple[Mapping[str, Any], ...] = ()
     kind: ClassVar[str] = "job"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", tuple(self.known))  # a journal has lists
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All but its time, as plain values; ``known`` if anything is."""
+        found = {"version": self.version, "job": self.job}
+        return found | ({"known": list(self.known)} if self.known else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +117,9 @@ class Asked(Event):
     @property
     def data(self) -> dict[str, Any]:
         """The trial's own fields, and its ``evaluations``."""
-        trial = {name: getattr(self.trial, name) for name in _TRIAL}
+        trial = {name: getattr(self.trial, name) for name in _TRIAL if name != "note"}
+        if self.trial.note is not None:
+            trial["note"] = dict(self.trial.note)
         evaluations = [
             {"key": each.key, "source": each.source, "result": each.result and each.result.to_dict()}
             for each in self.evaluations

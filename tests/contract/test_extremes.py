@@ -99,6 +99,7 @@ PLANNED = {
     "Random": lambda n: {"trials": n},
     "Rescored": lambda n: {"of": OPTIMIZERS["Random"](trials=n), "top": n},
     "Staged": lambda n: {"stages": [[1, n], [3, n]]},
+    "SurrogatePSO": lambda n: {"trials": n},
     "TPE": lambda n: {"trials": n},
 }
 

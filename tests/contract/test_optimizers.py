@@ -26,6 +26,7 @@ OPTIONS = {
     "Hyperband": {"min_budget": 1, "max_budget": 9, "iterations": 5},
     "PSO": {"particles": 4, "generations": 6},
     "Random": {"trials": 30},
+    "SurrogatePSO": {"trials": 24, "particles": 5, "moves": 6, "near": 12, "anywhere": 8, "refine": 1, "limit": 20},
     "Staged": {"stages": [[1, 15], [3, 10], [9, 5]], "patience": 6},
     "TPE": {"trials": 40},
 }

@@ -1,0 +1,84 @@
+"""What a guided swarm has been told, as far as its model needs it, and the model."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarm.optimizers.guided.losses import Warped, warped
+from swarm.optimizers.guided.process import Kernel, Posterior, fit
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+_FITTED = 200  # points that a fit looks at, the best half of them and as many spread over the rest
+_GROWTH = 0.08  # of what was told, from one fit to the next
+
+
+class Knowledge:
+    """Positions and losses that were told: if they are too many, the better and the latest of them.
+
+    Args:
+        choices: Which dimensions are choices, an array (d,).
+        limit: Number of points that are kept; of more, the oldest goes that is neither in the best half nor in the
+            latest.
+
+    Attributes:
+        told: How many were told.
+        succeeded: How many of them did not fail.
+        kernel: Of the last fit.
+    """
+
+    def __init__(self, choices: Flags, limit: int) -> None:
+        self.told = self.succeeded = 0
+        self.kernel = Kernel.prior(choices)
+        self._limit = limit
+        self._rows: Array = np.empty((0, len(choices)))  # in the order in which they came
+        self._losses: Array = np.empty(0)
+        self._fitted = 0  # told by the last fit
+        self._cached: tuple[int, Kernel, Posterior, Warped] | None = None
+
+    def tell(self, row: Array, loss: float) -> None:
+        """Take in the loss at a position; +inf if it failed."""
+        self.told += 1
+        self.succeeded += loss < math.inf
+        self._rows, self._losses = np.vstack([self._rows, row]), np.append(self._losses, loss)
+        n = len(self._losses)
+        if n > self._limit:
+            half = self._limit // 2
+            wanted = np.arange(n) >= n - half
+            wanted[np.argsort(self._losses, kind="stable")[:half]] = True
+            oldest = int(np.argmin(wanted))
+            self._rows, self._losses = np.delete(self._rows, oldest, axis=0), np.delete(self._losses, oldest)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether so much was told since the last fit that it is time for another."""
+        return self.told - self._fitted >= max(1.0, _GROWTH * self.told)
+
+    def fitted(self) -> Kernel:
+        """The most probable kernel; changes nothing."""
+        values, order = warped(self._losses).values, np.argsort(self._losses, kind="stable")
+        if len(order) > _FITTED:
+            half = _FITTED // 2
+            rest = np.linspace(half, len(order) - 1, _FITTED - half).round().astype(int)
+            order = np.concatenate([order[:half], order[rest]])
+        chosen = np.sort(order)
+        return fit(self._rows[chosen], values[chosen], self.kernel)
+
+    def take(self, kernel: Kernel) -> None:
+        """Go on with a kernel that was fitted to all that has been told."""
+        self.kernel, self._fitted = kernel, self.told
+
+    def posterior(self, kernel: Kernel) -> tuple[Posterior, Warped]:
+        """What the kernel makes of all that is known, and the losses that it took in."""
+        if self._cached is None or self._cached[0] != self.told or self._cached[1] is not kernel:
+            taken = warped(self._losses)
+            self._cached = self.told, kernel, Posterior(kernel, self._rows, taken.values), taken
+        return self._cached[2], self._cached[3]
+
+    def rows(self, indices: NDArray[np.int64]) -> Array:
+        """Positions by their place among those that are kept."""
+        return np.asarray(self._rows[indices])
