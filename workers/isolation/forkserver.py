@@ -38,6 +38,7 @@ from typing import Any, NoReturn
 
 from swarm.trial import Criterion, Evaluation, Result, Status
 from swarm.workers.bundle import FOLDER
+from swarm.workers.isolation.settling import place_in_line, settle
 from swarm.workers.problem import Problem, attempt, explain, failed, load, prepare
 from swarm.workers.replicas.rendezvous import Seat
 from swarm.workers.wording import flush
@@ -124,7 +125,7 @@ class ForkServer:
 
     def _request(self) -> None:
         try:
-            self.control.recv_bytes()
+            _, env = hear(self.control)
             channel, lifeline = (Connection(recv_handle(self.control)) for _ in range(2))
         except (EOFError, OSError):
             self._end()
@@ -132,16 +133,16 @@ class ForkServer:
         if threads > 1 and self.sharing is not Sharing.NOTHING:
             say(lifeline, "refused", threads)
         else:
-            self._fork(channel, lifeline)
+            self._fork(channel, lifeline, env)
         channel.close()
 
-    def _fork(self, channel: Connection, lifeline: Connection) -> None:
+    def _fork(self, channel: Connection, lifeline: Connection, env: dict[str, str]) -> None:
         flush()
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
             lifeline.close()
-            self._child(channel, server)
+            self._child(channel, server, env)
         self.children[lifeline] = pid
         with contextlib.suppress(OSError):  # the worker is gone: the next turn of the loop sees it
             say(lifeline, "pid", pid)
@@ -168,11 +169,12 @@ class ForkServer:
         lifeline.close()
         del self.children[lifeline]
 
-    def _child(self, channel: Connection, server: int) -> NoReturn:
+    def _child(self, channel: Connection, server: int, env: dict[str, str]) -> NoReturn:
         """The child, from the fork to its exit."""
         code = 1
         try:
             self._leave_server(server)
+            settle(env)
             self._train(channel)
             code = 0
         except SystemExit as stop:
@@ -211,7 +213,8 @@ class ForkServer:
             speech.end(result)
             self._teach(modules, settings)
             flush()
-            stays = evaluation.slice and seat is None and result.status is Status.OK and _childless()
+            good = evaluation.slice and result.status is Status.OK and _childless()
+            stays = seat is None and (good or evaluation.isolation == "thread")
             if stays:
                 say(channel, "waits")
 
@@ -359,6 +362,7 @@ def main(descriptor: int) -> None:
     """Hears what to load, loads it, says ``["ready", modules]`` or ``["failed", why]``, and serves."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master
     control = Connection(descriptor)
+    place_in_line()
     sharing, modules = hear(control)
     server = ForkServer(control, control.recv_bytes(), Sharing(sharing))
     try:

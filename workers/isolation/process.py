@@ -21,24 +21,30 @@ import sys
 import tempfile
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Any
 
+import psutil
+
 from swarm.trial import Evaluation, Result, Status
 from swarm.workers.bundle import FOLDER
 from swarm.workers.context import Report
 from swarm.workers.isolation.child import Child, Standby
 from swarm.workers.isolation.forkserver import Sharing, hear, say
+from swarm.workers.isolation.settling import SLOT_PLACE
 from swarm.workers.node import gpu
+from swarm.workers.node.slots import SLOTS, Slot, own
 from swarm.workers.problem import exceeded
 from swarm.workers.replicas.rendezvous import Seat
 
-SERVERS = 2
+SERVERS = 2  # that wait for a training of their problem, for each slot
+SPARE_MEMORY = 0.1  # of the machine's, without which no server waits
+HERE = Slot("")
 LOAD_SECONDS = 900.0
 CLOSE_SECONDS = 5.0
 
@@ -187,8 +193,11 @@ class _Server:
         self._closed = False
         self._folder: str | None = None  # of the sources that came with the problem
 
-    def fork(self) -> Child:
+    def fork(self, env: Mapping[str, str]) -> Child:
         """A new child.
+
+        Args:
+            env: What its environment has beside the server's.
 
         Raises:
             _LoadFailedError: The problem cannot be loaded.
@@ -198,7 +207,7 @@ class _Server:
             while True:
                 idle = self._process is not None
                 try:
-                    channel, lifeline, (answer, number) = self._request()
+                    channel, lifeline, (answer, number) = self._request(env)
                 except _ServerDiedError:
                     if not idle:
                         raise
@@ -220,12 +229,12 @@ class _Server:
                 line.shutdown(socket.SHUT_RDWR)  # not closed, since another thread may be waiting for it
             self._bury(process)
 
-    def _request(self) -> tuple[Connection, Connection, tuple[str, int]]:
+    def _request(self, env: Mapping[str, str]) -> tuple[Connection, Connection, tuple[str, int]]:
         control, process = self._running()
         (channel, theirs), (lifeline, held) = Pipe(), Pipe()
         with theirs, held:
             try:
-                say(control, "train")
+                say(control, "train", dict(env))
                 for line in (theirs, held):
                     send_handle(control, line.fileno(), process.pid)
             except OSError:
@@ -249,7 +258,7 @@ class _Server:
                 [sys.executable, "-m", "swarm.workers.isolation.forkserver", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**environment(), **os.environ, "PYTHONPATH": _python_path(), FOLDER: self._folder},
+                env=_server_environment(self._folder),
                 start_new_session=True,  # a signal to the worker's group must not end it before its trainings
             )
         self._control, self._process = control, process  # from now on close() finds it …
@@ -299,6 +308,7 @@ def run(
     report: Report,
     checkpoints: str | None = None,
     seating: AbstractContextManager[Seat | None] | None = None,
+    slot: Slot = HERE,
 ) -> Result:
     """Trains in a child process.
 
@@ -310,6 +320,7 @@ def run(
         report: Takes what the training reports on the way, in the calling thread.
         checkpoints: URL of the checkpoints, or None.
         seating: Gives the place among several replicas, whose lines the child takes over; None trains alone.
+        slot: Where it trains; left out, this process is a slot by itself.
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
@@ -319,13 +330,13 @@ def run(
         NotMetError: The replicas have not come together.
     """
     with _listed(evaluation) as training, seating or contextlib.nullcontext() as seat:
-        child = _standby.take(problem if evaluation.slice and seat is None else None)
-        if child is None and (reason := gpu.obstacle()) is not None:
+        child = _waiting[slot.name].take(problem if seat is None and _follows(evaluation) else None)
+        if child is None and (reason := gpu.obstacle({**os.environ, **slot.env})) is not None:
             return Result(key=evaluation.key, status=Status.LOST, error=reason)
         with _borrowed(problem) as server:
             try:
                 if child is None and not training.cancelled:
-                    child = server.fork()
+                    child = server.fork(_environment_of(slot))
             except _LoadFailedError as error:
                 return training.ended(Status.FAILED, str(error))
             except _ServerDiedError as error:
@@ -333,8 +344,24 @@ def run(
                     return training.ended(Status.CRASHED, str(error))
             if child is None:
                 return training.ended(Status.CANCELLED, "cancelled")
-            with _given(child, training):
+            with _given(child, training, _waiting[slot.name]):
                 return training.attend(child, report, checkpoints, seat)
+
+
+def rank(problem: bytes, evaluation: Evaluation) -> Callable[[Slot], int]:
+    """What tells how well slots suit an evaluation, the lower the better.
+
+    Best is where a process waits that has the problem, if that may train it, and worst where another one waits, which
+    would have to end.
+    """
+
+    def suits(slot: Slot) -> int:
+        loaded = _waiting[slot.name].problem
+        if loaded is None:
+            return 1
+        return 0 if loaded == problem and _follows(evaluation) else 2
+
+    return suits
 
 
 def cancel(key: str | None = None) -> int:
@@ -366,7 +393,8 @@ def prune(key: str, metric: str) -> None:
 def close() -> None:
     """Cancels all trainings and ends all servers of this process; returns when none is left."""
     cancel()
-    _standby.take()
+    for standby in list(_waiting.values()):
+        standby.take()
     with _lock:
         servers = list(_servers.values())
         _servers.clear()
@@ -377,21 +405,21 @@ def close() -> None:
 atexit.register(close)
 
 _lock = threading.Lock()
-_standby = Standby()
+_waiting: defaultdict[str, Standby] = defaultdict(Standby)  # by name of the slot
 _servers: OrderedDict[str, _Server] = OrderedDict()
 _trainings: list[_Training] = []
 
 
 @contextlib.contextmanager
 def _borrowed(problem: bytes) -> Iterator[_Server]:
-    """The server of the problem; of those that nobody uses, only the last ``SERVERS`` are kept."""
+    """The server of the problem; of those that nobody uses, only the last ``SERVERS`` for each slot are kept."""
     digest = hashlib.sha256(problem).hexdigest()
     with _lock:
         server = _servers.pop(digest, None) or _Server(problem)
         _servers[digest] = server  # the last, which is the last to be ended
         server.users += 1
         idle = [name for name, other in _servers.items() if not other.users]
-        evicted = [_servers.pop(name) for name in idle[: max(0, len(_servers) - SERVERS)]]
+        evicted = [_servers.pop(name) for name in idle[: max(0, len(_servers) - _servers_kept())]]
     for other in evicted:
         other.close()
     try:
@@ -415,7 +443,7 @@ def _listed(evaluation: Evaluation) -> Iterator[_Training]:
 
 
 @contextlib.contextmanager
-def _given(child: Child, training: _Training) -> Iterator[None]:
+def _given(child: Child, training: _Training, standby: Standby) -> Iterator[None]:
     """The training has the child, which dies if it is cancelled or pruned. Afterwards the child waits, or is gone.
 
     Whoever has cancelled before found no child to kill, but :meth:`_Training.attend` finds that it is cancelled.
@@ -428,9 +456,20 @@ def _given(child: Child, training: _Training) -> Iterator[None]:
         with _lock:
             training.child = None
         if training.leaves_child:
-            _standby.put(child)
+            standby.put(child, cheap=training.evaluation.isolation == "thread")
         else:
             child.end()
+
+
+def _servers_kept() -> int:
+    """How many servers there may be before those that nobody uses are ended: none of these where memory is short."""
+    memory = psutil.virtual_memory()
+    return SERVERS * max(1, len(own.all)) if memory.available > SPARE_MEMORY * memory.total else 0
+
+
+def _follows(evaluation: Evaluation) -> bool:
+    """Whether it may run in the process of another before it."""
+    return evaluation.slice or evaluation.isolation == "thread"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -446,6 +485,20 @@ def _ended(returncode: int) -> str:
     if returncode >= 0:
         return f"exited with code {returncode}"
     return f"was killed by signal {-returncode} ({signal.Signals(-returncode).name})"
+
+
+def _environment_of(slot: Slot) -> dict[str, str]:
+    """What the environment of a slot's trainings has beside their server's."""
+    return {gpu.SLOT: slot.name, **slot.env} if own.several else slot.env
+
+
+def _server_environment(folder: str) -> dict[str, str]:
+    """Environment of a server that has its problem's sources in a folder; a child of it has its slot's as well."""
+    env = {**environment(), **os.environ, "PYTHONPATH": _python_path(), FOLDER: folder}
+    if own.several:
+        env.setdefault(gpu.SLOT, SLOT_PLACE)
+    env.pop(SLOTS, None)
+    return env
 
 
 def _python_path() -> str:
