@@ -38,15 +38,12 @@ from typing import Any, NoReturn
 
 from swarm.trial import Criterion, Evaluation, Result, Status
 from swarm.workers.bundle import FOLDER
+from swarm.workers.isolation.scout import LEARNABLE, NeededError, Scout, settings
 from swarm.workers.isolation.settling import place_in_line, settle
 from swarm.workers.problem import Problem, attempt, explain, failed, load, prepare
 from swarm.workers.replicas.rendezvous import Seat
 from swarm.workers.wording import flush
 
-LEARNABLE = ("tensorflow", "keras", "sklearn", "pandas", "scipy", "fsspec")
-"""Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""
-
-_SETTINGS = ("CUDA_", "KERAS_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
 _CHATTER = (b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()")  # TensorFlow's, at its import
 _PR_SET_PDEATHSIG = 1
 
@@ -94,15 +91,18 @@ class ForkServer:
         self.learned, self._learn = _pipe()
 
     def load(self, modules: list[str]) -> None:
-        """Loads and prepares the problem and imports what it names, or else imports ``modules`` alone."""
+        """Loads the problem and imports what it names, or else imports ``modules`` alone."""
         if self.sharing is Sharing.NOTHING:
             return
-        with _without_chatter():
+        with without_chatter():
             if self.sharing is Sharing.PROBLEM:
                 self.problem = load(self.data)
                 self.preload = modules = list(getattr(self.problem, "preload", ()))
             for module in modules:
                 importlib.import_module(module)
+
+    def prepare(self) -> None:
+        """Prepares the problem, if it is loaded."""
         if self.problem is not None:
             prepare(self.problem)
 
@@ -110,7 +110,7 @@ class ForkServer:
         """Forks on request and reaps, until the worker is gone."""
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler must be there for the wake-up to be written
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        self._freeze()
+        self.freeze()
         while True:
             for line in wait([self.control, self.wakeup, *self.children]):
                 if line is self.control:
@@ -129,7 +129,7 @@ class ForkServer:
             channel, lifeline = (Connection(recv_handle(self.control)) for _ in range(2))
         except (EOFError, OSError):
             self._end()
-        threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
+        threads = thread_count()
         if threads > 1 and self.sharing is not Sharing.NOTHING:
             say(lifeline, "refused", threads)
         else:
@@ -207,11 +207,11 @@ class ForkServer:
             except (EOFError, OSError):  # the worker is gone
                 return
             evaluation = _evaluation(fields)
-            modules, settings = set(sys.modules), _settings()
+            modules, before = set(sys.modules), settings()
             speech = _Speech(channel)
             result = self._result(speech, evaluation, checkpoints, seat)
             speech.end(result)
-            self._teach(modules, settings)
+            self._teach(modules, before)
             flush()
             good = evaluation.slice and result.status is Status.OK and _childless()
             stays = seat is None and (good or evaluation.isolation == "thread")
@@ -229,10 +229,10 @@ class ForkServer:
         speech.say("started", time.time())
         return attempt(self.problem, evaluation, speech.report, checkpoints, seat)
 
-    def _teach(self, modules: set[str], settings: dict[str, str]) -> None:
+    def _teach(self, modules: set[str], before: dict[str, str]) -> None:
         """Tells the server what the training had to import."""
         with contextlib.suppress(Exception):  # it may have closed all files, or have os.environ replaced
-            if _settings() == settings:  # else they were perhaps imported with other settings than the server's
+            if settings() == before:  # else they were perhaps imported with other settings than the server's
                 names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
                 os.write(self._learn, "".join(f"{name}\n" for name in names).encode())
 
@@ -242,12 +242,12 @@ class ForkServer:
         if not names or self.sharing is Sharing.NOTHING:
             return
         for name in names:
-            with contextlib.suppress(Exception), _without_chatter():
+            with contextlib.suppress(Exception), without_chatter():
                 importlib.import_module(name)
-        self._freeze()
+        self.freeze()
 
     @staticmethod
-    def _freeze() -> None:
+    def freeze() -> None:
         """Keeps the children's garbage collector off the shared pages."""
         gc.collect()
         gc.freeze()
@@ -286,7 +286,7 @@ class _Speech:
 
 
 @contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Holds back what is written to stderr, and lets it through without the notes that no setting silences."""
     flush()
     stderr = os.dup(2)
@@ -315,6 +315,11 @@ def _drain(descriptor: int) -> bytes:
     return b""
 
 
+def thread_count() -> int:
+    """Threads of this process, whoever has started them."""
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+
+
 def _evaluation(fields: dict[str, Any]) -> Evaluation:
     """The evaluation whose fields came as JSON."""
     if isinstance(fields["merit"], list):
@@ -336,12 +341,8 @@ def _kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def _settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
-
-
 @contextlib.contextmanager
-def _ending_with(control: Connection) -> Iterator[None]:
+def ending_with(control: Connection) -> Iterator[None]:
     """Ends this process as soon as the worker's end of ``control`` is closed, even amid an import.
 
     The kernel then sends SIGIO, whose default action is to end the process. (Nothing is sent on the line
@@ -358,21 +359,38 @@ def _ending_with(control: Connection) -> Iterator[None]:
         fcntl.fcntl(control, fcntl.F_SETFL, flags)
 
 
-def main(descriptor: int) -> None:
-    """Hears what to load, loads it, says ``["ready", modules]`` or ``["failed", why]``, and serves."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master
-    control = Connection(descriptor)
-    place_in_line()
-    sharing, modules = hear(control)
+def serve_on(control: Connection) -> None:
+    """Hears what to load, loads it, and serves; returns if that cannot be.
+
+    It says ``["ready", modules, learned]`` or ``["failed", why]``; or, if it was forked from the base, that this should
+    import some modules first, ``["needed", modules]``, or that it is no good for the problem, ``["unfit", None]``.
+    """
+    sharing, modules, tried = hear(control)
     server = ForkServer(control, control.recv_bytes(), Sharing(sharing))
+    scout = Scout(tried)
     try:
-        with _ending_with(control):
-            server.load(modules)
+        with ending_with(control):
+            with contextlib.suppress(NeededError), scout:
+                server.load(modules)
+            if not (scout.needed or scout.unfit):
+                server.prepare()
     except BaseException as error:
-        say(control, "failed", explain(error))
+        if not scout.needed:
+            say(control, "failed", explain(error))
+            return
+    if scout.needed or scout.unfit:  # even if somebody has caught what the scout raised
+        preload = [name for name in server.preload if name in LEARNABLE]
+        say(control, *(("needed", [*scout.needed, *preload]) if scout.needed else ("unfit", None)))
         return
-    say(control, "ready", server.preload)
+    say(control, "ready", [server.preload, [name for name in LEARNABLE if name in sys.modules]])
     server.serve()
+
+
+def main(descriptor: int) -> None:
+    """The process of a server that was not forked from the base."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master
+    place_in_line()
+    serve_on(Connection(descriptor))
 
 
 if __name__ == "__main__":

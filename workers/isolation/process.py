@@ -34,8 +34,10 @@ import psutil
 from swarm.trial import Evaluation, Result, Status
 from swarm.workers.bundle import FOLDER
 from swarm.workers.context import Report
+from swarm.workers.isolation.chain import Base, Process
 from swarm.workers.isolation.child import Child, Standby
 from swarm.workers.isolation.forkserver import Sharing, hear, say
+from swarm.workers.isolation.scout import FRAMEWORKS
 from swarm.workers.isolation.settling import SLOT_PLACE
 from swarm.workers.node import gpu
 from swarm.workers.node.slots import SLOTS, Slot, own
@@ -188,7 +190,7 @@ class _Server:
         self._sharing = Sharing.PROBLEM
         self._modules: list[str] = []
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._control: Connection | None = None
         self._closed = False
         self._folder: str | None = None  # of the sources that came with the problem
@@ -244,48 +246,56 @@ class _Server:
         except (EOFError, OSError):
             raise self._died(process) from None
 
-    def _running(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+    def _running(self) -> tuple[Connection, Process]:
         control, process = self._control, self._process
         return self._launch() if control is None or process is None else (control, process)
 
-    def _launch(self) -> tuple[Connection, subprocess.Popen[bytes]]:
-        if self._closed:
-            raise _ServerDiedError("the process that holds the problem was ended")
-        control, theirs = Pipe()
-        self._folder = tempfile.mkdtemp(prefix="swarm-")
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "swarm.workers.isolation.forkserver", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=_server_environment(self._folder),
-                start_new_session=True,  # a signal to the worker's group must not end it before its trainings
-            )
+    def _launch(self) -> tuple[Connection, Process]:
+        """A new server that has loaded the problem: forked from the base if that can be, else started anew."""
+        chained = SLOTS in os.environ and self._sharing is Sharing.PROBLEM
+        while True:
+            if self._closed:
+                raise _ServerDiedError("the process that holds the problem was ended")
+            self._folder = tempfile.mkdtemp(prefix="swarm-")
+            env = _server_environment(self._folder)
+            tried = list(_base.tried)
+            begun = _base.fork(env) if chained else None
+            control, process = begun or _started(env)
+            answer, content = self._load(control, process, tried if begun else None)
+            if answer == "ready":
+                self._modules, learned = content
+                _learn(learned)
+                return control, process
+            self._control = self._process = None
+            if answer == "failed":
+                process.kill()
+            self._bury(process)
+            control.close()
+            if answer == "failed":
+                raise _LoadFailedError(content)
+            if answer == "needed":
+                _base.teach(content)
+            chained = answer == "needed"
+
+    def _load(self, control: Connection, process: Process, tried: list[str] | None) -> tuple[str, Any]:
+        """What a new server says once it has loaded the problem."""
         self._control, self._process = control, process  # from now on close() finds it …
         if self._closed:  # … but it has been here before
             self._stop()
         try:
-            say(control, self._sharing, self._modules)
+            say(control, self._sharing, self._modules, tried)
             control.send_bytes(self._problem)
-            ready = control.poll(LOAD_SECONDS)
-            answer, content = hear(control) if ready else ("failed", _SLOW)
+            answer, content = hear(control) if control.poll(LOAD_SECONDS) else ("failed", _SLOW)
         except (EOFError, OSError):
             raise self._died(process) from None
-        if answer == "failed":
-            self._control = self._process = None
-            process.kill()
-            self._bury(process)
-            control.close()
-            raise _LoadFailedError(content)
-        self._modules = list(content)
-        return control, process
+        return answer, content
 
-    def _died(self, process: subprocess.Popen[bytes]) -> _ServerDiedError:
+    def _died(self, process: Process) -> _ServerDiedError:
         self._process = self._control = None
         self._bury(process)
-        return _ServerDiedError(f"the process that holds the problem {_ended(process.returncode)}")
+        return _ServerDiedError(f"the process that holds the problem {_ended(process.wait())}")
 
-    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+    def _bury(self, process: Process) -> None:
         """Waits for the server's end, and removes the files that it has read the problem from."""
         _end(process)
         if self._folder is not None:
@@ -398,6 +408,7 @@ def close() -> None:
     with _lock:
         servers = list(_servers.values())
         _servers.clear()
+    _base.close()
     for server in servers:
         server.close()
 
@@ -405,6 +416,7 @@ def close() -> None:
 atexit.register(close)
 
 _lock = threading.Lock()
+_base = Base()
 _waiting: defaultdict[str, Standby] = defaultdict(Standby)  # by name of the slot
 _servers: OrderedDict[str, _Server] = OrderedDict()
 _trainings: list[_Training] = []
@@ -472,7 +484,7 @@ def _follows(evaluation: Evaluation) -> bool:
     return evaluation.slice or evaluation.isolation == "thread"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Process) -> None:
     """Waits for a server whose line is cut, and loses patience after a while."""
     try:
         process.wait(CLOSE_SECONDS)
@@ -485,6 +497,27 @@ def _ended(returncode: int) -> str:
     if returncode >= 0:
         return f"exited with code {returncode}"
     return f"was killed by signal {-returncode} ({signal.Signals(-returncode).name})"
+
+
+def _started(env: dict[str, str]) -> tuple[Connection, Process]:
+    """A server that shares nothing with others, and the line to it."""
+    control, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "swarm.workers.isolation.forkserver", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,  # a signal to the worker's group must not end it before its trainings
+        )
+    return control, process
+
+
+def _learn(names: list[str]) -> None:
+    """Has the base import, in the background, what a server has imported by itself, but no framework so large."""
+    new = [name for name in names if name not in FRAMEWORKS]
+    if not set(new) <= set(_base.tried):
+        threading.Thread(target=_base.teach, args=(new,), name="swarm-base", daemon=True).start()
 
 
 def _environment_of(slot: Slot) -> dict[str, str]:
