@@ -98,7 +98,7 @@ class Service:
                 kill(child)
 
     def worker_processes(self) -> list[psutil.Process]:
-        """The Dask worker processes, one per slot."""
+        """The Dask worker processes, one per machine."""
         found = []
         for name, process in self.processes.items():
             if name.startswith("workers"):

@@ -26,7 +26,8 @@ from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Result, Status, Trial
-from swarm.workers.node.supervisor import make_slots
+from swarm.workers.node.slots import Slot
+from swarm.workers.node.supervisor import make_slots, nanny_options
 
 quiet_dask()
 
@@ -46,6 +47,14 @@ async def pool_of(job: Job, slots: int, results: Path | None = None) -> AsyncIte
         yield client, pool
 
 
+def another_slot(client: Any) -> Any:
+    """A worker of its own, with one slot."""
+    from distributed import Nanny
+
+    options = {**nanny_options(Slot("another"), host="127.0.0.1"), "security": client.security}
+    return Nanny(client.scheduler.address, **options)
+
+
 async def ended(pool: DaskPool) -> Result:
     """The next result; changes of the slots are passed over."""
     while True:
@@ -60,9 +69,7 @@ def exclusive(folder: Path) -> Any:
         import fcntl
         import time
 
-        from distributed import get_worker
-
-        with (folder / get_worker().name).open("w") as lock:
+        with (folder / os.environ["SWARM_SLOT"]).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             time.sleep(0.02)  # the training
         return float(params["x"])
@@ -132,7 +139,9 @@ async def test_a_lost_evaluation_can_be_submitted_again_at_once(tmp_path: Path) 
         return float(params["x"])
 
     job = job_of(train)
-    async with pool_of(job, 2) as (_, pool):  # the other slot is free, so nothing is waited for in between
+    async with pool_of(job, 1) as (client, pool), another_slot(client):  # is free, so nothing is waited for in between
+        while pool.slots < 2:
+            await pool.next()
         evaluation = job.evaluations(Trial(id=0, params={"x": 3}))
         pool.submit(evaluation)
         assert (await ended(pool)).status is Status.LOST

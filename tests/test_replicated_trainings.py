@@ -142,9 +142,11 @@ async def test_a_killed_replica_costs_only_its_own_training(
     other = job_of(fit, "other", optimizer=Random(trials=12))
     (search, _), (beside, _) = await asyncio.gather(searched(slots, store, job), searched(slots, store, other))
     again = [event.data for event in store.events("job") if event.kind == "again"]
-    assert [event["status"] for event in again] == [status]
+    assert {event["status"] for event in again} == {status}
+    assert [event["key"] for event in again if event["blamed"]] == [again[0]["key"]] * (whom == "itself")
     assert search.state.counts["failed"] == beside.state.counts["failed"] == 0
-    assert not [event for event in store.events("other") if event.kind == "again"]
+    beside_it = {event.data["status"] for event in store.events("other") if event.kind == "again"}
+    assert beside_it <= ({Status.LOST} if whom == "its worker" else set())  # all slots of the machine are its worker's
     begun = Counter((tmp_path / "begun").read_text().split())
     assert begun == {f"{x}/{rank}": 2 if x == 3 else 1 for x in (1, 2, 3, 4) for rank in (0, 1)}
     store.close()

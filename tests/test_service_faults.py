@@ -70,11 +70,11 @@ def test_what_hangs_is_trained_elsewhere_and_counted_once_even_if_it_wakes_up(tm
         sleepers = [machine, *machine.children(recursive=True)]
         for process in [attended, *sleepers]:
             process.suspend()
-        wait_until(lambda: count(tmp_path, "begun") == 4)  # on the worker that took the place of the attended one
+        wait_until(lambda: count(tmp_path, "begun") == 5)  # on the worker that took the place of the attended one
         (tmp_path / "open").touch()
         state = handle.wait(timeout=60)
         assert not attended.is_running()
-        assert (count(tmp_path, "begun"), count(tmp_path, "ended")) == (5, 3)
+        assert (count(tmp_path, "begun"), count(tmp_path, "ended")) == (6, 3)
         for process in sleepers:
             process.resume()
         unattended.wait(60)

@@ -40,7 +40,7 @@ class OnBackend:
 def choose(problem: Any) -> None:
     """Have Keras take the backend of a problem in this process, if it is to be imported yet."""
     backend = getattr(problem, "keras_backend", None)
-    if isinstance(backend, str) and backend in BACKENDS:
+    if isinstance(backend, str) and backend in BACKENDS and backend != (os.environ.get(VARIABLE) or BACKENDS[0]):
         os.environ[VARIABLE] = backend
 
 

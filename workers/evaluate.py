@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import socket
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.checkpoints.results import commit, committed
 from swarm.workers.context import Curve, Report
 from swarm.workers.isolation import process
-from swarm.workers.node.supervisor import restart
+from swarm.workers.node.slots import Slot, own, tell_lease
+from swarm.workers.node.supervisor import withdraw
 from swarm.workers.problem import Problem, attempt, checked, explain, failed, load, prepare
 from swarm.workers.replicas.rendezvous import NotMetError, Seat, seated
 
@@ -49,7 +49,8 @@ def evaluate(
     Args:
         problem: The problem, pickled with cloudpickle.
         evaluation: What to train; ``isolation`` says where. A training in a child process is stopped at its
-            time limit; one in this thread cannot be, and counts as failed if it took longer.
+            time limit. With ``thread`` one child of the slot runs them all, one after another; where the worker has one
+            slot they run in this thread, which cannot be stopped, and count as failed if they took longer.
         results: Directory of committed results that all workers share, or None. An evaluation in a child
             process that has one there is not trained again, and commits its own before it returns.
         topic: Dask event topic on which what the training reports is announced as it comes, and the result, too:
@@ -63,10 +64,14 @@ def evaluate(
     Returns:
         The result: OK, FAILED by the training's own fault, PRUNED if it was hopeless, CRASHED if its process died or
         found a disk full, CANCELLED, as also when another replica has ended, or LOST if this slot's GPUs are not free,
-        whereupon its worker starts anew.
+        whereupon it is not offered until they are, or its worker starts anew.
     """
     announce = _announcer(topic)
-    result = _evaluated(problem, evaluation, results, _place(evaluation, checkpoints), announce, invitation)
+    with own.leased(process.rank(problem, evaluation)) as slot:
+        if topic is not None:
+            tell_lease(slot)
+        place = _place(evaluation, checkpoints)
+        result = _evaluated(problem, evaluation, results, place, announce, invitation, slot)
     announce({"result": result.to_dict()})
     return result
 
@@ -78,14 +83,18 @@ def _evaluated(
     checkpoints: str | None,
     announce: Announce,
     invitation: Mapping[str, Any] | None,
+    slot: Slot,
 ) -> Result:
-    if evaluation.isolation == "thread":
-        return _answer(_in_thread, problem, evaluation, checkpoints, announce, invitation)
+    if evaluation.isolation == "thread" and not own.several:
+        result = _answer(_in_thread, problem, evaluation, checkpoints, announce, invitation)
+        return replace(result, slot=slot.name)
+    results = None if evaluation.isolation == "thread" else results
     if results is not None and (known := committed(results, evaluation.key)) and _complete(known, checkpoints):
         return known
-    result = _answer(process.run, problem, evaluation, checkpoints, announce, invitation)
+    run = partial(process.run, slot=slot)
+    result = replace(_answer(run, problem, evaluation, checkpoints, announce, invitation), slot=slot.name)
     if result.status is Status.LOST:
-        restart()
+        withdraw(slot)
     if results is not None:
         commit(results, result)
     return result
@@ -148,7 +157,7 @@ def _answer(
         result = Result(key=evaluation.key, status=Status.CRASHED, error=explain(error))
     if result.status is Status.FAILED and (result.error or "").startswith(_NO_ROOM):
         result = replace(result, status=Status.CRASHED)  # its checkpoint was not saved, say: this machine's fault, too
-    return replace(result, curve=curve.points(), slot=_slot())
+    return replace(result, curve=curve.points())
 
 
 def _in_thread(
@@ -179,15 +188,3 @@ def _load_once(data: bytes) -> tuple[Problem, Bundle | None]:
         if len(_loaded) > LOADED_LIMIT:
             _loaded.popitem(last=False)
         return _loaded[digest]
-
-
-def _slot() -> str:
-    """Name of the Dask worker that this thread belongs to, else of the machine."""
-    if "distributed" in sys.modules:  # importing it takes a second, and who has not is no Dask worker
-        from distributed import get_worker
-
-        try:
-            return str(get_worker().name)
-        except ValueError:
-            pass
-    return socket.gethostname()

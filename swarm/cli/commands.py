@@ -229,7 +229,7 @@ def worker_command(
     insecure: InsecureOption = False,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
-    """Offer this machine's GPUs to a scheduler, one worker process each, until Ctrl-C."""
+    """Offer this machine's GPUs to a scheduler, each a slot of one worker process, until Ctrl-C."""
     import asyncio
     import contextlib
     import os

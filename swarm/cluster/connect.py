@@ -24,7 +24,8 @@ from swarm.workers.evaluate import evaluate
 from swarm.workers.isolation.process import cancel, prune
 from swarm.workers.node.gpu import claimed, gpus
 from swarm.workers.node.private import scratch
-from swarm.workers.node.supervisor import Slot, make_slots, nanny_options
+from swarm.workers.node.slots import Slot
+from swarm.workers.node.supervisor import make_slots, nanny_options
 from swarm.workers.problem import load
 
 if TYPE_CHECKING:
@@ -67,13 +68,13 @@ def local_slots(
 
 @asynccontextmanager
 async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
-    """A scheduler in this process and one worker process per slot, on the loopback interface.
+    """A scheduler in this process and a worker process with these slots, on the loopback interface.
 
     They speak TLS with a certificate that is made for them and never leaves them, so that no other user of this machine
     can have code run here.
 
     Args:
-        slots: The slots to start; their worker processes end with this context.
+        slots: The slots to start; their worker process ends with this context.
 
     Raises:
         NotStarted: A worker process could not be started, such as one that cannot import the user's script.
@@ -88,7 +89,8 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
 
     with _configured, _reported, claimed(gpu for slot in slots for gpu in slot.gpus):
         tls: dict[str, Any] = {"protocol": "tls", "security": temporary()}
-        workers = {slot.name: {"cls": nanny, "options": nanny_options(slot, "127.0.0.1") | tls} for slot in slots}
+        own = nanny_options(*slots, host="127.0.0.1")
+        workers = {own["name"]: {"cls": nanny, "options": own | tls}}
         options = {"host": "127.0.0.1", "port": 0, "dashboard_address": f"127.0.0.1:{_free_port()}", **tls}
         options["local_directory"] = scratch()
         options["preload"] = ["swarm.scheduler"]  # the swarm's pages

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Scheduler
+from distributed.scheduler import WorkerState
 
 from swarm.errors import SwarmError
 from swarm.service.protocol import RESULTS
 from swarm.service.published.snapshot import View
 from swarm.store.events import Answered, read_event
 from swarm.store.records import JobStatus, State
+from swarm.trial import resource
 
 JOBS = 100
 BARS = 2000
@@ -27,6 +29,9 @@ CURVE_POINTS = 200
 CURVES = 200
 _ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
+GPU = resource()  # names of the classes of slots begin with it
+SLOT_NAMES = "swarm_slots"  # what workers tell of themselves, see swarm.workers.node.slots
+LEASES = "swarm-slots"  # Dask event topic
 _log = logging.getLogger("swarm.pages")
 
 
@@ -87,6 +92,15 @@ class Curve:
         if len(self.points) > CURVE_POINTS:
             self.stride *= 2
             self.points = self.points[::2]
+
+
+def slot_names(worker: WorkerState) -> list[str]:
+    """Names of a worker's slots: those that it has told of, else its own, which is one."""
+    if not any(name.startswith(GPU) for name in worker.resources):
+        return []
+    told = worker.extra.get(SLOT_NAMES)
+    known = isinstance(told, list | tuple) and all(isinstance(name, str) for name in told)
+    return list(told) if known and told else [str(worker.name)]
 
 
 class Board:
@@ -158,9 +172,8 @@ class Board:
 
     @property
     def slots(self) -> list[str]:
-        """Names of the workers that offer a slot, in order."""
-        workers = self.scheduler.workers.values()
-        return sorted(str(each.name) for each in workers if any(name.startswith("GPU") for name in each.resources))
+        """Names of the workers' slots, in order."""
+        return sorted(name for worker in self.scheduler.workers.values() for name in slot_names(worker))
 
     @property
     def running(self) -> list[Bar]:
@@ -180,7 +193,8 @@ class Board:
             return
         if finish == "processing":
             worker = self.scheduler.tasks[task].processing_on
-            bar = Bar(self.begun, rest.partition("-")[0], str(worker.name) if worker else "", time.time())
+            slot = self._free_slot(worker) if worker else ""
+            bar = Bar(self.begun, rest.partition("-")[0], slot, time.time())
             self.begun += 1
             self._running[task] = bar
             self._unnamed.setdefault(bar.key, []).append(bar)
@@ -192,7 +206,9 @@ class Board:
             ended.status = self._outcomes.pop(ended.key, "lost" if finish != "memory" else "ok")
 
     def log_event(self, topic: str, message: Any) -> None:
-        """A worker announces a report or a result."""
+        """A worker announces a report or a result, or which of its slots a task has."""
+        if topic == LEASES and isinstance(message, dict):
+            self._place(message.get("task"), message.get("slot"))
         if not topic.startswith(RESULTS) or not isinstance(message, dict):
             return
         if "report" in message:
@@ -202,6 +218,25 @@ class Board:
                 self.curves.popitem(last=False)
         elif "result" in message and any(bar.key == message["result"]["key"] for bar in self._running.values()):
             self._outcomes[message["result"]["key"]] = message["result"]["status"]
+
+    def _free_slot(self, worker: WorkerState) -> str:
+        """The first free slot of a worker; if it has several, it says which one it was."""
+        names = slot_names(worker) or [str(worker.name)]
+        if len(names) == 1:
+            return names[0]
+        taken = {bar.slot for bar in self._running.values()}
+        return next((name for name in names if name not in taken), names[0])
+
+    def _place(self, task: Any, slot: Any) -> None:
+        """A task has this slot of its worker; what was thought to have it has the other."""
+        found = self.scheduler.tasks.get(task) if isinstance(task, str) else None
+        worker, bar = (found.processing_on, self._running.get(task)) if found is not None else (None, None)
+        if worker is None or bar is None or slot not in slot_names(worker):
+            return
+        for other in self._running.values():
+            if other.slot == slot:
+                other.slot = bar.slot
+        bar.slot = slot
 
     def _name(self, key: str, job: str, shown: Shown) -> None:
         trial = None if shown.view is None else shown.view.trial_of(key)

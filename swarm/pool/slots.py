@@ -1,8 +1,9 @@
 """All GPU slots of a Dask cluster, and the evaluations that are in flight on them, as futures pinned to one slot each.
 
-The master queues, never Dask: at most one evaluation per slot is in flight, so that a dying worker takes no other
-evaluation along and the next one can always be chosen late. The master retries, never Dask: a lost worker is a result
-here, and the search decides. Each search has a :class:`~swarm.pool.dask_pool.DaskPool` of its own on these slots.
+The master queues, never Dask: at most one evaluation per slot is in flight, so that a dying worker takes no evaluation
+along that has not begun, and the next one can always be chosen late. The master retries, never Dask: a lost worker is a
+result here for each training that it had, and the search decides. Each search has a
+:class:`~swarm.pool.dask_pool.DaskPool` of its own on these slots.
 """
 
 from __future__ import annotations
@@ -418,7 +419,13 @@ class Slots:
             reason = f"it could not be run: {type(error).__name__}: {error}"
         _log.warning("evaluation %s is lost: %s", key[:8], reason)
         status = Status.FAILED if reason.startswith("it could not be run") else Status.LOST
-        return Result(key=key, status=status, error=reason)
+        blamed = isinstance(error, KilledWorker) and self._was_alone(key, error.last_worker)
+        return Result(key=key, status=status, error=reason, blamed=blamed)
+
+    def _was_alone(self, key: str, worker: Any) -> bool:
+        """Whether a training ran in the only thread of a worker that has died, and has perhaps killed it."""
+        flight = self._flights.get(key)
+        return flight is not None and flight.evaluation.isolation == "thread" and worker.nthreads == 1
 
     def _on_announcement(self, event: tuple[float, Any]) -> None:
         """Workers announce results on the line on which Dask then reports the task's end, so they come first."""

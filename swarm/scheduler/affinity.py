@@ -52,7 +52,7 @@ class Affinity:
                 self._hosts.popitem(last=False)
 
     def _near(self, task: str, earlier: Iterable[str]) -> set[str]:
-        """Addresses of the free slots, on the machine of the first of these tasks that has any, that can run it."""
+        """Addresses of the workers that can run it now, on the machine of the first of these tasks that has any."""
         needed = self._scheduler.tasks[task].resource_restrictions or {}
         for host in dict.fromkeys(self._hosts[one] for one in earlier if one in self._hosts):
             addresses = self._scheduler.host_info.get(host, {}).get("addresses", ())
@@ -61,8 +61,11 @@ class Affinity:
                 worker.address
                 for worker in workers
                 if worker in self._scheduler.running
-                and not worker.processing
-                and all(worker.resources.get(name, 0) >= amount for name, amount in needed.items())
+                and len(worker.processing) < worker.nthreads
+                and all(
+                    worker.resources.get(name, 0) - worker.used_resources.get(name, 0) >= amount
+                    for name, amount in needed.items()
+                )
             }
             if free:
                 return free

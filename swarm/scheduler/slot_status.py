@@ -7,10 +7,7 @@ from typing import Any
 
 from distributed import Scheduler
 
-from swarm.dashboard.board import Board
-from swarm.trial import resource
-
-_ANY = resource()  # names of the other classes of slots begin with that of the usual one
+from swarm.dashboard.board import GPU, Board, slot_names
 
 
 def capacity(scheduler: Scheduler) -> dict[str, dict[str, float]]:
@@ -33,12 +30,11 @@ def occupancy(scheduler: Scheduler, board: Board) -> list[dict[str, Any]]:
     board.name_bars()
     running = {bar.slot: bar for bar in board.running}
     slots = []
-    for worker in sorted(scheduler.workers.values(), key=lambda each: str(each.name)):
-        offered = next((name for name in worker.resources if name.startswith(_ANY)), None)
-        if offered is None:
-            continue
-        slot = {"slot": str(worker.name), "host": worker.host, "resource": offered}
-        bar = running.get(str(worker.name))
+    workers = {name: worker for worker in scheduler.workers.values() for name in slot_names(worker)}
+    for name, worker in sorted(workers.items()):
+        offered = next(each for each in worker.resources if each.startswith(GPU))
+        slot = {"slot": name, "host": worker.host, "resource": offered}
+        bar = running.get(name)
         if bar is None:
             slots.append({**slot, "key": None})
             continue

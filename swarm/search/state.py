@@ -442,7 +442,8 @@ class SearchState:
         if pruned or result.status in (Status.OK, Status.FAILED):
             return Answered(result=result, time=now)
         # A training in its worker's own thread takes the worker along when it crashes, which looks like a loss.
-        crashed = result.status is Status.CRASHED or (result.status is Status.LOST and evaluation.isolation == "thread")
+        itself = result.blamed and evaluation.isolation == "thread"
+        crashed = result.status is Status.CRASHED or (result.status is Status.LOST and itself)
         ends = 1 + self._ends[result.key, result.status]
         if ends <= (CRASHES_ALLOWED if crashed else LOSSES_ALLOWED):
             return Again(key=result.key, status=result.status, error=result.error, blamed=result.blamed, time=now)

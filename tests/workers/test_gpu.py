@@ -6,9 +6,11 @@ real nvidia-smi, CUDA and TensorFlow on a GPU are not run here.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,7 +21,8 @@ import pytest
 from swarm.cluster.connect import embedded, pool_on
 from swarm.errors import InvalidInput
 from swarm.job import Job
-from swarm.trial import Result, Status, Trial
+from swarm.pool.dask_pool import DaskPool
+from swarm.trial import Evaluation, Isolation, Result, Status, Trial
 from swarm.workers.isolation.process import environment
 from swarm.workers.node import gpu
 from swarm.workers.node.gpu import claimed, gpus, obstacle, slot_env
@@ -250,3 +253,87 @@ async def test_an_evaluation_that_finds_its_gpu_held_is_lost_and_its_worker_star
     assert lost.slot == trained.slot == slot.name
     assert (trained.fitness, trained.metrics["visible"]) == (2, 1)
     assert before != after
+
+
+def looks(params: dict[str, object], ctx: object) -> dict[str, float]:
+    """Waits for the other training, and tells which GPU it may see, and whether it is known for its slot's."""
+    folder = Path(str(params["meeting"]))
+    (folder / str(params["x"])).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
+    shown = Path("/proc/self/environ").read_bytes().split(b"\0")
+    known = f"{gpu.SLOT}={os.environ[gpu.SLOT]}".encode() in shown
+    worst = int(Path("/proc/self/oom_score_adj").read_text())
+    order = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in ancestors(2)]
+    return {"fitness": 1.0, "known": known, "first to die": worst > order[0] > order[1], "server": os.getppid()}
+
+
+def ancestors(number: int) -> list[int]:
+    import psutil
+
+    return [parent.pid for parent in psutil.Process().parents()[:number]]
+
+
+async def results_of(pool: DaskPool, *evaluations: Evaluation) -> list[Result]:
+    pool.submit(evaluations)
+    found: dict[str, Result] = {}
+    while len(found) < len(evaluations):
+        found |= {result.key: result for result in await pool.next()}
+    return [found[evaluation.key] for evaluation in evaluations]
+
+
+@pytest.mark.parametrize("isolation", ["process", "thread"])
+@pytest.mark.parametrize("share", [1, 0.5])
+async def test_trainings_of_one_worker_have_a_gpu_each_and_one_server(
+    driver: Driver, tmp_path: Path, isolation: Isolation, share: float
+) -> None:
+    (tmp_path / "meeting").mkdir()
+    space = {"x": {"integer": [0, 9]}, "meeting": str(tmp_path / "meeting")}
+    job = Job(
+        name="a",
+        problem=looks,
+        space=space,
+        optimizer={"name": "Random", "trials": 2},
+        isolation=isolation,
+        gpus_per_training=share,
+    )
+    slots = make_slots("0,1" if share == 1 else "0", gpus_per_training=share)
+    both = [job.evaluations(Trial(id=x, params={"x": x, "meeting": space["meeting"]}))[0] for x in (1, 2)]
+    async with embedded(slots) as client, pool_on(client, job, None) as pool:
+        await pool.wait_for_slots(60)
+        assert (pool.slots, len(await client.run(os.getpid))) == (2, 1)
+        found = await results_of(pool, *both)
+    assert [result.error for result in found] == [None, None]
+    assert {result.slot for result in found} == {slot.name for slot in slots}
+    assert all(result.metrics["known"] and result.metrics["first to die"] for result in found)
+    assert len({result.metrics["server"] for result in found}) == 1
+    places = {slot.name: slot.gpus[0] for slot in slots}
+    seen = [(tmp_path / "meeting" / str(x)).read_text() for x in (1, 2)]
+    assert seen == [places[result.slot] for result in found]
+
+
+async def test_a_slot_whose_gpu_is_held_is_set_aside_while_the_others_train_on(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(gpu.PATIENCE, "0")
+    job = Job(name="a", problem=train, space={"x": {"integer": [0, 9]}}, optimizer={"name": "Random", "trials": 2})
+    evaluations = [job.evaluations(Trial(id=x, params={"x": x}))[0] for x in range(4)]
+    async with embedded(make_slots("all")) as client, pool_on(client, job, None) as pool:
+        await pool.wait_for_slots(60)
+        (before,) = (await client.run(os.getpid)).values()
+        with running() as pid:
+            driver.has(f"{A}, 70000, 81559", f"{B}, 4, 81559")
+            driver.runs(f"{A}, {pid}, 69990, python")
+            first = await results_of(pool, *evaluations[:2])
+            assert sorted(result.status for result in first) == [Status.LOST, Status.OK]
+            while pool.slots > 1:
+                await pool.next()
+            (alone,) = await results_of(pool, evaluations[2])
+            driver.has(f"{A}, 4, 81559", f"{B}, 4, 81559")
+        async with asyncio.timeout(30):
+            while pool.slots < 2:
+                await pool.next()
+        (after,) = (await client.run(os.getpid)).values()
+        assert {result.status for result in await results_of(pool, evaluations[3])} == {Status.OK}
+    assert (alone.status, alone.slot.partition(":")[2]) == (Status.OK, B)
+    assert before == after

@@ -78,7 +78,7 @@ def test_several_slots_share_a_gpu(four_gpus: list[str]) -> None:
 
 def test_slots_without_gpus_are_of_the_same_classes() -> None:
     slots = make_slots(slots=2, gpus_per_training=2)
-    assert [nanny_options(slot)["resources"] for slot in slots] == [{"GPU-2": 1}] * 2
+    assert nanny_options(*slots)["resources"] == {"GPU-2": 2}
     assert {slot.env["CUDA_VISIBLE_DEVICES"] for slot in slots} == {"-1"}
 
 
@@ -208,9 +208,9 @@ def test_workers_find_a_killed_scheduler_where_it_is_started_again(tmp_path: Pat
         for _ in range(2):
             address, command = scheduler(file)
             with background(*command), Client(f"tcp://{address}", timeout="60s") as client:
-                client.wait_for_workers(2, timeout=120)
-                workers = client.scheduler_info(n_workers=-1)["workers"].values()
-                assert [worker["resources"] for worker in workers] == [{"GPU-2": 1}] * 2
+                client.wait_for_workers(1, timeout=120)
+                (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
+                assert (worker["resources"], worker["nthreads"]) == ({"GPU-2": 2}, 2)
             assert address_of(file) == f"tcp://{address}"  # it was killed, and could not remove the file
 
 

@@ -67,16 +67,22 @@ class Child:
 
 
 class Standby:
-    """Where the child of the last slice waits for the next: one per process, since a worker's process is one slot."""
+    """Where the child of the last slice waits for the next: one per slot."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._timer: threading.Timer | None = None
 
-    def put(self, child: Child) -> None:
-        """Lets a child wait, for ``IDLE_SECONDS`` at most, or ends it if it has run ``SLICES``."""
-        if child.slices >= SLICES or IDLE_SECONDS <= 0:
+    @property
+    def problem(self) -> bytes | None:
+        """What the child that waits has loaded, pickled; None if none waits."""
+        child = self._child
+        return None if child is None else child.problem
+
+    def put(self, child: Child, *, cheap: bool = False) -> None:
+        """Lets a child wait, for ``IDLE_SECONDS`` at most, or ends it if it has run ``SLICES`` that are not cheap."""
+        if (child.slices >= SLICES and not cheap) or IDLE_SECONDS <= 0:
             child.end()
             return
         with self._lock:

@@ -41,14 +41,12 @@ from swarm.trial import Criterion, Evaluation, Result, Status
 from swarm.workers.backend import choose
 from swarm.workers.bundle import FOLDER
 from swarm.workers.isolation.fork_safety import obstacle
+from swarm.workers.isolation.scout import LEARNABLE, NeededError, Scout, settings
+from swarm.workers.isolation.settling import place_in_line, settle
 from swarm.workers.problem import Problem, attempt, explain, failed, load, prepare
 from swarm.workers.replicas.rendezvous import Seat
 from swarm.workers.wording import flush
 
-LEARNABLE = ("tensorflow", "jax", "torch", "keras", "torchvision", "lightning", "sklearn", "pandas", "scipy", "fsspec")
-"""Modules that the server imports itself once a training has imported them: slow, and safe to fork with."""
-
-_SETTINGS = ("CUDA_", "KERAS_", "OMP_", "OPENBLAS_", "TF_", "XLA_")
 _CHATTER = (b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()")  # TensorFlow's, at its import
 _PR_SET_PDEATHSIG = 1
 
@@ -96,16 +94,19 @@ class ForkServer:
         self.learned, self._learn = _pipe()
 
     def load(self, modules: list[str]) -> None:
-        """Loads and prepares the problem and imports what it names, or else imports ``modules`` alone."""
+        """Loads the problem and imports what it names, or else imports ``modules`` alone."""
         if self.sharing is Sharing.NOTHING:
             return
-        with _without_chatter():
+        with without_chatter():
             if self.sharing is Sharing.PROBLEM:
                 self.problem = load(self.data)
                 choose(self.problem)
                 self.preload = modules = list(getattr(self.problem, "preload", ()))
             for module in modules:
                 importlib.import_module(module)
+
+    def prepare(self) -> None:
+        """Prepares the problem, if it is loaded."""
         if self.problem is not None:
             prepare(self.problem)
 
@@ -113,7 +114,7 @@ class ForkServer:
         """Forks on request and reaps, until the worker is gone."""
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler must be there for the wake-up to be written
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
-        self._freeze()
+        self.freeze()
         while True:
             for line in wait([self.control, self.wakeup, *self.children]):
                 if line is self.control:
@@ -128,7 +129,7 @@ class ForkServer:
 
     def _request(self) -> None:
         try:
-            self.control.recv_bytes()
+            _, env = hear(self.control)
             channel, lifeline = (Connection(recv_handle(self.control)) for _ in range(2))
         except (EOFError, OSError):
             self._end()
@@ -136,16 +137,16 @@ class ForkServer:
         if reason is not None:
             say(lifeline, "refused", reason)
         else:
-            self._fork(channel, lifeline)
+            self._fork(channel, lifeline, env)
         channel.close()
 
-    def _fork(self, channel: Connection, lifeline: Connection) -> None:
+    def _fork(self, channel: Connection, lifeline: Connection, env: dict[str, str]) -> None:
         flush()
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
             lifeline.close()
-            self._child(channel, server)
+            self._child(channel, server, env)
         self.children[lifeline] = pid
         with contextlib.suppress(OSError):  # the worker is gone: the next turn of the loop sees it
             say(lifeline, "pid", pid)
@@ -172,11 +173,12 @@ class ForkServer:
         lifeline.close()
         del self.children[lifeline]
 
-    def _child(self, channel: Connection, server: int) -> NoReturn:
+    def _child(self, channel: Connection, server: int, env: dict[str, str]) -> NoReturn:
         """The child, from the fork to its exit."""
         code = 1
         try:
             self._leave_server(server)
+            settle(env)
             self._train(channel)
             code = 0
         except SystemExit as stop:
@@ -209,13 +211,14 @@ class ForkServer:
             except (EOFError, OSError):  # the worker is gone
                 return
             evaluation = _evaluation(fields)
-            modules, settings = set(sys.modules), _settings()
+            modules, before = set(sys.modules), settings()
             speech = _Speech(channel)
             result = self._result(speech, evaluation, checkpoints, seat)
             speech.end(result)
-            self._teach(modules, settings)
+            self._teach(modules, before)
             flush()
-            stays = evaluation.slice and seat is None and result.status is Status.OK and _childless()
+            good = evaluation.slice and result.status is Status.OK and _childless()
+            stays = seat is None and (good or evaluation.isolation == "thread")
             if stays:
                 say(channel, "waits")
 
@@ -230,10 +233,10 @@ class ForkServer:
         speech.say("started", time.time())
         return attempt(self.problem, evaluation, speech.report, checkpoints, seat)
 
-    def _teach(self, modules: set[str], settings: dict[str, str]) -> None:
+    def _teach(self, modules: set[str], before: dict[str, str]) -> None:
         """Tells the server what the training had to import."""
         with contextlib.suppress(Exception):  # it may have closed all files, or have os.environ replaced
-            if _settings() == settings:  # else they were perhaps imported with other settings than the server's
+            if settings() == before:  # else they were perhaps imported with other settings than the server's
                 names = [name for name in LEARNABLE if name in sys.modules and name not in modules]
                 os.write(self._learn, "".join(f"{name}\n" for name in names).encode())
 
@@ -243,12 +246,12 @@ class ForkServer:
         if not names or self.sharing is Sharing.NOTHING:
             return
         for name in names:
-            with contextlib.suppress(Exception), _without_chatter():
+            with contextlib.suppress(Exception), without_chatter():
                 importlib.import_module(name)
-        self._freeze()
+        self.freeze()
 
     @staticmethod
-    def _freeze() -> None:
+    def freeze() -> None:
         """Keeps the children's garbage collector off the shared pages."""
         gc.collect()
         gc.freeze()
@@ -287,7 +290,7 @@ class _Speech:
 
 
 @contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Holds back what is written to stderr, and lets it through without the notes that no setting silences."""
     flush()
     stderr = os.dup(2)
@@ -337,12 +340,8 @@ def _kill_group(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-def _settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
-
-
 @contextlib.contextmanager
-def _ending_with(control: Connection) -> Iterator[None]:
+def ending_with(control: Connection) -> Iterator[None]:
     """Ends this process as soon as the worker's end of ``control`` is closed, even amid an import.
 
     The kernel then sends SIGIO, whose default action is to end the process. (Nothing is sent on the line
@@ -359,20 +358,38 @@ def _ending_with(control: Connection) -> Iterator[None]:
         fcntl.fcntl(control, fcntl.F_SETFL, flags)
 
 
-def main(descriptor: int) -> None:
-    """Hears what to load, loads it, says ``["ready", modules]`` or ``["failed", why]``, and serves."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master
-    control = Connection(descriptor)
-    sharing, modules = hear(control)
+def serve_on(control: Connection) -> None:
+    """Hears what to load, loads it, and serves; returns if that cannot be.
+
+    It says ``["ready", modules, learned]`` or ``["failed", why]``; or, if it was forked from the base, that this should
+    import some modules first, ``["needed", modules]``, or that it is no good for the problem, ``["unfit", None]``.
+    """
+    sharing, modules, tried = hear(control)
     server = ForkServer(control, control.recv_bytes(), Sharing(sharing))
+    scout = Scout(tried)
     try:
-        with _ending_with(control):
-            server.load(modules)
+        with ending_with(control):
+            with contextlib.suppress(NeededError), scout:
+                server.load(modules)
+            if not (scout.needed or scout.unfit):
+                server.prepare()
     except BaseException as error:
-        say(control, "failed", explain(error))
+        if not scout.needed:
+            say(control, "failed", explain(error))
+            return
+    if scout.needed or scout.unfit:  # even if somebody has caught what the scout raised
+        preload = [name for name in server.preload if name in LEARNABLE]
+        say(control, *(("needed", [*scout.needed, *preload]) if scout.needed else ("unfit", None)))
         return
-    say(control, "ready", server.preload)
+    say(control, "ready", [server.preload, [name for name in LEARNABLE if name in sys.modules]])
     server.serve()
+
+
+def main(descriptor: int) -> None:
+    """The process of a server that was not forked from the base."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the master
+    place_in_line()
+    serve_on(Connection(descriptor))
 
 
 if __name__ == "__main__":

@@ -21,24 +21,32 @@ import sys
 import tempfile
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Any
 
+import psutil
+
 from swarm.trial import Evaluation, Result, Status
 from swarm.workers.bundle import FOLDER
 from swarm.workers.context import Report
+from swarm.workers.isolation.chain import Base, Process
 from swarm.workers.isolation.child import Child, Standby
 from swarm.workers.isolation.forkserver import Sharing, hear, say
+from swarm.workers.isolation.scout import FRAMEWORKS
+from swarm.workers.isolation.settling import SLOT_PLACE
 from swarm.workers.node import gpu
+from swarm.workers.node.slots import SLOTS, Slot, own
 from swarm.workers.problem import exceeded
 from swarm.workers.replicas.rendezvous import Seat
 
-SERVERS = 2
+SERVERS = 2  # that wait for a training of their problem, for each slot
+SPARE_MEMORY = 0.1  # of the machine's, without which no server waits
+HERE = Slot("")
 LOAD_SECONDS = 900.0
 CLOSE_SECONDS = 5.0
 
@@ -183,13 +191,16 @@ class _Server:
         self._sharing = Sharing.PROBLEM
         self._modules: list[str] = []
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._control: Connection | None = None
         self._closed = False
         self._folder: str | None = None  # of the sources that came with the problem
 
-    def fork(self) -> Child:
+    def fork(self, env: Mapping[str, str]) -> Child:
         """A new child.
+
+        Args:
+            env: What its environment has beside the server's.
 
         Raises:
             _LoadFailedError: The problem cannot be loaded.
@@ -199,7 +210,7 @@ class _Server:
             while True:
                 idle = self._process is not None
                 try:
-                    channel, lifeline, (answer, said) = self._request()
+                    channel, lifeline, (answer, said) = self._request(env)
                 except _ServerDiedError:
                     if not idle:
                         raise
@@ -221,12 +232,12 @@ class _Server:
                 line.shutdown(socket.SHUT_RDWR)  # not closed, since another thread may be waiting for it
             self._bury(process)
 
-    def _request(self) -> tuple[Connection, Connection, tuple[str, int | str]]:
+    def _request(self, env: Mapping[str, str]) -> tuple[Connection, Connection, tuple[str, int | str]]:
         control, process = self._running()
         (channel, theirs), (lifeline, held) = Pipe(), Pipe()
         with theirs, held:
             try:
-                say(control, "train")
+                say(control, "train", dict(env))
                 for line in (theirs, held):
                     send_handle(control, line.fileno(), process.pid)
             except OSError:
@@ -236,48 +247,56 @@ class _Server:
         except (EOFError, OSError):
             raise self._died(process) from None
 
-    def _running(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+    def _running(self) -> tuple[Connection, Process]:
         control, process = self._control, self._process
         return self._launch() if control is None or process is None else (control, process)
 
-    def _launch(self) -> tuple[Connection, subprocess.Popen[bytes]]:
-        if self._closed:
-            raise _ServerDiedError("the process that holds the problem was ended")
-        control, theirs = Pipe()
-        self._folder = tempfile.mkdtemp(prefix="swarm-")
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "swarm.workers.isolation.forkserver", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**environment(), **os.environ, "PYTHONPATH": _python_path(), FOLDER: self._folder},
-                start_new_session=True,  # a signal to the worker's group must not end it before its trainings
-            )
+    def _launch(self) -> tuple[Connection, Process]:
+        """A new server that has loaded the problem: forked from the base if that can be, else started anew."""
+        chained = SLOTS in os.environ and self._sharing is Sharing.PROBLEM
+        while True:
+            if self._closed:
+                raise _ServerDiedError("the process that holds the problem was ended")
+            self._folder = tempfile.mkdtemp(prefix="swarm-")
+            env = _server_environment(self._folder)
+            tried = list(_base.tried)
+            begun = _base.fork(env) if chained else None
+            control, process = begun or _started(env)
+            answer, content = self._load(control, process, tried if begun else None)
+            if answer == "ready":
+                self._modules, learned = content
+                _learn(learned)
+                return control, process
+            self._control = self._process = None
+            if answer == "failed":
+                process.kill()
+            self._bury(process)
+            control.close()
+            if answer == "failed":
+                raise _LoadFailedError(content)
+            if answer == "needed":
+                _base.teach(content)
+            chained = answer == "needed"
+
+    def _load(self, control: Connection, process: Process, tried: list[str] | None) -> tuple[str, Any]:
+        """What a new server says once it has loaded the problem."""
         self._control, self._process = control, process  # from now on close() finds it …
         if self._closed:  # … but it has been here before
             self._stop()
         try:
-            say(control, self._sharing, self._modules)
+            say(control, self._sharing, self._modules, tried)
             control.send_bytes(self._problem)
-            ready = control.poll(LOAD_SECONDS)
-            answer, content = hear(control) if ready else ("failed", _SLOW)
+            answer, content = hear(control) if control.poll(LOAD_SECONDS) else ("failed", _SLOW)
         except (EOFError, OSError):
             raise self._died(process) from None
-        if answer == "failed":
-            self._control = self._process = None
-            process.kill()
-            self._bury(process)
-            control.close()
-            raise _LoadFailedError(content)
-        self._modules = list(content)
-        return control, process
+        return answer, content
 
-    def _died(self, process: subprocess.Popen[bytes]) -> _ServerDiedError:
+    def _died(self, process: Process) -> _ServerDiedError:
         self._process = self._control = None
         self._bury(process)
-        return _ServerDiedError(f"the process that holds the problem {_ended(process.returncode)}")
+        return _ServerDiedError(f"the process that holds the problem {_ended(process.wait())}")
 
-    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+    def _bury(self, process: Process) -> None:
         """Waits for the server's end, and removes the files that it has read the problem from."""
         _end(process)
         if self._folder is not None:
@@ -300,6 +319,7 @@ def run(
     report: Report,
     checkpoints: str | None = None,
     seating: AbstractContextManager[Seat | None] | None = None,
+    slot: Slot = HERE,
 ) -> Result:
     """Trains in a child process.
 
@@ -311,6 +331,7 @@ def run(
         report: Takes what the training reports on the way, in the calling thread.
         checkpoints: URL of the checkpoints, or None.
         seating: Gives the place among several replicas, whose lines the child takes over; None trains alone.
+        slot: Where it trains; left out, this process is a slot by itself.
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
@@ -320,13 +341,13 @@ def run(
         NotMetError: The replicas have not come together.
     """
     with _listed(evaluation) as training, seating or contextlib.nullcontext() as seat:
-        child = _standby.take(problem if evaluation.slice and seat is None else None)
-        if child is None and (reason := gpu.obstacle()) is not None:
+        child = _waiting[slot.name].take(problem if seat is None and _follows(evaluation) else None)
+        if child is None and (reason := gpu.obstacle({**os.environ, **slot.env})) is not None:
             return Result(key=evaluation.key, status=Status.LOST, error=reason)
         with _borrowed(problem) as server:
             try:
                 if child is None and not training.cancelled:
-                    child = server.fork()
+                    child = server.fork(_environment_of(slot))
             except _LoadFailedError as error:
                 return training.ended(Status.FAILED, str(error))
             except _ServerDiedError as error:
@@ -334,8 +355,24 @@ def run(
                     return training.ended(Status.CRASHED, str(error))
             if child is None:
                 return training.ended(Status.CANCELLED, "cancelled")
-            with _given(child, training):
+            with _given(child, training, _waiting[slot.name]):
                 return training.attend(child, report, checkpoints, seat)
+
+
+def rank(problem: bytes, evaluation: Evaluation) -> Callable[[Slot], int]:
+    """What tells how well slots suit an evaluation, the lower the better.
+
+    Best is where a process waits that has the problem, if that may train it, and worst where another one waits, which
+    would have to end.
+    """
+
+    def suits(slot: Slot) -> int:
+        loaded = _waiting[slot.name].problem
+        if loaded is None:
+            return 1
+        return 0 if loaded == problem and _follows(evaluation) else 2
+
+    return suits
 
 
 def cancel(key: str | None = None) -> int:
@@ -367,10 +404,12 @@ def prune(key: str, metric: str) -> None:
 def close() -> None:
     """Cancels all trainings and ends all servers of this process; returns when none is left."""
     cancel()
-    _standby.take()
+    for standby in list(_waiting.values()):
+        standby.take()
     with _lock:
         servers = list(_servers.values())
         _servers.clear()
+    _base.close()
     for server in servers:
         server.close()
 
@@ -378,21 +417,22 @@ def close() -> None:
 atexit.register(close)
 
 _lock = threading.Lock()
-_standby = Standby()
+_base = Base()
+_waiting: defaultdict[str, Standby] = defaultdict(Standby)  # by name of the slot
 _servers: OrderedDict[str, _Server] = OrderedDict()
 _trainings: list[_Training] = []
 
 
 @contextlib.contextmanager
 def _borrowed(problem: bytes) -> Iterator[_Server]:
-    """The server of the problem; of those that nobody uses, only the last ``SERVERS`` are kept."""
+    """The server of the problem; of those that nobody uses, only the last ``SERVERS`` for each slot are kept."""
     digest = hashlib.sha256(problem).hexdigest()
     with _lock:
         server = _servers.pop(digest, None) or _Server(problem)
         _servers[digest] = server  # the last, which is the last to be ended
         server.users += 1
         idle = [name for name, other in _servers.items() if not other.users]
-        evicted = [_servers.pop(name) for name in idle[: max(0, len(_servers) - SERVERS)]]
+        evicted = [_servers.pop(name) for name in idle[: max(0, len(_servers) - _servers_kept())]]
     for other in evicted:
         other.close()
     try:
@@ -416,7 +456,7 @@ def _listed(evaluation: Evaluation) -> Iterator[_Training]:
 
 
 @contextlib.contextmanager
-def _given(child: Child, training: _Training) -> Iterator[None]:
+def _given(child: Child, training: _Training, standby: Standby) -> Iterator[None]:
     """The training has the child, which dies if it is cancelled or pruned. Afterwards the child waits, or is gone.
 
     Whoever has cancelled before found no child to kill, but :meth:`_Training.attend` finds that it is cancelled.
@@ -429,12 +469,23 @@ def _given(child: Child, training: _Training) -> Iterator[None]:
         with _lock:
             training.child = None
         if training.leaves_child:
-            _standby.put(child)
+            standby.put(child, cheap=training.evaluation.isolation == "thread")
         else:
             child.end()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _servers_kept() -> int:
+    """How many servers there may be before those that nobody uses are ended: none of these where memory is short."""
+    memory = psutil.virtual_memory()
+    return SERVERS * max(1, len(own.all)) if memory.available > SPARE_MEMORY * memory.total else 0
+
+
+def _follows(evaluation: Evaluation) -> bool:
+    """Whether it may run in the process of another before it."""
+    return evaluation.slice or evaluation.isolation == "thread"
+
+
+def _end(process: Process) -> None:
     """Waits for a server whose line is cut, and loses patience after a while."""
     try:
         process.wait(CLOSE_SECONDS)
@@ -447,6 +498,41 @@ def _ended(returncode: int) -> str:
     if returncode >= 0:
         return f"exited with code {returncode}"
     return f"was killed by signal {-returncode} ({signal.Signals(-returncode).name})"
+
+
+def _started(env: dict[str, str]) -> tuple[Connection, Process]:
+    """A server that shares nothing with others, and the line to it."""
+    control, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "swarm.workers.isolation.forkserver", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,  # a signal to the worker's group must not end it before its trainings
+        )
+    return control, process
+
+
+def _learn(names: list[str]) -> None:
+    """Has the base import, in the background, what a server has imported by itself, but no framework so large."""
+    new = [name for name in names if name not in FRAMEWORKS]
+    if not set(new) <= set(_base.tried):
+        threading.Thread(target=_base.teach, args=(new,), name="swarm-base", daemon=True).start()
+
+
+def _environment_of(slot: Slot) -> dict[str, str]:
+    """What the environment of a slot's trainings has beside their server's."""
+    return {gpu.SLOT: slot.name, **slot.env} if own.several else slot.env
+
+
+def _server_environment(folder: str) -> dict[str, str]:
+    """Environment of a server that has its problem's sources in a folder; a child of it has its slot's as well."""
+    env = {**environment(), **os.environ, "PYTHONPATH": _python_path(), FOLDER: folder}
+    if own.several:
+        env.setdefault(gpu.SLOT, SLOT_PLACE)
+    env.pop(SLOTS, None)
+    return env
 
 
 def _python_path() -> str:

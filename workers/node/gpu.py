@@ -16,6 +16,7 @@ from pathlib import Path
 
 from swarm.errors import InvalidInput
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 SLOT = "SWARM_SLOT"
 """Environment variable of a GPU slot's processes: its name, by which they are known even when they are orphans."""
 GPUS_PER_TRAINING = "SWARM_GPUS_PER_TRAINING"
@@ -48,7 +49,7 @@ class _Process:
         return f"process {self.pid} ({self.program}{amount})"
 
     def is_of(self, slot: str) -> bool:
-        """Whether it descends from the slot's worker; a process of another user never does."""
+        """Whether it descends from a training of the slot; a process of another user never does."""
         try:
             environment = Path(f"/proc/{self.pid}/environ").read_bytes()
         except OSError:
@@ -68,7 +69,7 @@ def gpus() -> list[str]:
     except _NoAnswerError as error:
         _log.warning("no GPU is used: %s", error)
         return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get(VISIBLE)
     if visible is None:
         return found
     return [named(part.strip(), found) for part in visible.split(",") if part.strip() not in ("", "-1")]
@@ -95,7 +96,7 @@ def slot_env(slot: str, used: Iterable[str], gpus_per_training: float) -> dict[s
     does, and JAX its part of nine tenths.
     """
     env = {
-        "CUDA_VISIBLE_DEVICES": ",".join(used),
+        VISIBLE: ",".join(used),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         SLOT: slot,
         GPUS_PER_TRAINING: f"{gpus_per_training:g}",
@@ -128,7 +129,7 @@ def obstacle(env: Mapping[str, str] = os.environ, patience: float | None = None)
     free. On a shared one only the slot's own processes count.
 
     Args:
-        env: Environment of the worker, as :func:`slot_env` made it.
+        env: Environment of the slot's trainings, as :func:`slot_env` made it.
         patience: Seconds to wait; None takes them from the environment.
 
     Returns:
@@ -152,7 +153,7 @@ def obstacle(env: Mapping[str, str] = os.environ, patience: float | None = None)
 
 def _reason(env: Mapping[str, str]) -> str | None:
     """Why the slot's GPUs cannot be used now."""
-    mine, shared = env["CUDA_VISIBLE_DEVICES"].split(","), float(env[GPUS_PER_TRAINING]) < 1
+    mine, shared = env[VISIBLE].split(","), float(env[GPUS_PER_TRAINING]) < 1
     try:
         memory = {uuid: (used, total) for uuid, used, total in _ask("gpu", "uuid,memory.used,memory.total")}
         rows = _ask("compute-apps", "gpu_uuid,pid,used_memory,process_name")

@@ -1,4 +1,4 @@
-"""One worker process per GPU slot: what this machine offers, and a supervisor that keeps the processes alive."""
+"""One worker process with all slots of this machine: what it offers, and a supervisor that keeps it alive."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import logging
 import random
 import signal
 import socket
-import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from swarm.workers.node.gate import WORKER, guard
 from swarm.workers.node.gpu import gpus, named, slot_env
 from swarm.workers.node.listen import listening_host
 from swarm.workers.node.private import scratch
+from swarm.workers.node.slots import Slot, own, tell_names, worker_env, worker_here, worker_name
 
 _SEND_INTERVAL = 0.0002  # seconds
 _FIRST_PAUSE = 0.5
@@ -27,24 +27,6 @@ _LONGEST_PAUSE = 30.0
 _DIAL_SECONDS = 3.0  # Dask would try for 30 before we look again where the scheduler is
 _IDLE_CHECK = 0.05
 _log = logging.getLogger("swarm.workers")
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place where one training runs at a time.
-
-    Attributes:
-        name: ``host:gpu-uuid`` (``…+gpu-uuid`` with several GPUs, ``…/1`` on a part of one), or ``host:slot-2`` where
-            there is no GPU.
-        env: Environment of the slot's worker process.
-        gpus: Identifiers of its GPUs.
-        resource: Dask resource of which it offers one.
-    """
-
-    name: str
-    env: dict[str, str] = field(default_factory=dict)
-    gpus: tuple[str, ...] = ()
-    resource: str = resource()
 
 
 def make_slots(
@@ -80,16 +62,16 @@ def make_slots(
     return [Slot(f"{socket.gethostname()}:slot-{number}", env, resource=offered) for number in range(slots or 1)]
 
 
-def nanny_options(slot: Slot, host: str | None = None) -> dict[str, Any]:
-    """Arguments of the :class:`distributed.Nanny` that keeps the slot's worker process.
+def nanny_options(*slots: Slot, host: str | None = None) -> dict[str, Any]:
+    """Arguments of the :class:`distributed.Nanny` that keeps the worker process of these slots.
 
     The worker's HTTP pages have no use here and know no TLS, so they stay on the loopback interface.
     """
     return {
-        "name": slot.name,
-        "nthreads": 1,
-        "resources": {slot.resource: 1},
-        "env": slot.env,
+        "name": worker_name(slots),
+        "nthreads": len(slots),
+        "resources": dict(Counter(slot.resource for slot in slots)),
+        "env": worker_env(slots),
         "memory_limit": 0,  # Dask would kill the worker; a training's memory is its child's
         "dashboard": False,
         "dashboard_address": "127.0.0.1:0",
@@ -110,22 +92,20 @@ def dask_setup(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(worker, "batched_stream"):
         worker.batched_stream.interval = _SEND_INTERVAL
+        tell_names(worker)
 
 
-def restart() -> None:
-    """Has the worker process that this thread belongs to, if any, give way to a fresh one, which its nanny starts.
+def withdraw(slot: Slot) -> None:
+    """Has nobody else run into the GPU of this slot, which is the caller's and is not free.
 
-    It takes no more tasks from now on, and ends once what runs now, which is the caller, has said its result.
+    A worker of one slot gives way to a fresh one, which its nanny starts: it takes no more tasks from now on, and ends
+    once what runs now, which is the caller, has said its result. One of several offers the others alone meanwhile.
     """
-    if "distributed" not in sys.modules:
-        return
-    from distributed import get_worker
-
-    try:
-        worker = get_worker()
-    except ValueError:
-        return
-    if worker.nanny is not None:  # paused before anybody hears that the training is lost, who may submit it again
+    worker = worker_here()
+    if own.several:
+        own.set_aside(slot)
+    elif worker is not None and worker.nanny is not None:
+        # Paused before anybody hears that the training is lost, who may submit it again.
         asyncio.run_coroutine_threadsafe(_pause(worker), worker.loop.asyncio_loop).result()
         asyncio.run_coroutine_threadsafe(_restart(worker), worker.loop.asyncio_loop)
 
@@ -145,10 +125,10 @@ async def _restart(worker: Any) -> None:
 async def serve(
     scheduler: Callable[[], str], slots: Iterable[Slot], *, host: str | None = None, insecure: bool = False
 ) -> None:
-    """Keep one worker process per slot connected to the scheduler, until cancelled.
+    """Keep one worker process with these slots connected to the scheduler, until cancelled.
 
-    Dask's workers exit when their scheduler goes away; here each slot dials again, with growing pauses. They are
-    random, lest all workers of a cluster dial in step.
+    Dask's workers exit when their scheduler goes away; this one dials again, with growing pauses. They are random, lest
+    all workers of a cluster dial in step.
 
     Args:
         scheduler: Gives the scheduler's address, anew for each dial, so that one that was started again is found
@@ -158,28 +138,25 @@ async def serve(
         insecure: Listen where others can reach us even without TLS.
 
     Raises:
-        InvalidInput: Others could reach the workers, or TLS lacks its certificates.
+        InvalidInput: Others could reach the worker, or TLS lacks its certificates.
     """
-    await asyncio.gather(*(_keep(scheduler, slot, host, insecure) for slot in slots))
-
-
-async def _keep(scheduler: Callable[[], str], slot: Slot, host: str | None, insecure: bool) -> None:
     from distributed import Nanny
 
-    pause = _FIRST_PAUSE
+    served, pause = tuple(slots), _FIRST_PAUSE
+    name = worker_name(served)
     while True:
         try:
             address = scheduler()
             listen = listening_host(address, host, insecure)
             await _check_answer(address)
-            async with Nanny(address, **nanny_options(slot, listen), death_timeout=None) as nanny:
-                _log.info("slot %s serves %s", slot.name, address)
+            async with Nanny(address, **nanny_options(*served, host=listen), death_timeout=None) as nanny:
+                _log.info("worker %s serves %s with %d slots", name, address, len(served))
                 pause = _FIRST_PAUSE
                 await nanny.finished()
         except (OSError, TimeoutError, RuntimeError) as error:
-            _log.warning("slot %s: %s", slot.name, str(error).splitlines()[0] if str(error) else type(error).__name__)
+            _log.warning("worker %s: %s", name, str(error).splitlines()[0] if str(error) else type(error).__name__)
         seconds = random.uniform(pause / 2, pause)
-        _log.info("slot %s dials again in %.1f s", slot.name, seconds)
+        _log.info("worker %s dials again in %.1f s", name, seconds)
         await asyncio.sleep(seconds)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
