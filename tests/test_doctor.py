@@ -12,15 +12,14 @@ import pytest
 from services import Service
 from typer.testing import CliRunner
 
-from swarm.cli import app
-from swarm.cluster import doctor
-from swarm.cluster.doctor import Check, State, checks
+from swarm.cli import app, machine
+from swarm.cli.machine import Check, State, checks
 from swarm.store import Store
 
 
 @pytest.fixture(autouse=True)
 def no_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "FRAMEWORKS", {})
+    monkeypatch.setattr(machine, "FRAMEWORKS", {})
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file of a module that counts as a framework."""
     file = tmp_path / "modules" / "framework.py"
     file.parent.mkdir()
-    monkeypatch.setattr(doctor, "FRAMEWORKS", {"framework": "Framework"})
+    monkeypatch.setattr(machine, "FRAMEWORKS", {"framework": "Framework"})
     monkeypatch.syspath_prepend(str(file.parent))
     monkeypatch.setenv("PYTHONPATH", str(file.parent), prepend=":")
     yield file

@@ -27,7 +27,7 @@ def doctor_command(
     as_json: Annotated[bool, typer.Option("--json", help="Say it as one JSON object.")] = False,
 ) -> None:
     """Check this machine: Python, frameworks, GPUs, memory, limits, store, scheduler; exit code 1 if one is bad."""
-    from swarm.cluster.doctor import State, checks
+    from swarm.cli.machine import State, checks
 
     found = []
     for check in checks(store, scheduler):
