@@ -44,7 +44,20 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import bootstrap, rankdata, wilcoxon
 
-from swarm.optimizers import BOHB, GA, OPTIMIZERS, PSO, TPE, AsyncPSO, Grid, Hyperband, Optimizer, Random, Staged
+from swarm.optimizers import (
+    BOHB,
+    GA,
+    OPTIMIZERS,
+    PSO,
+    TPE,
+    AsyncPSO,
+    Grid,
+    Hyperband,
+    Optimizer,
+    Random,
+    Staged,
+    SurrogatePSO,
+)
 from swarm.pool.virtual import VirtualPool
 from swarm.trial import Evaluation
 
@@ -83,6 +96,7 @@ def ours(function: Function, evaluations: int) -> dict[str, Optimizer]:
     stages = [[b, round(evaluations / len(function.budgets) * full / b)] for b in function.budgets]
     budgets = {"min_budget": function.budgets[0], "max_budget": full, "iterations": evaluations}
     methods: dict[str, Optimizer] = {
+        "SurrogatePSO": SurrogatePSO(trials=evaluations),
         "PSO": PSO(**turns),
         "PSO w=0.73": PSO(**turns, **CONSTRICTED),
         "AsyncPSO": AsyncPSO(**turns),

@@ -21,7 +21,7 @@ from distributed import Client as DaskClient
 from distributed import Scheduler, Security, Worker
 from distributed.core import connect, send_recv
 
-from swarm import Grid, Integer, Job, Random
+from swarm import Grid, Integer, Job, Random, SurrogatePSO
 from swarm.client import Client
 from swarm.cluster.connect import forgetting, slots_of
 from swarm.config import quiet_dask
@@ -348,6 +348,25 @@ async def test_a_job_whose_checkpoints_can_be_nowhere_fails_with_the_reason(tmp_
         state = await handle.wait(timeout=60)
     assert (state.state, state.told) == ("failed", 0)
     assert "checkpoints of job 'job' cannot be at nowhere://bucket: Protocol not known: nowhere" in state.reason
+
+
+async def test_a_job_that_names_no_method_ponders_beside_the_loop_of_the_master(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, plan = set(), SurrogatePSO._plan
+
+    def noted(self: SurrogatePSO) -> Any:
+        threads.add(threading.current_thread().name.partition("_")[0])
+        return plan(self)
+
+    monkeypatch.setattr(SurrogatePSO, "_plan", noted)
+    space, stop = {"x": Integer(0, 99), "y": Integer(0, 99)}, {"evaluations": 14}
+    job = job_of(problem=lambda params, ctx: params["x"], space=space, optimizer=None, stop=stop, isolation="thread")
+    async with scheduler() as served, worker(served.address), mastered(tmp_path, served.address):
+        handle = await Client(served.address, asynchronous=True).submit(job)
+        state = await handle.wait(timeout=60)
+    assert (state.state, state.told) == ("finished", 14)
+    assert threads == {"swarm-asks"}
 
 
 async def test_a_second_search_whose_name_is_taken_is_not_begun_and_the_first_says_so(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ _MOVES = {
     "particle": "move of a particle",
     "near": "change of a good configuration",
     "anywhere": "anywhere",
-    "refined": "refined candidate",
 }
 
 
@@ -35,7 +34,7 @@ def foretold(tables: Tables) -> Iterator[Text | Table]:
     best = set(rows.assign(loss=sign * rows["fitness"]).nsmallest(_BEST, "loss")["trial"])
     table = [
         [
-            _MOVES.get(str(move), str(move)),
+            _named(str(move)),
             str(len(each)),
             str(int(each["trial"].isin(best).sum())),
             number(sign * (sign * each["fitness"]).min()),
@@ -44,6 +43,12 @@ def foretold(tables: Tables) -> Iterator[Text | Table]:
     ]
     headings = ["candidate", "trials", f"of the {len(best)} best", f"best {tables.fitness_label}"]
     yield Table("Which candidates were chosen, and what came of them", headings, table)
+
+
+def _named(move: str) -> str:
+    """A kind of move for people; one that was refined says so after a comma."""
+    kind, comma, rest = move.partition(",")
+    return _MOVES.get(kind, kind) + comma + rest
 
 
 def _correlation(rows: pd.DataFrame) -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import qmc
 
 from swarm.errors import InvalidOptimizer, JournalMismatch
 from swarm.one_thread import one_thread
 from swarm.optimizers.folds import Folds
 from swarm.optimizers.guided.acquisition import log_improvement
 from swarm.optimizers.guided.candidates import Particle, changed, moves, near
+from swarm.optimizers.guided.chooser import REFINED
 from swarm.optimizers.guided.knowledge import Knowledge
 from swarm.optimizers.guided.losses import warped
 from swarm.optimizers.guided.process import Evidence, Kernel, Posterior, fit
@@ -257,11 +259,12 @@ def test_a_change_moves_whole_numbers_by_a_step_at_least_and_something_always():
     assert (few != centre).any(axis=1).all()
 
 
-def test_the_first_points_fill_the_space_evenly():
+def test_the_first_points_fill_the_space_evenly(monkeypatch):
     points = np.vstack([sobol(3, i, np.random.default_rng(7)) for i in range(16)])
     for column in points.T:
         assert sorted(np.floor(16 * column)) == list(range(16))  # one in each sixteenth
-    assert sobol(21_300, 3, np.random.default_rng(7)).shape == (1, 21_300)
+    monkeypatch.setattr(qmc.Sobol, "MAXDIM", 2)  # there is an end of dimensions that have a sequence
+    assert sobol(3, 5, np.random.default_rng(7)).shape == (1, 3)
 
 
 # --- what it asks
@@ -302,7 +305,7 @@ def test_it_ends_where_conditions_or_digits_leave_little():
 def test_four_hundred_trials_on_a_coarse_table_are_four_hundred_trainings():
     space = Space({"a": Integer(1, 12), "b": Integer(1, 12), "c": Integer(1, 12), "d": Choice(*range(36))})
     assert space.size == 62_208
-    trials = asked(drive(SurrogatePSO(trials=400, refine=1, near=48).start(space, seed=4), bowl(space)))
+    trials = asked(drive(SurrogatePSO(trials=400, refine=1, near=48, limit=100).start(space, seed=4), bowl(space)))
     assert len({canonical(trial.params) for trial in trials}) == 400  # METHODS T32: at least 390
 
 
@@ -424,7 +427,8 @@ def test_the_note_says_what_was_expected_and_the_better_half_comes_as_expected()
     calls = drive(optimizer, loss, slots=2)
     notes = [(trial.note, loss(trial)) for trial in asked(calls) if trial.note]
     assert len(notes) == 60 - optimizer.particles
-    assert {note["move"] for note, _ in notes} <= {"particle", "near", "anywhere", "refined"}
+    assert {note["move"].removesuffix(REFINED) for note, _ in notes} <= {"particle", "near", "anywhere"}
+    assert any(note["move"].endswith(REFINED) for note, _ in notes)
     late = notes[20:]
     within = [abs(note["expected"] - value) <= 4 * note["spread"] + 0.05 for note, value in late]
     assert sum(within) > 0.7 * len(within)

@@ -15,6 +15,8 @@ from swarm.space.snapping import Snapping
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
+REFINED = ", refined"
+"""Ends the name of a move that was changed for a better one."""
 _REFINED, _AROUND = 3, 16  # best candidates, and changes of each
 _SCALE, _NARROWER = 0.05, 0.3  # of the changes at first, and its factor from one time to the next
 
@@ -35,17 +37,20 @@ class Chooser:
         self._means: Array = np.empty(0)
         self._deviations: Array = np.empty(0)
         self._worths: Array = np.empty(0)
-        self._kinds: list[str] = []
+        self._moves: list[str] = []
 
-    def add(self, kind: str, rows: Array) -> None:
-        """Add candidates of a kind, positions (m, d)."""
+    def add(self, move: str, rows: Array) -> None:
+        """Add candidates that are moves of a kind, positions (m, d)."""
+        self._add([move] * len(rows), rows)
+
+    def _add(self, moves: list[str], rows: Array) -> None:
         if len(rows):
             rows = self._snapping(rows)
             means, deviations = self._posterior(rows)
             self._rows = np.vstack([self._rows, rows])
             self._means, self._deviations = np.append(self._means, means), np.append(self._deviations, deviations)
             self._worths = np.append(self._worths, self._worth(means, deviations))
-            self._kinds += [kind] * len(rows)
+            self._moves += moves
 
     def refine(self, times: int) -> None:
         """Change the best candidates a little, and from one time to the next less; better ones take their places."""
@@ -55,10 +60,11 @@ class Chooser:
             best = np.argsort(-self._worths, kind="stable")[:_REFINED]
             around = np.repeat(self._rows[best], _AROUND, axis=0)
             scale = _SCALE * _NARROWER**turn
-            self.add("refined", changed(around, scale, chance, self._snapping, self._rng))
+            origins = [self._moves[i].removesuffix(REFINED) + REFINED for i in best.tolist() for _ in range(_AROUND)]
+            self._add(origins, changed(around, scale, chance, self._snapping, self._rng))
 
     def best(self, allowed: Callable[[Array], Flags]) -> tuple[Array, str, float, float] | None:
-        """The best candidate that is allowed, its kind, mean and standard deviation; None if none is.
+        """The best candidate that is allowed, what move it is, its mean and standard deviation; None if none is.
 
         Args:
             allowed: Which of positions (m, d) are.
@@ -67,4 +73,4 @@ class Chooser:
         if not len(fit):
             return None
         i = int(fit[np.argmax(self._worths[fit])])
-        return self._rows[i], self._kinds[i], float(self._means[i]), float(self._deviations[i])
+        return self._rows[i], self._moves[i], float(self._means[i]), float(self._deviations[i])
