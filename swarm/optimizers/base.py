@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -50,12 +50,15 @@ class Optimizer(ABC):
 
     Everything is a function of the options, ``start``'s arguments and the results told, never of a clock, of
     the order in which a generation's results arrive, or of the number of workers. Memory does not grow with
-    the trials.
+    the trials, but for the eight bytes of each by which :class:`~swarm.optimizers.unrepeated.Unrepeated` knows it.
 
     A subclass is a ``@dataclass(kw_only=True)`` whose fields are plain values. It checks them in
     ``__post_init__``, after that of this class has made Python values of NumPy's, and implements :meth:`_begin`,
     :meth:`_exhausted`, :meth:`_ask` and, unless results do not matter to it, :meth:`_tell`.
     """
+
+    before: ClassVar[Mapping[str, object]] = {}
+    """What was the case before there were options of these names: a stored job that lacks them is of that time."""
 
     _started = False
 
@@ -102,7 +105,7 @@ class Optimizer(ABC):
             InvalidOptimizer: The optimizer has not been started.
         """
         self._check_started()
-        trial = None if self._exhausted() else self._ask()
+        trial = None if self._finished() else self._ask()
         if trial is not None:
             self._asked += 1
             self._open[trial.id] = trial
@@ -135,7 +138,7 @@ class Optimizer(ABC):
     @property
     def done(self) -> bool:
         """Whether every asked trial has been told and no more will come."""
-        return self._started and not self._open and self._exhausted()
+        return self._started and not self._open and self._finished()
 
     @property
     def best(self) -> tuple[Trial, float] | None:
@@ -185,6 +188,10 @@ class Optimizer(ABC):
     def parents(self) -> set[int]:
         """Ids of the trials whose checkpoints a later trial may start from, besides those that are open."""
         return set()
+
+    def _finished(self) -> bool:
+        """Whether no other trial will come, for the method's own reasons or for others."""
+        return self._exhausted()
 
     @abstractmethod
     def _begin(self) -> None:
