@@ -189,7 +189,8 @@ def gpus_per_training(value: float) -> float:
 
 def as_stored(optimizer: Any) -> Any:
     """An optimizer's plain data from a store, with what was the case before there were options that they lack."""
-    method = OPTIMIZERS.get(optimizer.get("name")) if isinstance(optimizer, dict) else None
+    name = optimizer.get("name") if isinstance(optimizer, dict) else None
+    method = OPTIMIZERS.get(name) if isinstance(name, str) else None
     if method is None:
         return optimizer
     return {**method.before, **{option: as_stored(value) for option, value in optimizer.items()}}

@@ -108,13 +108,13 @@ class Mixture:
             mass = ndtr(step - distance) - ndtr(-step - distance)  # in the lower tail, where differences are exact
             found: Array = np.log(np.maximum(mass, _TINY) / whole)
             return found
-        found = -0.5 * distance**2 - np.log(math.sqrt(2 * math.pi) * sd * whole)
-        return found
+        density: Array = -0.5 * distance**2 - np.log(math.sqrt(2 * math.pi) * sd * whole)
+        return density
 
     def _log_choice(self, j: int, at: Array) -> Array:
         """Logarithms (m, n + 1) of the chance of an option, which is larger where it was seen."""
-        logs: Array = np.log(self._chances(j))
-        return logs.T[at.astype(int)]
+        logs: Array = np.log(self._chances(j)).T[at.astype(int)]
+        return logs
 
     def _chances(self, j: int) -> Array:
         """Chances (n + 1, c) of the options."""
@@ -124,7 +124,7 @@ class Mixture:
         chances[np.arange(n), self.points[:, j].astype(int)] += 1
         chances[n] = 1 / c
         chances[:n] /= 1 + c * share
-        return chances
+        return np.asarray(chances)
 
     def _drawn_number(self, j: int, kernels: Integers, u: Array) -> Array:
         """Numbers ~ N(mean, width²) within the range, by the inverse of their distribution; integers are rounded."""
@@ -135,7 +135,8 @@ class Mixture:
         x = mean + sd * ndtri(low + u * (high - low))
         if half:
             x = np.floor(x / (2 * half) + 0.5) * 2 * half
-        return np.clip(x, 0.0, 1.0)
+        inside: Array = np.clip(x, 0.0, 1.0)
+        return inside
 
     def _drawn_choice(self, j: int, kernels: Integers, u: Array) -> Array:
         cumulative = self._chances(j)[kernels].cumsum(axis=1)

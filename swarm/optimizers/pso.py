@@ -34,8 +34,8 @@ KICK = 0.1
 class Swarm(Unrepeated):
     """Particles in the unit cube: how they start, how they move and what they remember.
 
-    A turn of a particle is its first position (turn 0) or one move. Random numbers belong to a turn and a
-    particle, and go on where what was drawn is known. Which particle moves when is for the subclasses to say: :class:`PSO` and
+    A turn of a particle is its first position (turn 0) or one move. Random numbers belong to a turn and a particle, and
+    go on where what was drawn is known. Which particle moves when is for the subclasses to say: :class:`PSO` and
     :class:`~swarm.optimizers.async_pso.AsyncPSO`, which describe the options.
     """
 

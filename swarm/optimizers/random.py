@@ -16,7 +16,7 @@ from swarm.optimizers.base import EXACT
 from swarm.optimizers.unrepeated import Unrepeated
 from swarm.trial import Trial
 
-_POINTS = 1000  # in a row that are all known: then what is left is walked through
+_POINTS = 100  # in a row that are all known: then what is left is walked through
 
 
 @dataclass(kw_only=True)

@@ -189,8 +189,8 @@ class TPE(Guided):
     It never waits: a configuration follows from what has been told when it is asked for, so that a run depends on the
     sequence of calls.
 
-    Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, in the form that Optuna 5 or BOHB
-    gave it; the former finds better configurations.
+    Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, in the form that Optuna 5 or
+    BOHB gave it; the former finds better configurations.
 
     Attributes:
         trials: Number of trials.

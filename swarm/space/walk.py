@@ -54,9 +54,7 @@ class Walk(Iterator[dict[str, Value]]):
     def _set(self, step: int) -> None:
         """Give the next parameter a value, if its condition holds."""
         name, domain = self._domains[len(self._steps)]
-        value = domain
-        if isinstance(domain, Domain):
-            value = domain.at((self._begin[name] + step) % (domain.size or 1))
+        value = domain.at((self._begin[name] + step) % (domain.size or 1)) if isinstance(domain, Domain) else domain
         if name in self._space.active({**self._values, name: value}):
             self._values[name] = value
         self._steps.append(step)

@@ -81,7 +81,9 @@ def test_a_particle_is_asked_again_as_soon_as_its_own_result_is_told_in_the_orde
 
 @pytest.mark.parametrize(("second", "stays"), [(0.5, 1), (1.0, 0), (2.0, 0), (None, 0)])
 def test_it_moves_to_the_swarms_best_of_that_moment_and_an_equal_loss_is_not_better(second, stays):
-    optimizer = AsyncPSO(particles=2, inertia=0, cognitive=0, social=1, velocity="zero", known="answer").start(UNIT, seed=1)
+    optimizer = AsyncPSO(particles=2, inertia=0, cognitive=0, social=1, velocity="zero", known="answer").start(
+        UNIT, seed=1
+    )
     starts = [optimizer.ask(), optimizer.ask()]
     optimizer.tell(starts[0], 1.0)
     again = optimizer.ask()

@@ -125,7 +125,13 @@ def test_it_beats_random_search_at_equal_evaluations(mutation):
 
 def test_lists_grow_and_shrink_by_one_and_stay_in_bounds():
     optimizer = MuPlusLambda(
-        population=1, children=200, evaluations=401, restarts=0, migrants=0, gene_rate=0.0, length_rate=1.0,
+        population=1,
+        children=200,
+        evaluations=401,
+        restarts=0,
+        migrants=0,
+        gene_rate=0.0,
+        length_rate=1.0,
         known="answer",
     ).start(SPACE, seed=3)
     told = drive(optimizer, lambda params: abs(params["layers"] - 2.5))

@@ -242,7 +242,9 @@ def test_updating_in_place_asks_one_trial_at_a_time_and_lets_the_next_see_it():
 
 def test_an_equal_loss_does_not_move_the_swarms_best():
     # At rest and on its own best, only the particle that holds the swarm's best stays where it is.
-    trials = run(PSO.paper(particles=4, generations=3, velocity="zero", social=1.0).start(UNIT, seed=5), lambda params: 1.0)
+    trials = run(
+        PSO.paper(particles=4, generations=3, velocity="zero", social=1.0).start(UNIT, seed=5), lambda params: 1.0
+    )
     path = positions(trials)
     assert (path[:, 0] == path[0, 0]).all()  # of equal losses the lowest index
     assert (path[1, 1:] != path[0, 1:]).all()
@@ -381,7 +383,10 @@ def test_memory_does_not_grow_with_the_trials():
         ({"update": "async"}, "update must be one of sync, in_place, not 'async'"),
         ({"max_velocity": 0}, "max_velocity must be a number above 0, not 0"),
         ({"stop_velocity": -1.0}, "stop_velocity must be a number above 0, not -1.0"),
-        ({"stop_velocity": 1e-3, "inertia": 0.5, "cognitive": 2.0, "social": 2.0}, r"stop_velocity \(spectral radius 1.0000\)"),
+        (
+            {"stop_velocity": 1e-3, "inertia": 0.5, "cognitive": 2.0, "social": 2.0},
+            r"stop_velocity \(spectral radius 1.0000\)",
+        ),
         ({"bounds": "unbounded", "cognitive": 3.0, "social": 3.0}, "fly away .* take bounds clip or reflect"),
     ],
 )

@@ -196,8 +196,8 @@ def test_the_best_ever_and_the_latest_are_kept():
     ],
 )
 def test_proposals_on_a_sphere_draw_near_its_centre(model, d, mean, random_mean):
-    found = [late(TPE(trials=60, random_fraction=0, model=model), d, seed) for seed in range(40)]
-    random = [late(Random(trials=60), d, seed) for seed in range(40)]
+    found = [late(TPE(trials=60, random_fraction=0, model=model), d, seed) for seed in range(20)]
+    random = [late(Random(trials=60), d, seed) for seed in range(20)]
     assert np.mean(random) == pytest.approx(random_mean, rel=0.1)  # d · (1/12 + 0.2²)
     assert np.mean(found) == pytest.approx(mean, rel=0.4)  # of 100 seeds
     assert max(found[:10]) < min(random[:10])
@@ -211,7 +211,10 @@ def test_in_a_mixed_space_the_best_option_and_number_are_preferred(model):
 
     shares = []
     for seed in range(10):
-        tail = [params for params, _ in run(TPE(trials=80, random_fraction=0, model=model).start(MIXED, seed=seed), loss)[-30:]]
+        tail = [
+            params
+            for params, _ in run(TPE(trials=80, random_fraction=0, model=model).start(MIXED, seed=seed), loss)[-30:]
+        ]
         assert all(params["batch"] == 32 for params in tail)
         shares.append(np.mean([params["act"] == "elu" and abs(params["n"] - 3) <= 2 for params in tail]))
     assert np.mean(shares) > 0.6  # 0.14 of random ones
