@@ -141,7 +141,7 @@ class Mixture:
     def _drawn_choice(self, j: int, kernels: Integers, u: Array) -> Array:
         cumulative = self._chances(j)[kernels].cumsum(axis=1)
         chosen = (u[:, None] > cumulative).sum(axis=1)
-        return np.minimum(chosen, self.axes.options[j] - 1).astype(float)
+        return np.asarray(np.minimum(chosen, self.axes.options[j] - 1), dtype=float)
 
 
 def recency(n: int) -> Array:
