@@ -59,7 +59,7 @@ def main() -> None:
     if options.quick:
         options.seeds, options.generations = 1, 1
         changes["options"] = {"data": "mnist", "train": 1000, "epochs": 1, "score": "loss"}
-    method = PSO(particles=6, generations=options.generations, defaults=True)
+    method = PSO.paper(particles=6, generations=options.generations, defaults=True)
     job = Job.from_file(JOB, optimizer=method, test=False, **changes)
     assert job.space is not None
     original = job.space.defaults()

@@ -110,7 +110,7 @@ class OneFold(Job):
 def job_of(model: str, setup: str, scale: Scale) -> Job:
     """The paper's search with really trained networks."""
     options = {"train": scale.train, "epochs": scale.epochs, "patience": scale.patience}
-    method = PSO(particles=PARTICLES, generations=scale.generations, update=UPDATES[setup])  # type: ignore[arg-type]
+    method = PSO.paper(particles=PARTICLES, generations=scale.generations, update=UPDATES[setup])  # type: ignore[arg-type]
     return Job(
         name=f"{model}-{setup}", problem=PROBLEMS[model](**options), optimizer=method, folds=scale.folds, seed=1,
         time_limit=None if scale.train is None else 600,

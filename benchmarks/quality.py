@@ -62,6 +62,7 @@ from swarm.pool.virtual import VirtualPool
 from swarm.trial import Evaluation
 
 CONSTRICTED = {"inertia": 0.7298, "cognitive": 1.49618, "social": 1.49618}  # Clerc and Kennedy, 2002
+PAPER = {"inertia": 0.5, "cognitive": 0.5, "social": 0.5}
 TICKS = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120)  # evaluations at which the curves are written down
 HARD = ("rosenbrock 5-D", "rastrigin 5-D", "digits")  # for the parts on slots
 QUICK = ("rosenbrock 2-D", "rastrigin 5-D", "digits")
@@ -97,9 +98,9 @@ def ours(function: Function, evaluations: int) -> dict[str, Optimizer]:
     budgets = {"min_budget": function.budgets[0], "max_budget": full, "iterations": evaluations}
     methods: dict[str, Optimizer] = {
         "SurrogatePSO": SurrogatePSO(trials=evaluations),
-        "PSO": PSO(**turns),
+        "PSO": PSO.paper(**turns, known="again"),
         "PSO w=0.73": PSO(**turns, **CONSTRICTED),
-        "AsyncPSO": AsyncPSO(**turns),
+        "AsyncPSO": AsyncPSO(**turns, **PAPER),
         "AsyncPSO w=0.73": AsyncPSO(**turns, **CONSTRICTED),
         "AsyncPSO koh": AsyncPSO.koh(**turns),
         "AsyncPSO venter": AsyncPSO.venter(**turns),
@@ -282,7 +283,7 @@ async def swarms(chosen: list[Function], most: int, seeds: int) -> tuple[list[di
         table.add_column(column, justify="left" if column in ("function", "at equal") else "right")
     rows, runs = [], {}
     for function in chosen:
-        for w, options in (("0.5", {}), ("0.73", CONSTRICTED)):
+        for w, options in (("0.5", PAPER), ("0.73", CONSTRICTED)):
             for slots in (6, 16):
                 even, late = await duel(function, slots, options, most, seeds)
                 runs[w, function.name, slots] = late

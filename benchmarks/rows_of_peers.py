@@ -39,6 +39,17 @@ def quality(result: Result) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def answers(result: Result) -> Iterator[Row]:
+    tasks, flying = len(result["tasks"]), result["in_flight"]
+    for after, rows in result["after"].items():
+        ranks = ", ".join(f"{row['method']} {row['rank']:.1f} ({row['regret']:.3f})" for row in rows)
+        yield Row(
+            PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight", ranks,
+            f"{tasks} functions and tables, {result['seeds']} seeds; emulated slots",
+            "python benchmarks/answers.py",
+        )  # fmt: skip
+
+
 def overhead(result: Result) -> Iterator[Row]:
     rows = {(row["evaluations"], row["contender"]): row for row in result["rows"]}
     for number in dict.fromkeys(number for number, _ in rows):

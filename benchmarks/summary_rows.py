@@ -20,6 +20,7 @@ READERS: dict[str, Reader] = {
     "dlopt": rows_of_papers.dlopt,
     "nhop": rows_of_papers.nhop,
     "quality": rows_of_peers.quality,
+    "answers": rows_of_peers.answers,
     "overhead": rows_of_peers.overhead,
     "peers-utilisation": rows_of_peers.peers_utilisation,
     "peers-stragglers": rows_of_peers.peers_stragglers,

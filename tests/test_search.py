@@ -90,7 +90,7 @@ def test_no_position_is_trained_twice(open_store: OpenStore) -> None:
         trained.append(evaluation.key)
         return bowl(evaluation.params)
 
-    found = search(make_job(optimizer=PSO(generations=60)), open_store(), make_pool(train=train))
+    found = search(make_job(optimizer=PSO.paper(generations=60)), open_store(), make_pool(train=train))
     assert len(trained) == len(set(trained)) == found.state.counts["trained"]
     assert found.state.counts["archive"] > found.state.counts["trained"]
 
@@ -305,7 +305,7 @@ def test_a_time_budget_stops_asking(open_store: OpenStore) -> None:
 
 
 def test_generations_without_a_training_stop_a_converged_swarm(open_store: OpenStore) -> None:
-    job = make_job(optimizer=PSO(generations=500), stop={"idle_generations": 5})
+    job = make_job(optimizer=PSO.paper(generations=500), stop={"idle_generations": 5})
     found = search(job, open_store())
     assert found.state.end_reason == "no training in 5 generations"
     assert all(found.state.generations[n].sources["trained"] == 0 for n in sorted(found.state.generations)[-5:])

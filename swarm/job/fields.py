@@ -187,6 +187,15 @@ def gpus_per_training(value: float) -> float:
     return value
 
 
+def as_stored(optimizer: Any) -> Any:
+    """An optimizer's plain data from a store, with what was the case before there were options that they lack."""
+    name = optimizer.get("name") if isinstance(optimizer, dict) else None
+    method = OPTIMIZERS.get(name) if isinstance(name, str) else None
+    if method is None:
+        return optimizer
+    return {**method.before, **{option: as_stored(value) for option, value in optimizer.items()}}
+
+
 def plain(optimizer: Optimizer) -> dict[str, Any]:
     """An optimizer as :func:`optimizer` reads it."""
     options = {field.name: getattr(optimizer, field.name) for field in dataclasses.fields(optimizer)}

@@ -428,7 +428,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         limits.check_data(data.get("problem"))
         problem = StoredProblem.from_dict(data.get("problem"), given)
         try:
-            return cls(**{**data, "problem": problem})
+            return cls(**{**_with_methods_as_stored(data), "problem": problem})
         except (TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:  # a bug; not for all
             raise InvalidJob(
                 f"the job cannot be built: {type(error).__name__}: {error}; report this as a bug"
@@ -470,7 +470,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
-        fields, mine = type(self).model_fields, self.to_dict()
+        fields, mine, other = type(self).model_fields, self.to_dict(), _with_methods_as_stored(other)
         for name in mine.keys() - other.keys():  # what an earlier version did not know was as it is by default
             other = {**other, name: fields[name].get_default(call_default_factory=True)}
         rows = _differ(_identity(mine), _identity(other))
@@ -480,6 +480,14 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
                 f"it is stored, swarm resume {self.name}"
             ]
         return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
+
+
+def _with_methods_as_stored(data: dict[str, Any]) -> dict[str, Any]:
+    """A stored job, also an earlier version's, with all options of its methods."""
+    data = {**data, "optimizer": job_fields.as_stored(data.get("optimizer"))}
+    if isinstance(then := data.get("then"), dict):
+        data["then"] = {**then, "optimizer": job_fields.as_stored(then.get("optimizer"))}
+    return data
 
 
 def _check_keys(data: Any) -> None:

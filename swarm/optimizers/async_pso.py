@@ -46,6 +46,7 @@ class AsyncPSO(Swarm):
         bounds: Where a particle leaves the cube: ``clip``, ``reflect`` or ``unbounded``, as for PSO.
         max_velocity: Largest step per dimension, as a share of its range, or None.
         defaults: Whether particle 0 starts at the defaults of the space.
+        known: What becomes of a configuration that this run has asked for before: ``again`` or ``answer``, as for PSO.
 
     Raises:
         InvalidOptimizer: An option is out of its range, or unbounded particles would fly away.
@@ -117,9 +118,9 @@ class AsyncPSO(Swarm):
         if not self._ready:
             return None
         i = self._ready.popleft()
-        self._place(i, turn=self._turns[i])
+        params = self._place(i, turn=self._turns[i])
         self._turns[i] += 1
-        return self._trial(self._space.decode(self._x[i]), generation=self._asked // self.particles, member=i)
+        return self._trial(params, generation=self._asked // self.particles, member=i)
 
     def _tell(self, trial: Trial, loss: float) -> None:
         self._loss[trial.member] = loss

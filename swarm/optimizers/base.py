@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Optimizer(ABC):
 
     Everything is a function of the options, ``start``'s arguments and the results told, never of a clock, of
     the order in which a generation's results arrive, or of the number of workers. Memory does not grow with
-    the trials.
+    the trials, but for the eight bytes of each by which :class:`~swarm.optimizers.unrepeated.Unrepeated` knows it.
 
     A run that was interrupted is taken up with the same calls, but :meth:`asked` in place of :meth:`ask`.
 
@@ -59,6 +59,9 @@ class Optimizer(ABC):
     :meth:`_exhausted`, :meth:`_ask` and, unless results do not matter to it, :meth:`_tell`. One that takes long to ask
     implements :meth:`_take` and :meth:`prepare` as well.
     """
+
+    before: ClassVar[Mapping[str, object]] = {}
+    """What was the case before there were options of these names: a stored job that lacks them is of that time."""
 
     _started = False
 
@@ -105,10 +108,9 @@ class Optimizer(ABC):
             InvalidOptimizer: The optimizer has not been started.
         """
         self._check_started()
-        trial = None if self._exhausted() else self._ask()
+        trial = None if self._finished() else self._ask()
         if trial is not None:
-            self._asked += 1
-            self._open[trial.id] = trial
+            self._opened(trial)
         return trial
 
     def asked(self, trial: Trial) -> None:
@@ -124,11 +126,10 @@ class Optimizer(ABC):
             InvalidOptimizer: The optimizer has not been started.
         """
         self._check_started()
-        if self._exhausted():
+        if self._finished():
             raise self._other(trial, None)
         self._take(trial)
-        self._asked += 1
-        self._open[trial.id] = trial
+        self._opened(trial)
 
     def learn(self, params: Params, loss: float, fold: int | None = None) -> None:
         """Take in a result of an earlier search of the same problem, before anything is asked for.
@@ -180,7 +181,7 @@ class Optimizer(ABC):
     @property
     def done(self) -> bool:
         """Whether every asked trial has been told and no more will come."""
-        return self._started and not self._open and self._exhausted()
+        return self._started and not self._open and self._finished()
 
     @property
     def best(self) -> tuple[Trial, float] | None:
@@ -240,6 +241,15 @@ class Optimizer(ABC):
     def parents(self) -> set[int]:
         """Ids of the trials whose checkpoints a later trial may start from, besides those that are open."""
         return set()
+
+    def _opened(self, trial: Trial) -> None:
+        """A trial was asked for, here or in an earlier process."""
+        self._asked += 1
+        self._open[trial.id] = trial
+
+    def _finished(self) -> bool:
+        """Whether no other trial will come, for the method's own reasons or for others."""
+        return self._exhausted()
 
     @abstractmethod
     def _begin(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarm.optimizers.hyperband import Hyperband
-from swarm.optimizers.tpe import Guided, Model
+from swarm.optimizers.tpe import Guided, ModelName
 from swarm.trial import Params, Trial
 
 
@@ -31,12 +31,17 @@ class BOHB(Guided, Hyperband):
         eta: Factor between budgets; about one in ``eta`` is promoted. 2 or more.
         iterations: Number of iterations in all.
         promotion: ``sync`` promotes when all of a rung are told, ``async`` as soon as a trial is good enough.
+        known: A configuration that an iteration has started before is drawn ``again``, or the archive's is the
+            ``answer``, as for Hyperband.
+        model: ``hpbandster`` as the source has it, or ``optuna``, as for TPE.
         random_fraction: Share of the configurations that are random all the same, 0 to 1.
         good_fraction: Share of the observations that count as good, above 0 up to 0.99.
         candidates: Number of candidates that are drawn for each configuration.
-        min_points: Least number of good and of bad observations; None, and the least allowed, is d + 1.
-        bandwidth_factor: Factor on the widths of the kernels when candidates are drawn, above 0 up to 10.
-        min_bandwidth: Least width of a kernel in the unit cube, above 0.
+        startup: Of the model ``optuna``: results on a budget, before which it does not speak for that.
+        min_points: Of the model ``hpbandster``: least number of good and of bad observations; None, and the least
+            allowed, is d + 1.
+        bandwidth_factor: Likewise: factor on the widths of the kernels when candidates are drawn, above 0 up to 10.
+        min_bandwidth: Likewise: least width of a kernel in the unit cube, above 0.
 
     Raises:
         InvalidOptimizer: An option is out of its range.
@@ -54,16 +59,21 @@ class BOHB(Guided, Hyperband):
             (40.0, True)
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_model()
+    model: ModelName = "hpbandster"
 
     def _begin(self) -> None:
         super()._begin()
-        self._model = Model(self._space, self)
+        self._model = self._made_model()
 
     def _configuration(self, iteration: int, member: int) -> Params:
-        return self._model.propose(self._rng(iteration, member))
+        rng = self._rng(iteration, member)
+        return self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
+
+    def _ask(self) -> Trial | None:
+        trial = super()._ask()
+        if trial is not None:
+            self._model.ask(trial)
+        return trial
 
     def _tell(self, trial: Trial, loss: float) -> None:
         super()._tell(trial, loss)

@@ -15,13 +15,14 @@ import numpy as np
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.population import Genome, Individual, replace_worst
 from swarm.optimizers.recombination import SELECTION, Genetic, Mating, Rng, relative_fitness, survivors
-from swarm.trial import Trial
+from swarm.optimizers.unrepeated import DRAWS, KICKS, Unrepeated
+from swarm.trial import Params, Trial
 
 Children = Literal["one", "both", "overproduce"]
 
 
 @dataclass(kw_only=True)
-class GA(Genetic):
+class GA(Genetic, Unrepeated):
     """A population that is replaced, generation by generation, by the children of its fittest members.
 
     The fitness of an individual is w = (max − loss)/(max − min) of its generation: the best has 1, the worst and the
@@ -58,6 +59,8 @@ class GA(Genetic):
         integer_step: Whether a large mutation that rounds to no change moves an integer by 1. The paper's form cannot
             change 0, 1 and 2.
         zero_kick: Whether a value of 0 mutates by those shares of its range. The paper's form cannot change it.
+        known: What becomes of a child that this run has trained before: ``again`` conceives another, and after 8 times
+            mutates it until it is new; ``answer`` has the archive answer.
 
     Raises:
         InvalidOptimizer: An option is out of its range; at ``start``: the defaults or the initial configurations do
@@ -91,8 +94,8 @@ class GA(Genetic):
 
     @classmethod
     def paper(cls, **options: Any) -> GA:
-        """Exactly the paper's form: no remedy for values that its mutation cannot change."""
-        return cls(**{"integer_step": False, "zero_kick": False, **options})
+        """Exactly the paper's form: no remedy for values that its mutation cannot change, nor for a child known."""
+        return cls(**{"integer_step": False, "zero_kick": False, "known": "answer", **options})
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -147,9 +150,24 @@ class GA(Genetic):
         if member == self._size(self._generation):
             return None
         rng = self._rng(self._generation, member)
-        genome = self._conceived(member, rng)
+        genome, params = self._child(member, rng)
         self._genomes.append(genome)
-        return self._trial(self._expressed(genome, rng), generation=self._generation, member=member)
+        return self._trial(params, generation=self._generation, member=member)
+
+    def _child(self, member: int, rng: Rng) -> tuple[Genome, Params]:
+        """What is conceived, again while it is known, then mutated on; and what is trained of it."""
+        rate = max(self.mutation, 1 / self._space.dimensions)
+        genome: Genome = ()
+        for attempt in range(DRAWS + KICKS):
+            if attempt < DRAWS:
+                genome = self._conceived(member, rng)
+            else:
+                genome = tuple(self._mutated(chromosome, rng, rate) for chromosome in genome)
+            params = self._expressed(genome, rng)
+            if not self._is_known(params):
+                return genome, params
+        params = self._any_left()
+        return (self._space.completed(params),) * self.ploidy, params
 
     def _conceived(self, member: int, rng: Rng) -> Genome:
         if not any(math.isfinite(adult.loss) for adult in self._adults):

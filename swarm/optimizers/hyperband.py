@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.base import EXACT, Optimizer
+from swarm.optimizers.base import EXACT
+from swarm.optimizers.unrepeated import Unrepeated
 from swarm.trial import Params, Trial
 
 Promotion = Literal["sync", "async"]
@@ -24,7 +25,7 @@ _ROUNDING = 1e-9  # a quotient this little below a whole number is that number
 
 
 @dataclass(kw_only=True)
-class Hyperband(Optimizer):
+class Hyperband(Unrepeated):
     """Iterations of successive halving, which differ in how many configurations start and on which budget.
 
     An iteration starts its configurations on its lowest rung, and takes those of the lowest losses to the next one,
@@ -46,6 +47,8 @@ class Hyperband(Optimizer):
         iterations: Number of iterations in all. Their shapes repeat every K, the number of budgets.
         promotion: ``sync`` promotes when all of a rung are told; ``async`` as soon as a trial is in the best
             ``1/eta`` of those told so far on its rung, so that none waits for the slowest, but more are promoted.
+        known: A configuration that an iteration has started before is drawn ``again``, and when a finite space has
+            none left no more is started; ``answer`` starts it once more, which the archive answers on the same budget.
 
     Raises:
         InvalidOptimizer: An option is out of its range.
@@ -120,7 +123,14 @@ class Hyperband(Optimizer):
         self._ready: set[int] = set()  # those that may have trials to ask
 
     def _exhausted(self) -> bool:
-        return self._begun == self.iterations and not self._live
+        return not self._live and (self._begun == self.iterations or self._all_known())
+
+    def _finished(self) -> bool:
+        return self._exhausted()  # those that are all known may yet be promoted
+
+    def _remember(self, trial: Trial) -> None:
+        if trial.parent is None:
+            super()._remember(trial)
 
     def _ask(self) -> Trial | None:
         while self._ready:
@@ -128,7 +138,7 @@ class Hyperband(Optimizer):
             if (trial := self._next(iteration)) is not None:
                 return trial
             self._ready.remove(iteration)
-        if self._begun == self.iterations:
+        if self._begun == self.iterations or self._all_known():
             return None
         iteration, self._begun = self._begun, self._begun + 1
         shape = self._shapes[iteration % len(self._shapes)]
@@ -149,11 +159,17 @@ class Hyperband(Optimizer):
         else:
             return None
         rung.asked += 1
-        return self._trial(params, generation=iteration, member=member, budget=rung.budget, parent=origin)
+        trial = self._trial(params, generation=iteration, member=member, budget=rung.budget, parent=origin)
+        if origin is None and self._draws_again:
+            self._remember(trial)
+            if self._all_known():
+                halving.close()
+        return trial
 
     def _configuration(self, iteration: int, member: int) -> Params:
         """A new configuration: at random here, from a model in a method that builds on this one."""
-        return self._space.sample(self._rng(iteration, member))
+        rng = self._rng(iteration, member)
+        return self._unknown(lambda: self._space.sample(rng), rng)
 
     def _tell(self, trial: Trial, loss: float) -> None:
         halving = self._live[trial.generation]
@@ -272,6 +288,10 @@ class _Halving:
             for rung, above in pairwise(self.rungs)
             for trial in rung.unpromoted(share if self._eager else above.due)
         ]
+
+    def close(self) -> None:
+        """Start no more configurations than have been."""
+        self.rungs[0].due = self.rungs[0].asked
 
     def tell(self, trial: Trial, loss: float) -> None:
         """Take in the loss of a trial; +inf if it failed."""

@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.base import Optimizer
 from swarm.optimizers.targets import Losses, compared, standings
+from swarm.optimizers.unrepeated import Unrepeated
 from swarm.space.domain import Choice, Domain, Integer, Real
 from swarm.space.space import Space
 from swarm.trial import Params, Trial, Value, mean
@@ -33,7 +33,7 @@ ATTEMPTS = 10  # to make a child that differs from its parent
 
 
 @dataclass(kw_only=True)
-class MuPlusLambda(Optimizer):
+class MuPlusLambda(Unrepeated):
     """Keeps the μ best of parents and children; children are mutants of the winners of binary tournaments.
 
     A genome is a configuration. A *list* in it is an integer parameter that counts the parameters after it, the k-th of
@@ -71,6 +71,8 @@ class MuPlusLambda(Optimizer):
         adapt: Whether the rates (and, with ``step``, the largest step) adjust themselves, from a population's second
             generation on: if its mean loss is lower they grow by a half, else they fall to a quarter. A new population
             begins with the options again.
+        known: What becomes of a child that this run has trained before: ``again`` draws another, at random in the end;
+            ``answer`` has the archive answer, as ``literal`` does.
         literal: Do as the library does where that looks like an accident. Numbers are cut off instead of rounded. A
             deletion or duplication may hit the only other gene (the look-back), which moves the list along. A child may
             be its parent again. A mean loss that stays as it is counts as lower: since the best are kept, the rates
@@ -118,6 +120,10 @@ class MuPlusLambda(Optimizer):
         self._check_real("length_rate", 0, 1)
         self._check_one_of("mutation", *get_args(Mutation))
         self._check_real("step", 1 if self.mutation == "step" else 0, above=self.mutation == "normal")
+
+    @property
+    def _draws_again(self) -> bool:
+        return super()._draws_again and not self.literal
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -189,7 +195,7 @@ class MuPlusLambda(Optimizer):
         member, self._next = self._next, self._next + 1
         rng = self._rng(self._generation, member)
         breeds = self._bred and math.isfinite(self._adults[0][0][0])  # of failures alone comes nothing good
-        params = self._child(rng) if breeds else self._space.sample(rng)
+        params = self._unknown(lambda: self._child(rng) if breeds else self._space.sample(rng), rng)
         return self._trial(params, generation=self._generation, member=member)
 
     def _tell_targets(self, trial: Trial, losses: Losses) -> None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.base import Optimizer
 from swarm.optimizers.population import Individual, replace_worst
-from swarm.trial import Trial
+from swarm.optimizers.unrepeated import DRAWS, KICKS, Unrepeated
+from swarm.trial import Params, Trial
 
 Array = NDArray[np.float64]
 Velocity = Literal["uniform", "literal", "zero"]
@@ -26,21 +26,24 @@ Bounds = Literal["clip", "reflect", "unbounded"]
 Local = Literal["personal", "iteration"]
 Update = Literal["sync", "in_place"]
 
+KICK = 0.1
+"""Standard deviation of a push, in the cube."""
+
 
 @dataclass(kw_only=True)
-class Swarm(Optimizer):
+class Swarm(Unrepeated):
     """Particles in the unit cube: how they start, how they move and what they remember.
 
-    A turn of a particle is its first position (turn 0) or one move. Random numbers belong to a turn and a
-    particle. Which particle moves when is for the subclasses to say: :class:`PSO` and
+    A turn of a particle is its first position (turn 0) or one move. Random numbers belong to a turn and a particle, and
+    go on where what was drawn is known. Which particle moves when is for the subclasses to say: :class:`PSO` and
     :class:`~swarm.optimizers.async_pso.AsyncPSO`, which describe the options.
     """
 
     particles: int = 6
     generations: int = 100
-    inertia: float = 0.5
-    cognitive: float = 0.5
-    social: float = 0.5
+    inertia: float = 0.7298
+    cognitive: float = 1.49618
+    social: float = 1.49618
     velocity: Velocity = "uniform"
     bounds: Bounds = "clip"
     max_velocity: float | None = None
@@ -100,15 +103,31 @@ class Swarm(Optimizer):
         """Inertia of a particle's turn."""
         return self.inertia
 
-    def _place(self, i: int, turn: int) -> None:
-        """Give a particle the position of its turn: anywhere at first, and while there is no best to be drawn to."""
-        if turn == 0 or math.isinf(self._swarm_loss):
-            self._scatter(i, turn)
-        else:
-            self._move(i, turn)
+    def _place(self, i: int, turn: int) -> Params:
+        """Give a particle the position of its turn, and say which configuration is there: none that is known."""
+        rng, x, v = self._rng(turn, i), self._x[i].copy(), self._v[i].copy()
+        for attempt in range(DRAWS + KICKS):
+            if attempt < DRAWS:
+                self._x[i], self._v[i] = x, v
+                self._take_turn(i, turn, rng)
+            else:
+                self._kick(i, rng)
+            params = self._space.decode(self._x[i])
+            if not self._is_known(params):
+                return params
+        params = dict(self._any_left())
+        self._x[i] = self._space.encode(params)
+        return params
 
-    def _scatter(self, i: int, turn: int) -> None:
-        rng, ends = self._rng(turn, i), self._space.ends
+    def _take_turn(self, i: int, turn: int, rng: np.random.Generator) -> None:
+        """Put a particle anywhere at first, and while there is no best to be drawn to; else move it."""
+        if turn == 0 or math.isinf(self._swarm_loss):
+            self._scatter(i, turn, rng)
+        else:
+            self._move(i, turn, rng)
+
+    def _scatter(self, i: int, turn: int, rng: np.random.Generator) -> None:
+        ends = self._space.ends
         self._x[i] = rng.random(self._space.dimensions)  # ~ U(b_l, b_u)
         known = self._space.defaults() if self.defaults and turn == i == 0 else None
         if known is not None:
@@ -119,13 +138,20 @@ class Swarm(Optimizer):
         elif self.velocity == "literal":
             self._v[i] = rng.uniform(*ends) / width  # ~ U(b_l, b_u), in cubes
 
-    def _move(self, i: int, turn: int) -> None:
-        rng = self._rng(turn, i)
+    def _move(self, i: int, turn: int, rng: np.random.Generator) -> None:
         x, v, p = self._x[i], self._v[i], self._attractor(i)
         rp, rg = rng.random(x.size), rng.random(x.size)  # ~ U(0, 1), per dimension
         weights = self._inertia(turn), self.cognitive, self.social
         x, v = move(x, v, p, self._swarm, rp, rg, *weights, limit=self.max_velocity or math.inf)
         self._x[i], self._v[i] = confine(x, v, self.bounds)
+
+    def _kick(self, i: int, rng: np.random.Generator) -> None:
+        """Push a particle, whose moves all lead to where it was, along one to three dimensions."""
+        d = self._space.dimensions
+        pushed = rng.choice(d, size=min(d, int(rng.integers(1, 4))), replace=False)
+        x = self._x[i].copy()
+        x[pushed] += rng.normal(0.0, KICK, size=len(pushed))  # ~ N(0, 0.1²)
+        self._x[i], self._v[i] = confine(x, self._v[i], self.bounds)
 
     def _attractor(self, i: int) -> Array:
         """What φ_p pulls particle i to: its own best, or where it is (no pull) while it has none."""
@@ -158,7 +184,8 @@ class PSO(Swarm):
     Attributes:
         particles: Size s of the swarm.
         generations: Number G of moves after the initial evaluation: s·(G + 1) trials.
-        inertia: Share w of the velocity that is kept, 0 to 1.
+        inertia: Share w of the velocity that is kept, 0 to 1. The default constants are Clerc and Kennedy's
+            (2002), with which the swarm settles late enough to be worth its trainings; the paper's are 0.5 throughout.
         cognitive: Greatest pull φ_p towards the particle's own best.
         social: Greatest pull φ_g towards the swarm's best.
         velocity: Initial velocity, per dimension with bounds b_l and b_u: ``uniform`` in ±(b_u − b_l),
@@ -168,6 +195,9 @@ class PSO(Swarm):
             ``reflect`` lets it bounce, ``unbounded`` lets it go and clips what is trained.
         max_velocity: Largest step per dimension, as a share of its range, or None.
         defaults: Whether particle 0 starts at the defaults of the space: a known network to be bettered.
+        known: Where a particle comes to a configuration that this run has asked for before: ``again`` draws r_p and
+            r_g anew (after 8 times it is pushed on by chance), so that each trial is a training of its own; ``answer``
+            has the archive answer, as in the paper.
         local: What φ_p pulls to: the ``personal`` best, or the best of the last ``iteration``.
         update: ``sync`` updates the bests after a generation; ``in_place`` after each particle, so that the
             next one already sees them: one trial at a time.
@@ -203,12 +233,23 @@ class PSO(Swarm):
             self._check_settles("the swarm may never slow to stop_velocity", "leave that out", limit=1 - 1e-9)
 
     @classmethod
+    def paper(cls, **options: Any) -> PSO:
+        """Exactly the paper's form: w = φ_p = φ_g = 0.5, and the archive answers where a particle was before.
+
+        The swarm settles within ten to twenty generations, and the archive then answers most of its trials.
+
+        Args:
+            **options: Other options, or others than these.
+        """
+        return cls(**{"inertia": 0.5, "cognitive": 0.5, "social": 0.5, "known": "answer", **options})
+
+    @classmethod
     def report(cls) -> PSO:
         """The variant of the LeNet-5 report: 5 particles, φ = 2 and 2, at rest at first, 20 evaluations each.
 
         Its criterion norm(v) < ε is left out: with these constants the swarm is on the edge of stability.
         """
-        return cls(particles=5, generations=19, inertia=0.5, cognitive=2.0, social=2.0, velocity="zero")
+        return cls.paper(particles=5, generations=19, cognitive=2.0, social=2.0, velocity="zero")
 
     @property
     def generational(self) -> bool:
@@ -247,9 +288,9 @@ class PSO(Swarm):
         i = self._next
         if i == self.particles or (self.update == "in_place" and self._told < i):
             return None
-        self._place(i, turn=self._generation)
+        params = self._place(i, turn=self._generation)
         self._next += 1
-        return self._trial(self._space.decode(self._x[i]), generation=self._generation, member=i)
+        return self._trial(params, generation=self._generation, member=i)
 
     def _tell(self, trial: Trial, loss: float) -> None:
         self._loss[trial.member] = loss

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.base import EXACT, Optimizer
+from swarm.optimizers.base import EXACT
+from swarm.optimizers.unrepeated import Unrepeated
 from swarm.trial import Trial
+
+_POINTS = 100  # in a row that are all known: then what is left is walked through
 
 
 @dataclass(kw_only=True)
-class Random(Optimizer):
-    """Tries random configurations; in a finite space without replacement, and so at most all of them.
+class Random(Unrepeated):
+    """Tries random configurations, none of them twice; of a finite space at most all.
 
     Why not with replacement? A configuration that comes twice is answered by the archive, and the search has tried one
     fewer than it was asked to.
@@ -29,6 +32,8 @@ class Random(Optimizer):
         trials: Number of trials; give this or ``proportion``.
         proportion: Share of all configurations of a finite space to try, in (0, 1]: ``max(1, ⌊p·size + ½⌋)``
             trials.
+        known: Points of a space with conditions, or with rounded numbers, may be one and the same configuration: where
+            it was asked for before, ``again`` takes the next point, and ``answer`` has the archive answer.
 
     Raises:
         InvalidOptimizer: An option is out of its range, both or neither are given; at ``start``: a proportion
@@ -73,17 +78,22 @@ class Random(Optimizer):
             share = (self.proportion if size <= EXACT else Fraction(self.proportion)) * size  # it may be no float
             wanted = max(1, math.floor(share + Fraction(1, 2)))
         self._size, self._total = size, wanted if size is None else min(wanted, size)
+        self._point = 0  # of a finite space, in random order: the next
 
     def _exhausted(self) -> bool:
         return self._asked >= self._total
 
     def _ask(self) -> Trial:
         i = self._asked
+        rng = self._rng(0, i)
         if self._size is None:
-            params = self._space.sample(self._rng(0, i))
-        else:
-            params = self._space.at(permuted(i, self._size, key=f"{self._seed},{self._fold or 0}"))
-        return self._trial(params, member=i)
+            return self._trial(self._unknown(lambda: self._space.sample(rng), rng), member=i)
+        for _ in range(min(_POINTS, self._size - self._point)):
+            params = self._space.at(permuted(self._point, self._size, key=f"{self._seed},{self._fold or 0}"))
+            self._point += 1
+            if not self._is_known(params):
+                return self._trial(params, member=i)
+        return self._trial(self._any_left(), member=i)
 
 
 def permuted(index: int, size: int, key: str) -> int:

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.base import Optimizer
+from swarm.optimizers.unrepeated import Unrepeated, key
 from swarm.space.space import Choice, Domain, Integer, Real
 from swarm.trial import Params, Trial, Value
 
+_DRAWS = 1000  # from a box; if they are all known, it has no more
+
 
 @dataclass(kw_only=True)
-class Staged(Optimizer):
+class Staged(Unrepeated):
     """Random search in stages, each with a larger budget and in a smaller box round the best of the one before.
 
     Within a stage any number of trials may be open. The next stage begins as soon as the best of this one is known:
@@ -46,6 +48,8 @@ class Staged(Optimizer):
         keep: Chance that a trial of a later stage takes the best's option of a choice instead of a random one.
         freeze: Stage, 2 or later, from which on every trial takes the best's options; None is never.
         opt_tolerance: What counts as an improvement is more than this.
+        known: A configuration that this run has asked for at this budget is drawn ``again``, and a stage ends when
+            1000 draws from its box are all known; ``answer`` has the archive answer.
         patience: Trials without improvement after which a stage ends, at least 1; None never ends it early. They
             count from the first success.
 
@@ -105,23 +109,53 @@ class Staged(Optimizer):
 
     def _begin_stage(self) -> None:
         self._next = self._judged = 0  # trials of the stage that were asked; that were judged, in order
+        self._due = self.stages[self._stage][1] if self._stage < len(self.stages) else 0  # fewer if its box has no more
         self._early: dict[int, tuple[Params, float]] = {}  # results that have overtaken the one to be judged next
         self._leader: Params | None = None  # the stage's best, and its loss
         self._lowest = math.inf
         self._improved = math.inf  # loss of the latest trial that counted as an improvement
         self._idle = 0  # trials judged since then
+        self._coming: Params | None = None  # what is asked next
+        if self._due:
+            self._prepare()
+            if not self._due:
+                self._end_stage()
 
     def _exhausted(self) -> bool:
         return self._stage == len(self.stages)
 
     def _ask(self) -> Trial | None:
-        budget, trials = self.stages[self._stage]
-        if self._next == trials:
+        if self._coming is None:
             return None
-        params = self._sample(self._rng(self._stage, self._next))
-        trial = self._trial(params, generation=self._stage, member=self._next, budget=budget)
+        budget = self.stages[self._stage][0]
+        trial = self._trial(self._coming, generation=self._stage, member=self._next, budget=budget)
         self._next += 1
+        if self._draws_again:
+            self._remember(trial)
+        self._prepare()
         return trial
+
+    def _remember(self, trial: Trial) -> None:
+        self._keys.add(_with_budget(trial.params, trial.budget))
+
+    def _all_known(self) -> bool:
+        return False  # the next stage has another budget
+
+    def _prepare(self) -> None:
+        """Draw what is asked next, if the stage has more; it has not where all of a small box is known."""
+        self._coming = self._drawn() if self._next < self._due else None
+        if self._coming is None:
+            self._due = self._next
+
+    def _drawn(self) -> Params | None:
+        """A configuration of the box that is not known at this budget; the best of before is asked for all the same."""
+        rng, budget = self._rng(self._stage, self._next), float(self.stages[self._stage][0])
+        for _ in range(_DRAWS):
+            params = self._sample(rng)
+            centre = self._next == 0 and self._centre is not None
+            if centre or not self._draws_again or _with_budget(params, budget) not in self._keys:
+                return params
+        return None
 
     def _sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """A random configuration in the box; the first of a later stage is its centre."""
@@ -144,7 +178,7 @@ class Staged(Optimizer):
         self._early[trial.member] = trial.params, loss
         while self._judged in self._early:
             self._judge(*self._early.pop(self._judged))
-            if self._judged == self.stages[self._stage][1] or self._idle == self.patience:
+            if self._judged == self._due or self._idle == self.patience:
                 self._end_stage()
                 return
 
@@ -193,6 +227,11 @@ def narrowed(domain: Integer | Real, whole: Integer | Real, best: Any, shrink: f
     u, du = whole.encode(best), half / (whole.ends[1] - whole.ends[0])
     low, high = float(whole.decode(u - du)), float(whole.decode(u + du))  # clipped, and rounded as all values are
     return Real(low, high, log=whole.log, digits=whole.digits) if low < high else best
+
+
+def _with_budget(params: Params, budget: float | None) -> int:
+    """What tells configurations at budgets apart."""
+    return key({**params, "": 0.0 if budget is None else budget})  # no parameter has that name
 
 
 def _is_stage(stage: Any) -> bool:

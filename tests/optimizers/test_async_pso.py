@@ -81,7 +81,9 @@ def test_a_particle_is_asked_again_as_soon_as_its_own_result_is_told_in_the_orde
 
 @pytest.mark.parametrize(("second", "stays"), [(0.5, 1), (1.0, 0), (2.0, 0), (None, 0)])
 def test_it_moves_to_the_swarms_best_of_that_moment_and_an_equal_loss_is_not_better(second, stays):
-    optimizer = AsyncPSO(particles=2, inertia=0, cognitive=0, social=1, velocity="zero").start(UNIT, seed=1)
+    optimizer = AsyncPSO(particles=2, inertia=0, cognitive=0, social=1, velocity="zero", known="answer").start(
+        UNIT, seed=1
+    )
     starts = [optimizer.ask(), optimizer.ask()]
     optimizer.tell(starts[0], 1.0)
     again = optimizer.ask()
@@ -179,7 +181,9 @@ def test_memory_does_not_grow_with_the_trials():
 
 
 def test_a_failed_particle_moves_on_towards_the_best_that_succeeded():
-    optimizer = AsyncPSO(particles=3, generations=60, velocity="zero").start(UNIT, seed=1)
+    optimizer = AsyncPSO(
+        particles=3, generations=60, velocity="zero", inertia=0.5, cognitive=0.5, social=0.5, known="answer"
+    ).start(UNIT, seed=1)
     calls = drive(optimizer, lambda trial: 1.0 if trial.member == 1 else None, np.random.default_rng(1), 3)
     trials = trials_of(calls)
     target = at(next(trial for trial in trials if trial.member == 1))
@@ -190,7 +194,7 @@ def test_a_failed_particle_moves_on_towards_the_best_that_succeeded():
 
 
 def test_while_all_fail_the_particles_are_placed_anew():
-    optimizer = AsyncPSO(particles=3, generations=10, velocity="zero").start(UNIT, seed=1)
+    optimizer = AsyncPSO(particles=3, generations=10, velocity="zero", known="answer").start(UNIT, seed=1)
     trials = trials_of(drive(optimizer, lambda trial: math.nan, np.random.default_rng(1), 3))
     assert len(np.unique([at(trial) for trial in trials], axis=0)) == 33
     assert optimizer.best is None
@@ -256,7 +260,7 @@ def test_the_inertia_falls_with_every_turn_down_to_its_end():
         ({"inertia": 2.5, "inertia_decay": 0.9}, "inertia must be a number from 0 up to 2, not 2.5"),
         ({"inertia_decay": 0}, "inertia_decay must be a number above 0 up to 1, not 0"),
         ({"inertia_decay": 1.1}, "inertia_decay must be a number above 0 up to 1, not 1.1"),
-        ({"inertia_end": 0.6}, "inertia_end must be a number from 0 up to 0.5, not 0.6"),
+        ({"inertia": 0.5, "inertia_end": 0.6}, "inertia_end must be a number from 0 up to 0.5, not 0.6"),
         ({"social": math.inf}, "social must be a number from 0, not inf"),
         ({"velocity": "random"}, "velocity must be one of uniform, literal, zero, not 'random'"),
         ({"bounds": "wrap"}, "bounds must be one of clip, reflect, unbounded, not 'wrap'"),

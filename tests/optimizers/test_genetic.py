@@ -165,6 +165,7 @@ def test_all_of_a_generation_failing_draws_it_anew():
 
 def test_both_children_complement_each_other():
     options = {"population": 8, "generations": 1, "mutation": 0.0, "initial": "uniform", "children": "both"}
+    options["known"] = "answer"
     optimizer = GA(**options).start(SPACE, seed=2)
     trials = drive(optimizer, lambda trial: trial.params["lr"])
     parents = {trial.params["lr"] for trial, _ in trials[:8]} | {trial.params["n"] for trial, _ in trials[:8]}
@@ -174,7 +175,7 @@ def test_both_children_complement_each_other():
 
 
 def test_overproduction_trains_twice_as_many_children():
-    optimizer = GA(population=6, generations=2, children="overproduce").start(SPACE)
+    optimizer = GA(population=6, generations=2, children="overproduce", known="answer").start(SPACE)
     trials = drive(optimizer, lambda trial: trial.params["lr"])
     assert Counter(trial.generation for trial, _ in trials) == {0: 6, 1: 12, 2: 12}
     assert len(trials) == optimizer.planned and len(optimizer.members()) <= 6

@@ -125,7 +125,14 @@ def test_it_beats_random_search_at_equal_evaluations(mutation):
 
 def test_lists_grow_and_shrink_by_one_and_stay_in_bounds():
     optimizer = MuPlusLambda(
-        population=1, children=200, evaluations=401, restarts=0, migrants=0, gene_rate=0.0, length_rate=1.0
+        population=1,
+        children=200,
+        evaluations=401,
+        restarts=0,
+        migrants=0,
+        gene_rate=0.0,
+        length_rate=1.0,
+        known="answer",
     ).start(SPACE, seed=3)
     told = drive(optimizer, lambda params: abs(params["layers"] - 2.5))
     parent = min((trial for trial, _ in told[:201]), key=lambda trial: (abs(trial.params["layers"] - 2.5), trial.id))
@@ -151,6 +158,7 @@ def test_literally_the_look_back_takes_part_in_the_list():
 def test_a_step_is_at_least_1_and_numbers_are_rounded_to_the_nearest():
     space = Space({"n": Integer(0, 1000), "m": Integer(0, 1000)})
     base = {"population": 1, "children": 300, "evaluations": 301, "restarts": 0, "migrants": 0, "gene_rate": 1.0}
+    base["known"] = "answer"
     steps = MuPlusLambda(**base, mutation="step", step=3).start(space, seed=5)
     told = [trial.params["n"] for trial, _ in drive(steps, lambda params: 0.0)]
     moves = [n - told[0] for n in told[1:]]

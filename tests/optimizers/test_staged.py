@@ -95,7 +95,9 @@ def test_the_trials_of_a_stage_fill_the_box_round_the_best_of_the_one_before():
 
 
 def test_whole_numbers_are_equally_likely_in_every_stage():
-    optimizer = Staged(stages=[[1, 3000], [2, 3000]], patience=None).start(Space({"n": Integer(1, 9)}), seed=1)
+    optimizer = Staged(stages=[[1, 3000], [2, 3000]], patience=None, known="answer").start(
+        Space({"n": Integer(1, 9)}), seed=1
+    )
     first, second = by_stage(drive(optimizer, lambda trial: abs(trial.params["n"] - 5)))
     for stage, share, numbers in ((first, 1 / 9, range(1, 10)), (second, 1 / 5, range(3, 8))):
         counts = Counter(trial.params["n"] for trial in stage)
@@ -234,7 +236,7 @@ def test_memory_does_not_grow_with_the_trials():
     tracemalloc.start()
     try:
         run(1000)
-        assert tracemalloc.get_traced_memory()[0] < 20_000  # bytes
+        assert tracemalloc.get_traced_memory()[0] < 40_000  # bytes: eight of each trial, more of the latest
     finally:
         tracemalloc.stop()
 

@@ -1,0 +1,343 @@
+"""How good the answers are for so many trainings, several at a time: our methods beside Optuna's TPE and CMA-ES.
+
+    python benchmarks/answers.py [--quick] [--trainings 100] [--in-flight 8] [--seeds 11] [--methods TPE PSO …]
+
+Tasks      The nine functions of benchmarks/quality.py: Sphere, Rosenbrock, Rastrigin and Ackley over 2 and over 5
+           hyper-parameters, and validation loss in the table of trained digits networks.
+In flight  So many trainings run at a time on emulated slots (VirtualPool), with log-normal durations (median 60 s,
+           sigma 0.6), the same for a configuration whoever asks for it: results come out of order, and what is asked next
+           follows from those that are there. Nobody waits for a generation but who has generations.
+Trainings  What a method asks for again costs again: there is no archive.
+Regret     0 is the best loss that is known (0 of a function, the lowest of a table), 1 that of the median random
+           configuration; between them it is linear in the loss.
+Rank       Of the methods by their regret on one task and seed, 1 is best; equal ones share the mean.
+Against    Wins and losses against Optuna's TPE over all tasks and seeds, and p of Wilcoxon's signed-rank test of the
+           regrets (two-sided, no correction for the number of methods).
+Worse      Tasks on which the median regret is above random search's.
+
+Peers that are not installed are left out, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import math
+import time
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import numpy as np
+from cluster import machine, positive, save
+from digits_table import DigitsTable
+from numpy.typing import NDArray
+from quality import STYLE
+from quality_functions import Function, functions
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import rankdata, wilcoxon
+
+from swarm.optimizers import OPTIMIZERS, PSO, Optimizer
+from swarm.pool.virtual import VirtualPool
+from swarm.space import Choice, Integer, Real, Space
+from swarm.trial import Evaluation, Params
+
+Array = NDArray[np.float64]
+
+QUICK = ("rosenbrock 2-D", "rastrigin 5-D", "digits")
+BASE, PEER = "Random", "Optuna TPE"
+RANDOM = 4000  # configurations, whose median is a regret of 1
+OWN_OPTIONS = {"GA": {"population": 10, "mutation": 0.5, "elite": 1, "initial": "uniform", "scale": "rank"}}
+LEFT_OUT = {  # methods whose trials are no trainings of the full budget, or that run others
+    *("Grid", "Staged", "Hyperband", "BOHB", "PBT", "Demes", "MuPlusLambda", "Rescored"),
+}
+console = Console(width=150)
+
+
+class Searcher(Protocol):
+    """Asked for configurations and told their losses, in any order."""
+
+    def ask(self) -> tuple[Any, Params] | None:
+        """A ticket and a configuration; None until more is told."""
+
+    def tell(self, ticket: Any, loss: float) -> None:
+        """What came of it."""
+
+
+Method = Callable[[Space, int, int], Searcher]  # space, seed, trainings
+
+
+# --- who searches
+
+
+class Ours:
+    """A method of ours."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def ask(self) -> tuple[Any, Params] | None:
+        """The optimizer's next trial."""
+        trial = self._optimizer.ask()
+        return None if trial is None else (trial, trial.params)
+
+    def tell(self, ticket: Any, loss: float) -> None:
+        """The loss of a trial."""
+        self._optimizer.tell(ticket, loss)
+
+
+class Optuna:
+    """A study of Optuna, which suggests parameters one by one."""
+
+    def __init__(self, sampler: Any, space: Space) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._study, self._space = optuna.create_study(sampler=sampler), space
+
+    def ask(self) -> tuple[Any, Params] | None:
+        """The study's next trial."""
+        trial, params = self._study.ask(), {}
+        for name, domain in self._space.domains.items():
+            if isinstance(domain, Integer):
+                params[name] = trial.suggest_int(name, domain.low, domain.high)
+            elif isinstance(domain, Real):
+                params[name] = trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+            elif isinstance(domain, Choice):
+                params[name] = trial.suggest_categorical(name, domain.options)
+            else:
+                params[name] = domain
+        return trial, self._space.normalised(params)
+
+    def tell(self, ticket: Any, loss: float) -> None:
+        """The loss of a trial."""
+        self._study.tell(ticket, min(loss, 1e300))
+
+
+def ours(trainings: int) -> dict[str, Method]:
+    """Every method of the registry whose trials are trainings of the full budget; PSO also as its paper has it."""
+
+    def method(kind: type[Optimizer], options: dict[str, Any]) -> Method:
+        return lambda space, seed, _: Ours(kind(**options).start(space, seed=seed))
+
+    found = {
+        name: method(kind, {**_sized(kind, OWN_OPTIONS.get(name, {}), trainings)})
+        for name, kind in OPTIMIZERS.items()
+        if name not in LEFT_OUT
+    }
+    paper = PSO.paper(generations=math.ceil(trainings / 6))
+    return {**found, "PSO, the paper's": lambda space, seed, _: Ours(paper.start(space, seed=seed))}
+
+
+def _sized(kind: type[Optimizer], options: dict[str, Any], trainings: int) -> dict[str, Any]:
+    """Options for so many trainings: of ``trials``, or of ``generations`` of its members."""
+    known = {field.name: field.default for field in fields(kind)}
+    if "trials" in known:
+        return {**options, "trials": trainings}
+    members = options.get("population", known.get("particles", MISSING))
+    return {**options, "generations": math.ceil(trainings / int(members)) + 1}  # some generations are smaller
+
+
+def peers() -> dict[str, Method]:
+    """What is installed of the peers."""
+    found: dict[str, Method] = {}
+    missing = [name for name in ("optuna", "cmaes") if importlib.util.find_spec(name) is None]
+    if "optuna" not in missing:
+        found[PEER] = lambda space, seed, _: Optuna(_sampler("TPESampler", seed, constant_liar=True), space)
+    if not missing:
+        found["Optuna CMA-ES"] = lambda space, seed, _: Optuna(_sampler("CmaEsSampler", seed), space)
+    for name in missing:
+        console.print(f"{name}: not installed, what needs it is left out (pip install {name})", highlight=False)
+    return found
+
+
+def _sampler(name: str, seed: int, **options: Any) -> Any:
+    import warnings
+
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return {"TPESampler": optuna.samplers.TPESampler, "CmaEsSampler": optuna.samplers.CmaEsSampler}[name](
+            seed=seed, **options
+        )
+
+
+# --- what is measured
+
+
+class Task:
+    """Something to minimise, and what its losses are worth."""
+
+    def __init__(self, function: Function) -> None:
+        self.name, self.space = function.name, function.space
+        self._function = function
+        self._best = DigitsTable.load().lowest if function.name == "digits" else 0.0
+        self._middle: dict[int, float] = {}  # by seed
+
+    def loss(self, seed: int) -> Callable[[Params], float]:
+        """The loss function of a seed."""
+        objective = self._function.objective(seed)
+        return lambda params: objective(params, 1.0)
+
+    def regret(self, seed: int, loss: float) -> float:
+        """0 for the best that is known, 1 for the median random configuration of that seed."""
+        if seed not in self._middle:
+            rng, of = np.random.default_rng([seed, 5]), self.loss(seed)
+            self._middle[seed] = float(np.median([of(self.space.sample(rng)) for _ in range(RANDOM)]))
+        return (loss - self._best) / (self._middle[seed] - self._best)
+
+
+async def searched(method: Method, task: Task, seed: int, trainings: int, in_flight: int) -> Array:
+    """Best regret after 1 … so many trainings, an array (trainings,), on so many slots."""
+    searcher, loss = method(task.space, seed, trainings), task.loss(seed)
+
+    def seconds(evaluation: Evaluation) -> float:
+        return 60.0 * math.exp(0.6 * np.random.default_rng([seed, evaluation.seed]).standard_normal())
+
+    pool = VirtualPool(in_flight, lambda evaluation: loss(evaluation.params), seconds)
+    tickets: dict[str, Any] = {}
+    found: list[float] = []
+    asked, idle = 0, False
+    while len(found) < trainings and not idle:
+        while pool.free() and asked < trainings and (next_one := searcher.ask()) is not None:
+            ticket, params = next_one
+            evaluation = Evaluation.of(task.name, params, salt=str(asked))
+            tickets[evaluation.key] = ticket
+            pool.submit([evaluation])
+            asked += 1
+        idle = pool.free() == pool.slots
+        for result in [] if idle else await pool.next():
+            value = math.inf if result.fitness is None else result.fitness
+            searcher.tell(tickets.pop(result.key), value)
+            found.append(task.regret(seed, value))
+    found += [math.inf] * (trainings - len(found))  # it knows all of the space
+    return np.minimum.accumulate(np.array(found))
+
+
+Curves = dict[str, dict[str, Array]]  # by task and method: (seeds, trainings)
+
+
+def all_curves(tasks: list[Task], methods: dict[str, Method], options: argparse.Namespace) -> Curves:
+    """Every method on every task."""
+    curves: Curves = {}
+    for task in tasks:
+        curves[task.name] = {
+            name: np.array(
+                [
+                    asyncio.run(searched(method, task, seed, options.trainings, options.in_flight))
+                    for seed in range(options.seeds)
+                ]
+            )
+            for name, method in methods.items()
+        }
+    return curves
+
+
+def summary(curves: Curves, after: int) -> list[dict[str, Any]]:
+    """A row per method, the best first: rank, regret, and how it compares with Optuna's TPE and with random search."""
+    names = list(next(iter(curves.values())))
+    regrets = np.array([[found[name][:, after - 1] for name in names] for found in curves.values()])  # task, name, seed
+    ranks = rankdata(regrets, axis=1).mean(axis=(0, 2))
+    medians = np.median(regrets, axis=2)
+    rows = []
+    for i, name in enumerate(names):
+        row: dict[str, Any] = {"method": name, "rank": round(float(ranks[i]), 2)}
+        row["regret"] = float(f"{np.median(medians[:, i]):.3g}")
+        if PEER in names and name != PEER:
+            row |= versus(regrets[:, i].ravel(), regrets[:, names.index(PEER)].ravel())
+        worse = medians[:, i] > medians[:, names.index(BASE)]
+        row["worse_than_random"] = [task for task, flag in zip(curves, worse, strict=True) if flag]
+        rows.append(row)
+    return sorted(rows, key=lambda row: float(row["rank"]))
+
+
+def versus(one: Array, other: Array) -> dict[str, Any]:
+    """How often one regret is below the other's, how often above, and Wilcoxon's p."""
+    difference = one - other
+    p = float(wilcoxon(difference).pvalue) if difference.any() else 1.0
+    return {"wins": int((difference < 0).sum()), "losses": int((difference > 0).sum()), "p": float(f"{p:.2g}")}
+
+
+def show(rows: list[dict[str, Any]], after: int, options: argparse.Namespace, tasks: int) -> None:
+    """Print the rows."""
+    table = Table(title=f"{after} trainings, {options.in_flight} in flight, {tasks} tasks, {options.seeds} seeds")
+    for column in (
+        "method",
+        "mean rank",
+        "median regret",
+        f"wins : losses against {PEER}",
+        "p",
+        "worse than random on",
+    ):
+        table.add_column(column, justify="left" if column in ("method", "worse than random on") else "right")
+    for row in rows:
+        against = f"{row['wins']} : {row['losses']}" if "wins" in row else ""
+        p = f"{row['p']:.1g}" if "p" in row else ""
+        worse = ", ".join(row["worse_than_random"])
+        table.add_row(row["method"], f"{row['rank']:.1f}", f"{row['regret']:.3f}", against, p, worse)
+    console.print(table)
+
+
+def draw(curves: Curves, file: Any) -> None:
+    """Median regret against trainings, a panel per task."""
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    figure, axes = plt.subplots(math.ceil(len(curves) / 3), 3, figsize=(15, 4 * math.ceil(len(curves) / 3)))
+    for axis, (task, found) in zip(np.ravel(axes), curves.items(), strict=False):
+        for i, (name, regrets) in enumerate(found.items()):
+            middle = np.median(regrets, axis=0)
+            axis.plot(
+                np.arange(1, len(middle) + 1), middle, "--" if "Optuna" in name else "-", color=f"C{i}", label=name
+            )
+        axis.set(title=task, yscale="log", xlabel="trainings", ylabel="regret, median")
+        axis.grid(alpha=0.3)
+    for axis in np.ravel(axes)[len(curves) :]:
+        axis.set_visible(False)
+    handles, labels = np.ravel(axes)[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    figure.savefig(file, dpi=80)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="3 tasks, 3 seeds, 40 trainings")
+    parser.add_argument("--trainings", type=positive, default=100)
+    parser.add_argument("--in-flight", type=positive, default=8)
+    parser.add_argument("--seeds", type=positive, default=11)
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"only these, {BASE} and the peers")
+    options = parser.parse_args()
+    if options.quick:
+        options.trainings, options.seeds = min(options.trainings, 40), min(options.seeds, 3)
+    methods = ours(options.trainings)
+    if options.methods:
+        if unknown := set(options.methods) - methods.keys():
+            parser.error(f"there is no method {', '.join(sorted(unknown))}; there are {', '.join(methods)}")
+        methods = {name: method for name, method in methods.items() if name in {*options.methods, BASE}}
+    methods |= peers()
+    tasks = [Task(function) for function in functions() if not options.quick or function.name in QUICK]
+    began = time.process_time()
+    curves = all_curves(tasks, methods, options)
+    points = [after for after in (20, 50, 100, 200, 400) if after < options.trainings]
+    tables = {after: summary(curves, after) for after in (*points, options.trainings)}
+    for after, rows in tables.items():
+        show(rows, after, options, len(tasks))
+    packages = {name: version(name) for name in ("optuna", "cmaes", "scipy") if importlib.util.find_spec(name)}
+    result = {
+        "machine": machine(), "quick": options.quick, "in_flight": options.in_flight, "seeds": options.seeds,
+        "tasks": list(curves), "packages": packages, "cpu_seconds": round(time.process_time() - began),
+        "after": {str(after): rows for after, rows in tables.items()},
+    }  # fmt: skip
+    file = save("answers", result)
+    if importlib.util.find_spec("matplotlib"):
+        draw(curves, file.with_name("answers.png"))
+    console.print(f"written to {file.parent}; {result['cpu_seconds']} s of one core", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
