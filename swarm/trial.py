@@ -218,7 +218,7 @@ class Evaluation:
         parent: Key of the evaluation whose checkpoint the training starts from.
         donors: Keys of further evaluations whose checkpoints it starts from.
         isolation: ``process`` runs in a child process of the worker, which only slices of one problem share;
-            ``thread`` in the worker's own thread.
+            ``thread`` in a process of the slot that stays, or where the worker has one slot in its own thread.
         time_limit: Wall-clock limit in seconds, or None.
         slice: Whether it is a slice of a training that is handed on from trial to trial. It trains all of its budget,
             and fails if the checkpoint of its parent is not there.

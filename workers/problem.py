@@ -33,11 +33,11 @@ class Problem(Protocol):
 
     Slices of trainings may follow each other in one process: what one leaves in memory must not show in the next.
 
-    * ``prepare()`` loads data into memory. It is called once per worker process, before trainings are forked,
+    * ``prepare()`` loads data into memory. It is called once per machine, before trainings are forked,
       so it must not touch a device.
     * ``test(params, ctx)`` trains the configuration again with the same seed and scores it on the unseen test
       set.
-    * ``preload``: names of modules to import once per worker, e.g. ``("tensorflow", "keras")``.
+    * ``preload``: names of modules to import once per machine, e.g. ``("tensorflow", "keras")``.
     * ``space``: the search space as plain data.
     """
 

@@ -1,4 +1,4 @@
-"""A child process, seen from the worker, and where it waits for the next slice of a training."""
+"""A child process, seen from the worker, and where it waits for the next slice of a training, or cheap function."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The process that holds a loaded problem and forks one child per training, or for slices that follow each other.
 
-Importing TensorFlow takes ten seconds and loading data may take as long; here both are paid once per worker,
+Importing TensorFlow takes ten seconds and loading data may take as long; here both are paid once per machine,
 and the children share the memory copy-on-write. It is not multiprocessing's fork server because that cannot
 run below a Dask worker (a daemonic process), and because this one leaves nothing behind: it ends with the
 worker, its children end with it, and a child's whole process group is killed when the child has ended.
