@@ -153,7 +153,7 @@ class Jobs(Database):
                 submission = submission.where(tables.submissions.c.ended == ended)
             if connection.execute(submission).rowcount == 0 and ended is not None:
                 return False
-            for table in (tables.journal, tables.lengths, tables.replays):
+            for table in (tables.journal, tables.lengths, tables.replays, tables.snapshots):
                 connection.execute(table.delete().where(table.c.job == name))
             connection.execute(_jobs.delete().where(_jobs.c.name == name))
             delete_results(connection, forget)
