@@ -131,11 +131,6 @@ class Jobs(Database):
             raise job_damaged(self.url, owner, "the code", rows.WRONG)
         return code
 
-    def drop_unused_code(self) -> int:
-        """Delete the code that no job has any more; how many bytes that were."""
-        with self._failing_clearly(), self._writing(long=True) as connection:
-            return code_table.drop_unused(connection, sa.select(_jobs.c.name))
-
     def delete_job(self, name: str, forget: Sequence[str] = (), *, ended: float | None = None) -> bool:
         """Delete a job, which nobody runs: its journal, its submission, its code if no other job needs it.
 
