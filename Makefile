@@ -7,10 +7,10 @@ TF     ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 STAMP  := $(VENV)/.installed-$(TF)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs bench clean
+.PHONY: help install demo test test-lowest lint format docs bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## create .venv with everything that the other targets need
 
@@ -34,6 +34,22 @@ test: $(STAMP)  ## lint, types and all tests
 	  wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	  exit $$((tested ? tested : checked))
 
+# Half of the tests, which need no TensorFlow, on the lowest versions that pyproject.toml allows.
+QUICK  := tests/contract/test_stores.py tests/contract/test_optimizers.py tests/optimizers tests/test_space.py \
+          tests/test_job.py tests/test_search.py tests/test_search_state.py tests/test_view.py tests/test_history.py \
+          tests/test_pool.py tests/test_trial.py tests/test_report.py tests/test_export.py tests/test_lowest.py \
+          tests/dashboard/test_pages.py
+LOWEST := .venv-lowest
+
+test-lowest: $(LOWEST)/.installed  ## half of the tests, on the lowest versions
+	@$(LOWEST)/bin/python -m pytest -q -m 'not slow' -n 2 --dist loadfile $(QUICK)
+
+$(LOWEST)/.installed: pyproject.toml tests/lowest.txt
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/lowest.txt -e '.[postgres]' \
+	  hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
+	@touch $@
+
 lint: $(STAMP)  ## ruff and mypy alone
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -47,4 +63,4 @@ bench: $(STAMP)  ## the benchmarks, quick form
 	@$(BIN)/python benchmarks/run_all.py
 
 clean:  ## remove .venv and what the demo left
-	rm -rf $(VENV) demo.db demo.db-* demo.db.artifacts
+	rm -rf $(VENV) $(LOWEST) demo.db demo.db-* demo.db.artifacts

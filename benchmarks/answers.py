@@ -5,8 +5,8 @@
 Tasks      The nine functions of benchmarks/quality.py: Sphere, Rosenbrock, Rastrigin and Ackley over 2 and over 5
            hyper-parameters, and validation loss in the table of trained digits networks.
 In flight  So many trainings run at a time on emulated slots (VirtualPool), with log-normal durations (median 60 s,
-           sigma 0.6), the same for a configuration whoever asks for it: results come out of order, and what is asked next
-           follows from those that are there. Nobody waits for a generation but who has generations.
+           sigma 0.6), the same for a configuration whoever asks for it: results come out of order, and what is asked
+           next follows from those that are there. Nobody waits for a generation but who has generations.
 Trainings  What a method asks for again costs again: there is no archive.
 Regret     0 is the best loss that is known (0 of a function, the lowest of a table), 1 that of the median random
            configuration; between them it is linear in the loss.

@@ -7,8 +7,14 @@ another has taken over, when it wakes up. With --hangs, workers are stopped unti
 machines until they are given up and their trainings run elsewhere: what such a machine or worker was training may end
 all the same, so some trainings end twice, and count once. The same jobs then run undisturbed.
 
+With --store sqlite or --store postgres, only the store has faults, each for longer than a lease: it is locked by
+another process, its disk is full (a small one, which root mounts), its server is suspended, or a master dies whose
+clock was an hour off. No training is to notice: none is interrupted, none is done twice.
+
     python benchmarks/chaos.py                 # three minutes of kills, 8 slots; five times
     python benchmarks/chaos.py --hangs
+    python benchmarks/chaos.py --store sqlite
+    python benchmarks/chaos.py --store postgres
     python benchmarks/chaos.py --seconds 30
 """
 
@@ -26,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import store_faults
 from cluster import positive, save
 from rich.console import Console
 from rich.table import Table
@@ -60,6 +67,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first run's kills; each further one adds one")
     parser.add_argument("--repetitions", type=positive, default=5)
     parser.add_argument("--hangs", action="store_true", help="hang workers and machines, too")
+    parser.add_argument("--store", choices=("sqlite", "postgres"), help="only the store has faults")
     parser.add_argument("--folder", type=Path, help="keep logs and stores here, a folder that is new or empty")
     parser.add_argument("--quick", action="store_true", help="15 seconds of kills, short trainings")
     options = parser.parse_args()
@@ -76,7 +84,8 @@ def main() -> None:
             kills, rows, wall = disturbed(folder, options, seed)
         show(kills, rows, expected, wall)
         runs.append({"seed": seed, "kills": kills, "jobs": rows, "wall_seconds": wall})
-    file = save("chaos-hangs" if options.hangs else "chaos", {"runs": runs, "undisturbed": expected})
+    kind = "chaos-hangs" if options.hangs else f"chaos-{options.store}" if options.store else "chaos"
+    file = save(kind, {"runs": runs, "undisturbed": expected})
     console.print(f"written to {file}")
 
 
@@ -116,8 +125,9 @@ def disturbed(
     """Run both jobs while things die."""
     rng = random.Random(seed)
     kills: Counter[str] = Counter()
-    weights = WEIGHTS | HANGS if options.hangs else WEIGHTS
-    with Service(folder, env={"DASK_SWARM__WORKER_TTL_SECONDS": "5"}) as service:
+    with contextlib.ExitStack() as stack:
+        url, weights = place_of(folder, options, stack)
+        service = stack.enter_context(Service(folder, url, env={"DASK_SWARM__WORKER_TTL_SECONDS": "5"}))
         service.scheduler()
         for name, slots in MACHINES.items():
             service.workers(slots, name)
@@ -134,12 +144,30 @@ def disturbed(
             if wait_until(service.client.hello) and all(ended(handle) for handle in handles):
                 break
             kind = rng.choices(list(weights), list(weights.values()))[0]
-            console.print(f"{time.monotonic() - began:5.0f} s  {kind} {strike(service, kind, rng)}", highlight=False)
+            hit = store_faults.strike if options.store else strike
+            console.print(f"{time.monotonic() - began:5.0f} s  {kind} {hit(service, kind, rng)}", highlight=False)
             kills[kind] += 1
         states: list[JobState] = [handle.wait(timeout=900) for handle in handles]
         wall = time.monotonic() - began
     rows = {state.name: row_of(state, folder / state.name) for state in states}
     return kills, rows, wall
+
+
+def place_of(
+    folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[str | None, dict[str, int]]:
+    """URL of the store, None for the usual one, and which faults there are to be, how often."""
+    if options.store == "postgres":
+        return stack.enter_context(store_faults.server()), store_faults.POSTGRES
+    if options.store == "sqlite":
+        disk = folder / "disk"
+        disk.mkdir()
+        trouble = stack.enter_context(store_faults.disk(disk))
+        if trouble is not None:
+            console.print(f"the disk is never full: {trouble}")
+        faults = {kind: often for kind, often in store_faults.SQLITE.items() if kind != "full disk" or trouble is None}
+        return f"sqlite:///{disk}/swarm.db", faults
+    return None, WEIGHTS | HANGS if options.hangs else WEIGHTS
 
 
 def ended(handle: JobHandle) -> bool:

@@ -167,9 +167,10 @@ def chaos(result: Result) -> Iterator[Row]:
     jobs = [(name, job) for run in runs for name, job in run["jobs"].items()]
     total = {name: sum(job[name] for _, job in jobs) for name in ("interrupted", "trained", "trained_twice", "failed")}
     why = " (where a machine or worker hung until it was given up; they count once)" if "hung machine" in kills else ""
+    whose = "of the store " if {"locked store", "suspended server"} & set(kills) else ""
     same = sum(job["best"] == undisturbed[name]["best"] for name, job in jobs)
     yield Row(
-        COST, f"{kills.total()} faults while two searches run, {many(len(runs), 'run')}",
+        COST, f"{kills.total()} faults {whose}while two searches run, {many(len(runs), 'run')}",
         f"the best of an undisturbed search in {same} of {len(jobs)}; {total['interrupted']} of {total['trained']:,} "
         f"trainings cut short and begun again, {total['trained_twice']} finished twice{why}, {total['failed']} failed",
         f"{', '.join(f'{count} × {kind}' for kind, count in kills.most_common())}; 8 sleeping slots, "
@@ -211,11 +212,32 @@ def service(result: Result) -> Iterator[Row]:
 def long_journals(result: Result) -> Iterator[Row]:
     yield Row(
         COST, "A master takes over many jobs with long journals",
-        f"it serves after {result['serving']:.1f} s; all is replayed after {result['replayed']:.0f} s, "
-        f"{result['rate']:,.0f} events a second; meanwhile a request takes {1000 * result['median']:.0f} ms, "
-        f"{1000 * result['slowest']:.0f} ms at most",
+        "; ".join(
+            f"from {how}: it serves after {each['serving']:.1f} s, all is replayed after {each['replayed']:.0f} s, "
+            f"{each['rate']:,.0f} events a second, {each['rate_cpu']:,.0f} a second of the processor's; meanwhile a "
+            f"request takes {1000 * each['median']:.0f} ms, {1000 * each['slowest']:.0f} ms at most"
+            for how, each in ((how, result[how]) for how in ("journals", "snapshots"))
+        ),
         f"{result['jobs']} particle swarms with {result['events']:,} events in all; its start included",
         "python benchmarks/long_journals.py",
+    )  # fmt: skip
+
+
+def year(result: Result) -> Iterator[Row]:
+    first, last = result["looks"][0], result["looks"][-1]
+    middle = result["looks"][len(result["looks"]) // 2]
+    sizes = "; ".join(
+        f"{name} {', '.join(str(round(each['memory_mib'][name])) for each in (first, middle, last))} MiB"
+        for name in first["memory_mib"]
+    )
+    times = ", ".join(
+        f"{name} {first[name]['median']:.0f} → {last[name]['median']:.0f} ms" for name in ("jobs", "status", "submit")
+    )
+    yield Row(
+        COST, "Many short jobs, one after the other",
+        f"memory at the beginning, the middle and the end: {sizes}; answers (median): {times}",
+        f"{result['jobs']:,} jobs of four trials in {result['wall_seconds']:.0f} s, 20 at a time; 2 slots",
+        "python benchmarks/year.py",
     )  # fmt: skip
 
 

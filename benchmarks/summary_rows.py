@@ -38,7 +38,10 @@ READERS: dict[str, Reader] = {
     "slices": rows_of_scale.slices,
     "chaos": rows_of_scale.chaos,
     "chaos-hangs": rows_of_scale.chaos,
+    "chaos-postgres": rows_of_scale.chaos,
+    "chaos-sqlite": rows_of_scale.chaos,
     "service": rows_of_scale.service,
     "long-journals": rows_of_scale.long_journals,
+    "year": rows_of_scale.year,
     "dashboard": rows_of_scale.dashboard,
 }

@@ -66,7 +66,7 @@ class Service:
         self.start("scheduler", "scheduler", "--port", str(self.port), "--dashboard", "127.0.0.1:0")
 
     def workers(self, slots: int, name: str = "workers") -> None:
-        self.start(name, "worker", self.address, "--slots", str(slots))
+        self.start(name, "worker", "--scheduler", self.address, "--slots", str(slots))
 
     def master(self, name: str = "master") -> None:
         self.start(name, "master", self.address, "--store", self.store)

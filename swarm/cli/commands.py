@@ -11,6 +11,7 @@ import typer
 
 from swarm.cli import architecture, best, doctor, report, service, upkeep
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
+from swarm.cli.service import AddressArgument, AddressOption, one_address
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
 from swarm.runner import Where, free_name, resume, run
 from swarm.runs.run import STORE, Run
@@ -208,10 +209,8 @@ def replay_command(
 
 @app.command("worker")
 def worker_command(
-    scheduler: Annotated[
-        str | None,
-        typer.Argument(metavar="tcp://HOST:PORT", help="The scheduler; left out, DASK_SCHEDULER_ADDRESS."),
-    ] = None,
+    address: AddressArgument = None,
+    scheduler: AddressOption = None,
     scheduler_file: Annotated[
         Path | None,
         typer.Option(help="File to which the scheduler writes its address, at each start.", show_default=False),
@@ -242,20 +241,21 @@ def worker_command(
     from swarm.workers.node.supervisor import make_slots, serve
 
     chosen = settings()
-    address = scheduler_address(scheduler, scheduler_file, chosen.scheduler_address)
+    named = one_address(address, scheduler)
+    found = scheduler_address(named, scheduler_file, chosen.scheduler_address)
     insecure = insecure or chosen.insecure
     with contextlib.suppress(OSError):  # not known yet: it is looked up again at each dial
-        listening_host(address(), host, insecure)
+        listening_host(found(), host, insecure)
     offered = make_slots(gpus, slots, threads, gpus_per_training)
     if not offered[0].gpus:  # two such workers on one machine are not the same slots
         offered = [replace(slot, name=f"{slot.name}-{os.getpid()}") for slot in offered]
     say = start_logging(log_format, "worker", "critical", lambda text: _out.print(text, soft_wrap=True))
     with claimed(gpu for slot in offered for gpu in slot.gpus), contextlib.suppress(KeyboardInterrupt):
-        names, whose = ", ".join(slot.name for slot in offered), scheduler or scheduler_file or address()
+        names, whose = ", ".join(slot.name for slot in offered), named or scheduler_file or found()
         say(f"{len(offered)} slots for {whose}: {names}; stop with Ctrl-C")
         if gpus_per_training < 1 and offered[0].gpus:
             say("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
-        asyncio.run(serve(address, offered, host=host, insecure=insecure))
+        asyncio.run(serve(found, offered, host=host, insecure=insecure))
 
 
 def main() -> None:

@@ -44,6 +44,10 @@ AddressOption = Annotated[
     str | None,
     typer.Option("--scheduler", help="The scheduler's address; left out, DASK_SCHEDULER_ADDRESS.", show_default=False),
 ]
+AddressArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[tcp://HOST:PORT]", help="The same as --scheduler.", show_default=False),
+]
 SettingsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the file to change: optimizer.particles=12."),
@@ -81,9 +85,8 @@ def scheduler_command(
 
 @app.command("master")
 def master_command(
-    scheduler: Annotated[
-        str | None, typer.Argument(metavar="[tcp://HOST:PORT]", help="The scheduler's address.", show_default=False)
-    ] = None,
+    address: AddressArgument = None,
+    scheduler: AddressOption = None,
     store: Annotated[
         str | None, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")
     ] = None,
@@ -115,11 +118,11 @@ def master_command(
         checkpoints=checkpoints or chosen.checkpoints or (str(folder / "checkpoints") if folder else None),
         allowed=chosen.checkpoint_places,
     )
-    address = scheduler_address(scheduler, scheduler_file, chosen.scheduler_address)
+    found = scheduler_address(one_address(address, scheduler), scheduler_file, chosen.scheduler_address)
     say = start_logging(log_format, "master", "critical", _say)
     _until_stopped(
         serve_jobs(
-            address,
+            found,
             url,
             places=places,
             lease_seconds=chosen.lease_seconds,
@@ -134,16 +137,15 @@ def master_command(
 
 @app.command("health")
 def health_command(
-    scheduler: Annotated[
-        str | None, typer.Argument(metavar="[tcp://HOST:PORT]", help="The scheduler's address.", show_default=False)
-    ] = None,
+    address: AddressArgument = None,
+    scheduler: AddressOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say it as one JSON object.")] = False,
 ) -> None:
     """Whether the service is well: exit code 0 if so, 1 if master or store is silent, 2 without a scheduler."""
     from swarm.client import Client
 
     try:
-        found = Client(scheduler).health()
+        found = Client(one_address(address, scheduler)).health()
     except SwarmError as error:
         if not as_json:
             raise
@@ -296,6 +298,17 @@ def share_command(
     if name is None:
         raise InvalidInput("name a job, swarm share JOB --priority P, or a user, swarm share --user NAME --weight W")
     _steered(scheduler, name, lambda handle: handle.share(priority, max_slots))
+
+
+def one_address(argument: str | None, option: str | None) -> str | None:
+    """The scheduler's address, which may be given as argument or as option.
+
+    Raises:
+        InvalidInput: There are two.
+    """
+    if argument is not None and option not in (None, argument):
+        raise InvalidInput(f"two schedulers are named, {argument} and {option}: give one, --scheduler {option}")
+    return argument if option is None else option
 
 
 def _client(address: str | None) -> Client:

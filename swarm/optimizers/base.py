@@ -310,7 +310,8 @@ class Optimizer(ABC):
 
     def _rng(self, generation: int, index: int) -> np.random.Generator:
         """Random numbers of one draw site: the same whoever draws elsewhere, earlier or later."""
-        return np.random.default_rng(np.random.SeedSequence([self._seed, self._fold or 0, generation, index]))
+        seeds = np.random.SeedSequence((self._seed, self._fold or 0, generation, index))
+        return np.random.Generator(np.random.PCG64(seeds))  # that of default_rng
 
     def _losses(self, told: float | Sequence[float] | None) -> tuple[float, ...]:
         """The losses of a trial as :meth:`_tell_targets` takes them."""

@@ -317,3 +317,8 @@ def replayed(job: Job, store: Store, on_event: Callable[[Event], None] = lambda 
     """
     durations = store.durations(job.code.fingerprint, _DURATIONS_READ)
     return replay(job, store.events(job.name), durations, on_event)
+
+
+def fresh_state(job: Job, store: Store) -> SearchState:
+    """What is known of a job's search before its journal is replayed."""
+    return SearchState(job, store.durations(job.code.fingerprint, _DURATIONS_READ))

@@ -187,6 +187,17 @@ class SearchState:
         """Have somebody else called with each event from now on."""
         self._on_event = on_event
 
+    def memory(self) -> dict[str, Any]:
+        """All that it knows, for :meth:`recalled`; it changes with the state."""
+        return {name: value for name, value in vars(self).items() if name not in ("job", "_on_event")}
+
+    @classmethod
+    def recalled(cls, job: Job, memory: Mapping[str, Any]) -> SearchState:
+        """The state of the job's search with this :meth:`memory`."""
+        state = cls(job)
+        vars(state).update(memory)
+        return state
+
     # --- what has happened
 
     def apply(self, event: Event) -> None:

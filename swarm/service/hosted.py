@@ -27,10 +27,10 @@ from swarm.pool.dask_pool import DaskPool
 from swarm.pool.fair_share import Share
 from swarm.pool.slots import Slots
 from swarm.search.checkpoint_cleanup import CheckpointCleanup
-from swarm.search.search import Search, replayed
+from swarm.search.search import Search
 from swarm.service.published.job_state import ended_state, state_of
 from swarm.service.published.publisher import Publisher
-from swarm.store.events import Event
+from swarm.service.snapshots import EVERY, Snapshots
 from swarm.store.records import JobStatus, State, StoredJob, Submission
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
@@ -104,6 +104,7 @@ class Means:
         asking: Where methods that take long to ask do so.
         threads: Where jobs are built, and journals are replayed.
         deleting: Tasks that delete checkpoints.
+        aside: Tasks that renew snapshots.
         replaying: Held while a journal is replayed.
     """
 
@@ -117,6 +118,7 @@ class Means:
     asking: Executor
     threads: Executor
     deleting: set[asyncio.Task[None]] = field(default_factory=set)
+    aside: set[asyncio.Task[None]] = field(default_factory=set)
     replaying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -152,6 +154,7 @@ class Hosted:
         self.settled: list[str] = []
         self.known = asyncio.Event()
         self._means = means
+        self._snapshot = 0  # events when the latest was begun
         self._trouble = None if stored.status is JobStatus.NEW else "its journal is being replayed"
 
     @property
@@ -224,15 +227,13 @@ class Hosted:
         code = self._means.codes.of(self.name)
         code()  # now, while there is time to wait for the store
         job = Job.from_dict(self.stored.spec, code)
-        outlet = Publisher(job)
 
-        def note(event: Event) -> None:
+        def check() -> None:
             if stopped.is_set():
                 raise InterruptedError
-            outlet.note(event)
 
-        state = replayed(job, store, note)
-        state.follow(outlet.note)
+        state, outlet = Snapshots(store).replay(job, check)
+        self._snapshot = state.events
         return Search(job, store, state=state), outlet
 
     # --- its search
@@ -329,6 +330,19 @@ class Hosted:
         if self.pool is not None and self.search is not None and self.search.trouble is None:  # all is written
             self.settled += self.pool.taken
             self.pool.taken = []
+        if self.search is not None and self.search.state.events - self._snapshot >= EVERY:
+            self._snapshot = self.search.state.events
+            renewing = asyncio.ensure_future(self._renew_snapshot(self.search.job))
+            self._means.aside.add(renewing)
+            renewing.add_done_callback(self._means.aside.discard)
+
+    async def _renew_snapshot(self, job: Job) -> None:
+        """Have a thread replay what the last snapshot does not know, and write a new one."""
+        async with self._means.replaying:
+            try:
+                await in_thread(self._means.threads, lambda: Snapshots(self._means.store).replay(job))
+            except Exception as error:  # the next time, or never: it is only a cache
+                _log.warning("job %s: no snapshot is kept: %s", self.name, error)
 
     def _say(self, trouble: str | None) -> None:
         self._trouble, self.changed = trouble, True

@@ -141,7 +141,7 @@ class Master:
                     ended.result()
         finally:
             works = [hosted.work for hosted in self._hosted.values() if hosted.work is not None]
-            ending = [*chores, *works, *self._means.deleting]
+            ending = [*chores, *works, *self._means.deleting, *self._means.aside]
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)

@@ -36,7 +36,7 @@ def keep(connection: sa.Connection, job: str, code: bytes) -> None:
     if not code:
         return
     digest = digest_of(code)
-    # First the reference: `drop_unused` locks that table, so it sees this one, or has ended before we look further.
+    # First the reference: `drop_of` locks that table, so it sees this one, or has ended before we look further.
     connection.execute(_job_codes.insert(), {"job": job, "digest": digest})
     there = sa.select(_codes.c.digest).where(_codes.c.digest == digest)
     if connection.execute(there).one_or_none() is None:
@@ -80,18 +80,6 @@ def drop_of(connection: sa.Connection, job: str) -> None:
     connection.execute(_job_codes.delete().where(_job_codes.c.job == job))
     others = sa.select(_job_codes.c.digest).where(_job_codes.c.digest == _codes.c.digest)
     connection.execute(_codes.delete().where(_codes.c.digest == found, ~others.exists()))
-
-
-def drop_unused(connection: sa.Connection, jobs: sa.Select[tuple[str]]) -> int:
-    """Delete what none of these jobs has; how many bytes that were."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text(f"LOCK TABLE {_job_codes.name} IN SHARE ROW EXCLUSIVE MODE"))
-    connection.execute(_job_codes.delete().where(_job_codes.c.job.not_in(jobs)))
-    unused = _codes.c.digest.not_in(sa.select(_job_codes.c.digest))
-    size = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(_codes.c.data)), 0))
-    freed = int(connection.execute(size.where(unused)).scalar_one())
-    connection.execute(_codes.delete().where(unused))
-    return freed
 
 
 def _insert_once(connection: sa.Connection) -> sa.Insert:

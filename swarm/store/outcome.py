@@ -46,6 +46,8 @@ def outcome(sources: Sequence[Source], answers: Sequence[Result | None]) -> Outc
         sources: Where the answer to each of its evaluations comes from.
         answers: The results; None where there is none yet.
     """
+    if len(answers) == 1 and (only := answers[0]) is not None:
+        return _outcome_of_one(sources[0], only)
     there = [answer for answer in answers if answer is not None]
     spent = [answer for answer, source in zip(answers, sources, strict=True) if answer and source is Source.TRAINED]
     failed = [answer for answer in there if answer.fitness is None]
@@ -62,6 +64,23 @@ def outcome(sources: Sequence[Source], answers: Sequence[Result | None]) -> Outc
         slot=", ".join(sorted({answer.slot for answer in spent})),
         error=next((answer.reason for answer in blamed if answer.error), None),
         metrics=_means([answer.metrics for answer in there]) if scored else {},
+    )
+
+
+def _outcome_of_one(source: Source, answer: Result) -> Outcome:
+    """The same of one evaluation, as most trials have one, and a replay looks at hundreds of thousands."""
+    spent = source is Source.TRAINED
+    failed = answer.fitness is None
+    return Outcome(
+        status=(Status.FAILED if failed else Status.PRUNED if answer.status is Status.PRUNED else Status.OK).value,
+        fitness=answer.fitness,
+        source=source.value,
+        seconds=answer.seconds if spent else 0,
+        start=answer.start if spent else None,
+        end=answer.end if spent else None,
+        slot=answer.slot if spent else "",
+        error=answer.reason,
+        metrics={} if failed else dict(answer.metrics),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 
 class State(StrEnum):
@@ -81,3 +81,26 @@ class Source(StrEnum):
     TRAINED = "trained"
     ARCHIVE = "archive"
     IN_FLIGHT = "in_flight"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a replay knew after some events of a journal (:mod:`swarm.service.snapshots`).
+
+    Attributes:
+        events: After how many.
+        maker: What is equal where a replay of these events would know the same.
+        prefix: Digest of these events.
+        state: What it knew.
+        seal: Checksum of all that.
+    """
+
+    events: int
+    maker: str
+    prefix: str
+    state: bytes
+    seal: str
+
+    def sealed(self, seal: str) -> Self:
+        """The same with this checksum."""
+        return replace(self, seal=seal)

@@ -61,7 +61,7 @@ class Tally:
         self.asked += 1
         self.start = asked.time if self.start is None else min(self.start, asked.time)
         for each in asked.evaluations:
-            self.sources[each.source.value] += 1
+            self.sources[each.source] += 1  # a text, as its value is
 
     def tell(self, trial: PendingTrial, found: Outcome, when: float) -> None:
         """Count a trial whose last answer came at ``when``."""
@@ -79,5 +79,7 @@ class Tally:
     def measure(self, fitness: float) -> None:
         """Take a fitness into the lowest, the highest and the mean."""
         self.total += fitness * PART
-        self.low = fitness if self.low is None else min(self.low, fitness)
-        self.high = fitness if self.high is None else max(self.high, fitness)
+        if self.low is None or fitness < self.low:
+            self.low = fitness
+        if self.high is None or fitness > self.high:
+            self.high = fitness

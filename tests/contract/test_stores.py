@@ -287,29 +287,6 @@ def test_a_refused_job_leaves_no_code_behind(store: Store) -> None:
     assert count(store, "SELECT count(*) FROM swarm_code") == 1
 
 
-def test_code_that_no_job_has_any_more_can_be_dropped(store: Store, store_url: str) -> None:
-    for name, code in (("a", b"shared"), ("b", b"shared"), ("c", b"its own")):
-        store.add_job(name, {}, code)
-    assert store.drop_unused_code() == 0
-    engine = sa.create_engine(store.url)
-    with engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM swarm_jobs WHERE name IN ('a', 'c')"))
-    engine.dispose()
-    assert store.drop_unused_code() == len(b"its own")
-    assert store.code("b") == b"shared"
-    store.add_job("c", {}, b"shared")  # the name is free, and means nothing of what was
-    assert store.code("c") == b"shared"
-    assert count(store, "SELECT count(*) FROM swarm_code") == 1
-
-
-def test_a_master_that_lost_the_lease_drops_no_code(store: Store, store_url: str) -> None:
-    other = Store(store_url)
-    assert store.lease("one", 0) and other.lease("two", 60)
-    with pytest.raises(LeaseLost):
-        store.drop_unused_code()
-    other.close()
-
-
 def test_a_store_of_the_second_schema_is_brought_up_to_date_and_its_jobs_keep_their_code(
     store: Store, store_url: str
 ) -> None:
@@ -327,7 +304,6 @@ def test_a_store_of_the_second_schema_is_brought_up_to_date_and_its_jobs_keep_th
     assert [job.name for job in again.jobs()] == ["old", "later"]
     assert again.code("old") == b"\x00old code" and again.digest("old") is None
     again.add_job("new", {}, b"\x00old code")
-    assert again.drop_unused_code() == 0
     assert (again.code("new"), again.code("old")) == (b"\x00old code", b"\x00old code")
     assert count(again, "SELECT value FROM swarm_meta WHERE name = 'schema'") == SCHEMA
     again.close()

@@ -44,6 +44,14 @@ class Publisher:
             if len(self._unsent) > _UNSENT:
                 self._unsent = None
 
+    def memory(self) -> View:
+        """What is shown now; it changes with what happens."""
+        return self._view
+
+    def recall(self, view: View) -> None:
+        """Go on from what was shown once."""
+        self._view, self._unsent = view, None
+
     def begin_again(self) -> None:
         """Send the whole picture next, to a scheduler that has lost what it was told."""
         self._unsent = None

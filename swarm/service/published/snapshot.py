@@ -235,7 +235,9 @@ class View:
     def _row_of(self, generation: int) -> Row:
         """The row that stands for a generation."""
         number = generation - generation % self._every
-        return self.rows.setdefault(number, Row(number))
+        if number not in self.rows:
+            self.rows[number] = Row(number)
+        return self.rows[number]
 
     def _merge(self, number: int, row: Row) -> None:
         """Keep a row, or of one that is dropped its best."""

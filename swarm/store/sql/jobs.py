@@ -131,11 +131,6 @@ class Jobs(Database):
             raise job_damaged(self.url, owner, "the code", rows.WRONG)
         return code
 
-    def drop_unused_code(self) -> int:
-        """Delete the code that no job has any more; how many bytes that were."""
-        with self._failing_clearly(), self._writing(long=True) as connection:
-            return code_table.drop_unused(connection, sa.select(_jobs.c.name))
-
     def delete_job(self, name: str, forget: Sequence[str] = (), *, ended: float | None = None) -> bool:
         """Delete a job, which nobody runs: its journal, its submission, its code if no other job needs it.
 
@@ -153,7 +148,7 @@ class Jobs(Database):
                 submission = submission.where(tables.submissions.c.ended == ended)
             if connection.execute(submission).rowcount == 0 and ended is not None:
                 return False
-            for table in (tables.journal, tables.lengths, tables.replays):
+            for table in (tables.journal, tables.lengths, tables.replays, tables.snapshots):
                 connection.execute(table.delete().where(table.c.job == name))
             connection.execute(_jobs.delete().where(_jobs.c.name == name))
             delete_results(connection, forget)

@@ -8,13 +8,13 @@ import sqlalchemy as sa
 
 from swarm.errors import JobConflict, StoreDamaged
 from swarm.store.events import Event
-from swarm.store.records import JobStatus
+from swarm.store.records import JobStatus, Snapshot
 from swarm.store.sql import rows, tables
 from swarm.store.sql.archive import Archive
 from swarm.store.sql.remedies import job_remedy
 from swarm.trial import Evaluation, Result, Status
 
-_journal, _lengths = tables.journal, tables.lengths
+_journal, _lengths, _snapshots = tables.journal, tables.lengths, tables.snapshots
 _LINE = _journal.c.seq, _journal.c.kind, _journal.c.data, _journal.c.time, _journal.c.crc
 
 
@@ -68,6 +68,7 @@ class Journal(Archive):
         lines = rows.lines(job, seq, events)
         with self._failing_clearly(), self._writing(long=True) as connection:
             connection.execute(_journal.delete().where(_journal.c.job == job, _journal.c.seq >= seq))
+            connection.execute(_snapshots.delete().where(_snapshots.c.job == job))
             if lines:
                 connection.execute(_journal.insert(), lines)
             self._note_length(connection, job, seq + len(lines))
@@ -104,6 +105,41 @@ class Journal(Archive):
         query = sa.select(_lengths.c.events).where(_lengths.c.job == job)
         with self._reading() as connection:
             return int(connection.execute(query).scalar_one_or_none() or 0)
+
+    # --- snapshots of replays
+
+    def prefix(self, job: str, events: int, after: int = 0, before: str = "") -> str | None:
+        """A digest of the journal's first events, each of which is as it was written; None if they are not all there.
+
+        Args:
+            job: Name of the job.
+            events: How many.
+            after: How many of them are known already.
+            before: Their digest.
+        """
+        query = sa.select(*_LINE).where(_journal.c.job == job, _journal.c.seq >= after, _journal.c.seq < events)
+        found, expected = before, after
+        with self._reading() as connection:
+            for line in connection.execution_options(yield_per=1000).execute(query.order_by(_journal.c.seq)):
+                digest = rows.chained(found, job, *line)
+                if digest is None or line[0] != expected:
+                    return None
+                found, expected = digest, expected + 1
+        return found if expected == events else None
+
+    def snapshot(self, job: str) -> Snapshot | None:
+        """The snapshot of a job's journal, as it is: whoever takes it sees whether it can be trusted."""
+        query = sa.select(*(_snapshots.c[name] for name in Snapshot.__slots__)).where(_snapshots.c.job == job)
+        with self._reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Snapshot(*row)
+
+    def keep_snapshot(self, job: str, snapshot: Snapshot) -> None:
+        """Replace the snapshot of a job's journal."""
+        row = {name: getattr(snapshot, name) for name in Snapshot.__slots__}
+        kept = self._insert(_snapshots).on_conflict_do_update(index_elements=["job"], set_=row)
+        with self._failing_clearly(), self._writing() as connection:
+            connection.execute(kept, {"job": job, **row})
 
     def _damaged(self, job: str, seq: int, cause: str) -> StoreDamaged:
         return StoreDamaged(

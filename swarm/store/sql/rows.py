@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -72,7 +73,19 @@ def _line(job: str, seq: int, event: Event) -> dict[str, Any]:
 
 def line_crc(job: str, seq: int, kind: str, data: str, time: float) -> int:
     """The checksum of a row of a journal; apart from the others, since a replay reads hundreds of thousands."""
-    return zlib.crc32(f"{job}\0{seq}\0{kind}\0{time!r}\0{data}".encode("utf-8", "surrogatepass"))
+    return zlib.crc32(_written(job, seq, kind, data, time))
+
+
+def _written(job: str, seq: int, kind: str, data: str, time: float) -> bytes:
+    return f"{job}\0{seq}\0{kind}\0{time!r}\0{data}".encode("utf-8", "surrogatepass")
+
+
+def chained(before: str, job: str, seq: int, kind: str, data: str, time: float, crc: int | None) -> str | None:
+    """The digest of a journal up to this row, with that of all before it; None if the row is not what was written."""
+    written = _written(job, seq, kind, data, time)
+    if crc is not None and crc != zlib.crc32(written):
+        return None
+    return hashlib.sha256(before.encode() + written).hexdigest()
 
 
 def event_of(job: str, seq: int, kind: str, data: str, time: float, crc: int | None) -> Event:

@@ -69,6 +69,9 @@ class Submissions(Jobs):
         with self._failing_clearly(), self._writing() as connection:
             connection.execute(_submissions.delete().where(_submissions.c.job == submission.job))
             connection.execute(_submissions.insert(), row)
+            if submission.state.ended:  # nobody takes it up again soon
+                snapshots = tables.snapshots
+                connection.execute(snapshots.delete().where(snapshots.c.job == submission.job))
 
     def ended(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA = 4
+SCHEMA = 5
 TABLES = sa.MetaData()
 
 meta = sa.Table(
@@ -89,4 +89,14 @@ replays = sa.Table(  # since schema 4
     TABLES,
     sa.Column("job", sa.String(200), primary_key=True),
     sa.Column("begun", sa.Integer, nullable=False),
+)
+snapshots = sa.Table(  # since schema 5: a cache of replays, which may be emptied at any time
+    "swarm_snapshots",
+    TABLES,
+    sa.Column("job", sa.String(200), primary_key=True),
+    sa.Column("events", sa.Integer, nullable=False),
+    sa.Column("maker", sa.String(64), nullable=False),
+    sa.Column("prefix", sa.String(64), nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("seal", sa.String(64), nullable=False),
 )

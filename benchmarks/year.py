@@ -1,0 +1,126 @@
+"""A service for many short jobs, one after the other: does its memory stay, and are its answers as fast at the end?
+
+    python benchmarks/year.py                    # 20,000 jobs, as many as a year may have
+    python benchmarks/year.py --jobs 2000
+    python benchmarks/year.py --seconds 480      # as many as there is time for
+    python benchmarks/year.py --quick
+
+Scheduler, master and worker are real processes on this machine, the store is an SQLite file; each job has four trials
+of a function that takes no time. Some jobs are in work at any time. At ten moments the memory of scheduler and master
+is looked at, and the questions that people ask are timed, from a client that asks them one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from cluster import positive, save
+from rich.console import Console
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # the processes are those of the tests
+from services import Service, wait_until
+
+from swarm import Integer, Job, Random
+from swarm.client import Client
+
+AT_A_TIME = 20  # jobs in work
+LOOKS = 10
+ASKED = 10  # times, of each question
+console = Console(width=130)
+
+
+def square(params: Any, ctx: Any) -> float:
+    return float(params["x"]) ** 2
+
+
+def job_of(number: int) -> Job:
+    return Job(
+        name=f"job-{number}", problem=square, space={"x": Integer(0, 10**6)}, optimizer=Random(trials=4), seed=number,
+        isolation="thread",
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=positive, default=20_000)
+    parser.add_argument("--seconds", type=float, help="submit no more after this time")
+    parser.add_argument("--quick", action="store_true", help="60 jobs")
+    options = parser.parse_args()
+    if options.quick:
+        options.jobs = 60
+    with tempfile.TemporaryDirectory(prefix="year-") as folder, Service(Path(folder)) as service:
+        service.started()
+        looks, wall = year(service, options.jobs, options.seconds)
+    show(looks)
+    file = save("year", {"looks": looks, "jobs": looks[-1]["ended"], "wall_seconds": wall})
+    console.print(f"{looks[-1]['ended']} jobs in {wall:.0f} s; written to {file}")
+
+
+def year(service: Service, jobs: int, seconds: float | None) -> tuple[list[dict[str, Any]], float]:
+    """Submit so many jobs, a few at a time; what was seen on the way, and how long it took."""
+    client, began, done = service.client, time.monotonic(), 0
+    span = max(1, jobs // LOOKS)
+    client.submit(job_of(0)).wait(timeout=60)  # processes have imported what they need
+    looks, done = [look(service, client, 1)], 1
+    while done < jobs and (seconds is None or time.monotonic() - began < seconds):
+        upto = min(jobs, done + AT_A_TIME)
+        for number in range(done, upto):
+            client.submit(job_of(number))
+        wait_until(lambda: client.counts().get("active", 0) == 0, seconds=300)
+        if upto // span > done // span or upto == jobs:
+            looks.append(look(service, client, upto))
+            show(looks[-1:])
+        done = upto
+    if looks[-1]["ended"] != done:
+        looks.append(look(service, client, done))
+    assert client.counts().get("finished") == done, client.counts()
+    return looks, time.monotonic() - began
+
+
+def look(service: Service, client: Client, jobs: int) -> dict[str, Any]:
+    """Memory of the processes, and how long each question takes, with so many jobs that have ended."""
+    memory = {name: memory_of(service, name) for name in ("master", "scheduler")}
+    handle, again = client.attach("job-0"), job_of(0)
+    asked: dict[str, Callable[[], Any]] = {
+        "jobs": lambda: client.jobs(20),
+        "status": handle.state,
+        "submit": lambda: client.submit(again),  # what is there already; new ones would be more jobs
+    }
+    return {"ended": jobs, "memory_mib": memory, **{name: timed(ask) for name, ask in asked.items()}}
+
+
+def timed(ask: Callable[[], Any]) -> dict[str, float]:
+    """Milliseconds of a question: the median, and the slowest."""
+    took = []
+    for _ in range(ASKED):
+        began = time.perf_counter()
+        ask()
+        took.append(1000 * (time.perf_counter() - began))
+    return {"median": statistics.median(took), "slowest": max(took)}
+
+
+def memory_of(service: Service, name: str) -> float:
+    """MiB of a process."""
+    return float(psutil.Process(service.processes[name].pid).memory_info().rss) / 2**20
+
+
+def show(looks: list[dict[str, Any]]) -> None:
+    for each in looks:
+        times = ", ".join(
+            f"{name} {each[name]['median']:.0f} ms (at most {each[name]['slowest']:.0f})"
+            for name in ("jobs", "status", "submit")
+        )
+        memory = ", ".join(f"{name} {size:.0f} MiB" for name, size in each["memory_mib"].items())
+        console.print(f"{each['ended']:6d} jobs: {memory}; {times}")
+
+
+if __name__ == "__main__":
+    main()
