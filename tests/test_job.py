@@ -305,7 +305,8 @@ def test_a_fixed_value_of_another_type_is_another_job() -> None:
 
 
 def test_known_configurations_of_a_search_are_trained_as_the_space_has_them(tmp_path: Path) -> None:
-    method = GA(population=4, generations=1, initial=[{"x": 2, "n": 3}, {"x": 2.0, "n": np.int64(3)}])
+    known = [{"x": 2, "n": 3}, {"x": 2.0, "n": np.int64(3)}]
+    method = GA(population=4, generations=1, initial=known, known="answer")
     job = make_job(optimizer=method, space={"x": Real(0, 9), "n": Integer(1, 9)})
     method = job.start()
     first, second = method.ask(), method.ask()

@@ -29,7 +29,7 @@ def script(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     (folder / "main.py").write_text(HEAD + textwrap.dedent(text).format(run=RUN))
     before = {process.pid for process in psutil.process_iter()}
     done = subprocess.run(
-        [sys.executable, "main.py"], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "main.py"], cwd=folder, capture_output=True, text=True, check=False, timeout=240
     )
     left = [each for each in psutil.process_iter(["pid", "cwd"]) if each.pid not in before]
     assert [each for each in left if each.info["cwd"] == str(folder)] == [], "a process is left"
