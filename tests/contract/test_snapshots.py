@@ -85,10 +85,12 @@ def _parts(value: Any) -> list[Any] | None:
     if hasattr(value, "__dict__"):
         known = vars(value) if not callable(value) else {}
         return [each for each in known.items() if each[0] not in ("job", "_on_event")]
-    if isinstance(value, np.random.Generator):
-        return [value.bit_generator.state]
-    if isinstance(value, np.ndarray):
-        return [value.dtype.str, value.shape, value.tobytes()]
+    if isinstance(value, (np.ndarray, np.random.Generator)):
+        return [
+            value.bit_generator.state
+            if isinstance(value, np.random.Generator)
+            else (value.dtype.str, value.shape, value.tobytes())
+        ]
     return sorted(value) if isinstance(value, (set, frozenset)) else None
 
 
