@@ -15,14 +15,30 @@ BACKENDS = ("tensorflow", "jax", "torch")
 VARIABLE = "KERAS_BACKEND"
 
 
+class Preload:
+    """What a worker imports before it trains with Keras: an attribute of problems, and of their classes.
+
+    Args:
+        more: Names of modules, besides Keras and its backend.
+    """
+
+    def __init__(self, *more: str) -> None:
+        self._more = more
+
+    def __get__(self, problem: OnBackend | None, owner: type | None = None) -> tuple[str, ...]:
+        return (BACKENDS[0] if problem is None else problem.keras_backend, "keras", *self._more)
+
+
 class OnBackend:
     """A problem that is trained with Keras; one that is made remembers the backend.
 
     Attributes:
         keras_backend: ``tensorflow``, ``jax`` or ``torch``.
+        preload: What a worker imports before it trains.
     """
 
     keras_backend: str = BACKENDS[0]
+    preload = Preload()
 
     def __post_init__(self) -> None:
         backend = os.environ.get(VARIABLE) or BACKENDS[0]
@@ -30,11 +46,6 @@ class OnBackend:
             raise InvalidProblem(f"{VARIABLE}={backend} trains no network: take one of {', '.join(BACKENDS)}")
         if backend != BACKENDS[0]:  # so that the fingerprints of all others are what they have always been
             object.__setattr__(self, "keras_backend", backend)
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        """What a worker imports before it trains."""
-        return (self.keras_backend, "keras")
 
 
 def choose(problem: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Params
-from swarm.workers.backend import OnBackend, check
+from swarm.workers.backend import OnBackend, Preload, check
 from swarm.workers.checkpoints.checkpoint import Checkpoint
 from swarm.workers.context import Context
 from swarm.workers.data import Arrays, load
@@ -102,17 +102,13 @@ class KerasProblem(OnBackend):
     devices: tuple[str, ...] | None = None
     space: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    preload = Preload("sklearn.model_selection")
     resumable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.score not in SCORES:
             raise InvalidProblem(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        """What a worker imports before it trains."""
-        return (*super().preload, "sklearn.model_selection")
 
     @property
     def direction(self) -> str:
