@@ -134,7 +134,9 @@ def test_failures_are_not_counted_as_saved(open_store: OpenStore) -> None:
 
 
 def test_a_failure_that_was_joined_in_flight_saves_nothing_either(open_store: OpenStore) -> None:
-    job = make_job(space={"x": Integer(0, 1)}, optimizer=PSO(particles=6, generations=1), max_failures=0)
+    job = make_job(
+        space={"x": Integer(0, 1)}, optimizer=PSO(particles=6, generations=1, known="answer"), max_failures=0
+    )
     found = search(job, open_store(), make_pool(6, train=lambda _: Status.FAILED))
     assert (found.state.evaluations, found.state.counts["failed"]) == (12, 12)
     assert (found.state.counts["trained"], found.state.counts["in_flight"], found.state.counts["archive"]) == (2, 0, 0)

@@ -163,7 +163,7 @@ def test_every_option_that_is_named_alone_exists(option: str) -> None:
 
 
 def test_every_target_of_make_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     calls = [text for text in code(README) + code(CONTRIBUTING) if text.startswith("make ")]
     assert calls
     assert {word for text in calls for word in text.split()[1:]} <= targets
