@@ -116,20 +116,20 @@ def run(
     Example:
         ::
 
-            >>> from swarm import PSO, Job, Real, run
+            >>> from swarm import Job, Real, run
             >>> def train(params, ctx):
             ...     return (params["x"] - 1) ** 2
             >>> job = Job(
             ...     name="valley",
             ...     problem=train,
             ...     space={"x": Real(-5, 5)},
-            ...     optimizer=PSO(particles=4, generations=10),
+            ...     stop={"evaluations": 30},
             ...     direction="minimize",
             ...     isolation="thread",  # a process for each call would cost more than the call
             ... )
             >>> found = run(job, slots=1, store="valley.db", progress=False)
             >>> found.counts["trained"], round(found.best.params["x"], 1)
-            (44, 1.0)
+            (30, 1.0)
     """
     check_guarded("run()")
     where = Where(scheduler, slots, gpus, threads)

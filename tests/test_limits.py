@@ -50,7 +50,7 @@ MORE = {
     "many weight parents": {"name": "PBT", "population": 4, "weight_parents": HUGE},
     "overproduced": {"name": "GA", "population": 15_000, "children": "overproduce"},
     "within another": {"name": "Rescored", "of": {"name": "PSO", "particles": HUGE}, "budget": 5},
-    "too much to wait for": {"name": "TPE", "trials": 9, "min_points": HUGE},
+    "too much to wait for": {"name": "TPE", "model": "hpbandster", "trials": 9, "min_points": HUGE},
     "a bracket of millions": {"name": "Hyperband", "min_budget": 1e-300, "max_budget": 1e300, "eta": 2},
     "slices without number": {"name": "PBT", "population": 4, "max_budget": 1e300, "slice": 1e-300},
     "beyond all numbers": {"name": "PSO", "generations": 10**400},

@@ -96,7 +96,8 @@ def test_no_position_is_trained_twice(open_store: OpenStore) -> None:
 
 
 def test_particles_at_one_position_train_once_and_the_second_joins_in_flight(open_store: OpenStore) -> None:
-    job = make_job(space={"x": Integer(0, 1)}, problem=lambda params, ctx: float(params["x"]))
+    method = PSO(particles=6, generations=5, known="answer")
+    job = make_job(space={"x": Integer(0, 1)}, problem=lambda params, ctx: float(params["x"]), optimizer=method)
     found = search(job, open_store(), make_pool(train=lambda e: float(e.params["x"])))
     assert found.state.counts["trained"] == 2
     assert found.state.counts["in_flight"] == 4  # six particles ask for two positions before any training has ended

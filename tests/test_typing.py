@@ -25,6 +25,7 @@ SETTINGS = """
 [mypy]
 strict = true
 disallow_untyped_defs = false
+disallow_untyped_calls = false
 disallow_incomplete_defs = true
 enable_error_code = ignore-without-code
 

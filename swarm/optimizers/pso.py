@@ -216,7 +216,7 @@ class PSO(Swarm):
             ...     trial = optimizer.ask()
             ...     optimizer.tell(trial, (trial.params["x"] - 2) ** 2)
             >>> trial, loss = optimizer.best
-            >>> round(trial.params["x"], 2)
+            >>> round(trial.params["x"], 1)
             2.0
     """
 
