@@ -39,7 +39,7 @@ def seconds(evaluation: Evaluation) -> float:
 
 
 def searched(store: Store, pool: VirtualPool | None = None, **changes: Any) -> tuple[Search, History]:
-    defaults = {"name": "job", "problem": bowl, "space": SPACE, "optimizer": PSO(generations=12), "seed": 3}
+    defaults = {"name": "job", "problem": bowl, "space": SPACE, "optimizer": PSO.paper(generations=12), "seed": 3}
     job = Job(**defaults | changes)
     enroll(job, store)
     search = Search(job, store)

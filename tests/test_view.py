@@ -39,7 +39,7 @@ def fitness(evaluation: Evaluation) -> float | None:
 
 
 def make_search(store: Store, on_event: Callable[[Event], None], **changes: Any) -> Search:
-    job = Job(**{"name": "job", "problem": bowl, "space": SPACE, "optimizer": PSO(generations=15)} | changes)
+    job = Job(**{"name": "job", "problem": bowl, "space": SPACE, "optimizer": PSO.paper(generations=15)} | changes)
     enroll(job, store)
     found = Search(job, store, on_event)
     times = random.Random(1)
@@ -88,7 +88,7 @@ def test_a_long_search_is_thinned_out_evenly_and_keeps_its_best(
     monkeypatch.setattr(swarm.service.published.snapshot, "GENERATIONS", 8)
     view = View("maximize")
     found = make_search(
-        open_store("store"), view.apply, optimizer=PSO(generations=60), space={"x": Real(6, 9)} | {"y": 2}
+        open_store("store"), view.apply, optimizer=PSO.paper(generations=60), space={"x": Real(6, 9)} | {"y": 2}
     )
     assert view.all.told == found.state.told == 366
     assert len(view.points) <= 51 and len(view.rows) <= 9
