@@ -218,7 +218,8 @@ def test_a_job_that_a_master_hosts_is_not_run_here_and_one_that_runs_here_is_wai
         with ThreadPoolExecutor(1) as thread, closing(Store(store)) as opened:
             wait_until(lambda: opened.lease_holder() is None)  # there is no master any more
             here = thread.submit(run, job, slots=1, store=store, progress=False)
-            wait_until(lambda: running(opened, "j") is not None)
+            wait_until(lambda: here.done() or running(opened, "j") is not None)
+            assert not here.done(), here.result()
             service.master()
             service.workers(1)
             handle = service.client.attach("j") if wait_until(lambda: service.client.hello()["master"]) else None

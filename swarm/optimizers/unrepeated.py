@@ -73,7 +73,7 @@ class Unrepeated(Optimizer):
 
     def _remember(self, trial: Trial) -> None:
         """Take a trial for known from now on."""
-        self._keys.add(key(trial.params))
+        self._keys.add(key(self._space.normalised(trial.params)))  # a journal may have 2 where it is real
 
     def _is_known(self, params: Params) -> bool:
         """Whether this run has asked for a configuration, and minds."""
