@@ -1,12 +1,12 @@
-"""How good the answers are for so many trainings, several at a time: our methods beside Optuna's TPE and CMA-ES.
+"""Compare the regret of our methods with that of Optuna's TPE and CMA-ES at equal numbers of trainings.
 
     python benchmarks/answers.py [--quick] [--trainings 100] [--in-flight 8] [--seeds 11] [--methods TPE PSO …]
 
 Tasks      The nine functions of benchmarks/quality.py: Sphere, Rosenbrock, Rastrigin and Ackley over 2 and over 5
            hyper-parameters, and validation loss in the table of trained digits networks.
-In flight  So many trainings run at a time on emulated slots (VirtualPool), with log-normal durations (median 60 s,
-           sigma 0.6), the same for a configuration whoever asks for it: results come out of order, and what is asked
-           next follows from those that are there. Nobody waits for a generation but who has generations.
+In flight  Number of emulated slots (VirtualPool), each of which runs one training. Durations are log-normal (median
+           60 s, sigma 0.6), and every method sees the same duration for the same configuration. Results arrive out of
+           order, and a method asks with those that have arrived. Only methods with generations wait for theirs to end.
 Trainings  What a method asks for again costs again: there is no archive.
 Regret     0 is the best loss that is known (0 of a function, the lowest of a table), 1 that of the median random
            configuration; between them it is linear in the loss.
@@ -133,7 +133,7 @@ def ours(trainings: int) -> dict[str, Method]:
 
 
 def _sized(kind: type[Optimizer], options: dict[str, Any], trainings: int) -> dict[str, Any]:
-    """Options for so many trainings: of ``trials``, or of ``generations`` of its members."""
+    """The options that limit a method to a number of trainings: ``trials``, or ``generations`` of its members."""
     known = {field.name: field.default for field in fields(kind)}
     if "trials" in known:
         return {**options, "trials": trainings}
@@ -192,7 +192,7 @@ class Task:
 
 
 async def searched(method: Method, task: Task, seed: int, trainings: int, in_flight: int) -> Array:
-    """Best regret after 1 … so many trainings, an array (trainings,), on so many slots."""
+    """Lowest regret after each training, an array (trainings,)."""
     searcher, loss = method(task.space, seed, trainings), task.loss(seed)
 
     def seconds(evaluation: Evaluation) -> float:

@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def written(file: Path, jobs: int, events: int) -> int:
-    """Write a store of so many jobs, each with a journal of so many events; return the number of events in all."""
+    """Write a store of jobs with journals of a given length; return the number of events in all."""
 
     def stop(search: Search) -> None:
         if search.state.events >= events:

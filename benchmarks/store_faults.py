@@ -89,7 +89,7 @@ def strike(service: Service, kind: str, rng: random.Random) -> str:
         return f"{len(processes)} processes for {HELD_SECONDS:.0f} s"
     ahead = rng.choice((_AN_HOUR, -_AN_HOUR))
     engine = sa.create_engine(service.store)
-    with engine.begin() as connection:  # as if whoever gave the lease had had another time
+    with engine.begin() as connection:  # as if the clock of the lease's holder had been wrong
         connection.execute(sa.text("UPDATE swarm_lease SET expires = expires + :ahead"), {"ahead": ahead})
     engine.dispose()
     holder = rng.choice(("master-1", "master-2"))

@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def year(service: Service, jobs: int, seconds: float | None) -> tuple[list[dict[str, Any]], float]:
-    """Submit so many jobs, a few at a time; what was seen on the way, and how long it took."""
+    """Submit jobs, a few at a time; return what was measured on the way, and the seconds that it took."""
     client, began, done = service.client, time.monotonic(), 0
     span = max(1, jobs // LOOKS)
     client.submit(job_of(0)).wait(timeout=60)  # processes have imported what they need
@@ -86,7 +86,7 @@ def year(service: Service, jobs: int, seconds: float | None) -> tuple[list[dict[
 
 
 def look(service: Service, client: Client, jobs: int) -> dict[str, Any]:
-    """Memory of the processes, and how long each question takes, with so many jobs that have ended."""
+    """Measure the memory of the processes and the latency of each request, after a number of jobs have ended."""
     memory = {name: memory_of(service, name) for name in ("master", "scheduler")}
     handle, again = client.attach("job-0"), job_of(0)
     asked: dict[str, Callable[[], Any]] = {

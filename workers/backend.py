@@ -1,4 +1,4 @@
-"""Which library a built-in network computes with: what ``KERAS_BACKEND`` says where the problem is made.
+"""Which library a built-in network computes with: ``KERAS_BACKEND``, as the client sets it when it makes the problem.
 
 The choice is part of the problem, and so of the key of each training: what one backend has found never answers for
 another. Workers follow the problem, not their own setting.

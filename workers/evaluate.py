@@ -20,6 +20,7 @@ from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.checkpoints.results import commit, committed
 from swarm.workers.context import Curve, Report
 from swarm.workers.isolation import process
+from swarm.workers.isolation.server import environment
 from swarm.workers.node.slots import Slot, own, tell_lease
 from swarm.workers.node.supervisor import withdraw
 from swarm.workers.problem import Problem, attempt, checked, explain, failed, load, prepare
@@ -177,7 +178,7 @@ def _load_once(data: bytes) -> tuple[Problem, Bundle | None]:
     digest = hashlib.sha256(data).hexdigest()
     with _loading:
         if digest not in _loaded:
-            for name, value in process.environment().items():
+            for name, value in environment().items():
                 os.environ.setdefault(name, value)  # before the problem imports TensorFlow
             bundle = Bundle.of(data)
             with nullcontext() if bundle is None else bundle.active():

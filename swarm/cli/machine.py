@@ -23,7 +23,7 @@ from swarm.config import settings
 from swarm.errors import SwarmError
 from swarm.store.sql import Store
 from swarm.version import __version__
-from swarm.workers.isolation.process import environment
+from swarm.workers.isolation.server import environment
 from swarm.workers.node.gpu import gpus
 
 FRAMEWORKS = {"tensorflow": "TensorFlow", "keras": "Keras", "torch": "PyTorch", "jax": "JAX"}

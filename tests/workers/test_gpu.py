@@ -23,7 +23,7 @@ from swarm.errors import InvalidInput
 from swarm.job import Job
 from swarm.pool.dask_pool import DaskPool
 from swarm.trial import Evaluation, Isolation, Result, Status, Trial
-from swarm.workers.isolation.process import environment
+from swarm.workers.isolation.server import environment
 from swarm.workers.node import gpu
 from swarm.workers.node.gpu import claimed, gpus, obstacle, slot_env
 from swarm.workers.node.supervisor import make_slots

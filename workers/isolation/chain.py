@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Protocol
 
@@ -19,7 +18,6 @@ from swarm.workers.bundle import FOLDER
 from swarm.workers.isolation.forkserver import hear, say
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PAUSE = 0.005
 
 
 class Process(Protocol):
@@ -64,24 +62,25 @@ class Adopted:
         Raises:
             subprocess.TimeoutExpired: It has not in time.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._reaped():
-            if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired("server", timeout or 0.0)
-            time.sleep(_PAUSE)
-        assert self.returncode is not None  # it was reaped
+        with contextlib.suppress(ProcessLookupError):  # it was reaped before
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                if self.returncode is None and not wait([descriptor], timeout):
+                    raise subprocess.TimeoutExpired("server", timeout or 0.0)
+            finally:
+                os.close(descriptor)
+        self._reap()
+        assert self.returncode is not None  # it has ended
         return self.returncode
 
-    def _reaped(self) -> bool:
+    def _reap(self) -> None:
         with self._lock:
             if self.returncode is None:
                 try:
-                    pid, status = os.waitpid(self.pid, os.WNOHANG)
+                    _, status = os.waitpid(self.pid, 0)
                 except ChildProcessError:  # somebody else has it, as where this process may adopt none
-                    pid, status = self.pid, signal.SIGKILL
-                if pid:
-                    self.returncode = os.waitstatus_to_exitcode(status)
-            return self.returncode is not None
+                    status = signal.SIGKILL
+                self.returncode = os.waitstatus_to_exitcode(status)
 
 
 class Base:
@@ -142,15 +141,7 @@ class Base:
     def _running(self, env: dict[str, str]) -> Connection:
         if self._control is not None:
             return self._control
-        control, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "swarm.workers.isolation.base", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=env,
-                start_new_session=True,  # a signal to the worker's group must not end it
-            )
+        control, self._process = spawned("base", env)
         self._control, self._env = control, env
         return control
 
@@ -175,6 +166,25 @@ class Base:
             self._process.wait()
         self._process = self._control = None
         self.tried = []
+
+
+def spawned(module: str, env: Mapping[str, str]) -> tuple[Connection, subprocess.Popen[bytes]]:
+    """A new process that runs a module of this folder, and the line to it.
+
+    Args:
+        module: Its name.
+        env: All of its environment.
+    """
+    control, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"swarm.workers.isolation.{module}", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,  # a signal to the worker's group must not end it before its trainings
+        )
+    return control, process
 
 
 @contextlib.contextmanager

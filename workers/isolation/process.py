@@ -13,76 +13,36 @@ import hashlib
 import logging
 import math
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from multiprocessing.connection import Connection, Pipe, wait
-from multiprocessing.reduction import send_handle
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import psutil
 
 from swarm.trial import Evaluation, Result, Status
-from swarm.workers.bundle import FOLDER
 from swarm.workers.context import Report
-from swarm.workers.isolation.chain import Base, Process
 from swarm.workers.isolation.child import Child, Standby
-from swarm.workers.isolation.forkserver import Sharing, hear, say
-from swarm.workers.isolation.scout import FRAMEWORKS
-from swarm.workers.isolation.settling import SLOT_PLACE
+from swarm.workers.isolation.forkserver import hear, say
+from swarm.workers.isolation.server import LOAD_SECONDS, SLOW, LoadFailedError, Server, ServerDiedError, base, ended
 from swarm.workers.node import gpu
-from swarm.workers.node.slots import SLOTS, Slot, own
+from swarm.workers.node.slots import Slot, own
 from swarm.workers.problem import exceeded
 from swarm.workers.replicas.rendezvous import Seat
 
 SERVERS = 2  # that wait for a training of their problem, for each slot
 SPARE_MEMORY = 0.1  # of the machine's, without which no server waits
 HERE = Slot("")
-LOAD_SECONDS = 900.0
 CLOSE_SECONDS = 5.0
-
-_SLOW = f"its problem was not loaded and prepared within {LOAD_SECONDS:g} s"
 
 _ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody else has sent it; what else kills, blames
 
 logger = logging.getLogger("swarm.workers")
-
-
-def environment() -> dict[str, str]:
-    """Defaults of the variables that a training's libraries read; what the worker's environment sets, wins.
-
-    One thread per slot where there is no GPU: the slots share the machine's cores, and the number of threads
-    changes the last bits of a training's sums.
-    """
-    defaults = {
-        "OMP_NUM_THREADS": "1",  # more would leave threads behind at the import of NumPy: no safe fork
-        "OPENBLAS_NUM_THREADS": "1",
-        "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas imports pyarrow if it is there: the same
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # else torch.cuda.is_available() initialises CUDA: no safe fork
-    }
-    if gpu.GPUS_PER_TRAINING not in os.environ:  # nobody says whether the GPU is shared
-        defaults["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "") in ("", "-1"):
-        defaults |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    return defaults
-
-
-class _LoadFailedError(Exception):
-    """The problem cannot be loaded or prepared; the text says why."""
-
-
-class _ServerDiedError(Exception):
-    """The server ended by itself; the text says how."""
 
 
 class _Training:
@@ -177,140 +137,9 @@ class _Training:
             return self.ended(Status.CANCELLED, "cancelled")
         if self._late:
             limit = self.evaluation.time_limit or math.inf
-            return self.ended(Status.FAILED, _SLOW if self._start is None else exceeded(limit))
+            return self.ended(Status.FAILED, SLOW if self._start is None else exceeded(limit))
         by_itself = by_itself and -returncode not in _ASKED_TO_END
-        return self.ended(Status.CRASHED, f"training's process {_ended(returncode)}", blamed=by_itself)
-
-
-class _Server:
-    """A fork server and how much its children share; started when first needed, and again if it died."""
-
-    def __init__(self, problem: bytes) -> None:
-        self.users = 0  # evaluating threads; guarded by the lock of the module
-        self._problem = problem
-        self._sharing = Sharing.PROBLEM
-        self._modules: list[str] = []
-        self._lock = threading.Lock()
-        self._process: Process | None = None
-        self._control: Connection | None = None
-        self._closed = False
-        self._folder: str | None = None  # of the sources that came with the problem
-
-    def fork(self, env: Mapping[str, str]) -> Child:
-        """A new child.
-
-        Args:
-            env: What its environment has beside the server's.
-
-        Raises:
-            _LoadFailedError: The problem cannot be loaded.
-            _ServerDiedError: The server ended meanwhile, or was closed.
-        """
-        with self._lock:
-            while True:
-                idle = self._process is not None
-                try:
-                    channel, lifeline, (answer, said) = self._request(env)
-                except _ServerDiedError:
-                    if not idle:
-                        raise
-                    continue  # it had died before, which is no fault of the training
-                if answer == "pid":
-                    return Child(self._problem, channel, lifeline, int(said))
-                self._step_down(str(said))
-
-    def close(self) -> None:
-        """Ends the server and its trainings for good, amid its loading too; returns when no process is left."""
-        self._closed = True
-        self._stop()
-
-    def _stop(self) -> None:
-        control, process = self._control, self._process
-        self._control = self._process = None
-        if control is not None and process is not None:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(control.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)  # not closed, since another thread may be waiting for it
-            self._bury(process)
-
-    def _request(self, env: Mapping[str, str]) -> tuple[Connection, Connection, tuple[str, int | str]]:
-        control, process = self._running()
-        (channel, theirs), (lifeline, held) = Pipe(), Pipe()
-        with theirs, held:
-            try:
-                say(control, "train", dict(env))
-                for line in (theirs, held):
-                    send_handle(control, line.fileno(), process.pid)
-            except OSError:
-                raise self._died(process) from None
-        try:
-            return channel, lifeline, tuple(hear(lifeline))
-        except (EOFError, OSError):
-            raise self._died(process) from None
-
-    def _running(self) -> tuple[Connection, Process]:
-        control, process = self._control, self._process
-        return self._launch() if control is None or process is None else (control, process)
-
-    def _launch(self) -> tuple[Connection, Process]:
-        """A new server that has loaded the problem: forked from the base if that can be, else started anew."""
-        chained = SLOTS in os.environ and self._sharing is Sharing.PROBLEM
-        while True:
-            if self._closed:
-                raise _ServerDiedError("the process that holds the problem was ended")
-            self._folder = tempfile.mkdtemp(prefix="swarm-")
-            env = _server_environment(self._folder)
-            tried = list(_base.tried)
-            begun = _base.fork(env) if chained else None
-            control, process = begun or _started(env)
-            answer, content = self._load(control, process, tried if begun else None)
-            if answer == "ready":
-                self._modules, learned = content
-                _learn(learned)
-                return control, process
-            self._control = self._process = None
-            if answer == "failed":
-                process.kill()
-            self._bury(process)
-            control.close()
-            if answer == "failed":
-                raise _LoadFailedError(content)
-            if answer == "needed":
-                _base.teach(content)
-            chained = answer == "needed"
-
-    def _load(self, control: Connection, process: Process, tried: list[str] | None) -> tuple[str, Any]:
-        """What a new server says once it has loaded the problem."""
-        self._control, self._process = control, process  # from now on close() finds it …
-        if self._closed:  # … but it has been here before
-            self._stop()
-        try:
-            say(control, self._sharing, self._modules, tried)
-            control.send_bytes(self._problem)
-            answer, content = hear(control) if control.poll(LOAD_SECONDS) else ("failed", _SLOW)
-        except (EOFError, OSError):
-            raise self._died(process) from None
-        return answer, content
-
-    def _died(self, process: Process) -> _ServerDiedError:
-        self._process = self._control = None
-        self._bury(process)
-        return _ServerDiedError(f"the process that holds the problem {_ended(process.wait())}")
-
-    def _bury(self, process: Process) -> None:
-        """Waits for the server's end, and removes the files that it has read the problem from."""
-        _end(process)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _step_down(self, reason: str) -> None:
-        self._stop()
-        self._sharing = Sharing(self._sharing - 1)
-        logger.warning(
-            "importing and preparing the problem left %s, which cannot be forked; each training now "
-            "%s. Let imports and prepare() start no thread and touch no device, and set OMP_NUM_THREADS=1",
-            reason,
-            "prepares it itself" if self._sharing is Sharing.MODULES else "imports and prepares it itself",
-        )
+        return self.ended(Status.CRASHED, f"training's process {ended(returncode)}", blamed=by_itself)
 
 
 def run(
@@ -348,9 +177,9 @@ def run(
             try:
                 if child is None and not training.cancelled:
                     child = server.fork(_environment_of(slot))
-            except _LoadFailedError as error:
+            except LoadFailedError as error:
                 return training.ended(Status.FAILED, str(error))
-            except _ServerDiedError as error:
+            except ServerDiedError as error:
                 if not training.cancelled:  # else it was close() that has ended the server
                     return training.ended(Status.CRASHED, str(error))
             if child is None:
@@ -409,7 +238,7 @@ def close() -> None:
     with _lock:
         servers = list(_servers.values())
         _servers.clear()
-    _base.close()
+    base.close()
     for server in servers:
         server.close()
 
@@ -417,18 +246,17 @@ def close() -> None:
 atexit.register(close)
 
 _lock = threading.Lock()
-_base = Base()
 _waiting: defaultdict[str, Standby] = defaultdict(Standby)  # by name of the slot
-_servers: OrderedDict[str, _Server] = OrderedDict()
+_servers: OrderedDict[str, Server] = OrderedDict()
 _trainings: list[_Training] = []
 
 
 @contextlib.contextmanager
-def _borrowed(problem: bytes) -> Iterator[_Server]:
+def _borrowed(problem: bytes) -> Iterator[Server]:
     """The server of the problem; of those that nobody uses, only the last ``SERVERS`` for each slot are kept."""
     digest = hashlib.sha256(problem).hexdigest()
     with _lock:
-        server = _servers.pop(digest, None) or _Server(problem)
+        server = _servers.pop(digest, None) or Server(problem)
         _servers[digest] = server  # the last, which is the last to be ended
         server.users += 1
         idle = [name for name, other in _servers.items() if not other.users]
@@ -485,56 +313,6 @@ def _follows(evaluation: Evaluation) -> bool:
     return evaluation.slice or evaluation.isolation == "thread"
 
 
-def _end(process: Process) -> None:
-    """Waits for a server whose line is cut, and loses patience after a while."""
-    try:
-        process.wait(CLOSE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _ended(returncode: int) -> str:
-    if returncode >= 0:
-        return f"exited with code {returncode}"
-    return f"was killed by signal {-returncode} ({signal.Signals(-returncode).name})"
-
-
-def _started(env: dict[str, str]) -> tuple[Connection, Process]:
-    """A server that shares nothing with others, and the line to it."""
-    control, theirs = Pipe()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "swarm.workers.isolation.forkserver", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=env,
-            start_new_session=True,  # a signal to the worker's group must not end it before its trainings
-        )
-    return control, process
-
-
-def _learn(names: list[str]) -> None:
-    """Has the base import, in the background, what a server has imported by itself, but no framework so large."""
-    new = [name for name in names if name not in FRAMEWORKS]
-    if not set(new) <= set(_base.tried):
-        threading.Thread(target=_base.teach, args=(new,), name="swarm-base", daemon=True).start()
-
-
 def _environment_of(slot: Slot) -> dict[str, str]:
     """What the environment of a slot's trainings has beside their server's."""
     return {gpu.SLOT: slot.name, **slot.env} if own.several else slot.env
-
-
-def _server_environment(folder: str) -> dict[str, str]:
-    """Environment of a server that has its problem's sources in a folder; a child of it has its slot's as well."""
-    env = {**environment(), **os.environ, "PYTHONPATH": _python_path(), FOLDER: folder}
-    if own.several:
-        env.setdefault(gpu.SLOT, SLOT_PLACE)
-    env.pop(SLOTS, None)
-    return env
-
-
-def _python_path() -> str:
-    """This process's module search path, for problems that are pickled by reference."""
-    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
