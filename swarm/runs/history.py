@@ -304,17 +304,17 @@ class History:
         of this row).
         """
         rows = self.evaluations[self.evaluations["purpose"] == "fitness"]
-        return self._summed(rows.assign(fold=rows["fold"].fillna(0).astype(int)), ["generation", "fold"])
+        return self._summed(rows.assign(fold=pd.to_numeric(rows["fold"]).fillna(0).astype(int)), ["generation", "fold"])
 
     @cached_property
     def folds(self) -> pd.DataFrame:
         """One row per fold: the columns of :attr:`generations`, without ``generation``."""
         rows = self.evaluations[self.evaluations["purpose"] == "fitness"]
-        return self._summed(rows.assign(fold=rows["fold"].fillna(0).astype(int)), ["fold"])
+        return self._summed(rows.assign(fold=pd.to_numeric(rows["fold"]).fillna(0).astype(int)), ["fold"])
 
     def _summed(self, rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         trained = rows["source"] == Source.TRAINED
-        seconds = rows["seconds"].fillna(0.0)
+        seconds = rows["seconds"].astype(float).fillna(0.0)
         rows = rows.assign(
             trained=trained,
             archive=rows["source"] == Source.ARCHIVE,
