@@ -34,17 +34,15 @@ test: $(STAMP)  ## lint, types and all tests
 	  wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	  exit $$((tested ? tested : checked))
 
-# Half of the tests, which need no TensorFlow, on the lowest versions that pyproject.toml allows.
+# Tests that need neither TensorFlow nor what exports and reports draw with, on the lowest versions in pyproject.toml.
 QUICK  := tests/contract/test_stores.py tests/contract/test_optimizers.py tests/optimizers tests/test_space.py \
           tests/test_job.py tests/test_search.py tests/test_search_state.py tests/test_view.py tests/test_history.py \
-          tests/test_pool.py tests/test_trial.py tests/test_report.py tests/test_export.py tests/test_lowest.py \
+          tests/test_pool.py tests/test_trial.py tests/test_lowest.py \
           tests/dashboard/test_pages.py
 LOWEST := .venv-lowest
-# Typer's own use of Click, which Typer has changed since.
-CLICK  := ignore:'click.utils.get_binary:DeprecationWarning
 
 test-lowest: $(LOWEST)/.installed  ## half of the tests, on the lowest versions
-	@$(LOWEST)/bin/python -m pytest -q -m 'not slow' -n 2 --dist loadfile -W "$(CLICK)" $(QUICK)
+	@$(LOWEST)/bin/python -m pytest -q -m 'not slow' -n 2 --dist loadfile $(QUICK)
 
 $(LOWEST)/.installed: pyproject.toml tests/lowest.txt
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
