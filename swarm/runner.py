@@ -179,6 +179,7 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
             from swarm.terminal.progress import Progress, console
 
             with Progress(console()) as show:
+                show.say(f"{job.name}: " + (f"joining {where.scheduler} …" if where.scheduler else "starting …"))
                 found = finish(show)
     if job.then is None or found.best is None:
         return found
@@ -195,7 +196,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
         stack.enter_context(_telling_the_remedy(job.name, store))
         if not where.scheduler:
             _check_installed(job, store)
-        slots = [] if where.scheduler else _local_slots(where, job)
+        slots = [] if where.scheduler else local_slots(job, where)
         if where.scheduler:  # before the store: a scheduler that is not there must leave nothing behind
             client = await stack.enter_async_context(connected(where.scheduler))
             await check_unserved(client)
@@ -260,10 +261,15 @@ def _check_installed(job: Job, store: str) -> None:
     )
 
 
-def _local_slots(where: Where, job: Job) -> list[Any]:
-    from swarm.cluster.connect import local_slots
+def local_slots(job: Job, where: Where) -> list[Any]:
+    """The slots of this machine on which the job would be trained.
 
-    slots = local_slots(where.slots, where.gpus, where.threads, gpus_per_training=job.gpus_per_training)
+    Raises:
+        NoSlots: A training of it takes more.
+    """
+    from swarm.cluster import connect
+
+    slots = connect.local_slots(where.slots, where.gpus, where.threads, gpus_per_training=job.gpus_per_training)
     if len(slots) < job.replicas:
         raise NoSlots(
             f"a training of {job.name!r} takes {job.replicas} slots, and here are {len(slots)}: give "

@@ -122,7 +122,7 @@ def test_what_a_partial_function_was_given_counts() -> None:
         ("lenet9", "no built-in problem 'lenet9'.*lenet4"),
         ("nowhere:train", "cannot be imported: ModuleNotFoundError"),
         ("nowhere.py:train", "cannot be imported: FileNotFoundError"),
-        ("json:nothing", "cannot be imported: AttributeError"),
+        ("json:nothing", "json has no 'nothing'; it has .*dumps"),
         ("math:pi", "not float"),
     ],
 )

@@ -48,6 +48,21 @@ def test_a_terminal_shows_where_the_search_is_and_the_line_of_its_best(open_stor
     assert "█" in text
 
 
+def test_generations_stay_in_the_scroll_back_of_a_terminal(open_store: Callable[..., Store]) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    shown(open_store, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [text.count(f"generation {number}: fitness") for number in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("width", [20, 5, 100])
+def test_a_trace_takes_the_room_there_is(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(Sparkline(range(400)))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [len(line) for line in lines] == [min(width, 40)]
+
+
 def test_a_notebook_shows_one_output_that_is_replaced(
     open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from swarm.cli import architecture, best, doctor, report, service, upkeep
+from swarm.cli import architecture, best, doctor, first, report, service, upkeep
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
+from swarm.cli.sections import Sections
 from swarm.cli.service import AddressArgument, AddressOption, one_address
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
 from swarm.runner import Where, free_name, resume, run
@@ -18,14 +19,15 @@ from swarm.runs.run import STORE, Run
 from swarm.terminal.progress import console
 from swarm.terminal.tables import errors_block, frame_table, generation_table, summary
 from swarm.terminal.text import Console, line, lines, printable
+from swarm.version import __version__
 
 app = typer.Typer(
+    cls=Sections,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU.",
 )
+app.add_typer(first.app)
 app.add_typer(service.app)
 app.add_typer(best.app)
 app.add_typer(report.app)
@@ -55,6 +57,21 @@ RetryOption = Annotated[
 NameArgument = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dask-swarm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and exit.")
+    ] = False,
+) -> None:
+    """Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU."""
+
+
 @app.command("run")
 def run_command(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
@@ -77,6 +94,9 @@ def run_command(
         typer.Option("--again", help="If the name is taken, run as name-2, name-3, … (the archive still answers)."),
     ] = False,
     retry_failed: RetryOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check it, and say what it would do and cost; train nothing.")
+    ] = False,
 ) -> None:
     """Run a job file; the same job under the same name goes on where it was stopped."""
     from swarm.job.job import Job
@@ -87,6 +107,9 @@ def run_command(
     job = Job.from_file(job_file, settings or (), name=name, **changes)
     if again:
         job = Job.from_file(job_file, settings or (), name=free_name(job.name, store), **changes)
+    if dry_run:
+        first.show_plan(job, Where(scheduler, slots, gpus, threads), store)
+        return
     _finish(
         lambda: run(
             job,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from swarm.plots.units import duration
 from swarm.runs.run import STORE, Run
 from swarm.terminal.progress import console
 from swarm.terminal.tables import frame_table
@@ -60,7 +61,10 @@ def compare_command(
     comparison = Comparison([Run.load(name, store) for name in names])
     if comparison.caution:
         _out.print(comparison.caution, style="yellow", soft_wrap=True)
-    _out.print(frame_table(comparison.table(), title="runs"))
+    table = comparison.table()
+    for column in ("wall", "training"):
+        table[column] = [duration(seconds) for seconds in table[column]]
+    _out.print(frame_table(table, title="runs"))
     for test in comparison.paired():
         _say(f"{test.second} – {test.first}: {test.sentence}")
     if output is not None:

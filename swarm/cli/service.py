@@ -220,7 +220,7 @@ def watch_command(
         states = client.jobs(_LATEST)
         for state in states:
             if state.best is not None:
-                traces.setdefault(state.name, Sparkline()).add(state.best["fitness"])
+                traces.setdefault(state.name, Sparkline(width=20)).add(state.best["fitness"])
         return job_table(states, traces if _out.is_terminal else None)
 
     _refresh(jobs)

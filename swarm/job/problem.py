@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -22,12 +24,13 @@ from swarm.code.bundle import pack
 from swarm.code.fingerprint import Fingerprint
 from swarm.errors import InvalidInput, InvalidProblem
 from swarm.job.data import digest
-from swarm.job.fields import ProblemName, check_problem_name, first, own
+from swarm.job.fields import ProblemName, check_problem_name, first, guess, own
 from swarm.job.limits import shortened
 
 IDENTITY = 2
 """Number of the way in which fingerprints are made; jobs of another one cannot be compared."""
 
+_SHOWN = 8  # names of functions in a message
 _OPTIONS = 100_000  # bytes of options, above which they are data
 _DEPTH = 10_000  # of calls while code and data are looked through: five for each function that calls another one
 _imported: set[str] = set()  # own modules that were imported for job files
@@ -120,14 +123,18 @@ class Problem:
             known = importlib.import_module(_BUILT_IN).PROBLEMS
             if text not in known:
                 raise InvalidProblem(
-                    f"there is no built-in problem {text!r}; there are {', '.join(known)}, "
-                    "or say where yours is: package.module:function or file.py:function"
+                    f"there is no built-in problem {text!r}{_meant(text, known, folder or Path())}; there are "
+                    f"{', '.join(known)}, or say where yours is: package.module:function or file.py:function"
                 )
             where, _, attribute = known[text].partition(":")
             return cls.of(_made(getattr(importlib.import_module(where), attribute), options))
         try:
             module = _from_file(folder or Path(), where) if where.endswith(".py") else _from_name(folder, where)
+            if not hasattr(module, attribute):
+                raise InvalidProblem(f"{where} has no {attribute!r}{_has(module, attribute)}")
             found = getattr(module, attribute)
+        except InvalidInput:
+            raise
         except Exception as error:  # user code runs at import, it may raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InvalidProblem(f"problem {text!r} cannot be imported: {reason}") from error
@@ -191,6 +198,47 @@ class _Said(BaseModel, extra="forbid", strict=True):
     options: dict[str, Any] | None = None
 
 
+def _functions(module: ModuleType) -> list[str]:
+    """Names of functions and classes that are a module's own."""
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) == module.__name__
+    )
+
+
+def _has(module: ModuleType, word: str) -> str:
+    """A remark on the function of a module that was perhaps meant, or on all there are."""
+    names = _functions(module)
+    shown = [*names[:_SHOWN], "…"] if len(names) > _SHOWN else names
+    return guess(word, names) or (f"; it has {', '.join(shown)}" if names else ", and no function of its own")
+
+
+def _meant(text: str, known: Mapping[str, str], folder: Path) -> str:
+    """A remark on what was perhaps meant by a text without a colon: a built-in problem, or a file that is there.
+
+    Nothing is imported: the file is read for the functions that it defines.
+    """
+    if close := guess(text, known):
+        return close
+    stem, _, word = text.removesuffix(".py").rpartition(".")
+    for path, name in ((folder / f"{text.removesuffix('.py')}.py", ""), (folder / f"{stem}.py", word)):
+        if not path.name.startswith(".") and path.is_file():
+            names = _defined(path)
+            best = difflib.get_close_matches(name or "train", names, n=1) or names[-1:]
+            return "".join(f" (did you mean {f'{path.name}:{each}'!r}?)" for each in best)
+    return ""
+
+
+def _defined(path: Path) -> list[str]:
+    """Names of the functions and classes that a file defines."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
 def _plain(options: Mapping[str, Any]) -> dict[str, Any] | None:
     """The options as a job file has them, or None where it could not, or would be full of them."""
     try:
@@ -252,7 +300,8 @@ def _from_file(folder: Path, where: str) -> ModuleType:
     name = name if name not in sys.stdlib_module_names else f"{name}_"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+        near = guess(path.name, [each.name for each in path.parent.glob("*.py")])
+        raise FileNotFoundError(f"no file {path}{near}")
     for earlier in _imported:  # of another file, which may have modules of the same names beside it
         sys.modules.pop(earlier, None)
     old_names.forget()  # there may be a workers.py beside it

@@ -65,6 +65,8 @@ class Search:
         self._store = store
         self._pool: Pool | None = None
         self._began = 0.0
+        self._start_up = 0.0  # seconds until the first training began
+        self._taken = False  # whether one has ended in this process
         self._written = self.state.events  # events in the journal
         self._queue: OrderedDict[str, Evaluation] = OrderedDict()  # to be submitted, by key
         for asked in {id(asked): asked for asked in self.state.unanswered.values()}.values():
@@ -99,12 +101,15 @@ class Search:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it will take at the pace of this process so far; None where that cannot be said."""
+        """How long it will take at the pace of this process so far; None where that cannot be said.
+
+        What passed before the first training began, such as the start of workers, is no part of the pace.
+        """
         state, planned = self.state, self.state.optimizer.planned
         done = state.told - state.replayed
         if not planned or not done or state.finished():
             return None
-        return self.seconds / done * (planned - state.told)
+        return max(self.seconds - self._start_up, 0.0) / done * (planned - state.told)
 
     # --- the loop
 
@@ -136,6 +141,7 @@ class Search:
         self.check_failed()
         state = self.state
         self._pool, self._began, self._forget = pool, pool.time(), forget
+        self._start_up, self._taken = 0.0, False
         self._patience, self._on_change, self._thread, self._asking = patience, on_change, thread, asking
         await self._with_store(lambda: self._store.set_status(self.job.name, JobStatus.RUNNING))
         await self._begin(pool)
@@ -276,6 +282,8 @@ class Search:
     def _take(self, results: Iterable[Result], now: float) -> None:
         """Tell what ended; run again what is not to blame for its end. Written with what is asked for next."""
         for result in results:
+            if not self._taken:
+                self._taken, self._start_up = True, max(self.seconds - result.seconds, 0.0)
             evaluation = self._flying.pop(result.key)
             event = self.state.judge(evaluation, result, now)
             if not isinstance(event, Answered):

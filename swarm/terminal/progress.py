@@ -89,6 +89,13 @@ class Progress:
                 self._live.update(self._block(*self._last))
             self._live.stop()
 
+    def say(self, text: str) -> None:
+        """Say what is done before the search begins, such as the start of workers."""
+        if isinstance(self._live, _Cell):
+            self._live.update(line(text))
+        else:
+            self._say(text)
+
     def __call__(self, search: Search, dashboard: str | None) -> None:
         """Show where the search is."""
         if not self._began:
@@ -97,8 +104,9 @@ class Progress:
         state = search.state
         self._report_errors(state)
         self._report_trouble(search.trouble)
-        if self._live is None:
+        if not self._console.is_jupyter:  # above the live block, in a terminal's scroll-back
             self._report_generations(state)
+        if self._live is None:
             return
         self._last = search, dashboard
         if state.best is not None and state.told > self._told:
@@ -111,7 +119,7 @@ class Progress:
     def _begin(self, state: SearchState, dashboard: str | None) -> None:
         if state.replayed:
             self._say(f"{state.job.name}: going on after {state.replayed} trials")
-        if dashboard and self._live is None:
+        if dashboard and not self._console.is_jupyter:
             self._say(f"dashboard: {dashboard}")
         # Generations that an earlier run completed were reported then.
         self._reported = state.generation - 1 if state.replayed else -1
@@ -171,7 +179,7 @@ class Progress:
         )
         if best is not None:
             rows.add_row("", Text(f"best {best.fitness:.5g}", style="bold green"), line(params_line(best.params)))
-            rows.add_row("", "best so far", Text(self._trace.bars(), style="green"))
+            rows.add_row("", "best so far", self._trace)
         if dashboard:
             rows.add_row("", "dashboard", Text(dashboard, style=f"link {dashboard}"))
         return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -21,6 +21,7 @@ from swarm.terminal.text import line, lines
 if TYPE_CHECKING:
     import pandas as pd
 
+    from swarm.runs.plan import Plan
     from swarm.service.published.job_state import JobState
 
 
@@ -36,13 +37,13 @@ def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType
     rows.add_row(
         "",
         line(f"{state.state}, {state.running} running, {state.counts.get(Source.TRAINED, 0)} trained, {saved} saved"),
-        f"{duration(state.trained_seconds)} of training",
+        ", ".join(_times(state)),
     )
     if state.best is not None:
         best = Text(f"best {state.best['fitness']:.5g}", style="bold green")
         rows.add_row("", best, line(params_line(state.best["params"])))
         if trace is not None:
-            rows.add_row("", "best so far", Text(trace.bars(), style="green"))
+            rows.add_row("", "best so far", trace)
     for fold, fitness in sorted(state.tests.items()):
         score = "failed" if fitness is None else f"{fitness:.5g}"
         rows.add_row("", Text(f"on the unseen test set{f', fold {fold}' if len(state.tests) > 1 else ''}"), score)
@@ -50,6 +51,15 @@ def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType
         if text:
             rows.add_row("", line(text, style="red"))
     return rows
+
+
+def _times(state: JobState) -> Iterator[str]:
+    """How long a job has run, and will."""
+    if state.seconds is not None:
+        yield f"{duration(state.seconds)} gone"
+    yield f"{duration(state.trained_seconds)} of training"
+    if state.seconds_left is not None:
+        yield f"about {duration(state.seconds_left)} left at most"
 
 
 def job_table(
@@ -68,17 +78,18 @@ def job_table(
     if weights:
         table.caption = line(weights_line(weights))
         table.caption_justify = "left"
-    for name in ("job", "owner", "state", "priority", "running", "trials", "best", "method", "problem"):
-        table.add_column(name, justify="right" if name in ("priority", "running", "trials", "best") else "left")
+    right = ("priority", "running", "trials", "left", "best")
+    for name in ("job", "owner", "state", "priority", "running", "trials", "left", "best", "method", "problem"):
+        table.add_column(name, justify="right" if name in right else "left")
     if traces is not None:
-        table.add_column("best so far", style="green")
+        table.add_column("best so far")
     for state in states:
         try:
             cells = _job_row(state)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:  # it harms its row alone
-            cells = [str(state.name), "", f"cannot be shown: {type(error).__name__}", *[""] * 6]
-        trace = [] if traces is None else [traces[state.name].bars(20) if state.name in traces else ""]
-        table.add_row(*map(line, [*cells, *trace]))
+            cells = [str(state.name), "", f"cannot be shown: {type(error).__name__}", *[""] * 7]
+        trace: list[RenderableType] = [] if traces is None else [traces.get(state.name, "")]
+        table.add_row(*map(line, cells), *trace)
     return table
 
 
@@ -111,6 +122,7 @@ def _job_row(state: JobState) -> list[str]:
         f"{state.priority:g}",
         str(state.running),
         f"{state.told}/{state.planned or '?'}",
+        "" if state.seconds_left is None else duration(state.seconds_left),
         f"{state.best['fitness']:.5g}" if state.best else "-",
         state.optimizer,
         state.problem,
@@ -165,6 +177,42 @@ def summary(state: SearchState, status: str) -> RenderableType:
         parts.append(lines(f"failed {times} times: {error}", style="red"))
     parts.append(line(f"{status}" + (f": {state.end_reason}" if state.end_reason else "")))
     return Group(*parts)
+
+
+def plan_block(plan: Plan) -> RenderableType:
+    """What a job would do and cost, were it run."""
+    job = plan.job
+    assert job.space is not None
+    size = job.space.size
+    how_many = "" if size is None else f", {size:,} different configurations"
+    rows = Table.grid(padding=(0, 2))
+    for name, text in (
+        ("job", job.name),
+        ("problem", f"{job.code.name}, fingerprint {job.code.fingerprint}"),
+        ("method", f"{type(job.optimizer).__name__}, {job.direction} the fitness"),
+        ("space", f"{job.space.dimensions} hyper-parameters{how_many}"),
+    ):
+        rows.add_row(line(name, style="bold"), line(text))
+    for name, domain in job.space.domains.items():
+        rows.add_row("", line(f"{name}: {domain}"))
+    rows.add_row(line("cost", style="bold"), line(_cost(plan)))
+    rows.add_row(line("store", style="bold"), line(f"{plan.store}: {plan.taken or 'the name is free'}"))
+    return Group(rows, "nothing was trained, nothing was written")
+
+
+def _cost(plan: Plan) -> str:
+    job = plan.job
+    if plan.trainings is None:
+        cost = "as many trainings as its limits allow: " + ", ".join(
+            f"{name} {value:g}" for name, value in job.stop.model_dump(exclude_none=True).items()
+        )
+    else:
+        cost = f"{plan.trials:,} trials at most, {plan.trainings:,} trainings"
+    slots = "" if plan.slots is None else f" on {plan.slots} slots"
+    if plan.seconds is None:
+        return f"{cost}{slots}; how long one takes is not known yet"
+    pace = f"{duration(plan.seconds)} each, by {plan.known} in the archive"
+    return f"{cost}{slots}; {pace}" + ("" if plan.seconds_left is None else f": about {duration(plan.seconds_left)}")
 
 
 def errors_block(state: SearchState) -> RenderableType:

@@ -35,6 +35,7 @@ def state_of(known: SearchState, submission: Submission, search: Search | None =
         "running": 0 if search is None else search.running,
         "counts": dict(known.counts),
         "trained_seconds": known.trained_seconds,
+        "seconds": search and search.seconds,
         "seconds_left": search and search.seconds_left,
         "best": None if best is None else _best(best),
         "tests": {str(fold): test.fitness for fold, test in known.tests.items()},
@@ -60,7 +61,7 @@ def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
         "errors": {},
         "end_reason": None,
     }
-    now: dict[str, Any] = {"running": 0, "trouble": None, "seconds_left": None}
+    now: dict[str, Any] = {"running": 0, "trouble": None, "seconds": None, "seconds_left": None}
     found = {**nothing, **(submission.summary or {}), **_submitted(submission), **now}
     if found["best"] is not None:
         found["best"] = {**found["best"], "metrics": found["best"].get("metrics", {})}  # an earlier version kept none
@@ -141,6 +142,7 @@ class JobState:
         errors: Why trials failed, and how often.
         trouble: What keeps it from going on, such as a store that is away, or None.
         end_reason: Why the search ended.
+        seconds: How long its master has searched; None once it has ended.
 
     Example:
         ::
@@ -174,6 +176,7 @@ class JobState:
     errors: dict[str, int]
     trouble: str | None
     end_reason: str | None
+    seconds: float | None = None  # an earlier master does not say
 
     @property
     def ended(self) -> bool:
