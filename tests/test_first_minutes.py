@@ -177,4 +177,6 @@ def test_the_start_of_workers_is_no_part_of_the_pace(open_store: Callable[..., S
     enroll(job, store)
     pool = VirtualPool(0, lambda e: float(e.params["x"]), lambda e: 10.0, changes=[(1000.0, 1)])
     asyncio.run(Search(job, store).run(pool, lambda search: left.append((search.state.told, search.seconds_left))))
-    assert {told: left_at for told, left_at in left if left_at is not None} == {n: 10.0 * (10 - n) for n in range(1, 10)}
+    assert {told: left_at for told, left_at in left if left_at is not None} == {
+        n: 10.0 * (10 - n) for n in range(1, 10)
+    }

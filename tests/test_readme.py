@@ -59,7 +59,7 @@ def usage(*command: str) -> str:
 SWARM = sorted({text for text in code(README) + code(CONTRIBUTING) if text.startswith("swarm ")})
 
 
-COMMANDS = re.findall(r"^  ([a-z]+)  ", usage().split("Commands:")[1], re.MULTILINE)
+COMMANDS = re.findall(r"^  ([a-z]+)  +[A-Z]", usage().partition("Begin:")[2], re.MULTILINE)
 
 
 def test_the_examples_in_the_readme_are_those_in_the_folder() -> None:

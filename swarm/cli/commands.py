@@ -307,7 +307,9 @@ def _print_result(found: Run) -> None:
     if found.before is not None:
         _print_result(found.before)
     _out.print(summary(found.state, found.status), soft_wrap=True)
-    _out.print(f"more: swarm show {found.job.name} --store {found.store}", style="dim", soft_wrap=True)
+    named = "" if found.store == STORE else f" --store {found.store}"
+    more = f"more: swarm show {found.job.name}{named}, swarm report {found.job.name}{named}, swarm dashboard{named}"
+    _out.print(line(more), style="dim", soft_wrap=True)
 
 
 def _list(store: str) -> None:

@@ -47,6 +47,21 @@ def report_command(
     _say(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
 
 
+@app.command("dashboard")
+def dashboard_command(
+    store: StoreOption = STORE,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 8790,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Look at the runs of a store in the browser, ended or not, until Ctrl-C; no scheduler is needed."""
+    import contextlib
+
+    from swarm.dashboard.stored import serve
+
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(store, host, port, lambda address: _say(f"runs of {store}: {address}  (Ctrl-C ends this)"))
+
+
 @app.command("compare")
 def compare_command(
     names: Annotated[list[str], typer.Argument(metavar="RUN RUN …", help="Names of the runs.")],

@@ -11,7 +11,7 @@ SECTIONS = {
     "Search on this machine, or on a scheduler's workers": ("run", "resume", "show", "best"),
     "Search on a service": ("submit", "jobs", "watch", "top", "fetch", "cancel", "pause", "unpause", "share", "health"),
     "Run a service": ("scheduler", "master", "worker"),
-    "Look at what was found": ("report", "compare", "export", "schedule", "replay", "architecture"),
+    "Look at what was found": ("dashboard", "report", "compare", "export", "schedule", "replay", "architecture"),
     "Keep the store": ("archive", "delete", "check"),
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from distributed import Scheduler
 
-_TITLES = ("jobs", "fitness", "search-space", "archive", "slots", "pbt", "training")
+_TITLES = ("jobs", "trials", "fitness", "curves", "search-space", "archive", "slots", "pbt")
 
 
 def mount() -> None:

@@ -9,9 +9,9 @@ import json
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from distributed import Scheduler
 from distributed.scheduler import WorkerState
@@ -26,7 +26,7 @@ from swarm.trial import resource
 JOBS = 100
 BARS = 2000
 CURVE_POINTS = 200
-CURVES = 200
+CURVES = 500
 _ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
 GPU = resource()  # names of the classes of slots begin with it
@@ -101,6 +101,27 @@ def slot_names(worker: WorkerState) -> list[str]:
     told = worker.extra.get(SLOT_NAMES)
     known = isinstance(told, list | tuple) and all(isinstance(name, str) for name in told)
     return list(told) if known and told else [str(worker.name)]
+
+
+class Shows(Protocol):
+    """What the pages of jobs need to know, of a service that runs or of a store.
+
+    Attributes:
+        shown: Jobs by name.
+        weights: Of the users whose weight is not 1, by name.
+    """
+
+    shown: OrderedDict[str, Shown]
+    weights: dict[str, float]
+
+    @property
+    def slots(self) -> list[str]:
+        """Names of the workers' slots, in order."""
+        ...
+
+    def curve(self, key: str) -> Sequence[Mapping[str, float]]:
+        """What an evaluation has reported on the way; nothing if that is not known."""
+        ...
 
 
 class Board:
@@ -179,6 +200,11 @@ class Board:
     def running(self) -> list[Bar]:
         """What is trained now."""
         return list(self._running.values())
+
+    def curve(self, key: str) -> Sequence[Mapping[str, float]]:
+        """What one of the latest trainings has reported on the way; nothing of earlier ones."""
+        known = self.curves.get(key)
+        return [] if known is None else [metrics for _, metrics in known.points]
 
     def name_bars(self) -> None:
         """Give the bars the names of their jobs and trials, as far as they are known by now."""

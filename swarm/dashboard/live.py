@@ -1,4 +1,4 @@
-"""The pages that only a running cluster has: its jobs, its slots, and the learning curves of what is trained now."""
+"""The pages of all jobs together: how far each is, and what the slots of a running cluster train."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Range1d
 from bokeh.models.layouts import LayoutDOM
-from bokeh.models.widgets import Div, Select
+from bokeh.models.widgets import Div
 from bokeh.plotting import figure
 
-from swarm.dashboard.board import Bar, Board, Curve
+from swarm.dashboard.board import Bar, Board, Shown, Shows
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.theme import TABLE
-from swarm.plots.charts import BLUE, CYCLE, GRAY, ORANGE, PURPLE, RED, SKY, curves
+from swarm.plots.charts import BLUE, GRAY, ORANGE, PURPLE, RED, SKY
 from swarm.plots.units import duration
 
 BAR_COLORS = {
@@ -29,9 +30,11 @@ BAR_COLORS = {
     "lost": PURPLE,
     "cancelled": GRAY,
 }
+_WAYS = {"maximize": "<small>↑</small>", "minimize": "<small>↓</small>"}
 WINDOW = 600.0  # seconds that the chart of slots shows
 _STRAGGLER = 3.0  # times the median
-_LINES = 20
+_SPARK = 100, 22  # width and height in pixels
+_SPARKS = 60  # points
 
 
 class Page(ABC):
@@ -44,7 +47,7 @@ class Page(ABC):
     title: str
     root: LayoutDOM
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Shows) -> None:
         self.board = board
 
     @abstractmethod
@@ -57,7 +60,7 @@ class Jobs(Page):
 
     title = "Jobs"
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Shows) -> None:
         super().__init__(board)
         self.root = self._table = Div(disable_math=True, sizing_mode="stretch_width", stylesheets=[TABLE])
 
@@ -65,21 +68,21 @@ class Jobs(Page):
         """All jobs, the latest first."""
         slots = len(self.board.slots)
         heads = ("job", "state", "method", "progress", "running", "best", "hyper-parameters", "left", "owner")
-        rows = [self._row_of(name, shown.state, slots) for name, shown in reversed(self.board.shown.items())]
+        rows = [self._row_of(name, shown, slots) for name, shown in reversed(self.board.shown.items())]
         head = "".join(f"<th>{name}</th>" for name in heads)
         text = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         if self._table.text != text:
             self._table.text = text
 
-    def _row_of(self, name: str, state: dict[str, Any], slots: int) -> str:
+    def _row_of(self, name: str, shown: Shown, slots: int) -> str:
         """The row of a job; one that cannot be drawn says so, and harms no other."""
         try:
-            return self._row(state, slots)
+            return self._row(name, shown.state, slots, _sparkline(shown))
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             said = escape(f"cannot be shown: {type(error).__name__}: {error}")
             return f"<tr><td><b>{escape(name)}</b></td><td colspan='8'>{said}</td></tr>"
 
-    def _row(self, state: dict[str, Any], slots: int) -> str:
+    def _row(self, name: str, state: dict[str, Any], slots: int, spark: str) -> str:
         best = state["best"]
         done = state["told"] / state["planned"] if state["planned"] else 0.0
         of = escape(f"{state['told']} of {state['planned'] or '?'}")
@@ -87,7 +90,8 @@ class Jobs(Page):
         params = "" if best is None else ", ".join(f"{k} {_short(v)}" for k, v in best["params"].items())
         trouble = state["trouble"] or state["reason"] or state["end_reason"] or ""
         cells = (
-            f"<b>{escape(state['name'])}</b><br><small>{escape(state['problem'])}</small>",
+            f"<a href='?{escape(urlencode({'job': name, 'page': 'trials'}))}'><b>{escape(name)}</b></a>"
+            f"<br><small>{escape(state['problem'])}</small>",
             f"<span class='state {escape(state['state'])}'>{escape(state['state'])}</span>"
             f"<br><small>{escape(trouble)}</small>",
             f"{escape(state['optimizer'])}<br><small>generation {state['generation']:d}</small>",
@@ -95,7 +99,7 @@ class Jobs(Page):
             f"{state['running']:d}<br><small>{state['running'] / slots:.0%} of {slots} slots</small>"
             if slots
             else "no slots",
-            "" if best is None else f"<b>{best['fitness']:.5g}</b>",
+            "" if best is None else f"<b>{best['fitness']:.5g}</b> {_WAYS.get(state['direction'], '')}<br>{spark}",
             f"<small>{escape(params)}</small>",
             "" if left is None else duration(left),
             escape(state["owner"]) + self._weight(state["owner"]),
@@ -111,6 +115,7 @@ class Slots(Page):
     """Who trained what on which slot in the last ten minutes."""
 
     title = "Slots"
+    board: Board
 
     def __init__(self, board: Board) -> None:
         super().__init__(board)
@@ -175,41 +180,6 @@ class Slots(Page):
         return " · ".join(parts)
 
 
-class Training(Page):
-    """The learning curves of what is trained now."""
-
-    title = "Training"
-
-    def __init__(self, board: Board) -> None:
-        super().__init__(board)
-        self._metric = Select(title="metric", options=[], width=220)
-        self._said = Div(disable_math=True, sizing_mode="stretch_width")
-        self._source = ColumnDataSource(_lines([], ""))
-        self._drawn: str | None = None
-        self.root = column(self._metric, self._said, sizing_mode="stretch_width")
-
-    def update(self, job: str | None) -> None:
-        """What is trained for this job now."""
-        self.board.name_bars()
-        running = [bar for bar in self.board.running if bar.job == job and bar.key in self.board.curves]
-        found = [(bar, self.board.curves[bar.key]) for bar in running[-_LINES:]]
-        metrics = sorted({name for _, curve in found for name in curve.points[-1][1]})
-        if metrics and self._metric.options != metrics:
-            self._metric.options = metrics
-        if metrics and self._metric.value not in metrics:
-            self._metric.value = next((name for name in metrics if name.startswith("val")), metrics[0])
-        metric = self._metric.value
-        replace(self._source, _lines(found, metric))
-        drawn = metric if found else None  # a legend cannot be drawn of nothing
-        if self._drawn != drawn:
-            self._drawn = drawn
-            chart = [curves(self._source, metric=drawn, x_label="report")] if drawn else []
-            self.root.children = [self._metric, self._said, *chart]
-        said = "" if found else "Nothing is trained now that reports on the way (<code>ctx.report</code>)."
-        if self._said.text != said:
-            self._said.text = said
-
-
 def _bars(bars: Sequence[Bar], now: float = 0.0) -> Columns:
     return {
         "slot": [bar.slot for bar in bars],
@@ -223,14 +193,22 @@ def _bars(bars: Sequence[Bar], now: float = 0.0) -> Columns:
     }
 
 
-def _lines(found: Sequence[tuple[Bar, Curve]], metric: str) -> Columns:
-    drawn = [(bar, [(x, y[metric]) for x, y in curve.points if metric in y]) for bar, curve in found]
-    return {
-        "xs": [[x for x, _ in points] for _, points in drawn],
-        "ys": [[y for _, y in points] for _, points in drawn],
-        "label": ["?" if bar.trial is None else f"trial {bar.trial}" for bar, _ in drawn],
-        "color": [CYCLE[bar.number % len(CYCLE)] for bar, _ in drawn],
-    }
+def _sparkline(shown: Shown) -> str:
+    """The best fitness so far over the trials, as a small picture."""
+    if shown.view is None:
+        return ""
+    known = [point.best for point in shown.view.points if point.best is not None]
+    best = known[:: max(1, len(known) // _SPARKS)]
+    if len(best) < 2:
+        return ""
+    (width, height), low, high = _SPARK, min(best), max(best)
+    span = high - low or 1.0
+    places = " ".join(
+        f"{width * i / (len(best) - 1):.1f},{(height - 2) * (high - value) / span + 1:.1f}"
+        for i, value in enumerate(best)
+    )
+    drawn = f"<polyline points='{places}' fill='none' stroke='{BLUE}' stroke-width='1.5'/>"
+    return f"<svg width='{width}' height='{height}' role='img' aria-label='best so far'>{drawn}</svg>"
 
 
 def _short(value: Any) -> str:

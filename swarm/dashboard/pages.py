@@ -6,23 +6,26 @@ Importing this module costs a second: :func:`swarm.dashboard.mount` does it when
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from bokeh.document import Document
 from bokeh.layouts import column, row
-from bokeh.models import CustomJS, TabPanel, Tabs
-from bokeh.models.widgets import Button, Div, Select
+from bokeh.models import TabPanel, Tabs
+from bokeh.models.widgets import Div, Select
 from distributed import Scheduler
-from distributed.dashboard.components.scheduler import env
 
-from swarm.dashboard.board import Board, Shown
-from swarm.dashboard.live import Jobs, Page, Slots, Training
+from swarm.dashboard.board import Shown, Shows
+from swarm.dashboard.curves import Curves
+from swarm.dashboard.live import Jobs, Page, Slots
 from swarm.dashboard.searches import Archive, Fitness, Lineage, SearchSpace
-from swarm.dashboard.theme import DARK, LIGHT, PAGE, WIDGETS
+from swarm.dashboard.theme import DARK, HEAD, LIGHT, PAGE, WIDGETS
+from swarm.dashboard.trials import Trials
 
-PAGES: tuple[type[Page], ...] = (Jobs, Fitness, SearchSpace, Archive, Slots, Lineage, Training)
+PAGES: tuple[type[Page], ...] = (Jobs, Trials, Fitness, Curves, SearchSpace, Archive, Slots, Lineage)
+STORED = tuple(page for page in PAGES if page is not Slots)
+"""Pages of runs that are only stored."""
 _MILLISECONDS = 500
 Health = Callable[[], Mapping[str, Any]]
 _STALE = "What you see is the last that was told; trainings that have been sent go on."
@@ -38,33 +41,32 @@ class Pages:
         health: Says whether the service is well, as :func:`swarm.service.health.verdict` does.
         job: Name of the job to begin with; left out, the latest.
         page: Title of the page to begin with.
-        dark: Whether the button leads back to light.
+        kinds: The pages.
     """
 
-    def __init__(self, board: Board, health: Health, *, job: str = "", page: str = "", dark: bool = False) -> None:
+    def __init__(
+        self,
+        board: Shows,
+        health: Health,
+        *,
+        job: str = "",
+        page: str = "",
+        kinds: Sequence[type[Page]] = PAGES,
+    ) -> None:
         self._board = board
         self._health = health
-        self._pages = [made(board) for made in PAGES]
+        self._pages = [made(board) for made in kinds]
         self._notice = Div(disable_math=True, sizing_mode="stretch_width", visible=False)
-        self._job = Select(title="job", options=[], width=320)
+        self._job = Select(title="job", options=[], width=320, stylesheets=[WIDGETS])
         self._wanted = job
         titles = [each.title.lower() for each in self._pages]
         self._tabs = Tabs(
             tabs=[TabPanel(child=each.root, title=each.title) for each in self._pages],
             active=titles.index(page.lower()) if page.lower() in titles else 0,
             sizing_mode="stretch_both",
+            stylesheets=[WIDGETS],
         )
-        switch = Button(label="light" if dark else "dark", width=70, align="end")
-        switch.js_on_click(
-            CustomJS(
-                code="const where = new URL(location); "
-                f"where.searchParams.set('theme', '{'light' if dark else 'dark'}'); location = where;"
-            )
-        )
-        if dark:
-            for widget in (self._job, self._tabs, switch, *self._widgets()):
-                widget.stylesheets = [WIDGETS]
-        top = row(self._job, self._notice, switch, sizing_mode="stretch_width")
+        top = row(self._job, self._notice, sizing_mode="stretch_width")
         self.root = column(top, self._tabs, sizing_mode="stretch_both")
 
     def update(self) -> None:
@@ -79,9 +81,6 @@ class Pages:
         _say(self._notice, self._notice_text())
         self._pages[self._tabs.active].update(self._job.value or None)
 
-    def _widgets(self) -> list[Any]:
-        return [found for page in self._pages for found in page.root.select({"type": Select})]
-
     def _notice_text(self) -> str:
         shown = self._board.shown.get(self._job.value or "")
         if (warning := service_warning(self._health, shown)) or self._board.shown:
@@ -93,25 +92,37 @@ class Pages:
 def swarm_document(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
     """All pages, at ``/swarm``; ``?job=NAME&page=TITLE&theme=dark`` are understood."""
     service = scheduler.plugins["swarm"]
+    links = [(f"Dask: {name}", name) for name in ("status", "workers", "tasks")]
+    fill(doc, service.board, service.health, place=str(scheduler.address), links=links)
+
+
+def fill(
+    doc: Document,
+    board: Shows,
+    health: Health,
+    *,
+    place: str,
+    links: Sequence[tuple[str, str]] = (),
+    kinds: Sequence[type[Page]] = PAGES,
+) -> None:
+    """Make a document of all pages, for whoever opened it.
+
+    Args:
+        doc: The document.
+        board: What is shown.
+        health: Says whether the service is well.
+        place: Whose jobs they are, for the heading.
+        links: Other pages there, by name.
+        kinds: The pages.
+    """
     given = {name: values[-1].decode() for name, values in _arguments(doc).items()}
     dark = given.get("theme") == "dark"
-    pages = Pages(
-        service.board,
-        service.health,
-        job=given.get("job", ""),
-        page=given.get("page", ""),
-        dark=dark,
-    )
+    pages = Pages(board, health, job=given.get("job", ""), page=given.get("page", ""), kinds=kinds)
     _keep_up_to_date(doc, pages)
     doc.title = "Swarm"
     doc.theme = DARK if dark else LIGHT
-    doc.template = env.from_string(
-        '{% extends "simple.html" %}{% block extra_resources %}<style>'
-        + PAGE
-        + "</style>{% endblock %}"
-        + ("{% block content %}<script>document.body.classList.add('dark')</script>{{ super() }}{% endblock %}" * dark)
-    )
-    doc.template_variables.update(extra)
+    doc.template = HEAD
+    doc.template_variables.update(page_style=PAGE, place=place, links=list(links), dark=dark)
     doc.add_root(pages.root)
 
 
@@ -129,7 +140,7 @@ def single_document(page: int, scheduler: Scheduler, extra: dict[str, Any], doc:
 class _Latest:
     """Keeps one page up to date with the latest job, below what is wrong with the service."""
 
-    def __init__(self, board: Board, health: Health, page: Page) -> None:
+    def __init__(self, board: Shows, health: Health, page: Page) -> None:
         self._board, self._health, self._page = board, health, page
         self._notice = Div(sizing_mode="stretch_width", visible=False)
         self.root = column(self._notice, page.root, sizing_mode="stretch_both")

@@ -16,9 +16,10 @@ from bokeh.models.layouts import LayoutDOM
 from bokeh.models.widgets import Div, Select
 from bokeh.plotting import figure
 
-from swarm.dashboard.board import Board, Shown
+from swarm.dashboard.board import Shown, Shows
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.live import Page
+from swarm.dashboard.theme import WIDGETS
 from swarm.plots import charts
 from swarm.plots.axes import Axis, axes, drawable
 from swarm.service.published.snapshot import Lead, Point, Row, View
@@ -38,7 +39,7 @@ class JobPage(Page):
 
     sizing: str = "stretch_width"
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Shows) -> None:
         super().__init__(board)
         self._said = Div(text=_NOTHING, disable_math=True, sizing_mode="stretch_width")
         self.root = column(self._said, sizing_mode=self.sizing)
@@ -127,8 +128,10 @@ class SearchSpace(JobPage):
         self._lines = ColumnDataSource(_lines([], axes))
         self._moves = ColumnDataSource(_moves([], axes[0], axes[-1], self._palette))
         names = [axis.name for axis in axes]
-        self._across = Select(title="across", options=names, value=names[0], width=180)
-        self._up = Select(title="up", options=names, value=names[min(1, len(names) - 1)], width=180)
+        self._across = Select(title="across", options=names, value=names[0], width=180, stylesheets=[WIDGETS])
+        self._up = Select(
+            title="up", options=names, value=names[min(1, len(names) - 1)], width=180, stylesheets=[WIDGETS]
+        )
         swarm = column(row(self._across, self._up), _plane(self._moves), sizing_mode="stretch_width")
         parallel = charts.parallel(self._lines, axes, palette=self._palette)
         yield row(swarm, parallel, sizing_mode="stretch_width") if len(axes) > 1 else swarm

@@ -40,19 +40,34 @@ DARK = Theme(
 
 # Inherited by whatever has a shadow root of its own.
 PAGE = """
-body { font-family: system-ui, sans-serif; color: #24292f; background: #fff; }
-body.dark { color: #d8dbe0; background: #16191d; }
-body.dark .content { background: #16191d; }
+:root { color-scheme: light;
+   --ink: #24292f; --paper: #fff; --line: #8885; --link: #0550ae; --field: #fff; --edge: #b8bcc2; }
+:root.dark { color-scheme: dark;
+   --ink: #d8dbe0; --paper: #16191d; --line: #4a4f57; --link: #79b8ff; --field: #22262c; --edge: #4a4f57; }
+body { font-family: system-ui, sans-serif; color: var(--ink); background: var(--paper); display: flex;
+  flex-direction: column; }
+header { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: center; padding: 6px 12px;
+  border-bottom: 1px solid var(--line); font-size: 14px; }
+header b { font-size: 15px; }
+header a, a { color: var(--link); text-decoration: none; }
+header a:hover { text-decoration: underline; }
+header .right { margin-left: auto; }
+main { flex: 1; min-height: 0; padding: 4px 12px; }
 """
 WIDGETS = """
-.bk-input, .bk-btn, .bk-tab.bk-active { color: #d8dbe0 !important; background: #22262c !important; }
-.bk-input, .bk-btn, .bk-tab { border-color: #4a4f57 !important; }
+.bk-input, .bk-btn, .bk-tab.bk-active {
+  color: var(--ink, #24292f) !important; background-color: var(--field, #fff) !important; }
+.bk-input, .bk-btn, .bk-tab { border-color: var(--edge, #ccc) !important; }
 """
 TABLE = """
+:host { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
-th { text-align: left; font-weight: 600; opacity: .7; }
+th { text-align: left; font-weight: 600; opacity: .8; }
 th, td { padding: 6px 12px 6px 0; border-bottom: 1px solid #8885; vertical-align: top; }
-small { opacity: .7; }
+h3 { margin: 8px 0; } h4 { margin: 12px 0 2px; }
+a { color: var(--link, #0550ae); text-decoration: none; } a:hover { text-decoration: underline; }
+small { opacity: .8; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 progress { width: 110px; }
 .state { padding: 1px 8px; border-radius: 9px; background: #8883; }
 .state.active { background: #0072b233; }
@@ -60,3 +75,36 @@ progress { width: 110px; }
 .state.failed, .state.unattended { background: #d55e0044; }
 .state.paused { background: #e69f0044; }
 """
+TABLE_ROWS = """
+.slick-header-column, .slick-row, .slick-cell, .slick-viewport, .bk-data-table {
+  background: var(--paper, #fff) !important; color: var(--ink, #24292f) !important; }
+.slick-header-column, .slick-cell { border-color: #8885 !important; }
+.slick-row { cursor: pointer; }
+.slick-row:hover .slick-cell, .slick-cell.selected { background: #0072b233 !important; }
+"""
+HEAD = """
+{% block postamble %}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>{{ page_style }}</style>
+<script>
+  const asked = new URL(location).searchParams.get("theme");
+  if (asked === null && matchMedia("(prefers-color-scheme: dark)").matches) {
+    const where = new URL(location); where.searchParams.set("theme", "dark"); location.replace(where);
+  }
+  if (asked === "dark") document.documentElement.classList.add("dark");
+  const otherTheme = () => {
+    const where = new URL(location);
+    where.searchParams.set("theme", asked === "dark" ? "light" : "dark"); location = where;
+  };
+</script>
+{% endblock %}
+{% block contents %}
+<header>
+  <b>dask-swarm</b> <span>{{ place | e }}</span>
+  {% for name, where in links %}<a href="{{ where | e }}">{{ name | e }}</a>{% endfor %}
+  <a class="right" href="javascript:otherTheme()" id="theme">{{ "light" if dark else "dark" }}</a>
+</header>
+<main>{{ super() }}</main>
+{% endblock %}
+"""
+"""Template of a page: what it is a page of, links, and its theme, which is the system's unless the address says one."""

@@ -18,12 +18,13 @@ from swarm import PBT, PSO, Choice, Integer, Job, Random, Real
 pytestmark = [pytest.mark.slow, needs_browser]
 SHOWN = {  # what is said there: title of the page
     "layers": "Jobs",
-    "trials answered": "Fitness",
+    "filter": "Trials",
+    "trials answered, best": "Fitness",
+    "run now": "Curves",
     " members": "Search space",
     "answered by the archive": "Archive",
     "slots busy": "Slots",
     "no lineage": "PBT",
-    "metric": "Training",
 }
 
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 from typing import Any, Self
 
 from swarm.store.events import Answered, Asked, Ended, Event, Led
 from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.tally import Tally
-from swarm.trial import Direction, Value, rank_of
+from swarm.trial import Direction, Result, Value, rank_of
 
 POINTS = 3000  # more would hide each other
 GENERATIONS = 1000
 _MOVES = 500
 _ERRORS = 20
+_METRICS = 30  # of a point
+_REASON = 300  # characters of why one failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ class Point:
         seconds: How long it was trained.
         start: When its training started, or when it was asked for; seconds since the epoch.
         end: When its answer came.
+        metrics: Other numbers that its training returned, at most 30.
+        error: Why it failed, in a line; empty if it did not.
+        key: That of its first evaluation, by which the archive knows it.
     """
 
     index: int
@@ -62,6 +68,9 @@ class Point:
     seconds: float
     start: float
     end: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    key: str = ""
 
 
 @dataclass(slots=True)
@@ -88,6 +97,7 @@ class View:
 
     Args:
         direction: Whether a larger or a smaller fitness is better.
+        most: Points at most; None is as many as can be told apart.
 
     Attributes:
         points: What was answered, thinned out evenly when there is too much; the best is always among them, unless the
@@ -102,8 +112,9 @@ class View:
         reason: Why the search ended; None while it has not.
     """
 
-    def __init__(self, direction: Direction) -> None:
+    def __init__(self, direction: Direction, most: int | None = None) -> None:
         self.direction = direction
+        self._most = most or POINTS
         self.points: list[Point] = []
         self.thinned = 0
         self.rows: dict[int, Row] = {}
@@ -212,6 +223,9 @@ class View:
             seconds=found.seconds,
             start=pending.asked.time if found.start is None else found.start,
             end=when,
+            metrics=dict(islice(found.metrics.items(), _METRICS)),
+            error=_reason(pending)[:_REASON],
+            key=pending.asked.evaluations[0].key if pending.asked.evaluations else "",
         )
         self._note_row(point, pending, found)
         self._note_error(pending)
@@ -259,7 +273,7 @@ class View:
             self.points[-1].best = self.lead.fitness
 
     def _note_error(self, trial: PendingTrial) -> None:
-        failed = next((each for each in trial.answers if each is not None and each.fitness is None), None)
+        failed = _failed(trial)
         reason = None if failed is None else failed.reason
         if failed and reason and (reason in self.errors or len(self.errors) < _ERRORS):
             times, where = self.errors.get(reason, (0, failed.traceback or ""))
@@ -273,7 +287,7 @@ class View:
         point.best = None if self.lead is None else self.lead.fitness
         if improved or point.index % self._stride == 0:
             self.points.append(point)
-        if len(self.points) > POINTS:
+        if len(self.points) > self._most:
             self._stride *= 2
             self.thinned += 1
             kept = None if self.lead is None else self.lead.trial
@@ -286,6 +300,16 @@ class View:
 def _plain(point: Point) -> dict[str, Any]:
     """What ``asdict`` says, which would copy deeply and take ten times as long."""
     return {name: getattr(point, name) for name in _POINT}
+
+
+def _failed(trial: PendingTrial) -> Result | None:
+    """The first of a trial's answers that has no fitness."""
+    return next((each for each in trial.answers if each is not None and each.fitness is None), None)
+
+
+def _reason(trial: PendingTrial) -> str:
+    failed = _failed(trial)
+    return "" if failed is None else failed.reason or failed.status.value
 
 
 def _lead(point: Point) -> Lead | None:

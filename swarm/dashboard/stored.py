@@ -1,0 +1,192 @@
+"""The pages of runs that are stored, ended or not, without a scheduler: ``swarm dashboard``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from bokeh.application import Application
+from bokeh.application.handlers.function import FunctionHandler
+from bokeh.document import Document
+from bokeh.server.server import Server
+
+from swarm.dashboard.board import Shown
+from swarm.dashboard.pages import STORED, fill
+from swarm.errors import InvalidInput, SwarmError
+from swarm.runs.run import named_store
+from swarm.service.published.snapshot import View
+from swarm.store.events import Event
+from swarm.store.records import JobStatus, StoredJob
+from swarm.store.sql import Store
+
+RUNS = 200
+"""Runs that are shown, the latest."""
+
+_POINTS = 100_000  # of a run
+_LOOK_SECONDS = 2.0
+_CURVES = 2000  # that are kept in memory
+_log = logging.getLogger("swarm.pages")
+
+
+@dataclass(slots=True)
+class _Read:
+    """How much of a run's journal was read."""
+
+    view: View
+    events: int = 0
+
+
+class Shelf:
+    """What the pages show of a store; see :class:`swarm.dashboard.board.Shows`.
+
+    Args:
+        store: URL or file of the store.
+
+    Raises:
+        StoreUnavailable: There is no store, or it cannot be read.
+    """
+
+    def __init__(self, store: str) -> None:
+        self.store = named_store(store)
+        self.shown: OrderedDict[str, Shown] = OrderedDict()
+        self.weights: dict[str, float] = {}
+        self._read: dict[str, _Read] = {}
+        self.curve = lru_cache(_CURVES)(self._curve)
+        with closing(Store(self.store, create=False)):
+            pass
+
+    @property
+    def slots(self) -> list[str]:
+        """None: nothing is trained here."""
+        return []
+
+    async def keep_reading(self) -> None:
+        """Read what is new in the store, again and again."""
+        while True:
+            try:
+                found = await asyncio.to_thread(self._look)
+            except SwarmError as error:  # the store is away for a while
+                _log.warning("%s", error)
+            else:
+                self.take(found)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Read what is new in the store, once."""
+        self.take(self._look())
+
+    def take(self, found: Sequence[tuple[StoredJob, list[Event]]]) -> None:
+        """Show what was read."""
+        for job, events in found:
+            try:
+                self._show(job, events)
+            except (SwarmError, TypeError, ValueError, KeyError, AttributeError) as error:  # it harms that run alone
+                _log.warning("run %r cannot be shown: %s: %s", job.name, type(error).__name__, error)
+        latest = [job.name for job, _ in found]
+        for name in [name for name in self.shown if name not in latest]:
+            del self.shown[name]
+
+    def _look(self) -> list[tuple[StoredJob, list[Event]]]:
+        """The latest runs, the oldest first, each with its new events."""
+        with closing(Store(self.store, create=False)) as opened:
+            jobs = sorted(opened.jobs(lambda _, error: _log.warning("%s", error)), key=lambda job: job.created)[-RUNS:]
+            return [(job, self._new(opened, job.name)) for job in jobs]
+
+    def _new(self, store: Store, name: str) -> list[Event]:
+        read = self._read.get(name)
+        try:
+            return list(store.events(name, 0 if read is None else read.events))
+        except SwarmError as error:  # a damaged line harms its run alone
+            _log.warning("%s", error)
+            return []
+
+    def _show(self, job: StoredJob, events: Sequence[Event]) -> None:
+        read = self._read.get(job.name)
+        if read is None or job.name not in self.shown:
+            read = self._read[job.name] = _Read(View(job.spec["direction"], _POINTS))
+            told = {name: value for name, value in job.spec.items() if name != "problem"}
+            self.shown[job.name] = Shown(self.store, {}, told, read.view)
+        for event in events:
+            read.view.apply(event)
+        read.events += len(events)
+        self.shown[job.name].state = _state(job, read.view)
+
+    def _curve(self, key: str) -> Sequence[Mapping[str, float]]:
+        """What an evaluation has reported on the way, as the archive keeps it."""
+        try:
+            with closing(Store(self.store, create=False)) as opened:
+                found = opened.result(key)
+        except SwarmError as error:
+            _log.warning("%s", error)
+            return ()
+        return () if found is None else found.curve
+
+
+def _state(job: StoredJob, view: View) -> dict[str, Any]:
+    """Where a run stands, as :class:`swarm.service.published.job_state.JobState` has it."""
+    lead = view.lead
+    best = None if lead is None else next((point for point in view.points if point.trial == lead.trial), None)
+    found = (
+        {"trial": best.trial, "params": best.params, "fitness": best.fitness, "metrics": best.metrics} if best else None
+    )
+    method, ended = job.spec["optimizer"], job.status is JobStatus.FINISHED
+    return {
+        "name": job.name,
+        "owner": "",
+        "state": str(job.status.value),
+        "reason": None,
+        "problem": job.spec["problem"]["name"],
+        "optimizer": method["name"] if isinstance(method, dict) else str(method),
+        "direction": job.spec["direction"],
+        "generation": max(view.rows, default=0),
+        "told": view.all.told,
+        "planned": view.all.told if ended else None,
+        "running": 0,
+        "best": found,
+        "seconds_left": None,
+        "trouble": None,
+        "end_reason": view.reason,
+    }
+
+
+def _well() -> Mapping[str, Any]:
+    """A store needs no master."""
+    return {"master": True, "problems": []}
+
+
+def serve(store: str, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the pages of a store until interrupted.
+
+    Args:
+        store: URL or file of the store.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes any.
+        ready: Called with the address once it can be opened.
+
+    Raises:
+        StoreUnavailable: There is no store, or it cannot be read.
+        InvalidInput: The port is taken.
+    """
+    shelf = Shelf(store)
+    shelf.look()
+
+    def make(doc: Document) -> None:
+        fill(doc, shelf, _well, place=shelf.store, kinds=STORED)
+
+    try:
+        server = Server({"/": Application(FunctionHandler(make))}, port=port, address=host)
+    except OSError as error:
+        raise InvalidInput(f"cannot listen on {host}:{port}: {error.strerror}; --port 0 takes a free one") from None
+    server.start()
+    server.io_loop.add_callback(shelf.keep_reading)
+    ready(f"http://{host}:{server.port}/")
+    try:
+        server.io_loop.start()
+    finally:
+        server.stop()

@@ -1,0 +1,150 @@
+"""Runs of a store in a real browser, without a scheduler: the table of trials, one of them, curves."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Browser, Page, browser, needs_browser
+from scripts import SWARM, run_swarm
+from services import wait_until
+
+from swarm import Choice, Integer, Job, Random, run
+from swarm.dashboard.reports import places, step_name
+from swarm.dashboard.stored import Shelf
+from swarm.errors import StoreUnavailable
+from swarm.service.published.snapshot import View
+
+pytestmark = [pytest.mark.slow]
+
+
+def train(params: Any, ctx: Any) -> dict[str, float]:
+    for epoch in range(1, 4):
+        ctx.report(epoch=epoch, val_accuracy=params["units"] * epoch / 100)
+    if params["activation"] == "<i>tanh":
+        raise ValueError("it <b>diverged</b>")
+    return {"fitness": params["units"] / 100, "size": float(params["units"] ** 2)}
+
+
+def searched(store: Path, name: str, trials: int = 12, seed: int = 1) -> None:
+    space = {"units": Integer(1, 90), "activation": Choice(["relu", "<i>tanh"])}
+    method = Random(trials=trials)
+    job = Job(name=name, problem=train, space=space, optimizer=method, seed=seed, isolation="thread", max_failures=0)
+    run(job, slots=1, store=store, progress=False)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("stored") / "runs.db"
+    searched(found, "first")
+    return found
+
+
+@contextmanager
+def served(store: Path) -> Iterator[str]:
+    """The command, and the address that it prints."""
+    words = [str(SWARM), "dashboard", "--store", str(store), "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield "http" + process.stdout.readline().partition("http")[2].split()[0]
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+def rows(page: Page) -> int:
+    return page.count(".slick-row")
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_trials_of_a_stored_run_are_filtered_and_one_is_looked_into(
+    theme: str, store: Path, chromium: Browser
+) -> None:
+    with served(store) as address:
+        page = chromium.open(f"{address}?theme={theme}")
+        wait_until(lambda: "first" in page.text("td"))
+        page.click("td a")  # the name of the run
+        wait_until(lambda: rows(page) == 12)
+        assert page.evaluate("new URL(location).searchParams.get('page')") == "trials"
+        points = seen(store).points
+        failed = [point for point in points if point.fitness is None]
+        best = max((point for point in points if point.fitness is not None), key=lambda point: point.fitness or 0.0)
+        assert 0 < len(failed) < 12
+        page.type("input", "status=failed")
+        wait_until(lambda: rows(page) == len(failed))
+        page.click(".slick-row .slick-cell")
+        wait_until(lambda: "why it failed" in page.text("h4"))
+        assert "ValueError: it <b>diverged</b>" in page.text("p")
+        assert 'raise ValueError("it <b>diverged</b>")' in page.text("pre")
+        page.type("input", f"units>={best.params['units']} relu")
+        wait_until(lambda: rows(page) == 1)
+        page.click(".slick-row .slick-cell")
+        wait_until(lambda: f"trial {best.trial} · generation 0" in page.text("h3") and "the best" in page.text("h3"))
+        assert f"size\t{best.metrics['size']:g}" in page.text("tr").replace("\n", "\t")
+        wait_until(lambda: page.count("canvas"), of="its curve")
+        assert page.errors == []
+
+
+@needs_browser
+def test_the_curves_of_a_stored_run_are_drawn_and_what_is_run_meanwhile_is_shown(
+    store: Path, chromium: Browser
+) -> None:
+    with served(store) as address:
+        page = chromium.open(f"{address}?page=curves&job=first")
+        scored = sum(point.fitness is not None for point in seen(store).points)  # the archive keeps no others' curves
+        wait_until(lambda: f"{scored} have ended" in page.text(".bk-clearfix"))
+        wait_until(lambda: page.count("canvas"))
+        searched(store, "second", trials=3, seed=2)
+        page.goto(f"{address}?page=jobs")
+        wait_until(lambda: "second" in page.text("td"))
+        assert page.errors == []
+
+
+def test_a_store_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = run_swarm(tmp_path, "dashboard", "--store", "no.db")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("swarm: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "no.db").exists()
+    with pytest.raises(StoreUnavailable):
+        Shelf(str(tmp_path / "no.db"))
+
+
+def test_a_port_that_is_taken_is_one_line_with_the_remedy(store: Path) -> None:
+    with served(store) as address:
+        port = address.rstrip("/").rpartition(":")[2]
+        done = run_swarm(store.parent, "dashboard", "--store", str(store), "--port", port)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "--port 0" in done.stderr
+
+
+def test_reports_stand_where_the_training_says_and_behind_those_it_continues() -> None:
+    assert places([{"loss": 1.0}, {"loss": 0.5}]) == [1.0, 2.0]
+    assert places([{"step": 10}, {"step": 20}]) == [10.0, 20.0]
+    assert places([{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]) == [1.0, 2.0, 3.0]
+    assert places([{"epoch": 1}, {"epoch": 2}] * 2) == [1.0, 2.0, 3.0, 4.0]
+    assert (step_name([{"step": 1, "loss": 2}]), step_name([{"loss": 2}]), step_name([])) == (
+        "step",
+        "report",
+        "report",
+    )
+
+
+def seen(store: Path) -> View:
+    """What is known of the first run of the store."""
+    shelf = Shelf(str(store))
+    shelf.look()
+    view = shelf.shown["first"].view
+    assert view is not None
+    return view
