@@ -172,7 +172,7 @@ BAD = [
     (JOB.replace("seed", "sed"), [], "unknown key 'sed'"),
     (JOB.replace("seed: 5", "seed: five"), [], "seed"),
     (JOB.replace("x: {integer: [0, 40]}", "x: {integer: [40, 0]}"), [], "swap them"),
-    (JOB.replace("train.py:train", "train.py:nothing"), [], "cannot be imported"),
+    (JOB.replace("train.py:train", "train.py:nothing"), [], "it has train"),
     (JOB.replace("train.py:train", "train.py:time"), [], "not module"),
     (JOB, ["--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers"),
     (JOB, ["--slots", "0"], "at least 1"),
