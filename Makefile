@@ -7,7 +7,7 @@ TF     ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 STAMP  := $(VENV)/.installed-$(TF)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest lint format docs bench clean
+.PHONY: help install demo test test-all test-lowest lint format docs bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: $(STAMP)  ## lint, types and all tests
 	  $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder; tested=$$?; \
 	  wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	  exit $$((tested ? tested : checked))
+
+test-all: $(STAMP)  ## every row of the large tests, too
+	@$(BIN)/python -m pytest --all -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Tests that need neither TensorFlow nor what exports and reports draw with, on the lowest versions in pyproject.toml.
 QUICK  := tests/contract/test_stores.py tests/contract/test_optimizers.py tests/optimizers tests/test_space.py \

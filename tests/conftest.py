@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -55,11 +55,40 @@ LONGEST = (
 """Files that take from half a minute to minutes, the longest first."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files come first, so that none begins when the other processes have nothing left to do."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run every row of the tests that are marked as a matrix")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest files come first, so that none begins when the other processes have nothing left to do.
+
+    Of a test that is marked ``matrix`` so many rows run that each value of each parameter is met; all with ``--all``.
+    """
+    if not config.getoption("--all"):
+        thinned = _thinned(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in thinned])
+        items[:] = [item for item in items if item in thinned]
     tests = Counter(item.path for item in items)
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (places.get(item.path.name, len(places)), -tests[item.path], str(item.path)))
+
+
+def _thinned(items: list[pytest.Item]) -> set[pytest.Item]:
+    """All tests, but of each matrix only rows that together have each value of each parameter."""
+    kept, matrices = set[pytest.Item](), defaultdict[str, list[tuple[pytest.Item, set[tuple[str, int]]]]](list)
+    for item in items:
+        rows = getattr(item, "callspec", None)
+        if rows is None or item.get_closest_marker("matrix") is None:
+            kept.add(item)
+        else:
+            matrices[item.nodeid.partition("[")[0]].append((item, set(rows.indices.items())))
+    for matrix in matrices.values():
+        missing = set().union(*(values for _, values in matrix))
+        while missing:
+            item, values = max(matrix, key=lambda row: len(row[1] & missing))  # of equal ones the first
+            kept.add(item)
+            missing -= values
+    return kept
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -142,6 +142,7 @@ def test_a_report_shows_what_is_there(kind: str) -> None:
     assert "$$" not in str(new_figure(text, y_axis_label=text).title.text)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("field", ["name", "fingerprint", "testable", "resumable", "identity", "origin", "options"])
 @pytest.mark.parametrize("value", [*HOSTILE.values(), None, 3, [], {"x": [1]}, "x" * 10_000, float("nan")])
 def test_what_is_said_of_the_problem_is_checked_like_the_rest(field: str, value: Any) -> None:

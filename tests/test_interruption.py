@@ -95,6 +95,7 @@ def assert_stopped(said: dict[str, Any]) -> None:
     assert said["handlers"] == [True, "default_int_handler"]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("call", ["asyncio.run", "running loop", "script"])
 @pytest.mark.parametrize(
     ("blocked", "isolation"), [("training", "process"), ("training", "thread"), ("loading", "process")]

@@ -186,6 +186,7 @@ def plain(data: Any) -> Any:
     return json.loads(json.dumps(data))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", METHODS)
 def test_all_readers_agree_to_the_last_bit_on_which_is_best(name: str, mode: str, tmp_path: Path) -> None:
