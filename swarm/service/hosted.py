@@ -225,7 +225,7 @@ class Hosted:
         """In a thread."""
         store = self._means.store
         code = self._means.codes.of(self.name)
-        code()  # now, while there is time to wait for the store
+        hash(code())  # now, while there is time to wait for the store; bytes remember their hash
         job = Job.from_dict(self.stored.spec, code)
 
         def check() -> None:
@@ -234,6 +234,7 @@ class Hosted:
 
         state, outlet = Snapshots(store).replay(job, check)
         self._snapshot = state.events
+        state.optimizer.prepare()  # whatever it imports for that is imported here, which may take a second
         return Search(job, store, state=state), outlet
 
     # --- its search
@@ -363,9 +364,10 @@ class Hosted:
 
     async def cancel(self) -> None:
         """End its work, its trainings included."""
-        assert self.work is not None
-        self.work.cancel()
-        await asyncio.gather(self.work, return_exceptions=True)
+        work, self.work = self.work, None  # which knows how it ended, and so this job
+        if work is not None:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
         if self.pool is not None:
             await self.pool.cancel()
 
