@@ -24,6 +24,7 @@ from tenacity import (
 
 from swarm.blocking import in_thread
 from swarm.cluster.connect import connected, forgetting, slots_of
+from swarm.cluster.standby import keep_standing_by
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
 from swarm.service.garbage import lighten
 from swarm.store.sql import SECONDS, Store
@@ -153,7 +154,7 @@ async def serve_jobs(
                 opened = await in_thread(thread, lambda: Store(store, seconds=store_seconds))
                 try:
                     how = lease_seconds, tuple(admins), shared, keep_ended
-                    await _wait_for_office(opened, holder, lease_seconds, thread, say)
+                    await _wait_for_office(scheduler, opened, holder, lease_seconds, thread, say)
                     await _hold_office(scheduler, opened, holder, places, *how, say)
                 finally:
                     with contextlib.suppress(StoreUnavailable):
@@ -162,14 +163,25 @@ async def serve_jobs(
 
 
 async def _wait_for_office(
-    store: Store, holder: str, lease_seconds: float, thread: Executor, say: Callable[[str], None]
+    scheduler: Callable[[], str],
+    store: Store,
+    holder: str,
+    lease_seconds: float,
+    thread: Executor,
+    say: Callable[[str], None],
 ) -> None:
-    """Take the lease as soon as nobody has it."""
+    """Take the lease as soon as nobody has it, and have the scheduler know that we wait."""
     lease = partial(store.lease, holder, lease_seconds)
-    if not await in_thread(thread, lease):
-        say("another master is at work; standing by")
+    if await in_thread(thread, lease):
+        return
+    say("another master is at work; standing by")
+    telling = asyncio.ensure_future(keep_standing_by(scheduler, holder))
+    try:
         while not await in_thread(thread, lease):
             await asyncio.sleep(_STANDBY_SECONDS)
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _hold_office(
