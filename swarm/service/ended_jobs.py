@@ -85,7 +85,7 @@ def _delete(gone: Deletion, deleting: Callable[[str | None], Delete], checkpoint
 
 
 def _shown(state: dict[str, Any], reader: str | None) -> dict[str, Any]:
-    return state if reader in (None, state["owner"]) else outside(state)
+    return state if reader in (None, state["owner"]) or state.get("shared") else outside(state)
 
 
 def _one(store: Store, name: str) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ from swarm.service.hosted import Hosted, Means, Places, Unfit
 from swarm.service.inbox import Inbox
 from swarm.service.mirror import Mirror
 from swarm.service.protocol import MASTER, PROTOCOL
-from swarm.service.published.job_state import ended_state
+from swarm.service.published.job_state import ended_state, is_shared
 from swarm.service.quotas import Holdings, Quotas
 from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, check_user, parse
 from swarm.store.records import State, StoredJob, Submission
@@ -204,10 +204,9 @@ class Master:
 
     async def _disown(self) -> None:
         """Once all journals are replayed: what runs or has ended, and no job wants, is nobody's."""
-        taken = list(self._hosted.values())
-        for hosted in taken:
-            await hosted.known.wait()
-        self._slots.keep({key for hosted in [*taken, *self._hosted.values()] for key in hosted.unanswered})
+        for known in [hosted.known for hosted in self._hosted.values()]:  # not the jobs: some end, and leave memory
+            await known.wait()
+        self._slots.keep({key for hosted in self._hosted.values() for key in hosted.unanswered})
 
     # --- one job
 
@@ -506,12 +505,14 @@ class Master:
 
     async def _check_reader(self, name: str, user: str) -> None:
         owner = await self._owner_of(name)
-        if owner is None:
-            await self._in_store(lambda: self._store.job(name))  # which says so if there is none
-        if not self._may_read(owner, user):
+        if self._may_read(owner, user) and owner is not None:
+            return
+        hosted = self._hosted.get(name)
+        stored = await self._in_store(lambda: self._store.job(name)) if hosted is None else hosted.stored
+        if not self._may_read(owner, user) and not is_shared(stored):
             raise NotAllowed(
-                f"job {name!r} is not yours to read, {user!r}: ask {owner or 'an administrator'}, or have the master "
-                "configured with swarm.shared"
+                f"job {name!r} is not yours to read, {user!r}: ask {owner or 'an administrator'}, who may submit it with "
+                "shared: true, or have the master configured with swarm.shared"
             )
 
     def _check_owner(self, owner: str, name: str, user: str) -> None:
