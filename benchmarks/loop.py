@@ -32,7 +32,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cluster import save
+from cluster import earlier, save
 from long_journals import written
 from rich.console import Console
 
@@ -41,7 +41,7 @@ from services import Service, wait_until
 
 from swarm import GA, PSO, TPE, Grid, Hyperband, Integer, Job, MuPlusLambda, Real, SurrogatePSO
 from swarm.client import Client
-from swarm.errors import InvalidInput
+from swarm.errors import InvalidInput, SwarmError
 from swarm.store import Store
 
 PARTS = ("takeover", "guided", "crowds", "code")
@@ -235,14 +235,14 @@ def cancelled(service: Service) -> None:
 def look(client: Client, over: threading.Event) -> None:
     """Ask like people and pages do, one question after the other."""
     while not over.wait(0.2):
-        for state in client.jobs()[:50]:
-            if over.is_set():
-                return
-            handle = client.attach(state.name)
-            handle.state()
-            if not state.ended:
-                handle.events()
-                handle.search()
+        with suppress(SwarmError):  # such as that the last job has just ended, and the service with it
+            for state in client.jobs()[:50]:
+                if over.is_set():
+                    return
+                handle = client.attach(state.name)
+                handle.state()
+                if not state.ended:
+                    handle.events()
 
 
 def main() -> None:
@@ -254,7 +254,7 @@ def main() -> None:
     if options.master:
         address, store, file = options.master
         return asyncio.run(serve(address, store, Path(file)))
-    found = {}
+    found = earlier("loop", PARTS)
     for part in options.only:
         with tempfile.TemporaryDirectory(prefix="loop-") as folder, Service(Path(folder)) as service:
             found[part] = measured(service, part, options.quick)

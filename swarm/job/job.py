@@ -413,6 +413,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             else self.then.model_dump(mode="json", exclude={"optimizer"})
             | {"optimizer": job_fields.plain(self.then.optimizer)},
         }
+        if not self.shared:
+            del data["shared"]  # which an earlier version does not know
         return dict(json.loads(json.dumps(data)))  # as a store gives it back: tuples are lists
 
     @classmethod
@@ -474,8 +476,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
         fields, mine, other = type(self).model_fields, self.to_dict(), _with_methods_as_stored(other)
-        for name in mine.keys() - other.keys():  # what an earlier version did not know was as it is by default
-            other = {**other, name: fields[name].get_default(call_default_factory=True)}
+        for name in mine.keys() ^ other.keys():  # what one of them does not say is as it is by default
+            default = {name: fields[name].get_default(call_default_factory=True)} if name in fields else {}
+            mine, other = {**default, **mine}, {**default, **other}
         rows = _differ(_identity(mine), _identity(other))
         if other["problem"].get("identity", 1) != self._code.identity:
             return [
