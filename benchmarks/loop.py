@@ -12,7 +12,7 @@ who else uses this machine, and a watchdog notes where those are that take long.
 ``guided``: four guided searches of 320 trials each.
 ``crowds``: methods with the largest populations that the settings allow.
 ``code``: a job with 10 MB of code is submitted, and runs.
-``looks``: clients ask for jobs, states, events and specifications, all the while.
+Meanwhile a client asks for jobs, states and events.
 """
 
 from __future__ import annotations

@@ -269,6 +269,7 @@ class Master:
             self._store.set_submission(submission)
             return self._store.job(submission.job)
 
+        await hosted.renew_no_more()
         stored = await self._in_store(ended)
         self._hosted.pop(submission.job, None)
         self._holdings.release(submission.job)
