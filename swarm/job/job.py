@@ -110,8 +110,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             none has succeeded: a missing file, say, fails every other, too. 0 lets it go on all the same. None is 5, or
             the first generation if that is smaller. What the configuration is to blame for (``swarm.Infeasible``, a
             fitness that is no finite number, a process that died) does not count. It may be changed later.
-        shared: In a service with TLS, every user may read what the job finds, and its events; otherwise its owner and the
-            administrators alone.
+        shared: In a service with TLS, every user may read what the job finds, and its events; otherwise its owner and
+            the administrators alone.
         requirements: What the workers must have installed, as in a requirements file; checked before the first training
             of a job that is submitted to a service.
         stop: When to stop early.

@@ -512,8 +512,8 @@ class Master:
         stored = await self._in_store(lambda: self._store.job(name)) if hosted is None else hosted.stored
         if not self._may_read(owner, user) and not is_shared(stored):
             raise NotAllowed(
-                f"job {name!r} is not yours to read, {user!r}: ask {owner or 'an administrator'}, who may submit it with "
-                "shared: true, or have the master configured with swarm.shared"
+                f"job {name!r} is not yours to read, {user!r}: ask {owner or 'an administrator'}, or have it submitted "
+                "with shared: true, or the master configured with swarm.shared"
             )
 
     def _check_owner(self, owner: str, name: str, user: str) -> None:
