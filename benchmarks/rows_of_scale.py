@@ -223,6 +223,20 @@ def long_journals(result: Result) -> Iterator[Row]:
     )  # fmt: skip
 
 
+def loop(result: Result) -> Iterator[Row]:
+    parts = {name: found for name, found in result.items() if isinstance(found, dict) and "callbacks" in found}
+    yield Row(
+        COST, "How long the master's loop is held up",
+        "; ".join(
+            f"{name}: {1000 * found['slowest']:.0f} ms at most, {len(found['slow'])} times more than 50 ms"
+            for name, found in parts.items()
+        ),
+        f"of the processor's time, {sum(found['callbacks'] for found in parts.values()):,} callbacks; a client asks "
+        "for jobs, states and events all the while",
+        "python benchmarks/loop.py",
+    )  # fmt: skip
+
+
 def year(result: Result) -> Iterator[Row]:
     first, last = result["looks"][0], result["looks"][-1]
     middle = result["looks"][len(result["looks"]) // 2]

@@ -43,5 +43,6 @@ READERS: dict[str, Reader] = {
     "service": rows_of_scale.service,
     "long-journals": rows_of_scale.long_journals,
     "year": rows_of_scale.year,
+    "loop": rows_of_scale.loop,
     "dashboard": rows_of_scale.dashboard,
 }

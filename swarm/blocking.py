@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
 from types import FrameType
@@ -89,6 +90,28 @@ async def in_daemon(work: Callable[[], T], seconds: float) -> T:
     threading.Thread(target=body, name="swarm-beside", daemon=True).start()
     async with asyncio.timeout(seconds):
         return await future
+
+
+class Turns:
+    """Long work in a loop, in pieces: between two of them everybody else has a turn.
+
+    Args:
+        seconds: How long a piece may be.
+        clock: Gives the time in seconds.
+    """
+
+    def __init__(self, seconds: float = 0.005, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._since = clock()
+
+    async def give(self) -> bool:
+        """Let the others have their turn, if this piece is long enough; whether they had one."""
+        if self._clock() - self._since < self._seconds:
+            return False
+        await asyncio.sleep(0)
+        self._since = self._clock()
+        return True
 
 
 class _Waiting(Generic[T]):

@@ -52,9 +52,13 @@ class Service:
 
     def start(self, name: str, *arguments: str, inside: Sequence[str] = ()) -> None:
         """Start ``swarm …`` under a name, ``inside`` what another command makes for it."""
+        self.python(name, "-c", "from swarm.cli import main; main()", *arguments, inside=inside)
+
+    def python(self, name: str, *arguments: str, inside: Sequence[str] = ()) -> None:
+        """Start ``python …`` under a name, likewise."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [*inside, sys.executable, "-c", "from swarm.cli import main; main()", *arguments],
+                [*inside, sys.executable, *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self._env},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -23,6 +24,7 @@ from services import Service, free_port, wait_until
 from test_master import mastered, raw, scheduler
 
 from swarm.client import Client
+from swarm.cluster.standby import keep_standing_by
 from swarm.errors import StoreUnavailable
 from swarm.service.health import StoreWatch, health_in, verdict
 from swarm.terminal.tables import health_lines
@@ -243,6 +245,51 @@ def test_without_a_scheduler_the_exit_code_is_another(tmp_path: Path) -> None:
     assert done.returncode == 2
     found = json.loads(done.stdout)
     assert (found["ok"], "no scheduler answers" in found["problems"][0]) == (False, True)
+
+
+@pytest.mark.slow
+def test_masters_that_stand_by_are_named_until_they_take_office_or_are_gone(tmp_path: Path) -> None:
+    pages = f"http://127.0.0.1:{free_port()}"
+    with Service(tmp_path) as service:
+        service.start("scheduler", "scheduler", "--port", str(service.port), "--dashboard", pages.partition("//")[2])
+        service.master()
+        wait_until(lambda: service.client.health()["store"] == "answers")
+        assert service.client.health()["standbys"] == []
+        for name in ("second", "third"):
+            service.master(name)
+        waiting = wait_until(lambda: len(found := service.client.health()["standbys"]) == 2 and found)
+        for name in ("second", "third"):
+            assert any(f":{service.processes[name].pid}:" in each for each in waiting)
+        problems, metrics = told(service, pages)
+        assert (problems, metrics["standbys"]) == ([], 2)
+        assert json.loads(get(f"{pages}/swarm/health")[1])["standbys"] == waiting
+        assert f"standing by: {', '.join(waiting)}" in run_swarm(tmp_path, "health", service.address).stdout
+        service.kill("third")
+        left = wait_until(lambda: len(found := service.client.health()["standbys"]) == 1 and found)
+        assert f":{service.processes['second'].pid}:" in left[0]
+        service.kill("master")
+        found = wait_until(lambda: not (health := service.client.health())["master"] and health)
+        assert f"{left[0]} stands by, and takes over when the lease" in found["problems"][0]
+        found = wait_until(lambda: (health := service.client.health())["name"] == left[0] and health)
+        assert (found["ok"], found["standbys"]) == (True, [])
+
+
+async def test_a_standby_tells_an_earlier_scheduler_nothing(tmp_path: Path) -> None:
+    async with scheduler() as served:
+        asked: list[str] = []
+        hello = served.plugins["swarm"].hello
+
+        def earlier() -> dict[str, Any]:
+            asked.append("swarm_hello")
+            return {**hello(), "health": {"ok": True, "problems": []}}
+
+        served.handlers |= {"swarm_hello": earlier, "swarm_stand_by": lambda name: asked.append("swarm_stand_by")}
+        standing = asyncio.ensure_future(keep_standing_by(lambda: served.address, "second"))
+        while not asked:
+            await asyncio.sleep(0)
+        await Client(served.address, asynchronous=True).hello()
+        standing.cancel()
+        assert set(asked) == {"swarm_hello"}
 
 
 @pytest.mark.slow

@@ -147,6 +147,8 @@ def services(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             wait_until(lambda service=service: service.client.hello()["master"])
             client = service.client if service is tls else Client(service.address, user="ann")
             assert client.submit(job_of("found")).wait(timeout=120).best is not None
+            shared = client.submit(job_of("shared", shared=True, optimizer=Random(trials=2)))
+            assert shared.wait(timeout=120).shared
             client.submit(job_of("waiting", problem=lambda params, ctx: 1.0, optimizer=Random(trials=2))).pause()
         yield {True: tls, False: tcp}
 
@@ -196,6 +198,16 @@ async def read_found(who: Somebody) -> Any:
 
 async def read_events(who: Somebody) -> Any:
     return await (await who.client.attach("found")).events()
+
+
+async def read_shared(who: Somebody) -> Any:
+    """Of what has ended, from the scheduler and from the master."""
+    [listed] = [state for state in await who.client.jobs() if state.name == "shared"]
+    return listed.best and (await (await who.client.attach("shared")).state()).best
+
+
+async def read_shared_events(who: Somebody) -> Any:
+    return await (await who.client.attach("shared")).events()
 
 
 async def steer(who: Somebody) -> Any:
@@ -265,6 +277,8 @@ TRY: dict[str, Callable[[Somebody], Awaitable[Any]]] = {
     "list all jobs, with owner and state": list_jobs,
     "read what another's job has found": read_found,
     "read the events of another's job": read_events,
+    "read what another's shared job has found": read_shared,
+    "read the events of another's shared job": read_shared_events,
     "steer another's job": steer,
     "register a worker": register,
     "do the master's work": do_the_masters_work,
@@ -459,5 +473,10 @@ def test_shared_jobs_are_read_by_everybody_and_others_by_their_owners_and_admini
     }
     assert (seen["bob"]["best"], seen["bob"]["told"]) == (None, 3)
     assert not readers.may_read("unknown", "bob")
+    shared = json.dumps(state | {"shared": True})
+    readers.note({"j": shared})
+    assert json.loads(readers.shown("j", shared, "bob"))["best"] == state["best"]
+    readers.note({"j": json.dumps(state)})
+    assert not readers.may_read("j", "bob")
     readers.everything = None
     assert json.loads(readers.shown("j", json.dumps(state), "bob")) == state

@@ -243,7 +243,8 @@ class Client(_Connected):
 
         ``ok``, and the ``problems``, a sentence each: no master is connected, it has not been heard of lately, its
         store does not answer. Beside them ``name``, ``term`` and ``silent_seconds`` of the master, ``store``
-        (``answers``, ``in trouble``, ``unknown``), ``workers``, ``slots``, and ``requests`` that wait for the master.
+        (``answers``, ``in trouble``, ``unknown``), ``standbys``, the names of masters that wait for the office,
+        ``workers``, ``slots``, and ``requests`` that wait for the master.
 
         Raises:
             NoService, SchedulerUnreachable: There is no service.

@@ -9,6 +9,8 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +22,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from swarm.blocking import in_thread
 from swarm.cluster.connect import connected, forgetting, slots_of
+from swarm.cluster.standby import keep_standing_by
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
+from swarm.service.garbage import lighten
 from swarm.store.sql import SECONDS, Store
 from swarm.workers.node.listen import check_exposed, other_users
 from swarm.workers.node.private import scratch
@@ -134,6 +139,8 @@ async def serve_jobs(
     Raises:
         NoService: The scheduler was started without our plugin.
     """
+    lighten()
+    thread = ThreadPoolExecutor(1, "swarm-lease")
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
     attempts = AsyncRetrying(
         retry=retry_if_exception_type((ClusterError, LeaseLost, StoreUnavailable, OSError))
@@ -144,14 +151,37 @@ async def serve_jobs(
     while True:
         async for attempt in attempts:
             with attempt:
-                opened = Store(store, seconds=store_seconds)
+                opened = await in_thread(thread, lambda: Store(store, seconds=store_seconds))
                 try:
                     how = lease_seconds, tuple(admins), shared, keep_ended
+                    await _wait_for_office(scheduler, opened, holder, lease_seconds, thread, say)
                     await _hold_office(scheduler, opened, holder, places, *how, say)
                 finally:
                     with contextlib.suppress(StoreUnavailable):
                         opened.give_up_lease()
                     opened.close()
+
+
+async def _wait_for_office(
+    scheduler: Callable[[], str],
+    store: Store,
+    holder: str,
+    lease_seconds: float,
+    thread: Executor,
+    say: Callable[[str], None],
+) -> None:
+    """Take the lease as soon as nobody has it, and have the scheduler know that we wait."""
+    lease = partial(store.lease, holder, lease_seconds)
+    if await in_thread(thread, lease):
+        return
+    say("another master is at work; standing by")
+    telling = asyncio.ensure_future(keep_standing_by(scheduler, holder))
+    try:
+        while not await in_thread(thread, lease):
+            await asyncio.sleep(_STANDBY_SECONDS)
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _hold_office(
@@ -169,10 +199,6 @@ async def _hold_office(
     from swarm.service.master import Master
     from swarm.service.protocol import RESULTS
 
-    if not store.lease(holder, lease_seconds):
-        say("another master is at work; standing by")
-        while not store.lease(holder, lease_seconds):
-            await asyncio.sleep(_STANDBY_SECONDS)
     async with connected(scheduler()) as client, slots_of(client, topic=RESULTS, outlive=True) as slots:
         say(f"serving {client.scheduler.address}, {slots.total()} slots, store {store.url}")
 

@@ -48,6 +48,7 @@ class JobFields(TypedDict, total=False):
     checkpoints: bool | str | None
     test: bool | None
     max_failures: int | None
+    shared: bool
     requirements: Names
     stop: Stop | Mapping[str, Any]
     prune: Prune | Mapping[str, Any] | None

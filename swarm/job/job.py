@@ -110,6 +110,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             none has succeeded: a missing file, say, fails every other, too. 0 lets it go on all the same. None is 5, or
             the first generation if that is smaller. What the configuration is to blame for (``swarm.Infeasible``, a
             fitness that is no finite number, a process that died) does not count. It may be changed later.
+        shared: In a service with TLS, every user may read what the job finds, and its events; otherwise its owner and
+            the administrators alone.
         requirements: What the workers must have installed, as in a requirements file; checked before the first training
             of a job that is submitted to a service.
         stop: When to stop early.
@@ -165,6 +167,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     checkpoints: bool | str | None = None
     test: bool | None = None
     max_failures: job_fields.Count | None = Field(default=None, ge=0)
+    shared: bool = False
     requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
@@ -410,6 +413,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             else self.then.model_dump(mode="json", exclude={"optimizer"})
             | {"optimizer": job_fields.plain(self.then.optimizer)},
         }
+        if not self.shared:
+            del data["shared"]  # which an earlier version does not know
         return dict(json.loads(json.dumps(data)))  # as a store gives it back: tuples are lists
 
     @classmethod
@@ -471,8 +476,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
         fields, mine, other = type(self).model_fields, self.to_dict(), _with_methods_as_stored(other)
-        for name in mine.keys() - other.keys():  # what an earlier version did not know was as it is by default
-            other = {**other, name: fields[name].get_default(call_default_factory=True)}
+        for name in mine.keys() ^ other.keys():  # what one of them does not say is as it is by default
+            default = {name: fields[name].get_default(call_default_factory=True)} if name in fields else {}
+            mine, other = {**default, **mine}, {**default, **other}
         rows = _differ(_identity(mine), _identity(other))
         if other["problem"].get("identity", 1) != self._code.identity:
             return [

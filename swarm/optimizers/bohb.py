@@ -61,13 +61,11 @@ class BOHB(Guided, Hyperband):
 
     model: ModelName = "hpbandster"
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._model = self._made_model()
+    def _next_place(self) -> tuple[int, int] | None:
+        return self._place()
 
     def _configuration(self, iteration: int, member: int) -> Params:
-        rng = self._rng(iteration, member)
-        return self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
+        return self._proposed(iteration, member)
 
     def _ask(self) -> Trial | None:
         trial = super()._ask()
@@ -76,5 +74,6 @@ class BOHB(Guided, Hyperband):
         return trial
 
     def _tell(self, trial: Trial, loss: float) -> None:
+        self._ahead = None
         super()._tell(trial, loss)
         self._model.tell(trial, loss)

@@ -56,7 +56,7 @@ class Folds(Optimizer):
     @property
     def ponders(self) -> bool:
         """Whether the inner optimizer does."""
-        return self.inner.ponders
+        return (self._runs[0] if self._started else self.inner).ponders
 
     @property
     def learns(self) -> bool:

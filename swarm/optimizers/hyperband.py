@@ -146,6 +146,16 @@ class Hyperband(Unrepeated):
         self._ready.add(iteration)
         return self._next(iteration)
 
+    def _place(self) -> tuple[int, int] | None:
+        """Iteration and member of the new configuration that is asked for next; None if a promotion is, or nothing."""
+        for iteration in sorted(self._ready):
+            halving = self._live[iteration]
+            if halving.promotes:
+                return None
+            if halving.has_room:
+                return iteration, halving.rungs[0].asked
+        return None if self._begun == self.iterations or self._all_known() else (self._begun, 0)
+
     def _next(self, iteration: int) -> Trial | None:
         """The next trial of an iteration: a promotion, or else a new configuration."""
         halving = self._live[iteration]
@@ -265,7 +275,12 @@ class _Halving:
     @property
     def ready(self) -> bool:
         """Whether there is a trial to ask for."""
-        return self.has_room or any(self._promotable(*step) for step in pairwise(self.rungs))
+        return self.has_room or self.promotes
+
+    @property
+    def promotes(self) -> bool:
+        """Whether there is a trial to promote."""
+        return any(self._promotable(*step) for step in pairwise(self.rungs))
 
     @property
     def settled(self) -> bool:

@@ -93,7 +93,7 @@ class Rescored(Optimizer):
     @property
     def ponders(self) -> bool:
         """Whether the method does."""
-        return self.of.ponders
+        return (self._run if self._started else self.of).ponders
 
     @property
     def learns(self) -> bool:

@@ -26,6 +26,11 @@ def standings(losses: Sequence[Losses]) -> list[int]:
     """Of each trial: number of the others that it is better than, minus number of those that are better than it."""
     width = max(map(len, losses))
     table = np.array([each if len(each) == width else (math.inf,) * width for each in losses])
+    if width == 1:  # an order: those behind it, minus those before it
+        column = table[:, 0]
+        order = np.sort(column)
+        behind = len(order) - np.searchsorted(order, column, side="right")
+        return [int(each) for each in behind - np.searchsorted(order, column, side="left")]
     found = []
     for row in table:  # all pairs at once would take memory by the square
         better = (row < table).sum(axis=1) - (row > table).sum(axis=1)

@@ -24,6 +24,7 @@ from swarm.trial import Params, Trial
 ModelName = Literal["optuna", "hpbandster"]
 
 _LIMIT = 1000  # observations per budget in the model
+_MANY = 500  # candidates times dimensions: milliseconds, with as many observations
 _RARE = math.log(1e-32)  # lesser densities count as this
 _SOBOL = 2**40 + 1  # index of the draw site of where a model begins
 
@@ -95,6 +96,36 @@ class Guided(Unrepeated):
         """What is drawn for a trial, and what the model waits for."""
         least = self.startup or self.min_points or 0
         return {**super().sizes, "candidates": self.candidates or 0, "startup" if self.startup else "min_points": least}
+
+    def _reset(self, space: Space, seed: int, fold: int | None, ids: tuple[int, int]) -> None:
+        self._ahead: tuple[tuple[int, int], Params] | None = None  # what is prepared, and for which place
+        self._space, self._seed, self._fold = space, seed, fold
+        self._model = self._made_model()
+        super()._reset(space, seed, fold, ids)
+
+    @property
+    def ponders(self) -> bool:
+        """Whether there are so many candidates and parameters that a proposal takes longer than a few milliseconds."""
+        return self._started and (self.candidates or 0) * self._space.dimensions > _MANY
+
+    def prepare(self) -> None:
+        """Propose the next configuration, unless that has been done, or none is needed."""
+        self._check_started()
+        if self._ahead is None and not self._finished() and (place := self._next_place()) is not None:
+            self._ahead = place, self._drawn(*place)
+
+    def _next_place(self) -> tuple[int, int] | None:
+        """Generation and member of the configuration that the next :meth:`ask` proposes; None if it needs none."""
+        return 0, self._asked
+
+    def _proposed(self, generation: int, member: int) -> Params:
+        """The configuration for this place."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == (generation, member) else self._drawn(generation, member)
+
+    def _drawn(self, generation: int, member: int) -> Params:
+        rng = self._rng(generation, member)
+        return self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
 
     def _check_model(self) -> None:
         self._check_real("random_fraction", 0, 1)
@@ -237,17 +268,16 @@ class TPE(Guided):
         return self.trials if self._started else None
 
     def _begin(self) -> None:
-        self._model = self._made_model()
+        """There is only the model."""
 
     def _exhausted(self) -> bool:
         return self._asked >= self.trials
 
     def _ask(self) -> Trial:
-        i = self._asked
-        rng = self._rng(0, i)
-        trial = self._trial(self._unknown(lambda: self._model.propose(rng, self._is_known), rng), member=i)
+        trial = self._trial(self._proposed(0, self._asked), member=self._asked)
         self._model.ask(trial)
         return trial
 
     def _tell(self, trial: Trial, loss: float) -> None:
+        self._ahead = None
         self._model.tell(trial, loss)

@@ -59,6 +59,7 @@ class DaskPool:
         if not self._slots.outlive:
             await self.cancel()
         self._slots.leave(self)
+        self.on_report = lambda *_: None  # the search, which has this pool
 
     # --- the protocol of a pool
 

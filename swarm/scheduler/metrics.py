@@ -69,7 +69,9 @@ class SwarmMetrics(PrometheusCollector):  # type: ignore[misc]
         healthy.add_metric([], int(found["ok"]))
         connected = self._gauge("master_connected", "1 if a master is connected and was heard of lately, else 0")
         connected.add_metric([], int(found["master"] and not found["silent"]))
-        yield from (healthy, connected)
+        standbys = self._gauge("standbys", "Masters that wait for the office")
+        standbys.add_metric([], len(found["standbys"]))
+        yield from (healthy, connected, standbys)
         if found["term"] is not None:
             term = self._gauge("master_term", "Number of the master's lease, which each new master increments")
             term.add_metric([], found["term"])

@@ -35,6 +35,7 @@ from swarm.version import __version__
 
 _RESULTS_KEPT = 10_000
 _ENDED_KEPT = 200
+_STANDBYS = 100
 _MASTER_SECONDS = 30.0
 _SHORTEST_SILENCE = 3.0  # seconds: three beats
 _log = logging.getLogger("swarm.scheduler")
@@ -62,6 +63,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self.heard: float | None = None  # when the master was heard of last, on the monotonic clock
         self._trouble: Answer | None = None  # of its store, as it said last
         self._about: Answer | None = None  # what it said of itself; an earlier version says nothing
+        self._standbys: dict[str, float] = {}  # masters that wait, and when each was heard of last
         self._states: dict[str, str] = {}  # JSON, by name
         self._ended: OrderedDict[str, None] = OrderedDict()  # names of those that have ended, the latest last
         self._readers = Readers()
@@ -82,6 +84,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
                 "swarm_slots": self.slots,
                 "swarm_attach": self.attach,
                 "swarm_beat": self.beat,
+                "swarm_stand_by": self.stand_by,
                 "swarm_take": self.take,
                 "swarm_reply": self.reply,
                 "swarm_publish": self.publish,
@@ -106,10 +109,18 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             silent_seconds=None if self._master is None or self.heard is None else time.monotonic() - self.heard,
             reports=self._about is not None,
             trouble=self._trouble,
+            standbys=self.standbys,
         )
         term = None if self._master is None else self._term
         workers, slots = len(self._scheduler.workers), capacity(self._scheduler)
         return {**found, "term": term, "workers": workers, "slots": slots, "requests": len(self._backlog)}
+
+    @property
+    def standbys(self) -> list[str]:
+        """Names of the masters that wait for the office, as far as they were heard of lately."""
+        oldest, in_office = time.monotonic() - self._silence, (self._about or {}).get("name")
+        self._standbys = {name: heard for name, heard in self._standbys.items() if heard >= oldest}
+        return sorted(name for name in self._standbys if name != in_office)
 
     def role(self, comm: Any) -> str | None:
         """The role that whoever asks has by his certificate; None without TLS."""
@@ -229,6 +240,15 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self.heard, self._trouble, self._about = time.monotonic(), trouble, about
         self.board.weights = (about or {}).get("weights", {})
         return [number for number, answer in self._answers.items() if not answer.done()]
+
+    def stand_by(self, comm: Any, name: str = "") -> bool:
+        """A master waits for the office, under the name that it has in the store."""
+        self._authorize(comm, "swarm_stand_by")
+        self._standbys.pop(name, None)
+        self._standbys[name] = time.monotonic()
+        if len(self._standbys) > _STANDBYS:
+            del self._standbys[next(iter(self._standbys))]
+        return True
 
     def take(self, comm: Any, number: int = 0) -> dict[str, Any] | None:
         """Fetch a request."""

@@ -18,6 +18,7 @@ class Readers:
     def __init__(self) -> None:
         self.everything: frozenset[str] | None = frozenset()
         self._owners: dict[str, str] = {}
+        self._shared: set[str] = set()  # jobs that everybody may read
         self._outsides: dict[str, str] = {}  # what others see of a job, JSON
 
     def note(self, states: Mapping[str, str]) -> None:
@@ -25,23 +26,26 @@ class Readers:
         for name, state in states.items():
             known = json.loads(state)
             self._owners[name] = known["owner"]
+            (self._shared.add if known.get("shared") is True else self._shared.discard)(name)
             self._outsides[name] = json.dumps(outside(known))
 
     def forget(self, job: str) -> None:
         """The job is not mirrored any more."""
         self._owners.pop(job, None)
+        self._shared.discard(job)
         self._outsides.pop(job, None)
 
     def clear(self) -> None:
         """There are no jobs."""
         self._owners.clear()
+        self._shared.clear()
         self._outsides.clear()
 
     def may_read(self, job: str | None, user: str | None) -> bool:
         """Whether this user may see what the job has found; None is whoever needs no leave."""
         if user is None or self.everything is None or user in self.everything:
             return True
-        return job is not None and self._owners.get(job) == user
+        return job is not None and (job in self._shared or self._owners.get(job) == user)
 
     def shown(self, job: str, state: str, user: str | None) -> str:
         """A job's state, JSON, as this user may see it."""

@@ -19,7 +19,7 @@ from swarm.service.protocol import MASTER
 SCHEDULER, WORKER = "swarm-scheduler", "swarm-worker"
 FOR_USERS = frozenset({"swarm_hello", "swarm_role", "swarm_call", "swarm_states", "swarm_slots"})
 """Requests of users: the handlers of the service that are for clients."""
-FOR_MASTERS = frozenset({"swarm_attach", "swarm_beat", "swarm_take", "swarm_reply", "swarm_publish"})
+FOR_MASTERS = frozenset({"swarm_attach", "swarm_beat", "swarm_stand_by", "swarm_take", "swarm_reply", "swarm_publish"})
 """Requests for which one must be the master, or the scheduler's own process."""
 TO_JOIN = frozenset({"register-worker", "register_nanny"})
 """Requests of who becomes part of the cluster."""

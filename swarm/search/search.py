@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from itertools import islice
 from typing import TypeVar
 
-from swarm.blocking import in_thread
+from swarm.blocking import Turns, in_thread
 from swarm.errors import AllFailed, StoreUnavailable
 from swarm.job.job import Job
 from swarm.job.warm_start import known_before
@@ -79,6 +79,7 @@ class Search:
         self._patience = 0.0
         self._thread: Executor | None = None  # where the store is used
         self._asking: Executor | None = None  # where methods that ponder do so
+        self._turns = Turns()
         self._forget: Callable[[list[str]], None] = lambda _: None
         self._on_change: Callable[[Search], None] = lambda _: None
 
@@ -139,21 +140,28 @@ class Search:
             StoreUnavailable: The store was away for longer.
         """
         self.check_failed()
-        state = self.state
         self._pool, self._began, self._forget = pool, pool.time(), forget
         self._start_up, self._taken = 0.0, False
         self._patience, self._on_change, self._thread, self._asking = patience, on_change, thread, asking
+        try:
+            await self._run(pool)
+        finally:
+            self._on_change, self._forget = _no_more, _no_more  # who listens may have this search: they leave together
+        self.check_failed()
+
+    async def _run(self, pool: Pool) -> None:
+        state = self.state
         await self._with_store(lambda: self._store.set_status(self.job.name, JobStatus.RUNNING))
         await self._begin(pool)
         pool.open(lambda key, metrics: self._on_report(pool, key, metrics))
         try:
             while not state.finished():
                 waiting = await self._fill(pool)
-                on_change(self)
+                self._on_change(self)
                 if not waiting:
                     await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
                 elif not state.finished():
-                    self._take(await pool.next(), pool.time())
+                    await self._take(await pool.next(), pool.time())
             pool.close()
             state.let_go()
             await self._write()
@@ -161,9 +169,8 @@ class Search:
             await self._with_store(lambda: self._store.set_status(self.job.name, status))
         except BaseException:
             with contextlib.suppress(StoreUnavailable):
-                self._store.set_status(self.job.name, JobStatus.STOPPED)
+                await in_thread(self._thread, lambda: self._store.set_status(self.job.name, JobStatus.STOPPED))
             raise
-        self.check_failed()
 
     def check_failed(self) -> None:
         """Nothing, unless it ended because its first trainings had all failed.
@@ -215,11 +222,14 @@ class Search:
         if asked and len(self._queue) > 1:
             self._put_longest_first()
         chosen, answers = await self._choose(pool)
-        for key in (*answers, *(evaluation.key for evaluation in chosen)):
-            del self._queue[key]
-        self._submit(pool, chosen)
+        for each in chosen:
+            if await self._turns.give() and not pool.free():  # slots have left meanwhile
+                break
+            self._submit(pool, [self._queue.pop(each.key)])
         for answer in answers.values():
+            del self._queue[answer.key]
             self._note(without_curve(Answered(result=answer, time=pool.time())))
+            await self._turns.give()
         return asked < _EVENTS_PER_COMMIT and not answers
 
     async def _ask(self, pool: Pool) -> int:
@@ -236,6 +246,7 @@ class Search:
             if event is None:
                 break
             self._note(event)
+            await self._turns.give()
             asked += 1
             if asked >= _EVENTS_PER_COMMIT:
                 break
@@ -279,7 +290,7 @@ class Search:
         for key in sorted(self._queue, key=self._expected.__getitem__, reverse=True):
             self._queue.move_to_end(key)
 
-    def _take(self, results: Iterable[Result], now: float) -> None:
+    async def _take(self, results: Iterable[Result], now: float) -> None:
         """Tell what ended; run again what is not to blame for its end. Written with what is asked for next."""
         for result in results:
             if not self._taken:
@@ -292,6 +303,7 @@ class Search:
             elif event.result.answers_others:
                 self._final.append((evaluation, event.result))
             self._note(without_curve(event))
+            await self._turns.give()
 
     def _on_report(self, pool: Pool, key: str, metrics: Mapping[str, float]) -> None:
         """A training has reported: end it if it is hopeless."""
@@ -310,6 +322,10 @@ class Search:
             del self._unwritten[: len(events)], self._final[: len(final)]
         if unneeded := self.state.take_unneeded():
             self._forget(unneeded)
+
+
+def _no_more(_: object) -> None:
+    """Nobody listens."""
 
 
 def replayed(job: Job, store: Store, on_event: Callable[[Event], None] = lambda _: None) -> SearchState:

@@ -30,7 +30,7 @@ def page(store: Store, request: Jobs, reader: str | None = None) -> dict[str, An
     Returns:
         ``states`` as :class:`swarm.service.published.job_state.JobState` has them, the latest first; ``next``, what
         ``when`` and ``last`` of the request for the next page are, or None if this one is the last; ``counts``, how
-        many jobs are in each state.
+        many jobs are in each state, with the first page.
     """
     if request.name is not None:
         return {"states": [_shown(state, reader) for state in _one(store, request.name)], "next": None, "counts": {}}
@@ -41,7 +41,7 @@ def page(store: Store, request: Jobs, reader: str | None = None) -> dict[str, An
     return {
         "states": [_shown(ended_state(job, submission), reader) for job, submission in rows],
         "next": None if last is None or len(rows) < request.limit else [last.ended, last.job],
-        "counts": {state.value: number for state, number in store.counts().items()},
+        "counts": {} if after else {state.value: number for state, number in store.counts().items()},
     }
 
 
@@ -85,7 +85,7 @@ def _delete(gone: Deletion, deleting: Callable[[str | None], Delete], checkpoint
 
 
 def _shown(state: dict[str, Any], reader: str | None) -> dict[str, Any]:
-    return state if reader in (None, state["owner"]) else outside(state)
+    return state if reader in (None, state["owner"]) or state.get("shared") else outside(state)
 
 
 def _one(store: Store, name: str) -> list[dict[str, Any]]:

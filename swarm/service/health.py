@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,6 +64,7 @@ def verdict(
     silent_seconds: float | None = None,
     reports: bool = False,
     trouble: Mapping[str, Any] | None = None,
+    standbys: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What is known of a service, and what is wrong with it.
 
@@ -75,6 +76,7 @@ def verdict(
         silent_seconds: Since it was heard of last.
         reports: Whether it says how its store is; one of an earlier version does not.
         trouble: What it says is the matter with the store, as :attr:`StoreWatch.trouble`.
+        standbys: Names of the masters that wait for the office.
 
     Returns:
         ``ok``; the ``problems``, a sentence each; ``silent``: whether the master is; ``store``: ``answers``,
@@ -82,7 +84,10 @@ def verdict(
     """
     silent = silent_seconds is not None and silent_seconds > limit
     problems, whose = [], "" if name is None else f" {name}"
-    if not master:
+    if not master and standbys:
+        who = f"{standbys[0]} stands by, and takes" if len(standbys) == 1 else f"{len(standbys)} stand by; one takes"
+        problems.append(f"no master is connected to the scheduler; {who} over when the lease of the last one is over")
+    elif not master:
         problems.append("no master is connected to the scheduler; start one: swarm master")
     elif silent:
         problems.append(
@@ -106,6 +111,7 @@ def verdict(
         "store": "unknown" if not told else "answers" if trouble is None else "in trouble",
         "trouble": trouble["text"] if told and trouble else None,
         "trouble_seconds": trouble["seconds"] if told and trouble else None,
+        "standbys": list(standbys),
     }
 
 
@@ -114,4 +120,5 @@ def health_in(hello: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] | None = hello.get("health")
     if told is None:
         return verdict(version=hello["version"], master=hello["master"])
-    return {**told, "problems": list(told["problems"])}  # Dask makes a tuple of it
+    # Dask makes tuples of lists.
+    return {**told, "problems": list(told["problems"]), "standbys": list(told.get("standbys", ()))}

@@ -155,6 +155,8 @@ class Hosted:
         self.known = asyncio.Event()
         self._means = means
         self._snapshot = 0  # events when the latest was begun
+        self._renewing: asyncio.Task[None] | None = None
+        self._over = threading.Event()  # so that no snapshot is renewed any more
         self._trouble = None if stored.status is JobStatus.NEW else "its journal is being replayed"
 
     @property
@@ -225,7 +227,7 @@ class Hosted:
         """In a thread."""
         store = self._means.store
         code = self._means.codes.of(self.name)
-        code()  # now, while there is time to wait for the store
+        hash(code())  # now, while there is time to wait for the store; bytes remember their hash
         job = Job.from_dict(self.stored.spec, code)
 
         def check() -> None:
@@ -234,6 +236,7 @@ class Hosted:
 
         state, outlet = Snapshots(store).replay(job, check)
         self._snapshot = state.events
+        state.optimizer.prepare()  # whatever it imports for that is imported here, which may take a second
         return Search(job, store, state=state), outlet
 
     # --- its search
@@ -330,19 +333,34 @@ class Hosted:
         if self.pool is not None and self.search is not None and self.search.trouble is None:  # all is written
             self.settled += self.pool.taken
             self.pool.taken = []
-        if self.search is not None and self.search.state.events - self._snapshot >= EVERY:
+        due = self.search is not None and self.search.state.events - self._snapshot >= EVERY
+        if self.search is not None and due and (self._renewing is None or self._renewing.done()):
             self._snapshot = self.search.state.events
-            renewing = asyncio.ensure_future(self._renew_snapshot(self.search.job))
-            self._means.aside.add(renewing)
-            renewing.add_done_callback(self._means.aside.discard)
+            self._renewing = asyncio.ensure_future(self._renew_snapshot(self.search.job))
+            self._means.aside.add(self._renewing)
+            self._renewing.add_done_callback(self._means.aside.discard)
 
     async def _renew_snapshot(self, job: Job) -> None:
         """Have a thread replay what the last snapshot does not know, and write a new one."""
         async with self._means.replaying:
             try:
-                await in_thread(self._means.threads, lambda: Snapshots(self._means.store).replay(job))
+                replay = partial(Snapshots(self._means.store).replay, job, self._check_going_on)
+                await in_thread(self._means.threads, replay)
+            except InterruptedError:
+                pass
             except Exception as error:  # the next time, or never: it is only a cache
                 _log.warning("job %s: no snapshot is kept: %s", self.name, error)
+
+    def _check_going_on(self) -> None:
+        if self._over.is_set():
+            raise InterruptedError
+
+    async def renew_no_more(self) -> None:
+        """Write no snapshot from now on: that of a job that has ended would stay for ever."""
+        self._over.set()
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
 
     def _say(self, trouble: str | None) -> None:
         self._trouble, self.changed = trouble, True
@@ -363,9 +381,10 @@ class Hosted:
 
     async def cancel(self) -> None:
         """End its work, its trainings included."""
-        assert self.work is not None
-        self.work.cancel()
-        await asyncio.gather(self.work, return_exceptions=True)
+        work, self.work = self.work, None  # which knows how it ended, and so this job
+        if work is not None:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
         if self.pool is not None:
             await self.pool.cancel()
 

@@ -6,10 +6,12 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor
 from typing import Any
 
 from distributed import Client
 
+from swarm.blocking import in_thread
 from swarm.errors import SwarmError
 from swarm.service.protocol import REQUESTS
 
@@ -23,14 +25,20 @@ class Inbox:
         client: An asynchronous client of the cluster.
         do: Does what is asked: ``do(method=…, data=…, blob=…, user=…)``; what it returns, as JSON, is the answer.
         watch: Lets work go on in the background.
+        thread: Where answers are written, which takes its time for a long one.
     """
 
     def __init__(
-        self, client: Client, do: Callable[..., Awaitable[Any]], watch: Callable[[Awaitable[None]], None]
+        self,
+        client: Client,
+        do: Callable[..., Awaitable[Any]],
+        watch: Callable[[Awaitable[None]], None],
+        thread: Executor,
     ) -> None:
         self._client = client
         self._do = do
         self._watch = watch
+        self._thread = thread
         self._answering: set[int] = set()  # numbers of the requests
 
     def open(self) -> None:
@@ -63,7 +71,8 @@ class Inbox:
 
     async def _answer_to(self, method: str, data: str, blob: bytes, user: str) -> dict[str, Any]:
         try:
-            return {"ok": json.dumps(await self._do(method=method, data=data, blob=blob, user=user))}
+            answer = await self._do(method=method, data=data, blob=blob, user=user)
+            return {"ok": await in_thread(self._thread, lambda: json.dumps(answer))}
         except SwarmError as error:
             _log.info("refused %s of %s: %s", method, user, error)
             return {"error": [type(error).__name__, str(error)]}

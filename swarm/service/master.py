@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from distributed import Client
 
-from swarm.blocking import in_thread
+from swarm.blocking import in_daemon, in_thread
 from swarm.config import settings
 from swarm.errors import (
     AllFailed,
@@ -44,7 +44,7 @@ from swarm.service.hosted import Hosted, Means, Places, Unfit
 from swarm.service.inbox import Inbox
 from swarm.service.mirror import Mirror
 from swarm.service.protocol import MASTER, PROTOCOL
-from swarm.service.published.job_state import ended_state
+from swarm.service.published.job_state import ended_state, is_shared
 from swarm.service.quotas import Holdings, Quotas
 from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, check_user, parse
 from swarm.store.records import State, StoredJob, Submission
@@ -103,13 +103,14 @@ class Master:
         self._leases = ThreadPoolExecutor(1, "swarm-lease")
         self._asking = ThreadPoolExecutor(1, "swarm-asks")
         self._threads = ThreadPoolExecutor(4, "swarm-jobs")
+        self._writing = ThreadPoolExecutor(1, "swarm-texts")
         self._means = Means(
             store, slots, places, forgetting, unfit, Codes(store), self._thread, self._asking, self._threads
         )
         self._hosted: dict[str, Hosted] = {}
-        self._mirror = Mirror(client, self._hosted)
+        self._mirror = Mirror(client, self._hosted, self._writing)
         self._adding = asyncio.Lock()
-        self._inbox = Inbox(client, self._serve, slots.watch)
+        self._inbox = Inbox(client, self._serve, slots.watch, self._writing)
         self._holdings = Holdings(Quotas.of(settings()))
         self._weights: dict[str, float] = {}  # of the users whose weight is not 1
         self._watch = StoreWatch()
@@ -146,7 +147,7 @@ class Master:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
             self._inbox.close()
-            for executor in (self._thread, self._leases, self._asking, self._threads):
+            for executor in (self._thread, self._leases, self._asking, self._threads, self._writing):
                 executor.shutdown(wait=False, cancel_futures=True)
 
     async def _in_store(self, work: Callable[[], T]) -> T:
@@ -203,10 +204,9 @@ class Master:
 
     async def _disown(self) -> None:
         """Once all journals are replayed: what runs or has ended, and no job wants, is nobody's."""
-        taken = list(self._hosted.values())
-        for hosted in taken:
-            await hosted.known.wait()
-        self._slots.keep({key for hosted in [*taken, *self._hosted.values()] for key in hosted.unanswered})
+        for known in [hosted.known for hosted in self._hosted.values()]:  # not the jobs: some end, and leave memory
+            await known.wait()
+        self._slots.keep({key for hosted in self._hosted.values() for key in hosted.unanswered})
 
     # --- one job
 
@@ -254,7 +254,7 @@ class Master:
         submission = replace(hosted.submission, job=f"{job.name}-then", reason=None, summary=None)
         self._holdings.release(job.name)  # the second takes its place
         try:
-            await self._add(job.following(best.params), submission)
+            await self._add(await in_thread(self._threads, lambda: job.following(best.params)), submission)
         except (LeaseLost, StoreUnavailable):
             raise
         except SwarmError as error:
@@ -269,6 +269,7 @@ class Master:
             self._store.set_submission(submission)
             return self._store.job(submission.job)
 
+        await hosted.renew_no_more()
         stored = await self._in_store(ended)
         self._hosted.pop(submission.job, None)
         self._holdings.release(submission.job)
@@ -321,6 +322,7 @@ class Master:
     async def _keep_publishing(self) -> None:
         while True:
             await self._mirror.update()
+            await self._mirror.draw()
             await asyncio.sleep(_PUBLISH_SECONDS)
 
     # --- requests
@@ -333,7 +335,7 @@ class Master:
 
     async def _do(self, method: str, data: str, blob: bytes, user: str) -> Any:
         check_user(user)
-        request = parse(method, data, blob)
+        request = await in_thread(self._writing, lambda: parse(method, data, blob))
         if isinstance(request, Submit):
             return await self._submit(request, user)
         if isinstance(request, Steer):
@@ -345,14 +347,13 @@ class Master:
         await self._check_reader(request.name, user)
         if isinstance(request, Events):
             name, after = request.name, request.after
-            events = await self._in_store(lambda: list(self._store.events(name, after, PAGE)))
-            return [[event.kind, event.data, event.time] for event in events]
+            return await self._in_store(lambda: _page(self._store, name, after))
         assert isinstance(request, Describe)
         described = request.name
         return (await self._in_store(lambda: self._store.job(described))).spec
 
     async def _submit(self, request: Submit, user: str) -> dict[str, Any]:
-        job = await in_thread(self._threads, lambda: Job.from_dict(request.spec, request.problem))
+        job = await in_thread(self._threads, lambda: _built(request))
         if (owner := await self._owner_of(job.name)) is not None and not self._may_read(owner, user):
             raise JobConflict(f"there is another job named {job.name!r}, which belongs to {owner!r}: take another name")
         submission = Submission(
@@ -366,13 +367,25 @@ class Master:
         If that is wanted, it goes on even if it is finished, and trains again what has failed.
         """
         _check_most(job.name, job.replicas, submission.most)
-        self._means.places.check(job)
+        await self._check_place(job)
         async with self._adding:
             try:
                 stored = await self._in_store(lambda: self._store.job(job.name))
             except JobNotFound:
                 return await self._add_new(job, submission)
             return await self._add_again(job, stored, submission, retry_failed)
+
+    async def _check_place(self, job: Job) -> None:
+        """Refuse a job that would keep its checkpoints where none may be; to look at a place may take for ever."""
+        if not isinstance(job.checkpoints, str):
+            return
+        try:
+            await in_daemon(lambda: self._means.places.check(job), _ANSWER_SECONDS)
+        except TimeoutError:
+            raise InvalidInput(
+                f"the checkpoints of job {job.name!r} cannot be at {job.checkpoints}, which has not answered for "
+                f"{_ANSWER_SECONDS:.0f} s: take another place, or checkpoints: true"
+            ) from None
 
     async def _add_new(self, job: Job, submission: Submission) -> dict[str, Any]:
         self._holdings.check(submission.owner, job.code.pickle)
@@ -386,8 +399,7 @@ class Master:
     async def _add_again(
         self, job: Job, stored: StoredJob, submission: Submission, retry_failed: bool
     ) -> dict[str, Any]:
-        differences = job.differences(stored.spec)
-        if differences:
+        if differences := await in_thread(self._threads, lambda: job.differences(stored.spec)):
             raise JobConflict(
                 f"there is another job named {job.name!r}: {'; '.join(differences)}. Take another name, or submit the "
                 "same job to go on with it"
@@ -494,12 +506,14 @@ class Master:
 
     async def _check_reader(self, name: str, user: str) -> None:
         owner = await self._owner_of(name)
-        if owner is None:
-            await self._in_store(lambda: self._store.job(name))  # which says so if there is none
-        if not self._may_read(owner, user):
+        if self._may_read(owner, user) and owner is not None:
+            return
+        hosted = self._hosted.get(name)
+        stored = await self._in_store(lambda: self._store.job(name)) if hosted is None else hosted.stored
+        if not self._may_read(owner, user) and not is_shared(stored):
             raise NotAllowed(
-                f"job {name!r} is not yours to read, {user!r}: ask {owner or 'an administrator'}, or have the master "
-                "configured with swarm.shared"
+                f"job {name!r} is not yours to read, {user!r}: ask {owner or 'an administrator'}, or have it submitted "
+                "with shared: true, or the master configured with swarm.shared"
             )
 
     def _check_owner(self, owner: str, name: str, user: str) -> None:
@@ -509,6 +523,17 @@ class Master:
 
 def _tell(name: str, error: StoreDamaged) -> None:
     _log.error("job %s is left out: %s", name, error)
+
+
+def _built(request: Submit) -> Job:
+    """The job that is submitted. In a thread."""
+    hash(request.problem)  # which takes its time, once
+    return Job.from_dict(request.spec, request.problem)
+
+
+def _page(store: Store, name: str, after: int) -> list[Any]:
+    """A page of a job's journal, as plain data. In a thread."""
+    return [[event.kind, event.data, event.time] for event in store.events(name, after, PAGE)]
 
 
 def _check_most(name: str, replicas: int, most: int | None) -> None:

@@ -107,6 +107,8 @@ def health_lines(found: Mapping[str, Any]) -> list[str]:
         details.append(f"{found['name']} in term {found['term']}, heard of {found['silent_seconds']:.1f} s ago")
     if found["store"] == "answers":
         details.append("its store answers")
+    if found.get("standbys"):
+        details.append(f"standing by: {', '.join(found['standbys'])}")
     for resource, slots in found.get("slots", {}).items():
         details.append(f"{slots['busy']:g} of {slots['offered']:g} {resource} slots busy")
     if "workers" in found and not found["slots"]:

@@ -42,6 +42,7 @@ def state_of(known: SearchState, submission: Submission, search: Search | None =
         "errors": dict(known.errors.most_common(3)),
         "trouble": search and search.trouble,
         "end_reason": known.end_reason,
+        **({"shared": True} if job.shared else {}),  # which clients of an earlier version do not know
     }
 
 
@@ -62,10 +63,17 @@ def ended_state(stored: StoredJob, submission: Submission) -> dict[str, Any]:
         "end_reason": None,
     }
     now: dict[str, Any] = {"running": 0, "trouble": None, "seconds": None, "seconds_left": None}
+    if is_shared(stored):
+        now["shared"] = True
     found = {**nothing, **(submission.summary or {}), **_submitted(submission), **now}
     if found["best"] is not None:
         found["best"] = {**found["best"], "metrics": found["best"].get("metrics", {})}  # an earlier version kept none
     return found
+
+
+def is_shared(stored: StoredJob) -> bool:
+    """Whether everybody may read what a job has found, as whoever submitted it has said."""
+    return isinstance(stored.spec, dict) and stored.spec.get("shared") is True
 
 
 def outside(state: dict[str, Any]) -> dict[str, Any]:
@@ -143,6 +151,7 @@ class JobState:
         trouble: What keeps it from going on, such as a store that is away, or None.
         end_reason: Why the search ended.
         seconds: How long its master has searched; None once it has ended.
+        shared: Whether everybody may read it, not only its owner and administrators.
 
     Example:
         ::
@@ -177,6 +186,7 @@ class JobState:
     trouble: str | None
     end_reason: str | None
     seconds: float | None = None  # an earlier master does not say
+    shared: bool = False
 
     @property
     def ended(self) -> bool:

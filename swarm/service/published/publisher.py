@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import getpass
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,10 +58,33 @@ class Publisher:
 
     def message(self) -> str | None:
         """What to send, as JSON; None if nothing has happened since the last call."""
+        taken = self.taken()
+        return None if taken is None else taken()
+
+    def taken(self) -> Callable[[], str] | None:
+        """What gives the :meth:`message` of this moment, whatever happens meanwhile: in a thread, if it is a large one.
+
+        None if there is none.
+        """
         unsent, self._unsent = self._unsent, []
         if unsent is None:
-            return json.dumps({"job": self._job, "view": self._view.to_dict()})
-        return json.dumps({"events": [[event.kind, event.data, event.time] for event in unsent]}) if unsent else None
+            view = self._view.taken()
+            return lambda: _picture(self._job, view())
+        return (lambda: _events(unsent)) if unsent else None
+
+
+def _picture(job: Mapping[str, Any], view: dict[str, Any]) -> str:
+    """The whole picture, point by point: the interpreter goes on with nothing else while it writes one text."""
+    points = _joined(view.pop("points"))
+    return f'{{"job": {json.dumps(job)}, "view": {{"points": {points}, {json.dumps(view)[1:]}}}'
+
+
+def _events(events: Sequence[Event]) -> str:
+    return f'{{"events": {_joined([[event.kind, event.data, event.time] for event in events])}}}'
+
+
+def _joined(parts: Sequence[Any]) -> str:
+    return f"[{', '.join(map(json.dumps, parts))}]"
 
 
 @asynccontextmanager

@@ -6,8 +6,8 @@ The same class serves at both ends: the master draws what has been, the schedule
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from typing import Any, Self
 
@@ -173,19 +173,30 @@ class View:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; :meth:`from_dict` reads it back."""
-        return {
-            "direction": self.direction,
-            "points": [_plain(point) for point in self.points],
-            "rows": [asdict(row) for row in self.rows.values()],
-            "moves": [[*who, [_plain(point) for point in where]] for who, where in self.moves.items()],
-            "waiting": [[each.so_far.data, each.asked.time] for each in self._pending],
-            "all": asdict(self.all),
-            "errors": [[error, *found] for error, found in self.errors.items()],
-            "reason": self.reason,
-            "lead": None if self.lead is None else asdict(self.lead),
-            "led": self.led,
-            "strides": [self._stride, self._every],
-        }
+        return self.taken()()
+
+    def taken(self) -> Callable[[], dict[str, Any]]:
+        """What gives :meth:`to_dict` of this moment, whatever happens meanwhile: in a thread, since it takes longer."""
+        points, rows, total = list(self.points), list(map(_copied, self.rows.values())), _copied(self.all)
+        moves = [(who, list(where)) for who, where in self.moves.items()]
+        waiting = [(each.asked, dict(each.results)) for each in self._pending]  # perhaps many thousands
+        errors = [[error, *found] for error, found in self.errors.items()]
+        lead = None if self.lead is None else asdict(self.lead)
+        others = {"direction": self.direction, "errors": errors, "reason": self.reason, "lead": lead, "led": self.led}
+        strides = [self._stride, self._every]
+
+        def plainly() -> dict[str, Any]:
+            return {
+                "points": [_plain(point) for point in points],
+                "rows": [asdict(row) for row in rows],
+                "moves": [[*who, [_plain(point) for point in where]] for who, where in moves],
+                "waiting": [[PendingTrial(*each).so_far.data, each[0].time] for each in waiting],
+                "all": asdict(total),
+                "strides": strides,
+                **others,
+            }
+
+        return plainly
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -310,6 +321,11 @@ def _failed(trial: PendingTrial) -> Result | None:
 def _reason(trial: PendingTrial) -> str:
     failed = _failed(trial)
     return "" if failed is None else failed.reason or failed.status.value
+
+
+def _copied(row: Row) -> Row:
+    """A row that no event changes."""
+    return replace(row, sources=dict(row.sources))
 
 
 def _lead(point: Point) -> Lead | None:

@@ -54,6 +54,8 @@ class Lease(Database):
             )
             if not ours:
                 date_ends(connection)  # of jobs that an earlier version has ended
+                for index in tables.submissions.indexes:  # one may be newer than the store
+                    index.create(connection, checkfirst=True)
         self._token, self._seen = token, None
         return True
 

@@ -68,6 +68,7 @@ submissions = sa.Table(  # since schema 2
     sa.Column("ended", sa.Double),  # since schema 4: when it did
     sa.Column("crc", sa.BigInteger),  # since schema 4
     sa.Index("swarm_submissions_ended", "ended", "job"),
+    sa.Index("swarm_submissions_states", "state", "ended", "job"),  # made by the next master where it lacks
 )
 lease = sa.Table(  # since schema 2
     "swarm_lease",
