@@ -85,9 +85,24 @@ def claimed(used: Iterable[str]) -> Iterator[None]:
         yield
 
 
+def served_by(gpu: str) -> str | None:
+    """The number of the process that serves a GPU; None if none does."""
+    path = _lock_file(gpu)
+    with suppress(OSError), path.open("r", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read()
+    return None
+
+
+def _lock_file(gpu: str) -> Path:
+    return Path(tempfile.gettempdir(), f"swarm-{gpu}.lock")
+
+
 @contextmanager
 def _lock(gpu: str) -> Iterator[None]:
-    path = Path(tempfile.gettempdir(), f"swarm-{gpu}.lock")
+    path = _lock_file(gpu)
     try:
         with suppress(FileExistsError):
             path.touch(exist_ok=False)

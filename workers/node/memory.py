@@ -96,7 +96,7 @@ def _waited(env: Mapping[str, str], memory: int | None, patience: float | None, 
     start, pause, said = time.monotonic(), _FIRST_PAUSE, None
     while (reason := _taken(env[VISIBLE].split(","), asked)) is not None:
         waited = time.monotonic() - start
-        if said != reason and (waited >= _SAID or waited >= limit):
+        if said != reason and limit > 0 and waited >= min(_SAID, limit):
             _log.warning("slot %s waits for its GPU: %s", asked.slot, reason)
             say(reason)
             said = reason
