@@ -24,6 +24,7 @@ from swarm.workers.node.listen import listening_host
 from swarm.workers.node.private import scratch
 from swarm.workers.node.slots import Slot, tell_names, thread_env, worker_env, worker_name
 
+_SETTINGS = {"distributed.diagnostics.nvml": False}
 _SEND_INTERVAL = 0.0002  # seconds
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -80,7 +81,7 @@ def nanny_options(*slots: Slot, host: str | None = None) -> dict[str, Any]:
         "nthreads": len(slots),
         "resources": dict(Counter(slot.resource for slot in slots)),
         "env": worker_env(slots),
-        "config": {"distributed.diagnostics.nvml": False},
+        "config": _SETTINGS,
         "memory_limit": 0,  # Dask would kill the worker; a training's memory is its child's
         "dashboard": False,
         "dashboard_address": "127.0.0.1:0",
@@ -122,8 +123,10 @@ async def serve(
     Raises:
         InvalidInput: Others could reach the worker, or TLS lacks its certificates.
     """
+    import dask
     from distributed import Nanny
 
+    dask.config.set(_SETTINGS)
     served, pause = tuple(slots), _FIRST_PAUSE
     name = worker_name(served)
     while True:
