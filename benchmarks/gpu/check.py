@@ -96,6 +96,7 @@ class Checks:
             **os.environ,
             **({} if installed else {"PYTHONPATH": path}),
             "CHECK_NOTES": str(notes),
+            "CHECK_STEPS": "20" if self.cpu else "200",
             "TMPDIR": str(self.out),
             **more,
         }
@@ -347,10 +348,8 @@ def stranger(checks: Checks) -> dict[str, Any]:
     """A training waits for what somebody else holds, says so, and begins when that is given back."""
     need("torch")
     hold = int(card().total * 0.5)
-    held = (
-        "import sys, torch; x = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device='cuda'); print(1, flush=True)"
-    )
-    command = [sys.executable, "-c", f"{held}; sys.stdin.read()", str(hold)]
+    held = "import sys, torch; x = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device='cuda')"
+    command = [sys.executable, "-c", f"{held}; print(1, flush=True); sys.stdin.read()", str(hold)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()

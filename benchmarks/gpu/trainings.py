@@ -1,4 +1,4 @@
-"""What check.py has trained: small networks that write down where they ran, when, and what the GPU's driver was like."""
+"""What check.py has trained: small networks that write down where they ran, when, and who had the driver open."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def note(**found: Any) -> None:
     files = []
     for descriptor in Path(f"/proc/{parent}/fd").iterdir():
         try:
-            files.append(os.readlink(descriptor))
+            files.append(str(descriptor.readlink()))
         except OSError:
             continue
     found |= {
