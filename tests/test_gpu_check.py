@@ -81,7 +81,7 @@ def test_it_carries_all_that_the_machine_lacks_at_the_versions_that_were_tested(
 
 
 def needed(names: set[str], but: set[str] = frozenset()) -> set[str]:
-    """These packages, and all that they need, here."""
+    """These packages, and all that they need with Python 3.12."""
     found: set[str] = set()
     waiting = [canonicalize_name(name) for name in names]
     while waiting:
@@ -91,6 +91,7 @@ def needed(names: set[str], but: set[str] = frozenset()) -> set[str]:
         found.add(name)
         for text in importlib.metadata.requires(name) or ():
             requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            there = {"extra": "", "python_version": "3.12", "python_full_version": "3.12.0"}
+            if requirement.marker is None or requirement.marker.evaluate(there):
                 waiting.append(canonicalize_name(requirement.name))
     return found
