@@ -18,8 +18,9 @@ Say = Callable[[str | None], None]
 
 _UNNAMED = 0.1  # of a GPU's memory may be held by nobody that the driver names: by itself, or by a screen elsewhere
 _SAID = 1.0  # seconds; the driver has freed a dead process' memory before
+_SAY_AGAIN = 30.0
 _FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 10.0
+_LONGEST_PAUSE = 2.0
 _GIB = 1 << 30
 _log = logging.getLogger("swarm.workers")
 
@@ -93,16 +94,16 @@ def _waited(env: Mapping[str, str], memory: int | None, patience: float | None, 
         return None
     asked = _Asked(env[SLOT], min(1.0, float(env[GPUS_PER_TRAINING])), memory)
     limit = float(env.get(PATIENCE, "60")) if patience is None else patience
-    start, pause, said = time.monotonic(), _FIRST_PAUSE, None
+    start, pause, said, again = time.monotonic(), _FIRST_PAUSE, None, 0.0
     while (reason := _taken(env[VISIBLE].split(","), asked)) is not None:
         waited = time.monotonic() - start
-        if said != reason and limit > 0 and waited >= min(_SAID, limit):
+        if said != reason and limit > 0 and waited >= max(again, min(_SAID, limit)):
             _log.warning("slot %s waits for its GPU: %s", asked.slot, reason)
             say(reason)
-            said = reason
+            said, again = reason, waited + _SAY_AGAIN  # amounts may change all the time
         if waited >= limit:
             return reason
-        time.sleep(min(pause, limit - waited, _SAID))
+        time.sleep(min(pause, limit - waited))
         pause = min(2 * pause, _LONGEST_PAUSE)
     if said is not None:
         _log.info("slot %s has its GPU", asked.slot)

@@ -7,6 +7,7 @@ more trainings come than there are slots; which of them a training has is decide
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -126,8 +127,9 @@ class Slots:
             worker.log_event(WAITS, {"slot": slot.name, "reason": reason})
 
         _log.warning("slot %s is set aside until its GPU is free", slot.name)
-        while memory.obstacle({**os.environ, **slot.env}, _LOOK_SECONDS, asked, say) is not None:
-            pass
+        with contextlib.suppress(memory.NeverFreeError):  # the GPU is another one now, and whoever has it is told
+            while memory.obstacle({**os.environ, **slot.env}, _LOOK_SECONDS, asked, say) is not None:
+                pass
         with self._changed:
             self._aside.discard(slot)
         self._give_back(slot)
