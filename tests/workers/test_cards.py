@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,6 +260,19 @@ def test_one_process_asks_for_all_looks_and_ends_with_who_asks(cards: Gpus) -> N
     (asking,) = set(psutil.Process().children()) - before
     driver.close()
     assert not asking.is_running()
+
+
+def test_a_process_that_was_forked_asks_by_itself_and_leaves_the_others_alone(cards: Gpus) -> None:
+    assert len(gpus()) == 4
+    pid = os.fork()
+    if pid == 0:
+        found = gpus()
+        driver.close()
+        os._exit(len(found))
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 4
+    cards.has(card(0))
+    assert gpus() == [uuid(0)]
 
 
 # --- AMD's

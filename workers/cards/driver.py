@@ -138,6 +138,7 @@ class _Process:
         self._rest = b""  # that was read behind the last answer's end
         self._stuck: subprocess.Popen[bytes] | None = None  # which the kernel cannot end
         self._since = 0.0
+        self._owner = os.getpid()
 
     def ask(self, request: Any, seconds: float) -> dict[str, Any]:
         end = time.monotonic() + seconds
@@ -160,12 +161,19 @@ class _Process:
             self._lock.release()
 
     def close(self) -> None:
-        with self._lock:
-            self._end()
+        process = self._process
+        if process is not None and self._owner == os.getpid():
+            process.kill()  # who waits for an answer need not wait any longer
+        if self._lock.acquire(timeout=1.0):
+            try:
+                self._end()
+            finally:
+                self._lock.release()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
             self._end()
+            self._owner = os.getpid()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "swarm.workers.cards.nvml"],
                 stdin=subprocess.PIPE,
@@ -206,7 +214,7 @@ class _Process:
 
     def _end(self) -> int | None:
         process, self._process, self._rest = self._process, None, b""
-        if process is None:
+        if process is None or self._owner != os.getpid():  # that of a process that this one was forked from
             return None
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):

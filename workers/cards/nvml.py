@@ -34,7 +34,7 @@ def main() -> None:
             if not ready:
                 pynvml.nvmlInit()
                 ready = True
-            answer: dict[str, Any] = {"driver": _text(pynvml.nvmlSystemGetDriverVersion()), "cards": list(_all(wanted))}
+            answer: dict[str, Any] = {"cards": list(_all(wanted)), "driver": _said(pynvml.nvmlSystemGetDriverVersion)}
         except pynvml.NVMLError as error:
             answer = {"error": str(error)}
             if ready:  # the driver was perhaps loaded anew
@@ -56,7 +56,7 @@ def _all(wanted: list[str] | None) -> Iterator[dict[str, Any]]:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
             parts = _parts(handle)
-            card = {"uuid": uuid, "index": index, "name": _text(pynvml.nvmlDeviceGetName(handle))}
+            card = {"uuid": uuid, "index": index, "name": _said(pynvml.nvmlDeviceGetName, handle)}
         except pynvml.NVMLError as error:  # one that is lost keeps nobody from the others
             yield {"uuid": "", "index": index, "name": "", "error": str(error)}
             continue
@@ -130,6 +130,14 @@ def _listed(handle: Any, functions: tuple[str, ...]) -> list[Any]:
             except pynvml.NVMLError:
                 return []
     return []
+
+
+def _said(ask: Callable[..., str | bytes], *arguments: Any) -> str:
+    """A text for people, without which nothing is missed."""
+    try:
+        return _text(ask(*arguments))
+    except pynvml.NVMLError:
+        return "?"
 
 
 def _text(value: str | bytes) -> str:
