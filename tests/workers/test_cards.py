@@ -321,7 +321,7 @@ def test_a_training_sees_its_own_card_of_amds_alone(amds: None) -> None:
 
 
 def test_a_training_on_a_gpu_has_its_share_of_the_cores(cards: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr("swarm.workers.node.supervisor._cores", lambda: 16)
     assert {slot.env["OMP_NUM_THREADS"] for slot in make_slots("all")} == {"4"}
     assert {slot.env["OMP_NUM_THREADS"] for slot in make_slots("0-1", gpus_per_training=0.1)} == {"1"}
     assert {slot.env["OMP_NUM_THREADS"] for slot in make_slots("all", threads=7)} == {"7"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -229,5 +230,14 @@ def _threads_beside_gpu(threads: int | None, slots: int) -> dict[str, str]:
     if threads is not None:
         return thread_env(threads)
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    count = int(said) if said.isdigit() and int(said) else max(1, len(os.sched_getaffinity(0)) // slots)
+    count = int(said) if said.isdigit() and int(said) else max(1, _cores() // slots)
     return {name: value for name, value in thread_env(count).items() if not name.startswith("TF_NUM_INTEROP")}
+
+
+def _cores() -> int:
+    """Cores that this process may use, as its container limits them."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # no limit, "max", or no cgroup of version 2
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
