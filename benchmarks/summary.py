@@ -22,6 +22,8 @@ README = HERE / "README.md"
 NOT_YET = (
     "ResNet-20 itself and the capsule network on CIFAR-10, which take GPUs; P3B1, RPV and translation on real data, "
     "which are not public or not at hand.",
+    "One real GPU: pinning, memory given back, fork safety, kills, strangers, several trainings at a time, time to the "
+    "first step: `bash benchmarks/gpu/check.sh` checks them in eight minutes, and has not run on a GPU yet.",
     "Real GPUs, from one to many, and several trainings on one: `python benchmarks/scaling.py --parts gpus`.",
     "A second run of the hours that train networks: their rows say over how many seeds or folds. What has no [lowest, "
     "highest], ± or number of seeds is of a single run: the master's work per evaluation, the service with N workers, "

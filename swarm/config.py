@@ -28,6 +28,7 @@ SETTINGS = {
     "distributed.worker.profile.enabled": False,  # samples the stack a hundred times a second
     "distributed.scheduler.worker-ttl": "1 minute",  # a worker that hangs is restarted then
     "distributed.admin.tick.limit": "1h",
+    "distributed.diagnostics.nvml": False,  # Dask asks the driver in its event loop, which then hangs with it
 }
 ROUTES = "distributed.scheduler.http.routes"
 

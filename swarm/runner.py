@@ -56,8 +56,8 @@ class Where:
     Attributes:
         scheduler: Address of a Dask scheduler; None starts an embedded cluster.
         slots: Slots of the embedded cluster on CPUs; None takes one per GPU, or one per CPU core where there is no GPU.
-        gpus: GPUs of the embedded cluster: ``all`` or ``0,1``.
-        threads: Threads of one training on a CPU.
+        gpus: GPUs of the embedded cluster: ``all``, ``0,2-3`` or UUIDs.
+        threads: CPU threads of one training.
     """
 
     scheduler: str | None = None
@@ -89,8 +89,8 @@ def run(
     Args:
         job: What to search, and how.
         slots: Trainings at a time on this machine's CPUs; left out, one per GPU, or per core where there is no GPU.
-        gpus: GPUs to use on this machine: ``all`` or ``0,1``.
-        threads: Threads of one training on a CPU; left out, one.
+        gpus: GPUs to use on this machine: ``all``, ``0,2-3`` or UUIDs.
+        threads: CPU threads of one training; left out, one without a GPU, else its share of the cores.
         scheduler: Address of a Dask scheduler whose workers train instead of this machine's.
         store: URL or file of the store, a text or a path, where the run can be found again.
         progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.

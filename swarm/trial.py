@@ -203,8 +203,8 @@ Merit = Mapping[str, float] | Sequence[Criterion]
 class Evaluation:
     """A trial on one fold and one repeat: the unit of work that one GPU slot runs.
 
-    Build it with :meth:`of`, which derives the key and the seed. ``isolation``, ``time_limit`` and ``slice`` say how
-    it is run, not what it is, and are no part of the key.
+    Build it with :meth:`of`, which derives the key and the seed. ``isolation``, ``time_limit``, ``slice`` and
+    ``gpu_memory`` say how it is run, not what it is, and are no part of the key.
 
     Attributes:
         key: Hex digest that names the work: archive key and Dask task key.
@@ -226,6 +226,9 @@ class Evaluation:
             what the training calls its fitness.
         replicas: Number of slots that train it together, each on its share of every batch.
         sync: Whether they take every step together, or each as it comes.
+        deterministic: Whether its frameworks are told to give equal numbers each time, on a GPU, too; part of the key,
+            since the numbers are others.
+        gpu_memory: Bytes that each of its GPUs must have free, or None for what a slot has; no part of the key.
 
     Example:
         Equal work has an equal key, so that the archive can answer it; another fold is other work::
@@ -253,6 +256,8 @@ class Evaluation:
     donors: tuple[str, ...] = ()
     replicas: int = 1
     sync: bool = True
+    deterministic: bool = False
+    gpu_memory: int | None = None
 
     @classmethod
     def of(
@@ -273,6 +278,8 @@ class Evaluation:
         donors: Sequence[str] = (),
         replicas: int = 1,
         sync: bool = True,
+        deterministic: bool = False,
+        gpu_memory: int | None = None,
         key: str | None = None,
     ) -> Evaluation:
         """The evaluation of ``params`` on the problem whose fingerprint is ``problem``.
@@ -285,9 +292,8 @@ class Evaluation:
         fold, repeat, replicas, time_limit = plain(fold), plain(repeat), plain(replicas), plain(time_limit)
         budget = None if budget is None else float(budget)  # 1 and 1.0 would be two keys
         if key is None:
-            key = _key(
-                [problem, canonical(params), budget, fold, repeat, purpose, parent, salt], merit, donors, replicas, sync
-            )
+            parts = [problem, canonical(params), budget, fold, repeat, purpose, parent, salt]
+            key = _key(parts, merit, donors, replicas, sync, deterministic)
         return cls(
             key=key,
             problem=problem,
@@ -305,10 +311,14 @@ class Evaluation:
             donors=tuple(donors),
             replicas=replicas,
             sync=sync,
+            deterministic=deterministic,
+            gpu_memory=gpu_memory,
         )
 
 
-def _key(parts: list[Any], merit: Merit | None, donors: Sequence[str], replicas: int, sync: bool) -> str:
+def _key(
+    parts: list[Any], merit: Merit | None, donors: Sequence[str], replicas: int, sync: bool, deterministic: bool
+) -> str:
     """What names an evaluation, from that which makes it what it is; what few have counts only where it is there."""
     if isinstance(merit, Mapping):
         parts.append(canonical(merit))
@@ -318,6 +328,8 @@ def _key(parts: list[Any], merit: Merit | None, donors: Sequence[str], replicas:
         parts.append({"donors": list(donors)})
     if replicas > 1:  # other random numbers, and if they are asynchronous, another training
         parts.append({"replicas": replicas, "sync": sync})
+    if deterministic:
+        parts.append({"deterministic": True})
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 

@@ -25,6 +25,7 @@ LONGEST = (
     "test_surrogate_pso.py",
     "test_guided_search.py",
     "test_unrepeated.py",
+    "test_gpu_workers.py",
     "test_chain.py",
     "test_service.py",
     "test_service_faults.py",

@@ -42,6 +42,7 @@ FLOORS = (
 )
 """Rooms of ``swarm``, bottom up: each imports only what is below it."""
 WORKER_FLOORS = (
+    ("cards",),
     ("node", "replicas", "wording", "data", "bundle", "backend"),
     ("checkpoints",),
     ("context",),

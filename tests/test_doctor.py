@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from gpus import Gpus, card, gpus_here, uuid
 from services import Service
 from typer.testing import CliRunner
 
 from swarm.cli import app, machine
 from swarm.cli.machine import Check, State, checks
 from swarm.store import Store
+from swarm.workers.cards import driver
+from swarm.workers.node.gpu import claimed
 
 
 @pytest.fixture(autouse=True)
@@ -85,36 +89,59 @@ def test_where_nothing_is_installed_it_says_what_is_missing() -> None:
     assert check.state is State.WARNING and check.remedy is not None and "dask-swarm[cpu]" in check.remedy
 
 
-@pytest.mark.parametrize(
-    ("script", "state", "said"),
-    [
-        ("echo 'NVIDIA-SMI has failed'; exit 9", State.BAD, "nvidia-smi failed: NVIDIA-SMI has failed"),
-        (
-            'case "$1" in *uuid*) echo GPU-1;; *) echo "NVIDIA A100, 550.54, 4 MiB, 81920 MiB";; esac',
-            State.GOOD,
-            "1 to use, of NVIDIA A100, 550.54, 4 MiB, 81920 MiB",
-        ),
-    ],
-)
-def test_the_driver_is_asked(
-    script: str, state: State, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpus]:
+    with gpus_here(tmp_path, monkeypatch) as found:
+        yield found
+
+
+def test_each_gpu_is_looked_at(cards: Gpus) -> None:
+    assert found("gpus") == Check("gpus", State.GOOD, "2 to use, of 2, NVIDIA's driver 580.65.06")
+    for number in range(2):
+        check = found(f"gpu {number}")
+        assert check.state is State.GOOD
+        assert check.said == f"NVIDIA H100 80GB HBM3, {uuid(number)}, 80.0 GiB of 80.0 GiB free"
+
+
+def test_a_gpu_on_which_a_training_would_wait_says_why_and_what_to_do(
+    cards: Gpus, caplog: pytest.LogCaptureFixture
 ) -> None:
-    command = tmp_path / "nvidia-smi"
-    command.write_text(f"#!/bin/sh\n{script}\n")
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    check = found("gpus")
-    assert check.state is state and said in check.said
+    cards.runs(f"{uuid(1)} {os.getpid()} 70000 C")
+    assert found("gpu 0").state is State.GOOD
+    check = found("gpu 1")
+    assert check.state is State.WARNING and check.remedy is not None
+    assert f"a training would wait: {uuid(1)} has 11.6 of 80.0 GiB free" in check.said
+    assert f"kill {os.getpid()}" in check.said and not caplog.text
 
 
-def test_gpus_that_nobody_may_use_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = tmp_path / "nvidia-smi"
-    command.write_text("#!/bin/sh\necho GPU-1\n")
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+def test_a_gpu_that_a_worker_serves_says_so(cards: Gpus) -> None:
+    cards.runs(f"{uuid(1)} {os.getpid()} 70000 C")
+    with claimed([uuid(1)]):
+        check = found("gpu 1")
+    assert check.state is State.GOOD and check.said.endswith(f"served by process {os.getpid()}")
+
+
+def test_a_card_that_is_lost_is_bad(cards: Gpus) -> None:
+    cards.has(card(0), card(1), "lost")
+    assert found("gpus").said.startswith("1 to use, of 1")
+    check = found("gpu 1")
+    assert check.state is State.BAD and "GPU is lost" in check.said
+
+
+@pytest.mark.parametrize(("trouble", "said"), [("fail", "Driver Not Loaded"), ("hang", "has not answered")])
+def test_a_driver_in_trouble_is_bad(cards: Gpus, monkeypatch: pytest.MonkeyPatch, trouble: str, said: str) -> None:
+    monkeypatch.setenv(driver.ANSWER, "0.5")
+    with cards.trouble(trouble):
+        check = found("gpus")
+    assert check.state is State.BAD and said in check.said and check.remedy is not None
+
+
+def test_gpus_that_nobody_may_use_or_that_are_not_there_are_said(cards: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert found("gpus").state is State.WARNING
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    check = found("gpus")
+    assert check.state is State.BAD and "no GPU '7'" in check.said
 
 
 def test_a_store_is_opened_and_none_is_made(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_tables_and_blocks_show_what_is_there(kind: str) -> None:
     check(shown(job_block(hostile)), text)
     slot = {"slot": text, "host": text, "resource": "GPU", "key": "k", "job": text, "trial": 1, "seconds": 1.0}
     check(shown(slot_table([{**slot, "report": {text: 1.0}}])), text)
+    check(shown(slot_table([{**slot, "waits": text}])), text)
     if kind != "a surrogate":  # which no data frame holds
         check(shown(frame_table(pd.DataFrame({text: [text]}), title=text)), text)
     rows = shown(job_table([hostile, state()])).strip("\n").count("\n")

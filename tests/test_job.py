@@ -349,3 +349,56 @@ def test_what_is_to_be_compared_by_several_targets_names_the_method_for_it() -> 
     fitness = {"loss": "minimize", "size": "minimize"}
     with pytest.raises(InvalidJob, match=r"MuPlusLambda compares.*take it"):
         Job(name="a", problem=train, space={"x": Integer(1, 9)}, fitness=fitness)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("6GB", 6 * 10**9),
+        ("6 GiB", 6 * 2**30),
+        ("1.5gb", 15 * 10**8),
+        ("800M", 8 * 10**8),
+        ("2e3 mb", 2 * 10**9),
+        (6_000_000_000, 6 * 10**9),
+        (6e9, 6 * 10**9),
+        ("8589934592", 2**33),
+        (None, None),
+    ],
+)
+def test_memory_of_a_gpu_is_asked_for_in_the_usual_units(given: object, found: int | None) -> None:
+    job = Job(name="a", problem=lambda params, ctx: 0.0, space={"x": Real(0, 1)}, gpu_memory=given)
+    assert job.gpu_memory == found
+    (evaluation,) = job.evaluations(Trial(id=0, params={"x": 0.5}))
+    assert evaluation.gpu_memory == found
+
+
+@pytest.mark.parametrize("given", [6, "6", "much", "-6GB", "6 apples", 0, True, "GB", "", [6], float("nan"), "1e99GB"])
+def test_what_is_no_memory_of_a_gpu_is_refused_with_how_to_write_it(given: object) -> None:
+    with pytest.raises(InvalidJob, match="gpu_memory: .*write it as 6GB, 800 MiB, or in bytes"):
+        Job(name="a", problem=lambda params, ctx: 0.0, space={"x": Real(0, 1)}, gpu_memory=given)
+
+
+def test_a_run_goes_on_when_its_trainings_ask_for_other_memory_but_not_when_they_are_deterministic() -> None:
+    def train(params: dict[str, float], ctx: object) -> float:
+        return 0.0
+
+    plain, modest, bound = (
+        Job(name="a", problem=train, space={"x": Real(0, 1)}, **fields)
+        for fields in ({}, {"gpu_memory": "2GB"}, {"deterministic": True})
+    )
+    stored = {name: value for name, value in plain.to_dict().items() if name not in ("gpu_memory", "deterministic")}
+    assert plain.differences(stored) == modest.differences(stored) == modest.differences(plain.to_dict()) == []
+    assert bound.differences(stored) == ["deterministic is True, was False"]
+    trial = Trial(id=0, params={"x": 0.5})
+    assert plain.evaluations(trial)[0].key == modest.evaluations(trial)[0].key != bound.evaluations(trial)[0].key
+
+
+def test_what_changes_a_whole_process_needs_one() -> None:
+    with pytest.raises(InvalidJob, match="deterministic .* needs isolation: process"):
+        Job(
+            name="a",
+            problem=lambda params, ctx: 0.0,
+            space={"x": Real(0, 1)},
+            isolation="thread",
+            deterministic=True,
+        )

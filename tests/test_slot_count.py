@@ -16,11 +16,14 @@ import swarm.pool.worker_registry
 from swarm import Integer, Job, Random
 from swarm.cluster.connect import connected, pool_on, slots_of
 from swarm.config import quiet_dask
+from swarm.dashboard.board import Board
+from swarm.dashboard.live import Slots as SlotsPage
 from swarm.errors import ClusterError, InvalidInput
 from swarm.pool.dask_pool import DaskPool
 from swarm.pool.slots import Slots
 from swarm.pool.worker_registry import WorkerRegistry
 from swarm.runner import enroll, run
+from swarm.scheduler.slot_status import occupancy
 from swarm.search import Search
 from swarm.store import Store
 from swarm.trial import Evaluation, Result, Trial
@@ -58,6 +61,31 @@ async def test_a_run_on_slots_that_a_master_divides_is_sent_to_the_master(tmp_pa
         with pytest.raises(InvalidInput, match="swarm submit JOB.yaml --scheduler tcp://"):
             await asyncio.to_thread(run, job, scheduler=scheduler.address, store=f"{tmp_path}/own.db", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_why_a_slot_waits_stands_on_the_page_and_in_the_list_until_it_waits_no_more() -> None:
+    async with (
+        Scheduler(port=0, **OPTIONS) as scheduler,
+        Worker(scheduler.address, name="a<b", resources={"GPU": 1}, nthreads=1, **OPTIONS),
+    ):
+        board = Board(scheduler)
+        page = SlotsPage(board)
+
+        def shown() -> tuple[str | None, bool]:
+            page.update(None)
+            (slot,) = occupancy(scheduler, board)
+            return slot["waits"], "<b>a&lt;b</b> waits for its GPU: 3 &lt; 5" in page.root.children[0].text
+
+        assert shown() == (None, False)
+        board.log_event("swarm-waits", {"slot": "a<b", "reason": "3 < 5"})
+        board.log_event("swarm-waits", {"slot": "nobody's", "reason": "x"})
+        assert shown() == ("3 < 5", True)
+        assert list(board.waits) == ["a<b"]
+        board.log_event("swarm-waits", {"slot": "a<b", "reason": None})
+        assert shown() == (None, False)
+        board.log_event("swarm-waits", {"slot": "a<b", "reason": "3 < 5"})
+        board.add_worker(next(iter(scheduler.workers.values())))  # the same machine, with another process
+        assert shown() == (None, False)
 
 
 def endless(params: Any, ctx: Any) -> float:

@@ -22,7 +22,6 @@ from swarm.workers.context import Curve, Report
 from swarm.workers.isolation import process
 from swarm.workers.isolation.server import environment
 from swarm.workers.node.slots import Slot, own, tell_lease
-from swarm.workers.node.supervisor import withdraw
 from swarm.workers.problem import Problem, attempt, checked, explain, failed, load, prepare
 from swarm.workers.replicas.rendezvous import NotMetError, Seat, seated
 
@@ -65,7 +64,7 @@ def evaluate(
     Returns:
         The result: OK, FAILED by the training's own fault, PRUNED if it was hopeless, CRASHED if its process died or
         found a disk full, CANCELLED, as also when another replica has ended, or LOST if this slot's GPUs are not free,
-        whereupon it is not offered until they are, or its worker starts anew.
+        whereupon it is not offered until they are.
     """
     announce = _announcer(topic)
     with own.leased(process.rank(problem, evaluation)) as slot:
@@ -95,7 +94,7 @@ def _evaluated(
     run = partial(process.run, slot=slot)
     result = replace(_answer(run, problem, evaluation, checkpoints, announce, invitation), slot=slot.name)
     if result.status is Status.LOST:
-        withdraw(slot)
+        own.set_aside(slot, evaluation.gpu_memory)
     if results is not None:
         commit(results, result)
     return result

@@ -39,9 +39,10 @@ _err = Console(stderr=True)
 
 StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
 SlotsOption = Annotated[int | None, typer.Option("--slots", help="Trainings at a time on CPUs.", show_default=False)]
-GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs to use: all, or 0,1.", show_default=False)]
+GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs to use: all, 0,2-3, UUIDs.", show_default=False)]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", help="Threads of one training on a CPU.", show_default=False)
+    int | None,
+    typer.Option("--threads", help="CPU threads of one training; 1 without a GPU, else its share.", show_default=False),
 ]
 SchedulerOption = Annotated[
     str | None,

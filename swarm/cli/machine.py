@@ -23,14 +23,16 @@ from swarm.config import settings
 from swarm.errors import SwarmError
 from swarm.store.sql import Store
 from swarm.version import __version__
+from swarm.workers.cards import choice, driver
+from swarm.workers.cards.driver import Device
 from swarm.workers.isolation.server import environment
-from swarm.workers.node.gpu import gpus
+from swarm.workers.node.gpu import devices, served_by, slot_env
+from swarm.workers.node.memory import obstacle
 
 FRAMEWORKS = {"tensorflow": "TensorFlow", "keras": "Keras", "torch": "PyTorch", "jax": "JAX"}
 """What trains, by the name of its module."""
 
 _IMPORT_SECONDS = 120.0
-_NVIDIA_SECONDS = 20.0
 _FILES = 4096  # open at a time: a worker has a dozen for each training, the scheduler two for each worker
 _SHARED = 1 << 30  # bytes of shared memory, in which data loaders of PyTorch hand batches over
 _MEMORY = 1 << 30  # bytes for one training
@@ -78,7 +80,7 @@ def checks(store: str | None = None, scheduler: str | None = None) -> Iterator[C
     chosen = settings()
     yield _python()
     yield from _frameworks()
-    yield _gpus()
+    yield from _gpus()
     yield _memory()
     yield _shared_memory()
     yield _files()
@@ -149,26 +151,45 @@ def _reinstall(name: str) -> str:
 # --- the machine
 
 
-def _gpus() -> Check:
+def _gpus() -> Iterator[Check]:
+    """The GPUs, each with what its memory would let a training have."""
     cores = len(os.sched_getaffinity(0))
-    if shutil.which("nvidia-smi") is None:
-        return Check("gpus", State.GOOD, f"no NVIDIA driver (nvidia-smi): trainings run on {cores} CPU cores")
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.used,memory.total", "--format=csv,noheader"]
-    remedy = "see what nvidia-smi says; mend the driver, or train on CPUs: --slots"
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=_NVIDIA_SECONDS, check=False)
-        used = gpus()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check("gpus", State.BAD, f"nvidia-smi does not answer: {error}", remedy)
+        seen = driver.look()
+        used = [device.uuid for device in devices()]
+    except driver.NoAnswerError as error:
+        yield Check("gpus", State.BAD, str(error), "mend the driver, or train on CPUs: --slots")
+        return
     except SwarmError as error:
-        return Check("gpus", State.BAD, f"CUDA_VISIBLE_DEVICES: {error}", "unset it, or name GPUs that are there")
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip() or f"exit code {done.returncode}"
-        return Check("gpus", State.BAD, f"nvidia-smi failed: {said.splitlines()[0]}", remedy)
-    listed = "; ".join(line.strip() for line in done.stdout.splitlines())
+        yield Check("gpus", State.BAD, str(error), "name GPUs that are there (nvidia-smi -L), or unset the variable")
+        return
+    if seen is None and not used:
+        yield Check("gpus", State.GOOD, f"no driver of NVIDIA or AMD: trainings run on {cores} CPU cores")
+        return
+    found = () if seen is None else choice.usable(seen.devices)
+    of = f"of {len(found)}, NVIDIA's driver {seen.version}" if seen is not None and found else "of AMD's"
     if not used:
-        return Check("gpus", State.WARNING, f"none may be used, of {listed}", "unset CUDA_VISIBLE_DEVICES, or --gpus")
-    return Check("gpus", State.GOOD, f"{len(used)} to use, of {listed} (name, driver, memory in use, memory)")
+        remedy = "unset CUDA_VISIBLE_DEVICES, or name some; a card in MIG mode needs parts (nvidia-smi mig)"
+        yield Check("gpus", State.WARNING, f"none may be used, {of}", remedy)
+        return
+    yield Check("gpus", State.GOOD, f"{len(used)} to use, {of}")
+    lost = [device for device in (() if seen is None else seen.devices) if device.error is not None]
+    for device in [*lost, *(device for device in found if device.uuid in used and device.error is None)]:
+        yield _gpu(device)
+
+
+def _gpu(device: Device) -> Check:
+    """What a training that asks for nothing would find on it."""
+    name = f"gpu {device.index}"
+    said = f"{device.name}, {device.uuid}, {_size(device.free)} of {_size(device.total)} free"
+    if device.error is not None:
+        return Check(name, State.BAD, f"{device.uuid or 'a card'}: {device.error}", "see the kernel's log (dmesg)")
+    if (server := served_by(device.uuid)) is not None:
+        return Check(name, State.GOOD, f"{said}, served by process {server}")
+    reason = obstacle(slot_env("", [device.uuid], 1), patience=0)
+    if reason is None:
+        return Check(name, State.GOOD, said)
+    return Check(name, State.WARNING, f"a training would wait: {reason}", "see there; swarm top shows it for a service")
 
 
 def _memory() -> Check:

@@ -54,8 +54,8 @@ def local_slots(
 
     Args:
         slots: Number of slots on CPUs.
-        gpu_list: GPUs to use: ``all`` or ``0,1``.
-        threads: Threads of one training on a CPU.
+        gpu_list: GPUs to use: ``all``, ``0,2-3`` or UUIDs.
+        threads: CPU threads of one training.
         gpus_per_training: GPUs of a slot, or one over the number of slots that share a GPU.
 
     Raises:

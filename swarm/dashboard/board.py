@@ -31,7 +31,8 @@ _ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
 GPU = resource()  # names of the classes of slots begin with it
 SLOT_NAMES = "swarm_slots"  # what workers tell of themselves, see swarm.workers.node.slots
-LEASES = "swarm-slots"  # Dask event topic
+LEASES = "swarm-slots"  # Dask event topics
+WAITS = "swarm-waits"
 _log = logging.getLogger("swarm.pages")
 
 
@@ -134,6 +135,7 @@ class Board:
         shown: Jobs by name.
         bars: What was trained lately, and what is, by number; the oldest go first.
         curves: What the trainings report, by evaluation key; the oldest go first.
+        waits: Why slots wait for their GPU, in one line, by name of the slot.
         weights: Of the users whose weight is not 1, by name.
     """
 
@@ -142,6 +144,7 @@ class Board:
         self.shown: OrderedDict[str, Shown] = OrderedDict()
         self.bars: deque[Bar] = deque(maxlen=BARS)
         self.curves: OrderedDict[str, Curve] = OrderedDict()
+        self.waits: dict[str, str] = {}
         self.weights: dict[str, float] = {}
         self.begun = 0
         self._running: dict[str, Bar] = {}  # by Dask key
@@ -231,8 +234,15 @@ class Board:
             ended.end = time.time()
             ended.status = self._outcomes.pop(ended.key, "lost" if finish != "memory" else "ok")
 
+    def add_worker(self, worker: WorkerState) -> None:
+        """A worker has joined, whose slots wait for nothing yet."""
+        for name in slot_names(worker):
+            self.waits.pop(name, None)
+
     def log_event(self, topic: str, message: Any) -> None:
-        """A worker announces a report or a result, or which of its slots a task has."""
+        """A worker announces a report or a result, or which of its slots a task has, or that one waits."""
+        if topic == WAITS and isinstance(message, dict):
+            self._wait(message.get("slot"), message.get("reason"))
         if topic == LEASES and isinstance(message, dict):
             self._place(message.get("task"), message.get("slot"))
         if not topic.startswith(RESULTS) or not isinstance(message, dict):
@@ -244,6 +254,12 @@ class Board:
                 self.curves.popitem(last=False)
         elif "result" in message and any(bar.key == message["result"]["key"] for bar in self._running.values()):
             self._outcomes[message["result"]["key"]] = message["result"]["status"]
+
+    def _wait(self, slot: Any, reason: Any) -> None:
+        known = self.slots
+        self.waits = {name: why for name, why in self.waits.items() if name in known and name != slot}
+        if isinstance(reason, str) and slot in known:
+            self.waits[slot] = reason
 
     def _free_slot(self, worker: WorkerState) -> str:
         """The first free slot of a worker; if it has several, it says which one it was."""

@@ -159,7 +159,12 @@ class Slots(Page):
         self._ended.show(ended, ended[0].number if ended else None)
         running = self.board.running
         replace(self._running, _bars(running, now))
-        self._said.text = self._summary(slots, running, ended, now)
+        waiting = [
+            f"<br><b>{escape(name)}</b> waits for its GPU: {escape(why)}"
+            for name, why in sorted(self.board.waits.items())
+            if name in slots
+        ]
+        self._said.text = self._summary(slots, running, ended, now) + "".join(waiting[:_LINES])
 
     def _summary(self, slots: list[str], running: list[Bar], ended: list[Bar], now: float) -> str:
         first = min((bar.start for bar in self.board.bars), default=now)

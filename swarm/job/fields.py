@@ -181,6 +181,30 @@ Requirement = Annotated[str, Field(max_length=1000), AfterValidator(_requirement
 """What a worker must have installed, as in a requirements file: ``keras>=3.10``, ``python==3.11.*``."""
 
 
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{suffix}": base**power
+    for power, letter in enumerate("kmgt", 1)
+    for suffix, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
+}
+_LEAST = 1 << 20  # bytes of memory that anybody asks for
+
+
+def gpu_memory(value: Any) -> Any:
+    """Bytes of a GPU's memory from ``6GB``, ``800 MiB`` or a number of bytes."""
+    if value is None:
+        return None
+    remedy = "write it as 6GB, 800 MiB, or in bytes"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InvalidJob(f"gpu_memory: {value!r} is no amount of memory: {remedy}")
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\+?\d{1,2})?)\s*([a-zA-Z]*)\s*", str(value))
+    if found is None or found[2].lower() not in _UNITS:
+        raise InvalidJob(f"gpu_memory: {value!r} is no amount of memory: {remedy}")
+    amount = float(found[1]) * _UNITS[found[2].lower()]
+    if not _LEAST <= amount <= EXACT:
+        raise InvalidJob(f"gpu_memory: {value!r} is {amount:g} bytes, which no training can mean: {remedy}")
+    return int(amount)
+
+
 def gpus_per_training(value: float) -> float:
     """GPUs of a training, if there is such a class of slots."""
     resource(value)  # refuses what is no class of slots

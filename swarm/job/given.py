@@ -39,8 +39,10 @@ class JobFields(TypedDict, total=False):
     isolation: Isolation
     time_limit: float | None
     gpus_per_training: float
+    gpu_memory: str | int | float | None
     replicas: int
     sync: bool
+    deterministic: bool
     folds: int
     fold_mode: Literal["swarm", "mean"]
     repeats: int

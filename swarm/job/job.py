@@ -96,9 +96,16 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         time_limit: Wall-clock limit of one training in seconds.
         gpus_per_training: GPUs of the slots that train it, or one over the number of slots that share a GPU; it runs on
             workers that offer such slots.
+        gpu_memory: What each GPU must have free before a training starts there: ``6GB``, ``800 MiB``, or bytes. None is
+            nine tenths of what a screen and the driver leave of a GPU, or the slot's share of that. It is how trainings
+            are run, not what they are, and may be changed later.
         replicas: Slots that train one network together, each on its share of every batch; they start and end together.
         sync: Whether replicas take every step together, as one training on the whole batch would, or each goes its own
             pace and gives what it has changed to a parameter server.
+        deterministic: Whether TensorFlow, PyTorch and JAX are told to give equal numbers each time, also on a GPU,
+            where sums are taken in any order otherwise; slower, and refused by operations that cannot. The random
+            numbers of Python, NumPy, TensorFlow and PyTorch then begin with the training's seed. Its trainings are
+            others than those without.
         folds: How many of the ten cross-validation folds to use.
         fold_mode: ``swarm`` runs one search per fold (the paper's protocol), ``mean`` takes the mean over folds.
         repeats: Trainings per position and fold, at different seeds; the fitness is their mean.
@@ -158,8 +165,10 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     isolation: Isolation = "process"
     time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     gpus_per_training: Annotated[float, AfterValidator(job_fields.gpus_per_training)] = 1
+    gpu_memory: Annotated[int | None, BeforeValidator(job_fields.gpu_memory)] = None
     replicas: int = Field(default=1, ge=1, le=1000)
     sync: bool = True
+    deterministic: bool = False
     folds: int = Field(default=1, ge=1, le=10)
     fold_mode: Literal["swarm", "mean"] = "swarm"
     repeats: job_fields.Count = Field(default=1, ge=1)
@@ -210,6 +219,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             raise InvalidJob("a training in a thread cannot be stopped; a time_limit needs isolation: process")
         if self.isolation == "thread" and self.prune is not None:
             raise InvalidJob("a training in a thread cannot be stopped; prune needs isolation: process")
+        if self.isolation == "thread" and self.deterministic:
+            raise InvalidJob("deterministic changes a whole process, so it needs isolation: process")
         if self.replicas > 1 and self.gpus_per_training > 1:
             raise InvalidJob("a training has several replicas, or several GPUs on one machine: give one of them")
         object.__setattr__(self, "direction", self._direction(code))
@@ -371,6 +382,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
                 merit=merit,
                 replicas=self.replicas,
                 sync=self.sync,
+                deterministic=self.deterministic,
+                gpu_memory=self.gpu_memory,
                 key=None if keys is None else keys[place],
             )
             for place, ((fold, repeat), parent) in enumerate(zip(places, continued[: len(places)], strict=True))
@@ -534,7 +547,7 @@ def _with_program(data: dict[str, Any]) -> dict[str, Any]:
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
     """What a job searches and how; not where its problem was found, where it may run, and when it gives up."""
     problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options", "identity")}
-    return {**spec, "problem": problem, "requirements": None, "max_failures": None}
+    return {**spec, "problem": problem, "requirements": None, "max_failures": None, "gpu_memory": None}
 
 
 def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any]]:

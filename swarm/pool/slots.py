@@ -24,7 +24,7 @@ from distributed.client import ClosedClientError
 
 from swarm.pool.fair_share import Claim, allot
 from swarm.pool.in_flight import InFlight
-from swarm.pool.task_names import CONTINUES, GPU, dask_key, key_of, task_name
+from swarm.pool.task_names import CONTINUES, GPU, WAITS, dask_key, key_of, task_name
 from swarm.pool.worker_registry import WorkerRegistry
 from swarm.trial import Evaluation, Result, Status
 
@@ -81,7 +81,7 @@ class Slots:
         self._stop = stop
         self._prune = prune
         self.outlive = outlive
-        self._roster = WorkerRegistry(client, {self.topic: self._on_announcement})
+        self._roster = WorkerRegistry(client, {self.topic: self._on_announcement, WAITS: self._on_wait})
         self._flights: dict[str, InFlight] = {}
         self._pools: list[Tenant] = []
         self._users: dict[str, dict[str, Claim]] = {}  # claims to the slots of a class, by its name and theirs
@@ -451,6 +451,10 @@ class Slots:
         elif self._left.pop(result.key, None) is not None:
             self._results[result.key] = result
             self.divide()
+
+    def _on_wait(self, _: Any) -> None:
+        """A slot is offered no more, since its GPU is not free, or is again."""
+        self._roster.doubt()
 
     async def _look(self) -> None:
         changed = await self._roster.count()

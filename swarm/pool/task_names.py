@@ -7,6 +7,7 @@ from typing import Any
 from swarm.trial import Evaluation, Purpose, resource
 
 CONTINUES = "swarm_continues"  # Dask annotation: names of the tasks whose checkpoints this one starts from
+WAITS = "swarm-waits"  # Dask event topic on which workers say that a slot waits for its GPU, or does no more
 GPU = resource()  # the usual class of slots; the names of the others begin with it
 
 

@@ -319,6 +319,10 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             if not waiting.done():
                 waiting.set_result(_no_master("the master went away; another one may take over, try again"))
 
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Its slots are new."""
+        self.board.add_worker(scheduler.workers[worker])
+
     def log_event(self, topic: str, msg: Any) -> None:
         """Keep results until a master has written them: there may be none at the moment."""
         self.board.log_event(topic, msg)

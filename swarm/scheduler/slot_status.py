@@ -26,6 +26,7 @@ def occupancy(scheduler: Scheduler, board: Board) -> list[dict[str, Any]]:
 
     ``slot``, ``host``, ``resource``: its name, its machine, its class; ``key``: of the evaluation that it trains, or
     None; ``job`` and ``trial``, as far as they are known; ``seconds`` since it began; ``report``: the latest of it.
+    ``waits``: why it waits for its GPU and trains nothing, or None.
     """
     board.name_bars()
     running = {bar.slot: bar for bar in board.running}
@@ -33,7 +34,7 @@ def occupancy(scheduler: Scheduler, board: Board) -> list[dict[str, Any]]:
     workers = {name: worker for worker in scheduler.workers.values() for name in slot_names(worker)}
     for name, worker in sorted(workers.items()):
         offered = next(each for each in worker.resources if each.startswith(GPU))
-        slot = {"slot": name, "host": worker.host, "resource": offered}
+        slot = {"slot": name, "host": worker.host, "resource": offered, "waits": board.waits.get(name)}
         bar = running.get(name)
         if bar is None:
             slots.append({**slot, "key": None})

@@ -138,6 +138,9 @@ def slot_table(slots: Iterable[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right" if name in ("trial", "for") else "left")
     for slot in slots:
         place = line(slot["slot"]), line(slot["host"]), line(slot["resource"])
+        if slot.get("waits"):  # an earlier scheduler does not know
+            table.add_row(*place, Text("waits", style="yellow"), "", "", line(slot["waits"], style="yellow"))
+            continue
         if slot["key"] is None:
             table.add_row(*place, Text("free", style="dim"))
             continue

@@ -25,6 +25,7 @@ class Child:
 
     Attributes:
         slices: Number of trainings that it has been given.
+        deterministic: Whether its frameworks were told to be, for good.
         orphaned: Whether it ended because its server did.
     """
 
@@ -33,6 +34,7 @@ class Child:
         self.channel = channel
         self.lifeline = lifeline
         self.slices = 0
+        self.deterministic = False
         self.orphaned = False
         self._pid = pid
         self._returncode: int | None = None
@@ -92,11 +94,12 @@ class Standby:
             self._timer.daemon = True  # it must not hold up the end of this process
             self._timer.start()
 
-    def take(self, problem: bytes | None = None) -> Child | None:
+    def take(self, problem: bytes | None = None, *, deterministic: bool = False) -> Child | None:
         """The child that waits, if it has loaded the problem; if it has not, it is gone when this returns."""
         with self._lock:
             child = self._removed()
-            if child is None or (child.problem == problem and child.is_waiting()):
+            suits = child is not None and (child.problem, child.deterministic) == (problem, deterministic)
+            if child is None or (suits and child.is_waiting()):
                 return child
             child.end()
             return None

@@ -41,6 +41,7 @@ from swarm.trial import Criterion, Evaluation, Result, Status
 from swarm.workers.backend import choose
 from swarm.workers.bundle import FOLDER
 from swarm.workers.isolation.fork_safety import obstacle
+from swarm.workers.isolation.frameworks import prepare as prepare_frameworks
 from swarm.workers.isolation.scout import LEARNABLE, NeededError, Scout, settings
 from swarm.workers.isolation.settling import place_in_line, settle
 from swarm.workers.problem import Problem, attempt, explain, failed, load, prepare
@@ -211,6 +212,7 @@ class ForkServer:
             except (EOFError, OSError):  # the worker is gone
                 return
             evaluation = _evaluation(fields)
+            prepare_frameworks(evaluation)
             modules, before = set(sys.modules), settings()
             speech = _Speech(channel)
             result = self._result(speech, evaluation, checkpoints, seat)

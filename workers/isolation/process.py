@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import hashlib
 import logging
 import math
@@ -30,8 +31,8 @@ from swarm.workers.context import Report
 from swarm.workers.isolation.child import Child, Standby
 from swarm.workers.isolation.forkserver import hear, say
 from swarm.workers.isolation.server import LOAD_SECONDS, SLOW, LoadFailedError, Server, ServerDiedError, base, ended
-from swarm.workers.node import gpu
-from swarm.workers.node.slots import Slot, own
+from swarm.workers.node import gpu, memory
+from swarm.workers.node.slots import Slot, own, tell_wait
 from swarm.workers.problem import exceeded
 from swarm.workers.replicas.rendezvous import Seat
 
@@ -75,6 +76,7 @@ class _Training:
             return self.ended(Status.CANCELLED, "cancelled")
         self._deadline = time.perf_counter() + LOAD_SECONDS
         child.slices += 1
+        child.deterministic = self.evaluation.deterministic
         with contextlib.suppress(OSError):  # it is dead already, which is seen below
             say(child.channel, asdict(self.evaluation), checkpoints, None if seat is None else seat.plain())
             if seat is not None:
@@ -164,28 +166,56 @@ def run(
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
-        LOST if the slot's GPUs are not free (:func:`swarm.workers.node.gpu.obstacle`).
+        LOST if the slot's GPUs have no room (:func:`swarm.workers.node.memory.granted`), FAILED if they never can.
 
     Raises:
         NotMetError: The replicas have not come together.
     """
     with _listed(evaluation) as training, seating or contextlib.nullcontext() as seat:
-        child = _waiting[slot.name].take(problem if seat is None and _follows(evaluation) else None)
-        if child is None and (reason := gpu.obstacle({**os.environ, **slot.env})) is not None:
-            return Result(key=evaluation.key, status=Status.LOST, error=reason)
-        with _borrowed(problem) as server:
-            try:
-                if child is None and not training.cancelled:
-                    child = server.fork(_environment_of(slot))
-            except LoadFailedError as error:
-                return training.ended(Status.FAILED, str(error))
-            except ServerDiedError as error:
-                if not training.cancelled:  # else it was close() that has ended the server
-                    return training.ended(Status.CRASHED, str(error))
-            if child is None:
-                return training.ended(Status.CANCELLED, "cancelled")
-            with _given(child, training, _waiting[slot.name]):
-                return training.attend(child, report, checkpoints, seat)
+        follows = problem if seat is None and _follows(evaluation) else None
+        child = _waiting[slot.name].take(follows, deterministic=evaluation.deterministic)
+        if child is not None:  # it has its memory
+            with _borrowed(problem):
+                return _run_in(child, training, report, checkpoints, seat, slot)
+        env, told = {**os.environ, **slot.env}, functools.partial(tell_wait, slot)
+        try:
+            with memory.granted(env, evaluation.gpu_memory, say=told) as reason:
+                if reason is not None:
+                    return Result(key=evaluation.key, status=Status.LOST, error=reason)
+                return _forked(problem, training, report, checkpoints, seat, slot)
+        except memory.NeverFreeError as error:
+            return training.ended(Status.FAILED, str(error))
+
+
+def _forked(
+    problem: bytes,
+    training: _Training,
+    report: Report,
+    checkpoints: str | None,
+    seat: Seat | None,
+    slot: Slot,
+) -> Result:
+    """Trains in a new child."""
+    with _borrowed(problem) as server:
+        child = None
+        try:
+            if not training.cancelled:
+                child = server.fork(_environment_of(slot))
+        except LoadFailedError as error:
+            return training.ended(Status.FAILED, str(error))
+        except ServerDiedError as error:
+            if not training.cancelled:  # else it was close() that has ended the server
+                return training.ended(Status.CRASHED, str(error))
+        if child is None:
+            return training.ended(Status.CANCELLED, "cancelled")
+        return _run_in(child, training, report, checkpoints, seat, slot)
+
+
+def _run_in(
+    child: Child, training: _Training, report: Report, checkpoints: str | None, seat: Seat | None, slot: Slot
+) -> Result:
+    with _given(child, training, _waiting[slot.name]):
+        return training.attend(child, report, checkpoints, seat)
 
 
 def rank(problem: bytes, evaluation: Evaluation) -> Callable[[Slot], int]:

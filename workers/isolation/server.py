@@ -24,7 +24,7 @@ from swarm.workers.isolation.forkserver import Sharing, hear, say
 from swarm.workers.isolation.scout import FRAMEWORKS
 from swarm.workers.isolation.settling import SLOT_PLACE
 from swarm.workers.node import gpu
-from swarm.workers.node.slots import SLOTS, own
+from swarm.workers.node.slots import SLOTS, THREADS, own
 
 LOAD_SECONDS = 900.0
 SLOW = f"its problem was not loaded and prepared within {LOAD_SECONDS:g} s"
@@ -40,7 +40,7 @@ def environment() -> dict[str, str]:
     """Defaults of the variables that a training's libraries read; what the worker's environment sets, wins.
 
     One thread per slot where there is no GPU: the slots share the machine's cores, and the number of threads
-    changes the last bits of a training's sums.
+    changes the last bits of a training's sums. A server has one in any case; its trainings have what their slot has.
     """
     defaults = {
         "OMP_NUM_THREADS": "1",  # more would leave threads behind at the import of NumPy: no safe fork
@@ -221,6 +221,8 @@ def _learn(names: list[str]) -> None:
 def _server_environment(folder: str) -> dict[str, str]:
     """Environment of a server that has its problem's sources in a folder; a child of it has its slot's as well."""
     env = {**environment(), **os.environ, "PYTHONPATH": _python_path(), FOLDER: folder}
+    if own.all:  # else it is not known who sets the threads of a training
+        env |= {name: "1" for name in THREADS if name in own.all[0].env}
     if own.several:
         env.setdefault(gpu.SLOT, SLOT_PLACE)
     env.pop(SLOTS, None)

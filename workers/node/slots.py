@@ -7,6 +7,7 @@ more trainings come than there are slots; which of them a training has is decide
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -19,12 +20,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from swarm.trial import resource
-from swarm.workers.node import gpu
+from swarm.workers.node import gpu, memory
 
 SLOTS = "SWARM_SLOTS"
 """Environment variable of a worker's process: its slots, JSON. Without it the worker is one slot, or its user's."""
 TOLD = "swarm_slots"  # what the scheduler knows the names of a worker's slots by
 TOPIC = "swarm-slots"  # Dask event topic on which workers of several slots say which one a task has
+WAITS = "swarm-waits"  # Dask event topic on which workers say which slot waits for its GPU, and why
 
 _LOOK_SECONDS = 60.0  # between two lines about a slot that is set aside
 _log = logging.getLogger("swarm.workers")
@@ -48,6 +50,15 @@ class Slot:
     resource: str = resource()
 
 
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables that say how many threads a training's libraries start."""
+
+
+def thread_env(threads: int) -> dict[str, str]:
+    """They all, for a training with so many."""
+    return dict.fromkeys(THREADS, str(threads))
+
+
 def worker_name(slots: Sequence[Slot]) -> str:
     """Name of the Dask worker that has these slots."""
     more = f"-and-{len(slots) - 1}-more" if len(slots) > 1 else ""
@@ -60,9 +71,10 @@ def worker_env(slots: Sequence[Slot]) -> dict[str, str]:
     It may see the GPUs of them all, and touches none.
     """
     env = {name: value for name, value in slots[0].env.items() if all(slot.env.get(name) == value for slot in slots)}
-    seen = dict.fromkeys(each for slot in slots for each in slot.env.get(gpu.VISIBLE, "").split(",") if each)
-    if seen:
-        env[gpu.VISIBLE] = ",".join(seen)
+    for pin in gpu.PINS:
+        seen = dict.fromkeys(each for slot in slots for each in slot.env.get(pin, "").split(",") if each)
+        if seen:
+            env[pin] = ",".join(seen)
     return {**env, SLOTS: json.dumps([asdict(slot) for slot in slots])}
 
 
@@ -100,23 +112,29 @@ class Slots:
         finally:
             self._give_back(slot)
 
-    def set_aside(self, slot: Slot) -> None:
-        """Offer the slot, which the caller has, no more until its GPU is free."""
+    def set_aside(self, slot: Slot, asked: int | None = None) -> None:
+        """Offer the slot, which the caller has, no more until its GPU has so many bytes free."""
         worker = worker_here()
         if worker is None:
             return
         with self._changed:
             self._aside.add(slot)
         self._offer(worker, slot)
-        threading.Thread(target=self._wait_for_gpu, args=(worker, slot), name="swarm-gpu", daemon=True).start()
+        threading.Thread(target=self._wait_for_gpu, args=(worker, slot, asked), name="swarm-gpu", daemon=True).start()
 
-    def _wait_for_gpu(self, worker: Any, slot: Slot) -> None:
-        while (reason := gpu.obstacle({**os.environ, **slot.env}, _LOOK_SECONDS)) is not None:
-            _log.warning("slot %s is set aside: %s", slot.name, reason)
+    def _wait_for_gpu(self, worker: Any, slot: Slot, asked: int | None) -> None:
+        def say(reason: str | None) -> None:
+            worker.log_event(WAITS, {"slot": slot.name, "reason": reason})
+
+        _log.warning("slot %s is set aside until its GPU is free", slot.name)
+        with contextlib.suppress(memory.NeverFreeError):  # the GPU is another one now, and whoever has it is told
+            while memory.obstacle({**os.environ, **slot.env}, _LOOK_SECONDS, asked, say) is not None:
+                pass
         with self._changed:
             self._aside.discard(slot)
         self._give_back(slot)
         self._offer(worker, slot)
+        say(None)
         _log.info("slot %s is offered again", slot.name)
 
     def _give_back(self, slot: Slot) -> None:
@@ -143,6 +161,13 @@ def tell_lease(slot: Slot) -> None:
     worker = worker_here()
     if own.several and worker is not None:
         worker.log_event(TOPIC, {"task": worker.get_current_task(), "slot": slot.name})
+
+
+def tell_wait(slot: Slot, reason: str | None) -> None:
+    """Tell the scheduler, for its pages and for who waits, why a slot waits for its GPU; None when it does no more."""
+    worker = worker_here()
+    if worker is not None:
+        worker.log_event(WAITS, {"slot": slot.name, "reason": reason})
 
 
 def worker_here() -> Any:

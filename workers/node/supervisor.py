@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
 import random
 import signal
 import socket
@@ -15,17 +17,19 @@ from typing import Any
 
 from swarm.errors import InvalidInput
 from swarm.trial import resource
+from swarm.workers.cards.choice import chosen
+from swarm.workers.cards.driver import Device
 from swarm.workers.node.gate import WORKER, guard
-from swarm.workers.node.gpu import gpus, named, slot_env
+from swarm.workers.node.gpu import devices, gpus, slot_env
 from swarm.workers.node.listen import listening_host
 from swarm.workers.node.private import scratch
-from swarm.workers.node.slots import Slot, own, tell_names, worker_env, worker_here, worker_name
+from swarm.workers.node.slots import Slot, tell_names, thread_env, worker_env, worker_name
 
+_SETTINGS = {"distributed.diagnostics.nvml": False}
 _SEND_INTERVAL = 0.0002  # seconds
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _DIAL_SECONDS = 3.0  # Dask would try for 30 before we look again where the scheduler is
-_IDLE_CHECK = 0.05
 _log = logging.getLogger("swarm.workers")
 
 
@@ -35,9 +39,12 @@ def make_slots(
     """The slots of this machine.
 
     Args:
-        gpu_list: ``all``, or GPU numbers such as ``0,1``; None takes all GPUs unless ``slots`` is given.
+        gpu_list: ``all``, numbers and ranges such as ``0,2-3``, or identifiers (UUIDs), which may be cut short; None
+            takes all GPUs unless ``slots`` is given. A number means all parts of a GPU that is divided (MIG), ``0:1``
+            one.
         slots: Number of slots without a GPU each; None makes one per GPU, or one where there is no GPU.
-        threads: Threads of one training on a CPU; None is one, which keeps results equal whatever the slots.
+        threads: CPU threads of one training; None is one without a GPU, which keeps results equal whatever the slots,
+            and beside a GPU the slot's share of the cores, or what ``OMP_NUM_THREADS`` says.
         gpus_per_training: GPUs of one slot, or one over the number of slots that share a GPU. Slots without a GPU are
             offered to the same trainings, so that these can be tried anywhere.
 
@@ -53,25 +60,29 @@ def make_slots(
             raise InvalidInput("give --gpus or --slots, not both: a GPU is one slot")
         if slots < 1:
             raise InvalidInput(f"--slots must be at least 1, got {slots}")
+    if threads is not None and threads < 1:
+        raise InvalidInput(f"--threads must be at least 1, got {threads}")
     found = gpus() if slots is None else []
     if gpu_list is not None and not found:
-        raise InvalidInput("no GPU was found (nvidia-smi lists none); without GPUs use --slots N")
+        raise InvalidInput("no GPU was found (see swarm doctor); without GPUs use --slots N")
     if found:
-        return _gpu_slots(_chosen(gpu_list, found), gpus_per_training, offered)
-    env = {"CUDA_VISIBLE_DEVICES": "-1", **_thread_env(threads or 1)}
+        return _gpu_slots(_chosen(gpu_list, found), gpus_per_training, offered, threads)
+    env = {"CUDA_VISIBLE_DEVICES": "-1", **thread_env(threads or 1)}
     return [Slot(f"{socket.gethostname()}:slot-{number}", env, resource=offered) for number in range(slots or 1)]
 
 
 def nanny_options(*slots: Slot, host: str | None = None) -> dict[str, Any]:
     """Arguments of the :class:`distributed.Nanny` that keeps the worker process of these slots.
 
-    The worker's HTTP pages have no use here and know no TLS, so they stay on the loopback interface.
+    The worker's HTTP pages have no use here and know no TLS, so they stay on the loopback interface. Dask does not look
+    at NVIDIA's driver by itself: it would in its event loop, which hangs if the driver does.
     """
     return {
         "name": worker_name(slots),
         "nthreads": len(slots),
         "resources": dict(Counter(slot.resource for slot in slots)),
         "env": worker_env(slots),
+        "config": _SETTINGS,
         "memory_limit": 0,  # Dask would kill the worker; a training's memory is its child's
         "dashboard": False,
         "dashboard_address": "127.0.0.1:0",
@@ -95,33 +106,6 @@ def dask_setup(worker: Any) -> None:
         tell_names(worker)
 
 
-def withdraw(slot: Slot) -> None:
-    """Has nobody else run into the GPU of this slot, which is the caller's and is not free.
-
-    A worker of one slot gives way to a fresh one, which its nanny starts: it takes no more tasks from now on, and ends
-    once what runs now, which is the caller, has said its result. One of several offers the others alone meanwhile.
-    """
-    worker = worker_here()
-    if own.several:
-        own.set_aside(slot)
-    elif worker is not None and worker.nanny is not None:
-        # Paused before anybody hears that the training is lost, who may submit it again.
-        asyncio.run_coroutine_threadsafe(_pause(worker), worker.loop.asyncio_loop).result()
-        asyncio.run_coroutine_threadsafe(_restart(worker), worker.loop.asyncio_loop)
-
-
-async def _pause(worker: Any) -> None:
-    from distributed.core import Status
-
-    worker.status = Status.paused
-
-
-async def _restart(worker: Any) -> None:
-    while worker.state.executing_count:
-        await asyncio.sleep(_IDLE_CHECK)
-    await worker.close_gracefully(restart=True, reason="its GPU is not free")
-
-
 async def serve(
     scheduler: Callable[[], str], slots: Iterable[Slot], *, host: str | None = None, insecure: bool = False
 ) -> None:
@@ -140,8 +124,10 @@ async def serve(
     Raises:
         InvalidInput: Others could reach the worker, or TLS lacks its certificates.
     """
+    import dask
     from distributed import Nanny
 
+    dask.config.set(_SETTINGS)
     served, pause = tuple(slots), _FIRST_PAUSE
     name = worker_name(served)
     while True:
@@ -207,35 +193,51 @@ async def _check_answer(address: str) -> None:
 
 
 def _chosen(gpu_list: str | None, found: list[str]) -> list[str]:
-    if gpu_list in (None, "all"):
-        return found
-    chosen = [named(part.strip(), found) for part in gpu_list.split(",")]
-    twice = [gpu for gpu in found if chosen.count(gpu) > 1]
-    if twice:
-        raise InvalidInput(f"{twice[0]} is named twice; for two trainings per GPU use --gpus-per-training 0.5")
-    return chosen
+    known = {device.uuid: device for device in (devices() if gpu_list else ())}
+    there = [known.get(uuid) or Device(uuid, number, "") for number, uuid in enumerate(found)]
+    return [device.uuid for device in chosen(gpu_list, there)]
 
 
-def _gpu_slots(chosen: list[str], gpus_per_training: float, offered: str) -> list[Slot]:
+def _gpu_slots(used: list[str], gpus_per_training: float, offered: str, threads: int | None) -> list[Slot]:
     """Slots of one or more GPUs each, or of a part of one."""
     if gpus_per_training < 1:
         numbers = range(round(1 / gpus_per_training))
-        places = [(f"{gpu}/{number}", [gpu]) for gpu in chosen for number in numbers]
+        places = [(f"{gpu}/{number}", [gpu]) for gpu in used for number in numbers]
     else:
         size = int(gpus_per_training)
-        groups = [chosen[i : i + size] for i in range(0, len(chosen) - size + 1, size)]
+        groups = [used[i : i + size] for i in range(0, len(used) - size + 1, size)]
         if not groups:
-            raise InvalidInput(f"a training is to have {size} GPUs, but there are {len(chosen)}: {', '.join(chosen)}")
-        if left := chosen[len(groups) * size :]:
+            raise InvalidInput(f"a training is to have {size} GPUs, but there are {len(used)}: {', '.join(used)}")
+        if size > 1 and any(gpu.startswith("MIG-") for gpu in used):
+            raise InvalidInput("CUDA shows a process one part of a divided GPU (MIG) only: use --gpus-per-training 1")
+        if left := used[len(groups) * size :]:
             _log.warning("not used, since a training takes %d GPUs: %s", size, ", ".join(left))
         places = [("+".join(group), group) for group in groups]
-    host = socket.gethostname()
+    host, threading = socket.gethostname(), _threads_beside_gpu(threads, len(places))
     return [
-        Slot(f"{host}:{place}", slot_env(f"{host}:{place}", group, gpus_per_training), tuple(group), offered)
+        Slot(
+            f"{host}:{place}",
+            {**slot_env(f"{host}:{place}", group, gpus_per_training), **threading},
+            tuple(group),
+            offered,
+        )
         for place, group in places
     ]
 
 
-def _thread_env(threads: int) -> dict[str, str]:
-    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return dict.fromkeys(names, str(threads))
+def _threads_beside_gpu(threads: int | None, slots: int) -> dict[str, str]:
+    """Threads for what a training on a GPU does on the CPU, such as loading data: its share of the cores."""
+    if threads is not None:
+        return thread_env(threads)
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    count = int(said) if said.isdigit() and int(said) else max(1, _cores() // slots)
+    return {name: value for name, value in thread_env(count).items() if not name.startswith("TF_NUM_INTEROP")}
+
+
+def _cores() -> int:
+    """Cores that this process may use, as its container limits them."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # no limit, "max", or no cgroup of version 2
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
