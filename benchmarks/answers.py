@@ -32,7 +32,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from cluster import machine, positive, save
-from digits_table import DigitsTable
 from numpy.typing import NDArray
 from quality import STYLE
 from quality_functions import Function, functions
@@ -175,7 +174,7 @@ class Task:
     def __init__(self, function: Function) -> None:
         self.name, self.space = function.name, function.space
         self._function = function
-        self._best = DigitsTable.load().lowest if function.name == "digits" else 0.0
+        self._best = function.lowest
         self._middle: dict[int, float] = {}  # by seed
 
     def loss(self, seed: int) -> Callable[[Params], float]:

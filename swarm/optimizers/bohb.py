@@ -61,13 +61,8 @@ class BOHB(Guided, Hyperband):
 
     model: ModelName = "hpbandster"
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._model = self._made_model()
-
     def _configuration(self, iteration: int, member: int) -> Params:
-        rng = self._rng(iteration, member)
-        return self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
+        return self._proposed(self._rng(iteration, member))
 
     def _ask(self) -> Trial | None:
         trial = super()._ask()

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from swarm.errors import InvalidOptimizer
+from swarm.errors import InvalidOptimizer, InvalidSpace, JournalMismatch
 from swarm.optimizers.density import Array, Density, Observations
 from swarm.optimizers.parzen import ParzenModel
 from swarm.optimizers.unrepeated import Unrepeated
@@ -107,6 +107,28 @@ class Guided(Unrepeated):
             self._check_real("bandwidth_factor", 0, 10, above=True)
             self._check_real("min_bandwidth", 0, 1, above=True)
 
+    def _begin(self) -> None:
+        super()._begin()
+        self._model = self._made_model()
+        self._journalled: Trial | None = None  # the trial that is taken in
+
+    def _take(self, trial: Trial) -> None:
+        self._journalled = trial
+        try:
+            super()._take(trial)
+        finally:
+            self._journalled = None
+
+    def _proposed(self, rng: np.random.Generator) -> Params:
+        """A configuration of the model; of a trial that is taken in, its own, since models change with the versions."""
+        if self._journalled is None or not self._model.speaks:
+            return self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
+        try:
+            self._space.check(self._journalled.params)
+        except InvalidSpace as error:
+            raise JournalMismatch(f"trial {self._journalled.id}, which the space cannot have: {error}") from None
+        return self._journalled.params
+
     def _made_model(self) -> Model | ParzenModel:
         if self.model == "hpbandster":
             return Model(self._space, self)
@@ -142,6 +164,11 @@ class Model:
     def __len__(self) -> int:
         """Number of observations that it holds."""
         return sum(map(len, self._observations.values()))
+
+    @property
+    def speaks(self) -> bool:
+        """Whether a configuration may depend on what was told."""
+        return any(len(each) > self._least for each in self._observations.values())
 
     def tell(self, trial: Trial, loss: float) -> None:
         """Take in the loss of a trial; +inf if it failed."""
@@ -236,16 +263,12 @@ class TPE(Guided):
         """Number of trials in all."""
         return self.trials if self._started else None
 
-    def _begin(self) -> None:
-        self._model = self._made_model()
-
     def _exhausted(self) -> bool:
         return self._asked >= self.trials
 
     def _ask(self) -> Trial:
         i = self._asked
-        rng = self._rng(0, i)
-        trial = self._trial(self._unknown(lambda: self._model.propose(rng, self._is_known), rng), member=i)
+        trial = self._trial(self._proposed(self._rng(0, i)), member=i)
         self._model.ask(trial)
         return trial
 
