@@ -40,14 +40,14 @@ def quality(result: Result) -> Iterator[Row]:
 
 
 def answers(result: Result) -> Iterator[Row]:
-    tasks, flying = len(result["tasks"]), result["in_flight"]
-    for after, rows in result["after"].items():
-        ranks = ", ".join(f"{row['method']} {row['rank']:.1f} ({row['regret']:.3f})" for row in rows)
-        yield Row(
-            PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight", ranks,
-            f"{tasks} functions and tables, {result['seeds']} seeds; emulated slots",
-            "python benchmarks/answers.py",
-        )  # fmt: skip
+    for flying, tables in result["in_flight"].items():
+        for after, rows in tables.items():
+            ranks = ", ".join(f"{row['method']} {row['rank']:.1f} ({row['regret']:.3f})" for row in rows)
+            yield Row(
+                PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight", ranks,
+                f"{len(result['tasks'])} functions and tables, {result['seeds']} seeds; emulated slots",
+                "python benchmarks/answers.py",
+            )  # fmt: skip
 
 
 def overhead(result: Result) -> Iterator[Row]:
