@@ -17,7 +17,7 @@ Against    Wins and losses against Optuna's TPE over all tasks and seeds, and p 
            regrets (two-sided, no correction for the number of methods).
 Worse      Tasks on which the median regret is above random search's.
 
-What is not installed is left out, and named. Optuna's GPSampler takes seconds of a core for a question: only --gp has it.
+What is not installed is left out, and named. Optuna's GPSampler takes seconds of a core for a question: ask for --gp.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -261,15 +262,23 @@ def all_curves(tasks: list[Task], methods: dict[str, Method], in_flight: int, op
     curves: Curves = {}
     for task in tasks:
         curves[task.name] = {
-            name: np.array(
-                [
-                    asyncio.run(searched(method, task, seed, options.trainings, in_flight))
-                    for seed in range(options.seeds)
-                ]
-            )
+            name: np.array([_curve(name, method, task, seed, in_flight, options) for seed in range(options.seeds)])
             for name, method in methods.items()
         }
     return curves
+
+
+def _curve(name: str, method: Method, task: Task, seed: int, in_flight: int, options: argparse.Namespace) -> Array:
+    """A search, or what the folder of ``--curves`` has of it."""
+    where = f"{name}/{task.name}-{in_flight}-{options.trainings}-{seed}.npy".replace(" ", "_")
+    file = Path(options.curves or "", where)
+    if options.curves and file.exists():
+        return np.asarray(np.load(file))
+    found = asyncio.run(searched(method, task, seed, options.trainings, in_flight))
+    if options.curves:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, found)
+    return found
 
 
 def summary(curves: Curves, after: int) -> list[dict[str, Any]]:
@@ -357,6 +366,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=positive, default=11)
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"only these, {BASE} and the peers")
     parser.add_argument("--tasks", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--curves", metavar="FOLDER", help="keep every search in it, and go on from those that it has")
     parser.add_argument("--gp", action="store_true", help="Optuna's GPSampler, too: hours")
     options = parser.parse_args()
     if options.quick:

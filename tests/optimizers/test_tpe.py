@@ -111,7 +111,7 @@ def test_the_gap_to_an_end_of_the_range_counts_for_a_single_point_alone():
 
 
 REALS = Space({"x": Real(-2, 3), "rate": Real(1e-4, 1, log=True), "act": Choice("a", "b", "c")})
-SEEN = {  # configurations, and the logarithm of Optuna 5.0.0's density at them: reals in their own units or in log(rate)
+SEEN = {  # configurations, and the logarithm of Optuna 5.0.0's density there, per x and per log rate
     (-1.5, 0.5, "a"): -3.0530977320,
     (-1.2, 0.001, "b"): -3.8198091916,
     (0.1, 0.01, "b"): -4.5441483858,
