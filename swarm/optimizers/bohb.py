@@ -61,6 +61,10 @@ class BOHB(Guided, Hyperband):
 
     model: ModelName = "hpbandster"
 
+    def _begin(self) -> None:
+        super()._begin()
+        self._begin_model()
+
     def _configuration(self, iteration: int, member: int) -> Params:
         return self._proposed(self._rng(iteration, member))
 

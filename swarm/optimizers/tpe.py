@@ -107,8 +107,7 @@ class Guided(Unrepeated):
             self._check_real("bandwidth_factor", 0, 10, above=True)
             self._check_real("min_bandwidth", 0, 1, above=True)
 
-    def _begin(self) -> None:
-        super()._begin()
+    def _begin_model(self) -> None:
         self._model = self._made_model()
         self._journalled: Trial | None = None  # the trial that is taken in
 
@@ -262,6 +261,9 @@ class TPE(Guided):
     def planned(self) -> int | None:
         """Number of trials in all."""
         return self.trials if self._started else None
+
+    def _begin(self) -> None:
+        self._begin_model()
 
     def _exhausted(self) -> bool:
         return self._asked >= self.trials
