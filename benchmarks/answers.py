@@ -26,7 +26,6 @@ import argparse
 import asyncio
 import importlib.util
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
@@ -378,7 +377,6 @@ def main() -> None:
         methods = {name: method for name, method in methods.items() if name in {*options.methods, BASE}}
     methods |= peers(options.gp)
     tasks = chosen_tasks(options)
-    began = time.process_time()
     runs = {in_flight: measured(tasks, methods, in_flight, options) for in_flight in options.in_flight}
     packages = {
         name: version(name)
@@ -387,13 +385,13 @@ def main() -> None:
     }
     result = {
         "machine": machine(), "quick": options.quick, "seeds": options.seeds, "tasks": [task.name for task in tasks],
-        "packages": packages, "cpu_seconds": round(time.process_time() - began),
+        "packages": packages,
         "in_flight": {str(in_flight): tables for in_flight, (tables, _) in runs.items()},
     }  # fmt: skip
     file = save("answers", result)
     if importlib.util.find_spec("matplotlib"):
         draw(runs[options.in_flight[0]][1], file.with_name("answers.png"))
-    console.print(f"written to {file.parent}; {result['cpu_seconds']} s of one core", highlight=False)
+    console.print(f"written to {file.parent}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,17 @@ def answers(result: Result) -> Iterator[Row]:
             )  # fmt: skip
 
 
+def questions(result: Result) -> Iterator[Row]:
+    for told in dict.fromkeys(row["told"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["told"] == told]
+        yield Row(
+            PEERS, f"CPU time of a question after {told:,} results, ms: median (mean)",
+            ", ".join(f"{row['method']} {row['median']:.3g} ({row['mean']:.3g})" for row in rows),
+            "nine hyper-parameters, four of them choices; random results, then one question after the other",
+            "python benchmarks/questions.py",
+        )  # fmt: skip
+
+
 def overhead(result: Result) -> Iterator[Row]:
     rows = {(row["evaluations"], row["contender"]): row for row in result["rows"]}
     for number in dict.fromkeys(number for number, _ in rows):
