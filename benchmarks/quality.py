@@ -62,7 +62,7 @@ from swarm.pool.virtual import VirtualPool
 from swarm.trial import Evaluation
 
 CONSTRICTED = {"inertia": 0.7298, "cognitive": 1.49618, "social": 1.49618}  # Clerc and Kennedy, 2002
-PAPER = {"inertia": 0.5, "cognitive": 0.5, "social": 0.5}
+PAPER: dict[str, Any] = {"inertia": 0.5, "cognitive": 0.5, "social": 0.5, "velocity": "uniform"}
 TICKS = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120)  # evaluations at which the curves are written down
 HARD = ("rosenbrock 5-D", "rastrigin 5-D", "digits")  # for the parts on slots
 QUICK = ("rosenbrock 2-D", "rastrigin 5-D", "digits")

@@ -52,12 +52,14 @@ class Function:
         space: What is searched.
         budgets: Those of the methods with smaller budgets, in ascending order; the last is the full one.
         objective: Makes the loss function of a seed.
+        lowest: The best loss that is known.
     """
 
     name: str
     space: Space
     budgets: Sequence[int]
     objective: Callable[[int], Objective]
+    lowest: float = 0.0
 
 
 def analytic(shape: Callable[[Array], float], width: float, space: Space, seed: int) -> Objective:
@@ -94,7 +96,7 @@ def functions() -> list[Function]:
     def look_up(params: Params, share: float) -> float:
         return table.loss(params, first=share < 1)
 
-    return [*found, Function("digits", table.space, (1, table.epochs), lambda _: look_up)]
+    return [*found, Function("digits", table.space, (1, table.epochs), lambda _: look_up, table.lowest)]
 
 
 class Spent(Exception):

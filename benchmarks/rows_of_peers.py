@@ -40,13 +40,24 @@ def quality(result: Result) -> Iterator[Row]:
 
 
 def answers(result: Result) -> Iterator[Row]:
-    tasks, flying = len(result["tasks"]), result["in_flight"]
-    for after, rows in result["after"].items():
-        ranks = ", ".join(f"{row['method']} {row['rank']:.1f} ({row['regret']:.3f})" for row in rows)
+    for flying, tables in result["in_flight"].items():
+        for after, rows in tables.items():
+            ranks = ", ".join(f"{row['method']} {row['rank']:.1f} ({row['regret']:.3f})" for row in rows)
+            yield Row(
+                PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight", ranks,
+                f"{len(result['tasks'])} functions and tables, {result['seeds']} seeds; emulated slots",
+                "python benchmarks/answers.py",
+            )  # fmt: skip
+
+
+def questions(result: Result) -> Iterator[Row]:
+    for told in dict.fromkeys(row["told"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["told"] == told]
         yield Row(
-            PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight", ranks,
-            f"{tasks} functions and tables, {result['seeds']} seeds; emulated slots",
-            "python benchmarks/answers.py",
+            PEERS, f"CPU time of a question after {told:,} results, ms: median (mean)",
+            ", ".join(f"{row['method']} {row['median']:.3g} ({row['mean']:.3g})" for row in rows),
+            "nine hyper-parameters, four of them choices; random results, then one question after the other",
+            "python benchmarks/questions.py",
         )  # fmt: skip
 
 

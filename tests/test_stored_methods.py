@@ -79,6 +79,7 @@ def test_a_job_of_today_under_its_name_is_told_what_has_changed(store: Store) ->
             ("inertia", 0.7298, 0.5),
             ("cognitive", 1.49618, 0.5),
             ("social", 1.49618, 0.5),
+            ("velocity", "halfway", "uniform"),
         )
     ]
     assert job_of(store, "pso").optimizer == PSO.paper(particles=4, generations=7)

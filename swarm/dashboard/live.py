@@ -33,6 +33,7 @@ BAR_COLORS = {
 _WAYS = {"maximize": "<small>↑</small>", "minimize": "<small>↓</small>"}
 WINDOW = 600.0  # seconds that the chart of slots shows
 _STRAGGLER = 3.0  # times the median
+_WAITS = 20  # slots that are said to wait
 _SPARK = 100, 22  # width and height in pixels
 _SPARKS = 60  # points
 
@@ -164,7 +165,7 @@ class Slots(Page):
             for name, why in sorted(self.board.waits.items())
             if name in slots
         ]
-        self._said.text = self._summary(slots, running, ended, now) + "".join(waiting[:_LINES])
+        self._said.text = self._summary(slots, running, ended, now) + "".join(waiting[:_WAITS])
 
     def _summary(self, slots: list[str], running: list[Bar], ended: list[Bar], now: float) -> str:
         first = min((bar.start for bar in self.board.bars), default=now)

@@ -42,7 +42,7 @@ class AsyncPSO(Swarm):
         inertia_end: What the inertia does not fall below.
         cognitive: Greatest pull φ_p towards the particle's own best.
         social: Greatest pull φ_g towards the swarm's best.
-        velocity: Initial velocity: ``uniform``, ``literal`` or ``zero``, as for PSO.
+        velocity: Initial velocity: ``halfway``, ``uniform``, ``literal`` or ``zero``, as for PSO.
         bounds: Where a particle leaves the cube: ``clip``, ``reflect`` or ``unbounded``, as for PSO.
         max_velocity: Largest step per dimension, as a share of its range, or None.
         defaults: Whether particle 0 starts at the defaults of the space.
@@ -81,6 +81,7 @@ class AsyncPSO(Swarm):
             inertia_decay=0.99,
             cognitive=2.0,
             social=2.0,
+            velocity="uniform",
             max_velocity=0.5,
         )
 
@@ -95,6 +96,7 @@ class AsyncPSO(Swarm):
             inertia_end=0.35,
             cognitive=1.5,
             social=2.5,
+            velocity="uniform",
         )
 
     def _check_inertia(self) -> None:

@@ -152,11 +152,15 @@ def recency(n: int) -> Array:
 def gaps(x: Array, half: float) -> Array:
     """Widths (n + 1,) of the kernels at positions (n,) of one dimension, and of the prior.
 
-    Each is the larger of the gaps to its neighbours, or to the ends of the range; the prior's is the whole range.
+    Each is the larger of the gaps to its two neighbours. The first and the last have one neighbour, whose gap counts
+    alone: that to the end of the range does not, or what gathers at its ends would have kernels as wide as the rest is
+    empty. A single position has the larger gap to the ends. The prior's width is the whole range.
     """
     whole, n = 1 + 2 * half, len(x)
     order = np.argsort(x, kind="stable")
     steps = np.diff(np.concatenate([[-half], x[order], [1 + half]]))
+    if n > 1:
+        steps[[0, -1]] = 0.0
     widths = np.empty(n + 1)
     widths[order] = np.clip(np.maximum(steps[:-1], steps[1:]), whole / min(100, n + 2), whole)
     widths[n] = whole
@@ -234,6 +238,11 @@ class ParzenModel:
         """Number of observations that it holds."""
         return sum(map(len, self._told.values()))
 
+    @property
+    def speaks(self) -> bool:
+        """Whether there is a budget with enough observations."""
+        return any(map(self._says, self._told))
+
     def ask(self, trial: Trial) -> None:
         """A trial is under way: until it is told, it counts as bad, so that the next is tried elsewhere."""
         self._at(trial).open[trial.id] = self._point(trial.params)
@@ -246,7 +255,7 @@ class ParzenModel:
 
     def propose(self, rng: np.random.Generator, known: Callable[[Params], bool] = lambda _: False) -> Params:
         """A configuration to try, if possible one that is not known."""
-        told = next((self._told[budget] for budget in sorted(self._told, reverse=True) if self._speaks(budget)), None)
+        told = next((self._told[budget] for budget in sorted(self._told, reverse=True) if self._says(budget)), None)
         if told is None and self._space.dimensions <= _SOBOL:
             self._begun += 1
             return self._space.decode(self._sobol(self._begun - 1))
@@ -258,7 +267,7 @@ class ParzenModel:
         best = next(found)
         return next((params for params in found if not known(params)), best) if known(best) else best
 
-    def _speaks(self, budget: float) -> bool:
+    def _says(self, budget: float) -> bool:
         return len(self._told[budget]) >= self._startup
 
     def _sobol(self, number: int) -> Array:

@@ -3,7 +3,7 @@
 Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particle Swarm Optimization: the
 swarm's initial state and equations 1 and 2, Algorithm 1 (serial, ``update="in_place"``) and the parallel
 algorithm (``update="sync"``). :meth:`PSO.report` is the variant of the LeNet-5 report. Stability: Poli, IEEE
-Trans. Evol. Comput. 13 (2009).
+Trans. Evol. Comput. 13 (2009). Initial velocities by default: Clerc, Standard Particle Swarm Optimisation, 2012.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from swarm.optimizers.unrepeated import DRAWS, KICKS, Unrepeated
 from swarm.trial import Params, Trial
 
 Array = NDArray[np.float64]
-Velocity = Literal["uniform", "literal", "zero"]
+Velocity = Literal["halfway", "uniform", "literal", "zero"]
 Bounds = Literal["clip", "reflect", "unbounded"]
 Local = Literal["personal", "iteration"]
 Update = Literal["sync", "in_place"]
@@ -44,7 +44,7 @@ class Swarm(Unrepeated):
     inertia: float = 0.7298
     cognitive: float = 1.49618
     social: float = 1.49618
-    velocity: Velocity = "uniform"
+    velocity: Velocity = "halfway"
     bounds: Bounds = "clip"
     max_velocity: float | None = None
     defaults: bool = False
@@ -133,7 +133,9 @@ class Swarm(Unrepeated):
         if known is not None:
             self._x[i] = self._space.encode(known)
         width = ends[1] - ends[0]
-        if self.velocity == "uniform":
+        if self.velocity == "halfway":
+            self._v[i] = (rng.random(width.size) - self._x[i]) / 2  # ~ U(b_l − x, b_u − x) / 2, in cubes
+        elif self.velocity == "uniform":
             self._v[i] = rng.uniform(-width, width) / width  # ~ U(−(b_u − b_l), b_u − b_l), in cubes
         elif self.velocity == "literal":
             self._v[i] = rng.uniform(*ends) / width  # ~ U(b_l, b_u), in cubes
@@ -188,9 +190,10 @@ class PSO(Swarm):
             (2002), with which the swarm settles late enough to be worth its trainings; the paper's are 0.5 throughout.
         cognitive: Greatest pull φ_p towards the particle's own best.
         social: Greatest pull φ_g towards the swarm's best.
-        velocity: Initial velocity, per dimension with bounds b_l and b_u: ``uniform`` in ±(b_u − b_l),
-            ``literal`` between b_l and b_u themselves (of the logarithms if logarithmic; 0 and n for n
-            options), or ``zero``.
+        velocity: Initial velocity, per dimension with bounds b_l and b_u: ``halfway`` to a random position, as in the
+            Standard PSO of 2007, so that no first move ends at a wall; ``uniform`` in ±(b_u − b_l), as in the paper;
+            ``literal`` between b_l and b_u themselves (of the logarithms if logarithmic; 0 and n for n options); or
+            ``zero``.
         bounds: Where a particle leaves the cube: ``clip`` puts it on the wall and stops that component,
             ``reflect`` lets it bounce, ``unbounded`` lets it go and clips what is trained.
         max_velocity: Largest step per dimension, as a share of its range, or None.
@@ -234,14 +237,16 @@ class PSO(Swarm):
 
     @classmethod
     def paper(cls, **options: Any) -> PSO:
-        """Exactly the paper's form: w = φ_p = φ_g = 0.5, and the archive answers where a particle was before.
+        """Exactly the paper's form: w = φ_p = φ_g = 0.5, v_0 ~ U(b_l − b_u, b_u − b_l), and the archive answers.
 
-        The swarm settles within ten to twenty generations, and the archive then answers most of its trials.
+        The swarm settles within ten to twenty generations, and the archive, which answers where a particle was before,
+        then answers most of its trials.
 
         Args:
             **options: Other options, or others than these.
         """
-        return cls(**{"inertia": 0.5, "cognitive": 0.5, "social": 0.5, "known": "answer", **options})
+        paper = {"inertia": 0.5, "cognitive": 0.5, "social": 0.5, "velocity": "uniform", "known": "answer"}
+        return cls(**{**paper, **options})
 
     @classmethod
     def report(cls) -> PSO:

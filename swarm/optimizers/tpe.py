@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from swarm.errors import InvalidOptimizer
+from swarm.errors import InvalidOptimizer, InvalidSpace, JournalMismatch
 from swarm.optimizers.density import Array, Density, Observations
 from swarm.optimizers.parzen import ParzenModel
 from swarm.optimizers.unrepeated import Unrepeated
@@ -99,6 +99,7 @@ class Guided(Unrepeated):
 
     def _reset(self, space: Space, seed: int, fold: int | None, ids: tuple[int, int]) -> None:
         self._ahead: tuple[tuple[int, int], Params] | None = None  # what is prepared, and for which place
+        self._journalled: Trial | None = None  # the trial that is taken in
         self._space, self._seed, self._fold = space, seed, fold
         self._model = self._made_model()
         super()._reset(space, seed, fold, ids)
@@ -124,8 +125,22 @@ class Guided(Unrepeated):
         return ahead[1] if ahead is not None and ahead[0] == (generation, member) else self._drawn(generation, member)
 
     def _drawn(self, generation: int, member: int) -> Params:
-        rng = self._rng(generation, member)
-        return self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
+        """A configuration of the model; of a trial that is taken in, its own, since models change with the versions."""
+        if self._journalled is None or not self._model.speaks:
+            rng = self._rng(generation, member)
+            return self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
+        try:
+            self._space.check(self._journalled.params)
+        except InvalidSpace as error:
+            raise JournalMismatch(f"trial {self._journalled.id}, which the space cannot have: {error}") from None
+        return self._journalled.params
+
+    def _take(self, trial: Trial) -> None:
+        self._journalled = trial
+        try:
+            super()._take(trial)
+        finally:
+            self._journalled = None
 
     def _check_model(self) -> None:
         self._check_real("random_fraction", 0, 1)
@@ -173,6 +188,11 @@ class Model:
     def __len__(self) -> int:
         """Number of observations that it holds."""
         return sum(map(len, self._observations.values()))
+
+    @property
+    def speaks(self) -> bool:
+        """Whether a configuration may depend on what was told."""
+        return any(len(each) > self._least for each in self._observations.values())
 
     def tell(self, trial: Trial, loss: float) -> None:
         """Take in the loss of a trial; +inf if it failed."""

@@ -262,7 +262,7 @@ def test_the_inertia_falls_with_every_turn_down_to_its_end():
         ({"inertia_decay": 1.1}, "inertia_decay must be a number above 0 up to 1, not 1.1"),
         ({"inertia": 0.5, "inertia_end": 0.6}, "inertia_end must be a number from 0 up to 0.5, not 0.6"),
         ({"social": math.inf}, "social must be a number from 0, not inf"),
-        ({"velocity": "random"}, "velocity must be one of uniform, literal, zero, not 'random'"),
+        ({"velocity": "random"}, "velocity must be one of halfway, uniform, literal, zero, not 'random'"),
         ({"bounds": "wrap"}, "bounds must be one of clip, reflect, unbounded, not 'wrap'"),
         ({"max_velocity": 0}, "max_velocity must be a number above 0, not 0"),
         ({"bounds": "unbounded", "cognitive": 3.0, "social": 3.0}, "fly away .* take bounds clip or reflect"),

@@ -307,6 +307,18 @@ def test_the_initial_velocity_is_uniform_literal_or_zero():
                 assert velocity == "zero" or np.ptp(steps) > 1.5
 
 
+def test_a_first_move_leads_halfway_to_a_random_position_and_so_to_no_wall():
+    optimizer = PSO(particles=400, generations=1, inertia=1.0, cognitive=0, social=0)
+    before, after = positions(run(optimizer.start(UNIT, seed=3), lambda params: 0.0))
+    assert ((after > 0) & (after < 1)).all()
+    targets = before + 2 * (after - before)
+    assert (targets > 0).all() and (targets < 1).all()
+    assert targets.mean(axis=0) == pytest.approx(0.5, abs=0.05) and targets.std(axis=0) == pytest.approx(
+        12**-0.5, abs=0.02
+    )
+    assert np.abs(np.corrcoef(before[:, 0], targets[:, 0])[0, 1]) < 0.15
+
+
 def test_clipped_and_reflected_particles_stay_in_the_cube_and_unbounded_ones_are_clipped_when_trained():
     for bounds in ("clip", "reflect", "unbounded"):
         optimizer = PSO(particles=6, generations=30, inertia=0.9, cognitive=0.8, social=0.8, bounds=bounds)
@@ -377,7 +389,7 @@ def test_memory_does_not_grow_with_the_trials():
         ({"inertia": "0.5"}, "inertia must be a number from 0 up to 1, not '0.5'"),
         ({"cognitive": -0.1}, "cognitive must be a number from 0, not -0.1"),
         ({"social": math.inf}, "social must be a number from 0, not inf"),
-        ({"velocity": "random"}, "velocity must be one of uniform, literal, zero, not 'random'"),
+        ({"velocity": "random"}, "velocity must be one of halfway, uniform, literal, zero, not 'random'"),
         ({"bounds": "wrap"}, "bounds must be one of clip, reflect, unbounded, not 'wrap'"),
         ({"local": "best"}, "local must be one of personal, iteration, not 'best'"),
         ({"update": "async"}, "update must be one of sync, in_place, not 'async'"),

@@ -161,6 +161,27 @@ def test_a_fit_finds_a_kernel_that_is_more_probable_and_tells_which_dimensions_m
     assert found.lengths[1] == min(found.lengths)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_ripples_are_not_taken_for_noise_because_an_earlier_fit_did(seed):
+    rng = np.random.default_rng(seed)
+    rows = np.vstack([rng.random((40, 2)), np.clip(0.55 + 0.05 * rng.standard_normal((40, 2)), 0, 1)])
+    z = 10.24 * (rows - 0.45)
+    losses = (z * z - 10 * np.cos(2 * np.pi * z) + 10).sum(axis=1)
+    values, prior = (losses - losses.mean()) / losses.std(), Kernel.prior(np.zeros(2, dtype=bool))
+    before = fit(rows[:40], values[:40], prior)
+    evidence = Evidence(rows, values, prior.choices)
+    stuck, found = fit(rows, values, before), fit(rows, values, before, prior.shorter(5))
+    assert stuck.lengths.min() > 0.4 and stuck.noise > 0.3
+    assert found.lengths.max() < 0.1 and found.noise < 0.01
+    assert evidence(found.theta)[0] < evidence(stuck.theta)[0] - 10
+    knowledge = Knowledge(prior.choices, limit=400)
+    for i, (row, loss) in enumerate(zip(rows, losses, strict=True)):
+        knowledge.tell(row, loss)
+        if i in (39, 78, 79):  # each other fit looks for short lengths
+            knowledge.take(knowledge.fitted())
+    assert knowledge.kernel.lengths.max() < 0.2 and knowledge.kernel.noise < 0.05
+
+
 def test_points_under_way_count_as_told_with_what_is_expected_of_them():
     rows, values, choices = sample(40)
     kernel = fit(rows[:25], values[:25], Kernel.prior(choices))

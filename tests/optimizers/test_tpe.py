@@ -103,10 +103,65 @@ def test_the_widths_are_the_larger_gaps_and_the_density_that_of_truncated_kernel
     assert logs + LOG_ROOT == pytest.approx([0.945203, 1.019328, 0.695076], abs=1e-6)
 
 
+def test_the_gap_to_an_end_of_the_range_counts_for_a_single_point_alone():
+    assert gaps(np.array([0.3]), 0.0) == pytest.approx([0.7, 1.0])
+    assert gaps(np.array([0.02, 0.1, 0.04, 0.01]), 0.0) == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 6, 1.0])
+    assert gaps(np.array([0.9, 0.1, 0.6]), 0.0) == pytest.approx([0.3, 0.5, 0.5, 1.0])
+    assert gaps(np.array([1.0, 0.6]), 0.1) == pytest.approx([0.4, 0.4, 1.2])
+
+
+REALS = Space({"x": Real(-2, 3), "rate": Real(1e-4, 1, log=True), "act": Choice("a", "b", "c")})
+SEEN = {  # configurations, and the logarithm of Optuna 5.0.0's density there, per x and per log rate
+    (-1.5, 0.5, "a"): -3.0530977320,
+    (-1.2, 0.001, "b"): -3.8198091916,
+    (0.1, 0.01, "b"): -4.5441483858,
+    (0.15, 0.3, "a"): -4.6099800714,
+    (2.9, 0.002, "c"): -4.4663527369,
+}
+
+
+def points(space, rows):
+    """Rows of values as the model takes them."""
+    axes = Axes.of(space)
+    rows = [space.encode(dict(zip(space.names, row, strict=True))) for row in rows]
+    places = np.array(rows).reshape(-1, space.dimensions)
+    return np.where(axes.options > 0, np.floor(places * axes.options), places)
+
+
+def test_the_density_is_optunas_on_the_same_observations():
+    mixture = Mixture.fit(points(REALS, SEEN), Axes.of(REALS))
+    logs = mixture.log(points(REALS, SEEN)) - math.log(5 * math.log(1e4))  # per unit of the cube → of the parameters
+    assert logs == pytest.approx(list(SEEN.values()), abs=1e-9)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 24, 25, 26, 80])
+def test_the_density_is_that_of_the_optuna_that_is_installed(number):
+    estimator = pytest.importorskip("optuna.samplers._tpe.parzen_estimator")
+    sampler = pytest.importorskip("optuna.samplers._tpe.sampler")
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    there = {
+        "x": FloatDistribution(-2, 3),
+        "rate": FloatDistribution(1e-4, 1, log=True),
+        "act": CategoricalDistribution(("a", "b", "c")),
+    }
+    rng = np.random.default_rng(number)
+    seen, asked = ([REALS.sample(rng) for _ in range(n)] for n in (number, 50))
+
+    def columns(rows):
+        return {k: np.array([d.to_internal_repr(row[k]) for row in rows], float) for k, d in there.items()}
+
+    options = estimator._ParzenEstimatorParameters(1.0, True, False, sampler.default_weights, True)
+    expected = estimator._ParzenEstimator(columns(seen), there, options).log_pdf(columns(asked))
+    mixture = Mixture.fit(points(REALS, [row.values() for row in seen]), Axes.of(REALS))
+    logs = mixture.log(points(REALS, [row.values() for row in asked])) - math.log(5 * math.log(1e4))
+    assert logs == pytest.approx(expected, abs=1e-9)
+
+
 def test_integers_have_the_mass_of_half_a_step_to_either_side():
     axes = Axes.of(Space({"n": Integer(1, 5)}))
     mixture = Mixture.fit(np.array([[0.0], [0.5]]), axes)
-    assert mixture.widths[:, 0] == pytest.approx([0.5, 0.625, 1.25])
+    assert mixture.widths[:, 0] == pytest.approx([0.5, 0.5, 1.25])
     assert np.exp(mixture.log(np.arange(5)[:, None] / 4)).sum() == pytest.approx(1, abs=1e-12)
 
 
@@ -191,8 +246,8 @@ def test_the_best_ever_and_the_latest_are_kept():
     [
         ("hpbandster", 2, 0.031, 0.2467),
         ("hpbandster", 4, 0.055, 0.4933),
-        ("optuna", 2, 0.095, 0.2467),
-        ("optuna", 4, 0.047, 0.4933),
+        ("optuna", 2, 0.051, 0.2467),
+        ("optuna", 4, 0.037, 0.4933),
     ],
 )
 def test_proposals_on_a_sphere_draw_near_its_centre(model, d, mean, random_mean):
@@ -227,7 +282,7 @@ def test_where_trials_fail_few_are_proposed(model):
         np.mean([value is None for _, value in run(method.start(cube(2), seed=seed), failing_half)[-30:]])
         for seed in range(10)
     ]
-    assert np.mean(failed) < 0.3  # of the third that is random half fails
+    assert np.mean(failed) < 0.4  # half of random ones; the best is where failures begin
 
 
 def failing_half(params):

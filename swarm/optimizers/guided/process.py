@@ -22,6 +22,7 @@ Flags = NDArray[np.bool_]
 
 LENGTHS, NOISES, AMPLITUDES = (math.log(0.02), math.log(50.0)), (math.log(1e-5), 0.0), (-3.0, 3.0)
 _STEPS = 20  # of a fit
+_FAR_MORE = 3.0  # logarithm of how much more probable another kernel is, to be taken
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Kernel:
         """The most probable one before anything is known."""
         d = len(choices)
         return cls(np.array([math.log(0.6 * math.sqrt(d))] * d + [math.log(0.01), 0.0]), choices)
+
+    def shorter(self, by: float) -> Kernel:
+        """One whose lengths are so many times as short."""
+        theta = self.theta.copy()
+        theta[:-2] -= math.log(by)
+        return Kernel(theta, self.choices)
 
     @cached_property
     def lengths(self) -> Array:
@@ -84,28 +91,31 @@ class Kernel:
         return np.asarray(found)
 
 
-def fit(rows: Array, values: Array, start: Kernel) -> Kernel:
-    """The most probable kernel, from where the one before was.
+def fit(rows: Array, values: Array, start: Kernel, *others: Kernel) -> Kernel:
+    """The most probable kernel that is found from a start; from another start, if that is far more probable.
+
+    The probability has several maxima: what a short length explains, a long one takes for noise. From the kernel of the
+    fit before, the one that is reached may stay the lesser of two for good.
 
     Args:
         rows: Positions, an array (n, d).
         values: What was observed there, an array (n,).
-        start: Where to begin.
+        start: Where to begin, such as the kernel of the fit before.
+        others: Where else to begin.
     """
     from scipy.optimize import minimize
 
-    d = rows.shape[1]
+    d, choices = rows.shape[1], start.choices
     bounds = [LENGTHS] * d + [NOISES, AMPLITUDES]
     low, high = np.array(bounds).T
-    found = minimize(
-        Evidence(rows, values, start.choices),
-        np.clip(start.theta, low, high),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxiter": _STEPS},
+    evidence, options = Evidence(rows, values, choices), {"maxiter": _STEPS}
+    first, *rest = (
+        minimize(evidence, np.clip(each.theta, low, high), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        for each in (start, *others)
     )
-    return Kernel(np.clip(found.x, low, high), start.choices)
+    best = min(rest, key=lambda each: float(each.fun), default=first)
+    best = best if best.fun < first.fun - _FAR_MORE else first
+    return Kernel(np.clip(best.x, low, high), choices)
 
 
 class Evidence:
