@@ -48,6 +48,10 @@ class Pool(Protocol):
         """The search takes no more slots; what it was offered goes to others."""
         ...
 
+    def want(self, trainings: int) -> None:
+        """So many more trainings could run now, had it more slots: a cluster that scales by itself has to know."""
+        ...
+
     def prune(self, key: str, metric: str) -> None:
         """End the training of ``key`` soon; its fitness is the last value that it reported of ``metric``."""
         ...

@@ -86,6 +86,9 @@ class VirtualPool:
     def close(self) -> None:
         """Nobody else uses these slots."""
 
+    def want(self, trainings: int) -> None:
+        """These slots are as many as they are."""
+
     def prune(self, key: str, metric: str) -> None:
         """Nobody asks for it, since nothing is reported."""
 

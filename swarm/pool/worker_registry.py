@@ -36,6 +36,10 @@ class WorkerRegistry:
         """Number of slots of this class, over all workers."""
         return sum(slots.get(resource, 0) for slots in self._workers.values())
 
+    def workers(self) -> int:
+        """Number of workers, whatever they offer."""
+        return len(self._workers)
+
     @property
     def gone(self) -> bool:
         """Whether the scheduler is gone for good."""

@@ -143,6 +143,7 @@ class Search:
         try:
             while not state.finished():
                 waiting = await self._fill(pool)
+                pool.want(self._more())
                 on_change(self)
                 if not waiting:
                     await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
@@ -215,6 +216,13 @@ class Search:
         for answer in answers.values():
             self._note(without_curve(Answered(result=answer, time=pool.time())))
         return asked < _EVENTS_PER_COMMIT and not answers
+
+    def _more(self) -> int:
+        """How many evaluations could begin now besides those that run, if there were more slots."""
+        state, planned = self.state, self.state.optimizer.planned
+        if state.optimizer.generational or state.finished():
+            return len(self._queue)
+        return max(len(self._queue), 1 if planned is None else planned - state.told - len(self._flying))
 
     async def _ask(self, pool: Pool) -> int:
         """Ask for what the free slots can take, and end what needs no slot any more; how much was asked."""
