@@ -27,10 +27,11 @@ from swarm.errors import (
     ScriptEnded,
     StoreUnavailable,
 )
-from swarm.guest import quiet
+from swarm.guest import quiet, tidy
 from swarm.job.job import Job
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
+from swarm.pool.base import Pool
 from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
 from swarm.runs.upkeep import check_not_submitted
 from swarm.search.patience import patiently, patiently_awaited
@@ -193,7 +194,7 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
                 raise
             raise ScriptEnded(str(error)) from None  # not within the loop, which SystemExit would end
 
-    with quiet:
+    with tidy:
         if not progress:
             found = finish(lambda *_: None)
         else:
@@ -210,12 +211,16 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
 async def _run(
     job: Job, where: Where, users: UsersDask | None, store: str, on_change: Watcher, retry_failed: bool
 ) -> Run:
+    from swarm.cluster.at_home import at_home, suits
     from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
     from swarm.search.checkpoint_cleanup import CheckpointCleanup
     from swarm.service.published.publisher import showing
 
+    working: Pool
     async with AsyncExitStack() as stack:
         stack.enter_context(_telling_the_remedy(job.name, store))
+        if users is not None or job.isolation == "process":
+            stack.enter_context(quiet)
         if users is None:
             _check_installed(job, store)
         slots = [] if users is not None else _local_slots(where, job)
@@ -243,14 +248,21 @@ async def _run(
         search, outlet = await patiently_awaited(taking, patience)
         search.check_failed()
         if not search.state.finished():
-            if users is None:
-                client = await stack.enter_async_context(embedded(slots))
-                pool = await stack.enter_async_context(pool_on(client, job, results, shared))
-            link = await dashboard_of(client)
-            await stack.enter_async_context(showing(client, search, outlet))
+            if users is None and suits(job, slots, where.threads):
+                home = at_home(job, slots, results, shared, search, outlet)
+                working, linked = await stack.enter_async_context(home)
+            else:
+                stack.enter_context(quiet)
+                if users is None:
+                    client = await stack.enter_async_context(embedded(slots))
+                    pool = await stack.enter_async_context(pool_on(client, job, results, shared))
+                working, linked = pool, partial(str, await dashboard_of(client) or "")
+                await stack.enter_async_context(showing(client, search, outlet))
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
             asking = stack.enter_context(ThreadPoolExecutor(1, "swarm-asks"))
-            await search.run(pool, lambda changed: on_change(changed, link), forget, patience, asking=asking)
+            await search.run(
+                working, lambda changed: on_change(changed, linked() or None), forget, patience, asking=asking
+            )
             await forget.done()
         return Run(search.state, store, JobStatus.FINISHED)
 

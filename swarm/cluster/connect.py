@@ -112,6 +112,22 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
+async def paged() -> AsyncIterator[Client]:
+    """A scheduler without workers in this process, for its pages alone; nobody else can talk to it."""
+    from distributed import Client, Scheduler
+
+    with _configured:
+        scheduler = Scheduler(
+            protocol="inproc",
+            dashboard_address=f"127.0.0.1:{_free_port()}",
+            preload=["swarm.scheduler"],
+            local_directory=scratch(),
+        )
+        async with scheduler, Client(scheduler.address, asynchronous=True, set_as_default=False) as client:
+            yield client
+
+
+@asynccontextmanager
 async def connected(scheduler: str | UsersDask) -> AsyncIterator[Client]:
     """A client of our own of a scheduler, by its address or as its user has named it.
 
