@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from swarm.errors import NoSlots
+from swarm.pool.ahead import Ahead
 from swarm.pool.base import OnReport
 from swarm.pool.fair_share import Share
 from swarm.pool.slots import Slots
@@ -55,6 +56,7 @@ class DaskPool:
         self._results = results
         self._checkpoints = checkpoints
         self._ended: list[Result] = []
+        self._ahead = Ahead()
         self._woken = asyncio.Event()
 
     async def __aenter__(self) -> DaskPool:
@@ -76,6 +78,12 @@ class DaskPool:
     def free(self) -> int:
         """Number of trainings that this search may start now."""
         return self._slots.allowed(self) // self.share.grain
+
+    def spare(self) -> int:
+        """How many more evaluations may wait beside those that run, where these are so short that it pays."""
+        if self.share.grain > 1 or not self._ahead.pays():
+            return 0
+        return self._slots.spare(self)
 
     def time(self) -> float:
         """Seconds since the epoch."""
@@ -185,6 +193,7 @@ class DaskPool:
     def deliver(self, result: Result) -> None:
         """An evaluation of this search has ended."""
         self._ended.append(result)
+        self._ahead.note(result)
         self.wake()
 
     def wake(self) -> None:

@@ -197,6 +197,20 @@ class Slots:
             self._allowed = self._divided()
         return self._allowed.get(pool, 0)
 
+    def spare(self, pool: Tenant) -> int:
+        """How many evaluations of the pool may wait beside those that run: one for each slot.
+
+        Nothing waits where others use the slots, which would have them later; nor where a worker has a single slot,
+        behind which it would wait while another is free. What waits is recalled as what runs is, by :meth:`drop`, and
+        nobody blames it for its worker's end.
+        """
+        others = [each for each in self._pools if each is not pool and each.resource == pool.resource]
+        if any(each.share.active for each in others) or self._left or not self._roster.wide(pool.resource):
+            return 0
+        total = self.total(pool.resource)
+        most = total if pool.share.most is None else min(total, pool.share.most)
+        return max(0, total + most - max(total, self.used(pool.resource)))
+
     def divide(self) -> None:
         """Divide the free slots anew, since something has changed, and wake those who may take some."""
         self._allowed = None

@@ -62,6 +62,10 @@ class VirtualPool:
         """Number of slots that nothing runs on."""
         return len(self._idle)
 
+    def spare(self) -> int:
+        """None: nothing is lost between two of them."""
+        return 0
+
     def time(self) -> float:
         """The virtual time in seconds; it begins at 0."""
         return self.now
