@@ -58,7 +58,7 @@ def _quiet(level: str = "critical") -> Iterator[None]:
         with _uncomputed():
             yield
         return
-    filters, found, known = list(warnings.filters), _levels(), "swarm" in dask.config.config
+    filters, found = list(warnings.filters), _levels()
     import distributed  # noqa: F401 - it sets the levels of loggers that may have been set by the user
 
     for name, number in found.items():
@@ -75,8 +75,6 @@ def _quiet(level: str = "critical") -> Iterator[None]:
                 logging.getLogger(name).setLevel(found[name])
             filters = [each for each in warnings.filters if each in filters or not _theirs(each[2])]
             warnings.filters[:] = filters  # type: ignore[index]
-            if not known:  # our own settings have been looked up, and are whenever they are needed
-                dask.config.config.pop("swarm", None)
 
 
 @contextlib.contextmanager
@@ -93,6 +91,17 @@ def configured(settings: Mapping[str, Any]) -> Iterator[None]:
             for name, value in found.items():
                 _put_back(name, settings[name], value)
             sys.path[:] = [each for each in sys.path if each in path or _SCRATCH not in each]
+
+
+@contextlib.contextmanager
+def _tidy() -> Iterator[None]:
+    """Dask's configuration has no part of ours afterwards, unless it had before."""
+    known = "swarm" in dask.config.config
+    try:
+        yield
+    finally:
+        if not known:  # our own settings have been looked up, and are whenever they are needed
+            dask.config.config.pop("swarm", None)
 
 
 @contextlib.contextmanager
@@ -150,4 +159,6 @@ def _theirs(category: Any) -> bool:
     return category.__module__.partition(".")[0] in _FAMILIES
 
 
+tidy = Shared(_tidy)
+"""For a run that may do without Dask; :data:`quiet` is for where there is some."""
 quiet = Shared(_quiet)

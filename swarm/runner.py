@@ -17,6 +17,7 @@ from swarm.config import settings
 from swarm.errors import (
     AllFailed,
     Interrupted,
+    InvalidInput,
     InvalidJob,
     InvalidProblem,
     JobConflict,
@@ -26,10 +27,11 @@ from swarm.errors import (
     ScriptEnded,
     StoreUnavailable,
 )
-from swarm.guest import quiet
+from swarm.guest import quiet, tidy
 from swarm.job.job import Job
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
+from swarm.pool.base import Pool
 from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
 from swarm.runs.upkeep import check_not_submitted
 from swarm.search.patience import patiently, patiently_awaited
@@ -38,6 +40,7 @@ from swarm.search.search import Search
 from swarm.store.records import JobStatus
 from swarm.store.run_lock import alone
 from swarm.store.sql import Store
+from swarm.users_dask import DaskClient, Named, UsersDask, users_dask
 
 if TYPE_CHECKING:
     from swarm.service.published.publisher import Publisher
@@ -54,16 +57,26 @@ class Where:
     """Where trainings run.
 
     Attributes:
-        scheduler: Address of a Dask scheduler; None starts an embedded cluster.
+        scheduler: A Dask scheduler, by its address, or a client or cluster of its user's; None starts an embedded
+            cluster.
         slots: Slots of the embedded cluster on CPUs; None takes one per GPU, or one per CPU core where there is no GPU.
         gpus: GPUs of the embedded cluster: ``all``, ``0,2-3`` or UUIDs.
         threads: CPU threads of one training.
     """
 
-    scheduler: str | None = None
+    scheduler: Named | None = None
     slots: int | None = None
     gpus: str | None = None
     threads: int | None = None
+
+    @property
+    def users(self) -> UsersDask | None:
+        """The user's scheduler, if one is named.
+
+        Raises:
+            InvalidInput: It cannot be used.
+        """
+        return None if self.scheduler is None or self.scheduler == "" else users_dask(self.scheduler)
 
 
 Watcher = Callable[[Search, str | None], None]
@@ -75,7 +88,8 @@ def run(
     slots: int | None = None,
     gpus: str | None = None,
     threads: int | None = None,
-    scheduler: str | None = None,
+    scheduler: Named | None = None,
+    client: DaskClient | None = None,
     store: StoreName = STORE,
     progress: bool = True,
     retry_failed: bool = False,
@@ -91,7 +105,10 @@ def run(
         slots: Trainings at a time on this machine's CPUs; left out, one per GPU, or per core where there is no GPU.
         gpus: GPUs to use on this machine: ``all``, ``0,2-3`` or UUIDs.
         threads: CPU threads of one training; left out, one without a GPU, else its share of the cores.
-        scheduler: Address of a Dask scheduler whose workers train instead of this machine's.
+        scheduler: A Dask scheduler whose workers train instead of this machine's: its address, your
+            ``distributed.Client``, or a cluster such as ``LocalCluster`` or ``SLURMCluster``. Client and cluster stay
+            yours, and open; one that is adaptive starts the workers that the search has use for.
+        client: The same, for a client.
         store: URL or file of the store, a text or a path, where the run can be found again.
         progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.
         retry_failed: Train again what has failed in this run, which goes on from before its first failure; what has
@@ -104,7 +121,8 @@ def run(
     Raises:
         JobConflict: The store has another job of this name, or another process is running it.
         SchedulerUnreachable: Nothing answers at ``scheduler``.
-        InvalidInput: A master divides the slots there; submit the job to it.
+        InvalidInput: A master divides the slots there; submit the job to it. Or what was given as scheduler or client
+            is none, closed, or asynchronous.
         NoSlots: The scheduler has no worker with a GPU slot.
         NotStarted: Worker processes cannot import the script that calls this; a script ends with that one line.
         StoreUnavailable: The store cannot be written; one that is locked or away has been waited for a minute
@@ -132,7 +150,9 @@ def run(
             (30, 1.0)
     """
     check_guarded("run()")
-    where = Where(scheduler, slots, gpus, threads)
+    if client is not None and scheduler is not None:
+        raise InvalidInput("give scheduler= or client=, not both: each of them says where to train")
+    where = Where(scheduler if client is None else client, slots, gpus, threads)
     if said := advice(job.name, job.code.pickle):
         _log.warning(said)
     return _watched(job, where, named_store(store), progress, retry_failed)
@@ -162,9 +182,11 @@ def _job_of(name: str, store: StoreName) -> Job:
 
 
 def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: bool) -> Run:
+    users = where.users  # looked at in the caller's thread, where it is seen whether that has an event loop to wait for
+
     def finish(show: Watcher) -> Run:
         try:
-            return wait_for(lambda: _run(job, where, store, show, retry_failed), (signal.SIGINT, signal.SIGTERM))
+            return wait_for(lambda: _run(job, where, users, store, show, retry_failed), (signal.SIGINT, signal.SIGTERM))
         except KeyboardInterrupt:
             raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
         except NotStarted as error:
@@ -172,7 +194,7 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
                 raise
             raise ScriptEnded(str(error)) from None  # not within the loop, which SystemExit would end
 
-    with quiet:
+    with tidy:
         if not progress:
             found = finish(lambda *_: None)
         else:
@@ -187,21 +209,27 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
     return replace(_watched(following, where, store, progress, retry_failed), before=found)
 
 
-async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
+async def _run(
+    job: Job, where: Where, users: UsersDask | None, store: str, on_change: Watcher, retry_failed: bool
+) -> Run:
+    from swarm.cluster.at_home import at_home, suits
     from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
     from swarm.search.checkpoint_cleanup import CheckpointCleanup
     from swarm.service.published.publisher import showing
 
+    working: Pool
     async with AsyncExitStack() as stack:
         stack.enter_context(_telling_the_remedy(job.name, store))
-        if not where.scheduler:
+        if users is not None or job.isolation == "process":
+            stack.enter_context(quiet)
+        if users is None:
             _check_installed(job, store)
-        slots = [] if where.scheduler else local_slots(job, where)
-        if where.scheduler:  # before the store: a scheduler that is not there must leave nothing behind
-            client = await stack.enter_async_context(connected(where.scheduler))
+        slots = [] if users is not None else local_slots(job, where)
+        if users is not None:  # before the store: a scheduler that is not there must leave nothing behind
+            client = await stack.enter_async_context(connected(users))
             await check_unserved(client)
             shared = job.checkpoints if isinstance(job.checkpoints, str) else None
-            pool = await stack.enter_async_context(pool_on(client, job, None, shared))
+            pool = await stack.enter_async_context(pool_on(client, job, None, shared, users))
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
         chosen = settings()
         patience = chosen.store_patience_seconds
@@ -209,7 +237,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
         opened = await patiently_awaited(opening, patience)
         stack.enter_context(closing(opened))
         results = None
-        if not where.scheduler:
+        if users is None:
             results, shared = _folders(job, opened)
         if job.optimizer.inherits and shared is None:
             raise InvalidJob(
@@ -221,14 +249,21 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
         search, outlet = await patiently_awaited(taking, patience)
         search.check_failed()
         if not search.state.finished():
-            if not where.scheduler:
-                client = await stack.enter_async_context(embedded(slots))
-                pool = await stack.enter_async_context(pool_on(client, job, results, shared))
-            link = await dashboard_of(client)
-            await stack.enter_async_context(showing(client, search, outlet))
+            if users is None and suits(job, slots, where.threads):
+                home = at_home(job, slots, results, shared, search, outlet)
+                working, linked = await stack.enter_async_context(home)
+            else:
+                stack.enter_context(quiet)
+                if users is None:
+                    client = await stack.enter_async_context(embedded(slots))
+                    pool = await stack.enter_async_context(pool_on(client, job, results, shared))
+                working, linked = pool, partial(str, await dashboard_of(client) or "")
+                await stack.enter_async_context(showing(client, search, outlet))
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
             asking = stack.enter_context(ThreadPoolExecutor(1, "swarm-asks"))
-            await search.run(pool, lambda changed: on_change(changed, link), forget, patience, asking=asking)
+            await search.run(
+                working, lambda changed: on_change(changed, linked() or None), forget, patience, asking=asking
+            )
             await forget.done()
         return Run(search.state, store, JobStatus.FINISHED)
 

@@ -114,14 +114,22 @@ class Bundle:
         parts = (name if name != MAIN or self.main is None else self.main["name"]).split(".")
         return Path(*parts, "__init__.py") if self.modules[name]["package"] else Path(*parts).with_suffix(".py")
 
-    def load(self) -> Any:
-        """The problem; the bundle's modules are those of this process now."""
+    def is_here(self) -> bool:
+        """Whether this process has all its modules from the very files, so that nothing need be imported or changed."""
+        return all(self._is_here(name) for name in self.modules if name != MAIN or self.main is not None)
+
+    def load(self, *, changing: bool = True) -> Any:
+        """The problem; the bundle's modules are those of this process now.
+
+        Args:
+            changing: Set in these what had other values in the user's process; in that itself it is there.
+        """
         if self.main is not None and MAIN not in self._loaded and not self._is_here(MAIN):
             self._import_main(self.main)
         if sys.modules[MAIN].__name__ == MP_MAIN:  # else joblib's processes would look for a module of that name
             cloudpickle.register_pickle_by_value(sys.modules[MP_MAIN])
         values, problem = unpickled(self._content)
-        for module, path, value in values:
+        for module, path, value in values if changing else ():
             *inner, last = path.split(".")
             owner: Any = importlib.import_module(module)
             for name in inner:

@@ -76,6 +76,29 @@ def evaluate(
     return result
 
 
+def call(
+    problem: bytes,
+    evaluation: Evaluation,
+    announce: Callable[[str, Mapping[str, float]], None],
+    checkpoints: str | None,
+) -> Result:
+    """Trains in this thread of the user's own process, whose environment stays what it is. It does not raise.
+
+    Args:
+        problem: The problem, pickled with cloudpickle, whose modules this process has (:meth:`Bundle.is_here`).
+        evaluation: What to train.
+        announce: Takes the key and the metrics of what the training reports on the way.
+        checkpoints: URL of the checkpoints, or None to keep none.
+    """
+
+    def say(message: Mapping[str, Any]) -> None:
+        if "report" in message:
+            announce(message["report"]["key"], message["report"]["metrics"])
+
+    run = partial(_in_thread, at_home=True)
+    return _answer(run, problem, evaluation, _place(evaluation, checkpoints), say, None)
+
+
 def _evaluated(
     problem: bytes,
     evaluation: Evaluation,
@@ -161,29 +184,39 @@ def _answer(
 
 
 def _in_thread(
-    problem: bytes, evaluation: Evaluation, report: Report, checkpoints: str | None, seating: Seating
+    problem: bytes,
+    evaluation: Evaluation,
+    report: Report,
+    checkpoints: str | None,
+    seating: Seating,
+    at_home: bool = False,
 ) -> Result:
     with seating as seat:
         try:
-            loaded, bundle = _load_once(problem)
+            loaded, bundle = _load_once(problem, at_home)
         except BaseException as error:
             return failed(evaluation, error)
         with nullcontext() if bundle is None else bundle.active():
             return attempt(loaded, evaluation, report, checkpoints, seat)
 
 
-def _load_once(data: bytes) -> tuple[Problem, Bundle | None]:
-    """The problem, loaded and prepared once for all trainings in threads of this process, and its modules."""
+def _load_once(data: bytes, at_home: bool) -> tuple[Problem, Bundle | None]:
+    """The problem, loaded and prepared once for all trainings in threads of this process, and its modules.
+
+    Args:
+        data: The problem, pickled.
+        at_home: This is its user's process, which has its modules already, and stays as it is.
+    """
     digest = hashlib.sha256(data).hexdigest()
     with _loading:
         if digest not in _loaded:
-            for name, value in environment().items():
+            for name, value in environment().items() if not at_home else ():
                 os.environ.setdefault(name, value)  # before the problem imports TensorFlow
             bundle = Bundle.of(data)
-            with nullcontext() if bundle is None else bundle.active():
-                problem = load(data) if bundle is None else checked(bundle.load())
+            with nullcontext() if bundle is None or at_home else bundle.active():
+                problem = load(data) if bundle is None else checked(bundle.load(changing=not at_home))
                 prepare(problem)
-            _loaded[digest] = problem, bundle
+            _loaded[digest] = problem, None if at_home else bundle
         _loaded.move_to_end(digest)
         if len(_loaded) > LOADED_LIMIT:
             _loaded.popitem(last=False)

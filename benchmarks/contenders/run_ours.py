@@ -15,7 +15,7 @@ def main() -> None:
     kind = Integer if task.whole else Real
     generations = task.evaluations // task.population - 1
     methods: dict[str, Any] = {
-        "AsyncPSO": AsyncPSO(particles=task.slots, generations=task.evaluations // task.slots - 1),
+        "AsyncPSO": AsyncPSO(particles=task.population, generations=generations),
         "PSO": PSO(particles=task.population, generations=generations),
         "Random": Random(trials=task.evaluations),
     }

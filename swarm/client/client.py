@@ -27,6 +27,7 @@ from swarm.service.published.job_state import ENDED, BestTrial, JobState
 from swarm.store.events import Event
 from swarm.store.records import State
 from swarm.trial import plain
+from swarm.users_dask import Named, users_dask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,24 +50,25 @@ class _Connected:
 
     def __init__(
         self,
-        address: str | None = None,
+        address: Named | None = None,
         *,
         asynchronous: bool = False,
         security: Security | None = None,
         user: str | None = None,
     ) -> None:
-        address = address or settings().scheduler_address
-        if address is None:
+        named = address or settings().scheduler_address
+        if named is None:
             raise InvalidInput("give the scheduler's address, tcp://host:8786, or set DASK_SCHEDULER_ADDRESS")
-        self.address: str = address
+        users = users_dask(named, beside=not asynchronous)
+        self.address: str = users.address
         self.asynchronous = asynchronous
-        arguments = (security or Security()).get_connection_args("client")
+        arguments = (security or users.security or Security()).get_connection_args("client")
         if self.address.startswith("tls://") and arguments["ssl_context"] is None:
             raise InvalidInput(
                 f"{self.address} speaks TLS, but you have no certificate: set Dask's distributed.comm.tls.ca-file, "
                 "distributed.comm.tls.client.cert and distributed.comm.tls.client.key (DASK_CONFIG=…/tls.yaml)"
             )
-        self._connection = Connection(address, user or getpass.getuser(), arguments)
+        self._connection = Connection(self.address, user or getpass.getuser(), arguments)
 
     def __repr__(self) -> str:
         return f"<swarm.Client {self.address}>"
@@ -83,10 +85,11 @@ class Client(_Connected):
     a client anywhere else :meth:`attaches <attach>` to the job by its name.
 
     Args:
-        address: The scheduler's address, ``tcp://host:8786``; None takes Dask's own configuration
-            (``DASK_SCHEDULER_ADDRESS``).
+        address: The scheduler's address, ``tcp://host:8786``, or a ``distributed.Client`` or cluster of it; None takes
+            Dask's own configuration (``DASK_SCHEDULER_ADDRESS``).
         asynchronous: Make an :class:`AsyncClient`, whose methods return awaitables.
-        security: TLS certificates; None takes Dask's configuration (``distributed.comm.tls``).
+        security: TLS certificates; None takes those of the client or cluster that was given, else Dask's configuration
+            (``distributed.comm.tls``).
         user: Your name, by which the service tells who owns a job; None is your login name. A TLS certificate
             outranks it.
 
@@ -112,7 +115,7 @@ class Client(_Connected):
     @overload
     def __new__(
         cls,
-        address: str | None = None,
+        address: Named | None = None,
         *,
         asynchronous: Literal[False] = False,
         security: Security | None = None,
@@ -121,7 +124,7 @@ class Client(_Connected):
     @overload
     def __new__(
         cls,
-        address: str | None = None,
+        address: Named | None = None,
         *,
         asynchronous: Literal[True],
         security: Security | None = None,
@@ -130,7 +133,7 @@ class Client(_Connected):
     @overload
     def __new__(
         cls,
-        address: str | None = None,
+        address: Named | None = None,
         *,
         asynchronous: bool,
         security: Security | None = None,
@@ -138,7 +141,7 @@ class Client(_Connected):
     ) -> Client: ...
     def __new__(
         cls,
-        address: str | None = None,
+        address: Named | None = None,
         *,
         asynchronous: bool = False,
         security: Security | None = None,
@@ -490,7 +493,7 @@ class AsyncClient(Client):
 
     def __init__(
         self,
-        address: str | None = None,
+        address: Named | None = None,
         *,
         asynchronous: Literal[True] = True,
         security: Security | None = None,

@@ -19,6 +19,7 @@ from swarm.guest import Shared, configured
 from swarm.job.job import Job
 from swarm.main_guard import reason, reported
 from swarm.trial import resource
+from swarm.users_dask import UsersDask
 from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.evaluate import evaluate
 from swarm.workers.isolation.process import cancel, prune
@@ -101,15 +102,34 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
             asynchronous=True,
             name="swarm",
         )
-        async with started(cluster, nannies, reason), Client(cluster, asynchronous=True) as client:
+        async with (
+            started(cluster, nannies, reason),
+            Client(cluster, asynchronous=True, set_as_default=False) as client,
+        ):
             # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
             cluster.scheduler.client_comms[client.id].interval = _SEND_INTERVAL
             yield client
 
 
 @asynccontextmanager
-async def connected(address: str) -> AsyncIterator[Client]:
-    """A client of the scheduler at ``address``.
+async def paged() -> AsyncIterator[Client]:
+    """A scheduler without workers in this process, for its pages alone; nobody else can talk to it."""
+    from distributed import Client, Scheduler
+
+    with _configured:
+        scheduler = Scheduler(
+            protocol="inproc",
+            dashboard_address=f"127.0.0.1:{_free_port()}",
+            preload=["swarm.scheduler"],
+            local_directory=scratch(),
+        )
+        async with scheduler, Client(scheduler.address, asynchronous=True, set_as_default=False) as client:
+            yield client
+
+
+@asynccontextmanager
+async def connected(scheduler: str | UsersDask) -> AsyncIterator[Client]:
+    """A client of our own of a scheduler, by its address or as its user has named it.
 
     Raises:
         SchedulerUnreachable: Nothing answers there.
@@ -117,9 +137,13 @@ async def connected(address: str) -> AsyncIterator[Client]:
     """
     from distributed import Client
 
+    place = UsersDask(scheduler) if isinstance(scheduler, str) else scheduler
+    address = place.address
     try:
-        await _check_role(address)
-        client = await Client(address, asynchronous=True, timeout=_CONNECT_SECONDS)
+        await _check_role(place)
+        client = await Client(
+            address, asynchronous=True, timeout=_CONNECT_SECONDS, security=place.security, set_as_default=False
+        )
     except (OSError, TimeoutError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SchedulerUnreachable(
@@ -129,15 +153,17 @@ async def connected(address: str) -> AsyncIterator[Client]:
         yield client
 
 
-async def _check_role(address: str) -> None:
+async def _check_role(place: UsersDask) -> None:
     """See that our certificate is one with which Dask may be used; only the service's scheduler looks at that."""
     from distributed import Security
     from distributed.core import connect, send_recv
 
+    address = place.address
     if not address.startswith("tls://"):
         return
     async with asyncio.timeout(_CONNECT_SECONDS):
-        line = await connect(address, timeout=_CONNECT_SECONDS, **Security().get_connection_args("client"))
+        arguments = (place.security or Security()).get_connection_args("client")
+        line = await connect(address, timeout=_CONNECT_SECONDS, **arguments)
         try:
             role = await send_recv(line, op="swarm_role")
         finally:
@@ -164,22 +190,45 @@ async def check_unserved(client: Client) -> None:
         )
 
 
-def slots_of(client: Client, *, topic: str | None = None, outlive: bool = False) -> Slots:
+def slots_of(
+    client: Client, *, topic: str | None = None, outlive: bool = False, place: UsersDask | None = None
+) -> Slots:
     """All slots of the client's cluster.
 
     Args:
         client: An asynchronous client.
+        place: How its user has named it, if a user has.
         topic: Dask event topic on which results are announced; left out, one of this client's own.
         outlive: Trainings go on when this process dies, for another one to join.
     """
     from swarm.pool.slots import Slots
 
-    return Slots(client, evaluate, topic=topic, stop=_end_trainings, prune=prune, outlive=outlive)
+    async def scaling() -> bool:
+        known = None if place is None else place.scales
+        return await _is_adaptive(client) if known is None else known
+
+    return Slots(client, evaluate, topic=topic, stop=_end_trainings, prune=prune, outlive=outlive, scaling=scaling)
+
+
+async def _is_adaptive(client: Client) -> bool:
+    """Whether somebody asks the scheduler now and then how many workers there should be, as Dask's ``adapt()`` does."""
+
+    def asked(dask_scheduler: Any) -> bool:  # within a function, it needs nothing of ours in the scheduler
+        return bool(dask_scheduler.counters["op"].components[0].get("adaptive_target", 0) > 0.5)
+
+    try:
+        return bool(await client.run_on_scheduler(asked))
+    except Exception:  # it runs no functions for us, or keeps no count
+        return False
 
 
 @asynccontextmanager
 async def pool_on(
-    client: Client, job: Job, results: str | None, checkpoints: str | None = None
+    client: Client,
+    job: Job,
+    results: str | None,
+    checkpoints: str | None = None,
+    place: UsersDask | None = None,
 ) -> AsyncIterator[DaskPool]:
     """The pool that runs a job's trainings on the client's cluster, which it has for itself.
 
@@ -188,11 +237,12 @@ async def pool_on(
         job: Whose trainings.
         results: Folder that all workers see, for finished evaluations; None commits none.
         checkpoints: URL or folder that all workers see, for the checkpoints of slices; None keeps none.
+        place: How its user has named the cluster, if a user has.
     """
     from swarm.pool.dask_pool import DaskPool
 
     async with (
-        slots_of(client) as slots,
+        slots_of(client, place=place) as slots,
         DaskPool(
             slots,
             job.code.pickle,

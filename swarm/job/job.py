@@ -92,7 +92,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             as fitness is the first, or the training's own if it is among them. None is what the training calls fitness.
         seed: Seed of the search. Trainings take theirs from their evaluation key.
         isolation: ``process`` trains in a child process, which only slices of one problem share; ``thread`` is for
-            functions of milliseconds.
+            functions of milliseconds: on this machine they are called in the calling process, one after another.
         time_limit: Wall-clock limit of one training in seconds.
         gpus_per_training: GPUs of the slots that train it, or one over the number of slots that share a GPU; it runs on
             workers that offer such slots.

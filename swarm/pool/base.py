@@ -24,12 +24,16 @@ class Pool(Protocol):
         """Number of slots that nothing runs on."""
         ...
 
+    def spare(self) -> int:
+        """How many more evaluations may wait beside those that run, where these are so short that it pays."""
+        ...
+
     def running(self, keys: Collection[str]) -> set[str]:
         """Those of these evaluations that run already, for another search or since before; to submit them joins."""
         ...
 
     def submit(self, evaluations: Sequence[Evaluation]) -> None:
-        """Run these evaluations, at most :meth:`free` of them besides those that run already."""
+        """Run these evaluations, at most :meth:`free` and :meth:`spare` of them besides those that run already."""
         ...
 
     async def next(self) -> list[Result]:
@@ -46,6 +50,10 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """The search takes no more slots; what it was offered goes to others."""
+        ...
+
+    def want(self, trainings: int) -> None:
+        """So many more trainings could run now, had it more slots: a cluster that scales by itself has to know."""
         ...
 
     def prune(self, key: str, metric: str) -> None:

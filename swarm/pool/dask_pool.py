@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Collection, Sequence
 
 from swarm.errors import NoSlots
+from swarm.pool.ahead import Ahead
 from swarm.pool.base import OnReport
 from swarm.pool.fair_share import Share
 from swarm.pool.slots import Slots
 from swarm.pool.task_names import GPU
 from swarm.trial import Evaluation, Result
+
+_UNFIT_SECONDS = 3.0  # that workers without a slot of the kind are waited for: one with it may be about to join
+_LOOK_SECONDS = 0.5
+_log = logging.getLogger("swarm.slots")
 
 
 class DaskPool:
@@ -49,6 +56,7 @@ class DaskPool:
         self._results = results
         self._checkpoints = checkpoints
         self._ended: list[Result] = []
+        self._ahead = Ahead()
         self._woken = asyncio.Event()
 
     async def __aenter__(self) -> DaskPool:
@@ -71,6 +79,12 @@ class DaskPool:
     def free(self) -> int:
         """Number of trainings that this search may start now."""
         return self._slots.allowed(self) // self.share.grain
+
+    def spare(self) -> int:
+        """How many more evaluations may wait beside those that run, where these are so short that it pays."""
+        if self.share.grain > 1 or not self._ahead.pays():
+            return 0
+        return self._slots.spare(self)
 
     def time(self) -> float:
         """Seconds since the epoch."""
@@ -115,6 +129,10 @@ class DaskPool:
         self.share.closed = True
         self._slots.divide()
 
+    def want(self, trainings: int) -> None:
+        """So many more trainings could run now: a cluster that scales by itself is shown those without a slot."""
+        self._slots.wishes.want(self, max(0, trainings - self.free()))
+
     def prune(self, key: str, metric: str) -> None:
         """End the training of ``key``, on the worker from which it reported."""
         self._slots.prune(self, key, metric)
@@ -126,33 +144,57 @@ class DaskPool:
         await self._slots.drop(self)
 
     async def wait_for_slots(self, seconds: float) -> None:
-        """Wait until there are the slots of one training.
+        """Wait until there are the slots of one training; as long as it takes, where the cluster starts workers itself.
+
+        Args:
+            seconds: How long to wait for the workers of any other cluster.
 
         Raises:
-            NoSlots: The workers did not offer them in time.
+            NoSlots: The workers did not offer them in time; or there are workers, and none offers any.
         """
-        deadline = time.monotonic() + seconds
+        wishes, waits = self._slots.wishes, False
+        begun = unfit = time.monotonic()
         while self.slots < self.share.grain:
-            try:
-                async with asyncio.timeout(deadline - time.monotonic()):
+            wishes.want(self, self.share.grain)
+            await wishes.look()
+            now = time.monotonic()
+            if not self._slots.workers() or self.slots:
+                unfit = now
+            elif now - unfit > _UNFIT_SECONDS:
+                raise NoSlots(self._no_slots())
+            if wishes.scales and not waits:
+                _log.warning("waiting for workers, which the cluster at %s starts by itself", self._address)
+                waits = True
+            left = begun + seconds - now
+            if left <= 0 and not wishes.scales:
+                raise NoSlots(self._no_slots())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS if wishes.scales else min(left, _LOOK_SECONDS)):
                     await self._woken.wait()
                 self._woken.clear()
-            except TimeoutError:
-                address = self._slots.client.scheduler.address
-                gpus = self.resource.partition("-")[2]
-                option = f" --gpus-per-training {gpus}" if gpus else ""
-                offered = (
-                    f"{self.slots} {self.resource} slots" if self.slots else f"no worker with a {self.resource} slot"
-                )
-                wanted = f", and a training takes {self.share.grain}" if self.share.grain > 1 else ""
-                raise NoSlots(
-                    f"the scheduler at {address} has {offered}{wanted}; "
-                    f"start some: swarm worker {address} --gpus all{option} (or --slots 4{option} without GPUs)"
-                ) from None
+
+    @property
+    def _address(self) -> str:
+        return str(self._slots.client.scheduler.address)
+
+    def _no_slots(self) -> str:
+        """What the cluster lacks, and what to do about it."""
+        address, kind = self._address, self.resource
+        gpus = kind.partition("-")[2]
+        option = f" --gpus-per-training {gpus}" if gpus else ""
+        offered = f"{self.slots} {kind} slots" if self.slots else f"no worker with a {kind} slot"
+        if self._slots.workers() and not self.slots:
+            offered = f"workers, but {offered}"
+        wanted = f", and a training takes {self.share.grain}" if self.share.grain > 1 else ""
+        own = f'give your Dask workers resources={{"{kind}": 1}}, as LocalCluster(…) takes it'
+        ours = f"swarm worker {address} --gpus all{option} (or --slots 4{option} without GPUs)"
+        remedy = own if address.startswith("inproc://") else f"start some: {ours}; or {own}"
+        return f"the scheduler at {address} has {offered}{wanted}; {remedy} (dask worker --resources {kind}=1)"
 
     def deliver(self, result: Result) -> None:
         """An evaluation of this search has ended."""
         self._ended.append(result)
+        self._ahead.note(result)
         self.wake()
 
     def wake(self) -> None:

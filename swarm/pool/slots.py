@@ -14,17 +14,18 @@ import functools
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed import Client, Future, KilledWorker, fire_and_forget, wait
+from distributed import Client, Future, KilledWorker, fire_and_forget
 from distributed.client import ClosedClientError
 
 from swarm.pool.fair_share import Claim, allot
 from swarm.pool.in_flight import InFlight
 from swarm.pool.task_names import CONTINUES, GPU, WAITS, dask_key, key_of, task_name
+from swarm.pool.wishes import Wishes
 from swarm.pool.worker_registry import WorkerRegistry
 from swarm.trial import Evaluation, Result, Status
 
@@ -52,6 +53,11 @@ def _without_dasks_advice(size: int) -> Iterator[None]:
         yield
 
 
+async def _settled(future: Future) -> None:
+    """Wait until it has ended, however. Dask's ``wait`` would ask the default client, which may be the user's."""
+    await future._state.wait()
+
+
 class Slots:
     """All GPU slots of a Dask cluster, divided between the pools on them.
 
@@ -63,6 +69,10 @@ class Slots:
         stop: What a worker runs to end trainings by key: ``stop(keys)``.
         prune: What a worker runs to end a hopeless training: ``prune(key, metric)``.
         outlive: Trainings go on when this process dies, for another one to join.
+        scaling: Says whether the cluster starts workers by itself, as it is needed.
+
+    Attributes:
+        wishes: What a cluster that scales by itself is shown of the need for slots.
     """
 
     def __init__(
@@ -74,6 +84,7 @@ class Slots:
         stop: Callable[[list[str]], None] | None = None,
         prune: Callable[[str, str], None] | None = None,
         outlive: bool = False,
+        scaling: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.client = client
         self.topic = topic or f"swarm-results-{client.id}"
@@ -81,6 +92,7 @@ class Slots:
         self._stop = stop
         self._prune = prune
         self.outlive = outlive
+        self.wishes = Wishes(client, scaling)
         self._roster = WorkerRegistry(client, {self.topic: self._on_announcement, WAITS: self._on_wait})
         self._flights: dict[str, InFlight] = {}
         self._pools: list[Tenant] = []
@@ -111,6 +123,10 @@ class Slots:
     def total(self, resource: str = GPU) -> int:
         """Number of slots of this class, over all workers."""
         return self._roster.total(resource)
+
+    def workers(self) -> int:
+        """Number of workers, whatever they offer."""
+        return self._roster.workers()
 
     def used(self, resource: str = GPU) -> int:
         """Number of slots of this class that something runs on."""
@@ -167,6 +183,7 @@ class Slots:
         """A pool takes part no more."""
         if pool in self._pools:
             self._pools.remove(pool)
+        self.wishes.forget(pool)
         self.divide()
 
     def charge(self) -> None:
@@ -179,6 +196,20 @@ class Slots:
         if self._allowed is None:
             self._allowed = self._divided()
         return self._allowed.get(pool, 0)
+
+    def spare(self, pool: Tenant) -> int:
+        """How many evaluations of the pool may wait beside those that run: one for each slot.
+
+        Nothing waits where others use the slots, which would have them later; nor where a worker has a single slot,
+        behind which it would wait while another is free. What waits is recalled as what runs is, by :meth:`drop`, and
+        nobody blames it for its worker's end.
+        """
+        others = [each for each in self._pools if each is not pool and each.resource == pool.resource]
+        if any(each.share.active for each in others) or self._left or not self._roster.wide(pool.resource):
+            return 0
+        total = self.total(pool.resource)
+        most = total if pool.share.most is None else min(total, pool.share.most)
+        return max(0, total + most - max(total, self.used(pool.resource)))
 
     def divide(self) -> None:
         """Divide the free slots anew, since something has changed, and wake those who may take some."""
@@ -320,7 +351,7 @@ class Slots:
 
     async def _await_end(self, key: str, flight: InFlight) -> None:
         with contextlib.suppress(Exception):  # how it ended is read from the future
-            await wait([flight.future])
+            await _settled(flight.future)
         if self._flights.get(key) is not flight:  # dropped
             return
         try:
@@ -374,13 +405,13 @@ class Slots:
     async def _mind(self, key: str, flight: InFlight, other: Future) -> None:
         """End a training if a replica's machine is gone without a word, since the first would wait for it."""
         with contextlib.suppress(Exception):
-            await wait([other])
+            await _settled(other)
         if other.status != "finished" and self._flights.get(key) is flight and self._stop is not None:
             await self.client.run(self._stop, [key], on_error="ignore")
 
     async def _outcome(self, key: str, future: Future) -> Result:
         with contextlib.suppress(Exception):  # how it ended is read from the future
-            await wait([future])
+            await _settled(future)
         return await self._fetch(key, future)
 
     async def _end(self, keys: list[str], futures: list[Future]) -> None:
@@ -459,6 +490,7 @@ class Slots:
     async def _look(self) -> None:
         changed = await self._roster.count()
         self._allowed = None
+        await self.wishes.look()
         if any(self._left.values()):
             await self._count_left()
         if changed:

@@ -62,6 +62,10 @@ class VirtualPool:
         """Number of slots that nothing runs on."""
         return len(self._idle)
 
+    def spare(self) -> int:
+        """None: nothing is lost between two of them."""
+        return 0
+
     def time(self) -> float:
         """The virtual time in seconds; it begins at 0."""
         return self.now
@@ -85,6 +89,9 @@ class VirtualPool:
 
     def close(self) -> None:
         """Nobody else uses these slots."""
+
+    def want(self, trainings: int) -> None:
+        """These slots are as many as they are."""
 
     def prune(self, key: str, metric: str) -> None:
         """Nobody asks for it, since nothing is reported."""

@@ -36,6 +36,15 @@ class WorkerRegistry:
         """Number of slots of this class, over all workers."""
         return sum(slots.get(resource, 0) for slots in self._workers.values())
 
+    def workers(self) -> int:
+        """Number of workers, whatever they offer."""
+        return len(self._workers)
+
+    def wide(self, resource: str = GPU) -> bool:
+        """Whether there are workers that offer slots of this class, and each of these has several."""
+        offered = [slots[resource] for slots in self._workers.values() if slots.get(resource)]
+        return bool(offered) and min(offered) > 1
+
     @property
     def gone(self) -> bool:
         """Whether the scheduler is gone for good."""

@@ -88,7 +88,7 @@ class Search:
     @property
     def running(self) -> int:
         """Evaluations that a slot is running now."""
-        return len(self._flying)
+        return min(len(self._flying), self.slots)  # others wait beside those
 
     @property
     def slots(self) -> int:
@@ -157,6 +157,7 @@ class Search:
         try:
             while not state.finished():
                 waiting = await self._fill(pool)
+                pool.want(self._more())
                 self._on_change(self)
                 if not waiting:
                     await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
@@ -232,9 +233,17 @@ class Search:
             await self._turns.give()
         return asked < _EVENTS_PER_COMMIT and not answers
 
+    def _more(self) -> int:
+        """How many evaluations could begin now besides those that run, if there were more slots."""
+        state, planned = self.state, self.state.optimizer.planned
+        if state.optimizer.generational or state.finished():
+            return len(self._queue)
+        return max(len(self._queue), 1 if planned is None else planned - state.told - len(self._flying))
+
     async def _ask(self, pool: Pool) -> int:
         """Ask for what the free slots can take, and end what needs no slot any more; how much was asked."""
-        asked, free, state = 0, pool.free(), self.state
+        state = self.state
+        asked, free = 0, pool.free() + self._spare(pool)
         self._fresh = set()
         while state.only_the_end_is_left() or (state.optimizer.generational and free) or len(self._queue) < free:
             if state.ponders:
@@ -258,10 +267,19 @@ class Search:
 
     async def _choose(self, pool: Pool) -> tuple[list[Evaluation], dict[str, Result]]:
         """What the free slots can take, and the answers to what another search has trained while it waited."""
-        first = list(islice(self._queue.values(), pool.free()))
+        first = list(islice(self._queue.values(), pool.free() + self._spare(pool)))
         answers = await self._answers([each.key for each in first if each.key not in self._fresh])
         chosen = [each for each in first if each.key not in answers]
-        return chosen[: pool.free()], answers  # slots may have left meanwhile
+        return chosen[: pool.free() + self._spare(pool)], answers  # slots may have left meanwhile
+
+    def _spare(self, pool: Pool) -> int:
+        """How many evaluations may wait beside those that run, for a method that is not worse off if it asks sooner.
+
+        One that is asked late for what it knows then is left alone, and on one slot its order is the results'.
+        """
+        optimizer = self.state.optimizer
+        late = not optimizer.generational and (optimizer.ponders or pool.slots == 1)
+        return 0 if late or optimizer.inherits else pool.spare()
 
     def _note(self, event: Event) -> None:
         """Apply what has happened; it is written before anything is done about it."""

@@ -8,9 +8,7 @@ import getpass
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
-
-from distributed import Client
+from typing import TYPE_CHECKING, Any
 
 from swarm.job.job import Job
 from swarm.search.search import Search
@@ -18,6 +16,9 @@ from swarm.service.published.job_state import state_of
 from swarm.service.published.snapshot import View
 from swarm.store.events import Event, without_curve
 from swarm.store.records import JobStatus, State, Submission
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _PUBLISH_SECONDS = 0.25
 _UNSENT = 1000  # events that take about as much space as the whole picture
