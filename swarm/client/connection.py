@@ -91,7 +91,7 @@ class Connection:
 
     async def steer(self, method: str, name: str, **data: Any) -> JobState:
         """Where a job stands after a request that changes it."""
-        return JobState(**await self.call(method, {"name": name, **data}))
+        return JobState.of(await self.call(method, {"name": name, **data}))
 
     async def jobs(self, limit: int | None, state: str | None) -> list[JobState]:
         """Where the jobs stand: the latest that have ended, in the order of their ends, then those that go on.
@@ -137,7 +137,7 @@ class Connection:
         while left is None or left > 0:
             size = PAGE_OF_JOBS if left is None else min(left, PAGE_OF_JOBS)
             page = await self.call("jobs", {"limit": size, "states": states, **place})
-            found += [JobState(**state) for state in page["states"]]
+            found += [JobState.of(state) for state in page["states"]]
             if page["next"] is None:
                 break
             place = dict(zip(("when", "last"), page["next"], strict=True))
@@ -158,7 +158,7 @@ class Connection:
         return states[0]
 
     async def _long_ended(self, name: str) -> list[JobState]:
-        return [JobState(**state) for state in (await self.call("jobs", {"name": name}))["states"]]
+        return [JobState.of(state) for state in (await self.call("jobs", {"name": name}))["states"]]
 
     async def _states(self, names: list[str] | None) -> list[JobState]:
         answer = await self.ask("swarm_states", names=names)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from swarm.errors import InvalidInput
-from swarm.space.domain import Choice, Domain, Integer, Real
+from swarm.space.base import Domain
+from swarm.space.domain import Choice, Integer, Real
 from swarm.store.columns import Columns, columns
 from swarm.store.outcome import RUNNING
 from swarm.store.pending import PendingTrial, joined
