@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -38,7 +39,7 @@ def expression_of(function: Callable[..., Any], known: Iterable[str]) -> Express
     known = tuple(known)
     written = _Written(code.co_varnames[0], known, _values(function, code))
     with contextlib.suppress(_OtherwiseError, InvalidSpace):
-        found = Expression.of(ast.unparse(written.visit(body)), known)
+        found = Expression.of(ast.unparse(written.visit(copy.deepcopy(body))), known)
         return found if found.names == written.names else None
     return None
 
