@@ -105,9 +105,9 @@ class Grid(Optimizer):
         if not self.shuffle:
             return next(self._left, None)
         for _ in range(min(_PASSED, self._total - self._point)):
-            params = self._at(permuted(self._point, self._total, key=f"{self._seed},{self._fold or 0}"))
-            self._point += 1
-            if self._space.allows(params):
+            index = permuted(self._point, self._total, key=f"{self._seed},{self._fold or 0}")
+            self._point, params = self._point + 1, self._at(index)
+            if self._is_first(index, params) and self._space.allows(params):
                 return params
         return None
 
@@ -156,11 +156,18 @@ class Grid(Optimizer):
 
     def _at(self, index: int) -> Params:
         """Configuration number ``index`` of the grid, also if a constraint refuses it."""
-        values: list[Value] = []
-        for axis in reversed(self._axes.values()):  # mixed radix, the least significant digit first
-            index, digit = divmod(index, len(axis))
-            values.append(axis[digit])
-        return self._space.active(dict(zip(self._axes, reversed(values), strict=True)))
+        return self._space.active({name: self._axes[name][place] for name, place in self._places(index).items()})
+
+    def _places(self, index: int) -> dict[str, int]:
+        """Of point number ``index`` the places of its values along their axes."""
+        places: dict[str, int] = {}
+        for name, axis in reversed(self._axes.items()):  # mixed radix, the least significant digit first
+            index, places[name] = divmod(index, len(axis))
+        return dict(reversed(places.items()))
+
+    def _is_first(self, index: int, params: Params) -> bool:
+        """Whether no point before it is the same configuration: what does not belong to one has its first value."""
+        return all(name in params or place == 0 for name, place in self._places(index).items())
 
 
 @dataclass(frozen=True)
