@@ -241,8 +241,9 @@ class _Checked:
         found: set[str] = set()
         level: list[ast.expr] = [tree]
         for _ in range(_DEEPEST):
+            parts = [part for node in level for part in self._parts(node)]
             found |= {self.parameters[node.id] for node in level if isinstance(node, ast.Name)}
-            level = [part for node in level for part in self._parts(node)]
+            level = parts
             if not level:
                 break
         else:
