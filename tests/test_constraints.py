@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm import PSO, Choice, Integer, Job, Random, Real, Space, run
+from swarm import PSO, Choice, Client, Integer, Job, Random, Real, Space, run
 from swarm.config import quiet_dask
 from swarm.errors import InvalidOptimizer, InvalidSpace
 from swarm.optimizers import GA, Grid
@@ -252,6 +252,33 @@ def test_a_function_that_does_more_is_asked_by_its_own_script_alone(tmp_path: Pa
         InvalidSpace, match="constraint even .* is a function .* run that script, or write .*expression"
     ):
         Run.load("j", found.store).best  # noqa: B018 - it is read now
+
+
+def test_a_service_refuses_a_function_that_it_could_not_ask_before_it_is_looked_for() -> None:
+    space = {"a": Integer(1, 9), "b": Integer(1, 9)}
+    job = Job(name="j", problem=train, space=space, constraint=even, optimizer="PSO")
+    with pytest.raises(InvalidSpace, match="write it as an expression"):
+        Client("tcp://127.0.0.1:9").submit(job)
+
+
+def test_the_search_that_follows_keeps_the_constraints_and_the_values(tmp_path: Path) -> None:
+    space = {
+        **{"a": Integer(1, 9), "b": Integer(1, 9), "k": Choice((3, 3), None, [3]), "untouched": None},
+        "weights": {0: 1.0},
+    }
+    method = Random(trials=6)
+    then = {"optimizer": {"name": "Random", "trials": 4}, "search": ["b"]}
+    given: dict[str, Any] = {"constraint": "b <= a and k is not None", "isolation": "thread", "then": then}
+    found = run(
+        Job(name="j", problem=train, space=space, optimizer=method, **given),
+        slots=1,
+        store=str(tmp_path / "s.db"),
+        progress=False,
+    )
+    assert found.before is not None
+    best, rows = found.before.best, found.history.to_dict("records")
+    assert best is not None and rows and all(row["b"] <= row["a"] == best.params["a"] for row in rows)
+    assert {type(row["k"]) for row in rows} == {type(best.params["k"])} and rows[0]["weights"] == {0: 1.0}
 
 
 @pytest.mark.parametrize(

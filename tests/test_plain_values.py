@@ -26,6 +26,7 @@ from swarm.space import Choice, Integer, Real, Space
 from swarm.space.snapping import Snapping
 from swarm.space.values import identity
 from swarm.trial import Evaluation, as_json, canonical, from_json
+from swarm.workers.problem import load
 
 quiet_dask()
 
@@ -188,6 +189,15 @@ def test_an_integer_of_an_earlier_version_is_read() -> None:
     older = Choice.__new__(Choice)
     older.__setstate__([("a", "b"), "b", (0.0, 2.0), 2, {"a": 0, "b": 1}])
     assert older == choice and older.place("b") == 1
+
+
+def test_a_program_is_given_names_with_dots_and_lists_as_json() -> None:
+    test = """test "$1 $2 $3" = "[64, 32] None 0.2" && echo "FoM: $0" """
+    line = f"sh -c '{test}' {{model.units}} {{layers}} {{lambda}} {{learning-rate:.1f}}"
+    data = {"model": {"units": {"integer": [1, 3]}}, "layers": [64, 32], "lambda": None, "learning-rate": 0.2}
+    job = Job(name="j", command=line, space=data, optimizer=Grid())
+    assert job.space is not None
+    assert load(job.code.pickle)(job.space.decode([1.0]), Context()) == {"fitness": 3.0}
 
 
 def rich(params: dict[str, Any], ctx: Any) -> float:

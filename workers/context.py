@@ -106,7 +106,7 @@ class Context:
     ) -> Context:
         """The context of ``evaluation``, whose reports go to ``send`` and whose checkpoints to ``progress``."""
         return cls(
-            params=evaluation.params,
+            params=plain_data(dict(evaluation.params)),
             budget=evaluation.budget,
             seed=evaluation.seed,
             fold=evaluation.fold,

@@ -55,7 +55,7 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=[*_COLUMNS, *names.params.values(), *names.metrics.values()])
     values = values_of([trial.trial.params for trial in asked], names.params)
-    return table.assign(**{names.params[name]: column.to_numpy() for name, column in values.items()})
+    return table.assign(**{names.params[name]: column for name, column in values.items()})
 
 
 def values_of(configurations: Sequence[Params], names: Iterable[str]) -> dict[str, pd.Series[Any]]:
