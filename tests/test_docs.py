@@ -175,7 +175,7 @@ def test_every_block_of_the_tutorial_is_of_a_kind_that_is_run() -> None:
     }
 
 
-@pytest.mark.parametrize("page", ["training-function", "keras", "programs", "pbt"])
+@pytest.mark.parametrize("page", ["training-function", "spaces", "keras", "programs", "pbt"])
 def test_the_files_of_a_guide_are_jobs(page: str, tmp_path: Path) -> None:
     titled = {title: text for _, title, text in blocks(f"guides/{page}.md") if title}
     for title, text in titled.items():

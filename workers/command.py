@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -54,8 +55,8 @@ class CommandProblem:
     """Runs a command, without a shell, and reads its fitness from what it prints.
 
     In each argument ``{lr}`` stands for the hyper-parameter lr; ``{budget}``, ``{seed}`` and ``{fold}`` are those of
-    the evaluation. Format specifications are Python's (``{lr:.3e}``), and so are doubled braces for a brace. The
-    command is split first, so a value never becomes two arguments.
+    the evaluation. Format specifications are Python's (``{lr:.3e}``), and so are doubled braces for a brace; a list or
+    a dictionary is JSON. The command is split first, so a value never becomes two arguments.
 
     Each printed line ``name: number`` is a measurement, the last of each name counts: ``FoM`` is the fitness, which is
     also reported on the way, with the measurements so far; the others are metrics. The environment has ``SWARM_SEED``
@@ -184,7 +185,8 @@ def _filled(argument: str, values: Mapping[str, Value], checkpoint: str) -> str:
         parts.append(text.replace(CHECKPOINT, checkpoint))
         if name is not None:
             _check({name}, set(values))
-            parts.append(format(values[name], form))
+            value = values[name]
+            parts.append(json.dumps(value) if isinstance(value, list | tuple | dict) else format(value, form))
     return "".join(parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from swarm.trial import Evaluation, Params, Purpose
+from swarm.trial import Evaluation, Params, Purpose, plain_data
 from swarm.workers.checkpoints.checkpoint import Checkpoint, Progress
 from swarm.workers.replicas.data_parallel import Replicas
 from swarm.workers.wording import text_of
@@ -54,7 +54,8 @@ class Context:
     by hand: reports go nowhere, and nothing is saved.
 
     Attributes:
-        params: Hyper-parameters by name, the same that the training function is called with.
+        params: Hyper-parameters by name, the same that the training function is called with; :attr:`nested` has those
+            with a dot in their names as dictionaries in each other.
         budget: Train up to this budget, counted from the start of the training and not from its last checkpoint, in
             epochs unless the problem counts something else; None where the method sets no budgets: take your own.
         seed: Seed for every source of randomness of the training, from 0 to 2**31 - 1. The same evaluation always has
@@ -105,7 +106,7 @@ class Context:
     ) -> Context:
         """The context of ``evaluation``, whose reports go to ``send`` and whose checkpoints to ``progress``."""
         return cls(
-            params=evaluation.params,
+            params=plain_data(dict(evaluation.params)),
             budget=evaluation.budget,
             seed=evaluation.seed,
             fold=evaluation.fold,
@@ -117,6 +118,18 @@ class Context:
             _send=send,
             _progress=progress,
         )
+
+    @property
+    def nested(self) -> dict[str, Any]:
+        """The hyper-parameters as a nested dictionary: ``model.units`` as ``nested["model"]["units"]``."""
+        found: dict[str, Any] = {}
+        for name, value in self.params.items():
+            *groups, last = name.split(".")
+            inner = found
+            for group in groups:
+                inner = inner.setdefault(group, {})
+            inner[last] = plain_data(value)
+        return found
 
     def report(self, /, **metrics: float) -> None:
         """Adds a point to the learning curve, e.g. ``ctx.report(epoch=3, val_accuracy=0.97)``.

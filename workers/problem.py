@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from swarm.errors import Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
-from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
+from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status, plain_data
 from swarm.workers.backend import choose
 from swarm.workers.bundle import unpickled
 from swarm.workers.checkpoints.checkpoint import CheckpointStore, Progress
@@ -230,7 +230,8 @@ def attempt(
         train = _entry(problem, evaluation)
         replicas = Replicas(seat)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation, keep=first)
-        returned = train(evaluation.params, Context.of(evaluation, report if first else _ignore, progress, replicas))
+        params = plain_data(dict(evaluation.params))  # it may change them
+        returned = train(params, Context.of(evaluation, report if first else _ignore, progress, replicas))
         if seat is not None and not replicas.met:
             raise InvalidProblem(
                 f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "

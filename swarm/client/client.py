@@ -18,12 +18,13 @@ from distributed import Security
 from swarm.blocking import wait_for
 from swarm.client.connection import Connection
 from swarm.config import settings
-from swarm.errors import InvalidInput
+from swarm.errors import InvalidInput, InvalidSpace
 from swarm.job.job import Job
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
 from swarm.service.health import health_in
 from swarm.service.published.job_state import ENDED, BestTrial, JobState
+from swarm.space.constraint import Function
 from swarm.store.events import Event
 from swarm.store.records import State
 from swarm.trial import plain
@@ -167,12 +168,14 @@ class Client(_Connected):
 
         Raises:
             JobConflict: There is another job of that name.
-            InvalidInput: Failed trainings of a job that has not ended cannot be trained again yet.
+            InvalidInput: Failed trainings of a job that has not ended cannot be trained again yet; or a constraint is a
+                function that only this script has.
             NoMaster: No master is connected to the scheduler to take the job.
             NoService: The scheduler was not started with ``swarm scheduler``.
             SchedulerUnreachable: Nothing answers at the address.
         """
         check_guarded("Client.submit()")
+        _check_constraints(job)
         if said := advice(job.name, job.code.pickle):
             _log.warning(said)
         data = {
@@ -562,6 +565,20 @@ class AsyncJobHandle(JobHandle):
         def share(  # type: ignore[override]  # noqa: D102
             self, priority: float | None = None, most: int | None = None
         ) -> Coming[JobState]: ...
+
+
+def _check_constraints(job: Job) -> None:
+    """Refuse a job with a constraint that no master could ask.
+
+    Raises:
+        InvalidSpace: One is a function that does more than to compare.
+    """
+    for each in job.space.constraints if job.space else ():
+        if isinstance(each, Function):
+            raise InvalidSpace(
+                f"constraint {each.text} is a function that only this script has, and the master runs no code of "
+                "users: write it as an expression, such as units_2 <= units_1"
+            )
 
 
 def environment() -> list[str]:

@@ -133,7 +133,7 @@ class Connection:
 
     async def steer(self, method: str, name: str, **data: Any) -> JobState:
         """Where a job stands after a request that changes it."""
-        return JobState(**await self.call(method, {"name": name, **data}))
+        return JobState.of(await self.call(method, {"name": name, **data}))
 
     async def jobs(self, limit: int | None, state: str | None) -> list[JobState]:
         """Where the jobs stand: the latest that have ended, in the order of their ends, then those that go on.
@@ -234,7 +234,7 @@ async def _ended(line: Line, limit: int | None, states: list[str]) -> list[JobSt
     while left is None or left > 0:
         size = PAGE_OF_JOBS if left is None else min(left, PAGE_OF_JOBS)
         page = await line.call("jobs", {"limit": size, "states": states, **place})
-        found += [JobState(**state) for state in page["states"]]
+        found += [JobState.of(state) for state in page["states"]]
         if page["next"] is None:
             break
         place = dict(zip(("when", "last"), page["next"], strict=True))
@@ -243,7 +243,7 @@ async def _ended(line: Line, limit: int | None, states: list[str]) -> list[JobSt
 
 
 async def _long_ended(line: Line, name: str) -> list[JobState]:
-    return [JobState(**state) for state in (await line.call("jobs", {"name": name}))["states"]]
+    return [JobState.of(state) for state in (await line.call("jobs", {"name": name}))["states"]]
 
 
 def _raise_error(answer: Any) -> None:

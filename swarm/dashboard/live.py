@@ -20,6 +20,7 @@ from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.theme import TABLE
 from swarm.plots.charts import BLUE, GRAY, ORANGE, PURPLE, RED, SKY
 from swarm.plots.units import duration
+from swarm.trial import params_from_json
 
 BAR_COLORS = {
     "running": SKY,
@@ -88,7 +89,9 @@ class Jobs(Page):
         done = state["told"] / state["planned"] if state["planned"] else 0.0
         of = escape(f"{state['told']} of {state['planned'] or '?'}")
         left = state["seconds_left"]
-        params = "" if best is None else ", ".join(f"{k} {_short(v)}" for k, v in best["params"].items())
+        params = (
+            "" if best is None else ", ".join(f"{k} {_short(v)}" for k, v in params_from_json(best["params"]).items())
+        )
         trouble = state["trouble"] or state["reason"] or state["end_reason"] or ""
         cells = (
             f"<a href='?{escape(urlencode({'job': name, 'page': 'trials'}))}'><b>{escape(name)}</b></a>"

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from math import isnan, log
+from typing import Any
 
 import numpy as np
 from bokeh.layouts import column, gridplot, row
@@ -25,7 +26,6 @@ from swarm.plots.axes import Axis, axes, drawable
 from swarm.service.published.snapshot import Lead, Point, Row, View
 from swarm.space.space import Space
 from swarm.store.records import Source
-from swarm.trial import Value
 
 _LINES = 300
 _REASONS = 5  # why trials failed
@@ -252,10 +252,10 @@ def _point_columns(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
     return columns
 
 
-def _drawn(axis: Axis, params: Mapping[str, Value]) -> float | str:
+def _drawn(axis: Axis, params: Mapping[str, Any]) -> float | str:
     if axis.name not in params:
         return "" if axis.scale == "options" else _NAN
-    return str(params[axis.name]) if axis.scale == "options" else float(params[axis.name])
+    return axis.label(params[axis.name]) if axis.scale == "options" else float(params[axis.name])
 
 
 def errors_html(view: View) -> str:
@@ -314,14 +314,15 @@ def _generations(rows: Sequence[Row], gpus: float) -> Columns:
     return columns
 
 
-def _place(axis: Axis, value: Value | None) -> float:
-    """Position of a value along its axis, in [0, 1]."""
-    if value is None:
+def _place(axis: Axis, params: Mapping[str, Any]) -> float:
+    """Position of a configuration along an axis, in [0, 1]."""
+    if axis.name not in params:
         return _NAN
     if axis.scale == "options":
-        return (axis.options.index(str(value)) + 0.5) / len(axis.options) if str(value) in axis.options else _NAN
+        label = axis.label(params[axis.name])
+        return (axis.options.index(label) + 0.5) / len(axis.options) if label in axis.options else _NAN
 
-    low, high, number = axis.low, axis.high, float(value)
+    low, high, number = axis.low, axis.high, float(params[axis.name])
     if axis.scale == "log":
         low, high, number = log(low), log(high), log(number)
     return (number - low) / (high - low) if high > low else 0.5
@@ -330,7 +331,7 @@ def _place(axis: Axis, value: Value | None) -> float:
 def _lines(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
     return {
         "xs": [list(range(len(axes))) for _ in points],
-        "ys": [[_place(axis, point.params.get(axis.name)) for axis in axes] for point in points],
+        "ys": [[_place(axis, point.params) for axis in axes] for point in points],
         **{name: list(values) for name, values in _point_columns(points, axes).items() if name != "source"},
     }
 
@@ -340,10 +341,10 @@ def _moves(members: Sequence[Sequence[Point]], across: Axis, up: Axis, palette: 
     ranked = sorted(value for value in fitness if value is not None)
     shades = [0.0 if value is None else ranked.index(value) / max(1, len(ranked) - 1) for value in fitness]
     return {
-        "x0": [_place(across, points[0].params.get(across.name)) for points in members],
-        "y0": [_place(up, points[0].params.get(up.name)) for points in members],
-        "x": [_place(across, points[-1].params.get(across.name)) for points in members],
-        "y": [_place(up, points[-1].params.get(up.name)) for points in members],
+        "x0": [_place(across, points[0].params) for points in members],
+        "y0": [_place(up, points[0].params) for points in members],
+        "x": [_place(across, points[-1].params) for points in members],
+        "y": [_place(up, points[-1].params) for points in members],
         "member": [points[-1].member for points in members],
         "trial": [points[-1].trial for points in members],
         "fitness": ["failed" if value is None else f"{value:.5g}" for value in fitness],

@@ -22,7 +22,7 @@ from swarm.plots.axes import Axis
 from swarm.plots.charts import CYCLE, new_figure
 from swarm.plots.units import duration
 from swarm.service.published.snapshot import Point, View
-from swarm.trial import Value
+from swarm.trial import params_as_json
 
 _PARAM, _METRIC = "p:", "m:"  # columns of hyper-parameters and metrics, whatever those are called
 _CURVES = 6  # metrics whose curves are drawn
@@ -120,7 +120,7 @@ class Trials(JobPage):
         if point is None:
             return
         self._detail.text = detail_html(point, self._view)
-        self._text.args = {"text": yaml.safe_dump(dict(point.params), sort_keys=False)}
+        self._text.args = {"text": yaml.safe_dump(params_as_json(point.params), sort_keys=False)}
         self._copy.visible = True
         self._curves.children = list(curve_figures(self.board.curve(point.key)))
 
@@ -161,11 +161,11 @@ def _metrics(view: View) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for point in view.points for name in point.metrics))
 
 
-def _cell(params: Mapping[str, Value], axis: Axis) -> Any:
+def _cell(params: Mapping[str, Any], axis: Axis) -> Any:
     if axis.name not in params:  # its condition does not hold
         return None
     value = params[axis.name]
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return axis.label(value) if axis.scale == "options" else value
 
 
 def detail_html(point: Point, view: View) -> str:

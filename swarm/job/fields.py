@@ -13,11 +13,14 @@ from typing import Annotated, Any, get_args
 import packaging.requirements
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
+from swarm.code.expression import expression_of
+from swarm.code.fingerprint import Fingerprint
 from swarm.errors import InvalidInput, InvalidJob, InvalidOptimizer
 from swarm.job.limits import NAME, check_parameters
 from swarm.optimizers import OPTIMIZERS
 from swarm.optimizers.base import EXACT, Optimizer
 from swarm.optimizers.replay import Replay
+from swarm.space.constraint import Constraint, Function
 from swarm.space.space import Space
 from swarm.trial import Criterion, Direction, resource
 
@@ -31,6 +34,20 @@ def space(value: Any) -> Any:
     if isinstance(value, Sized):
         check_parameters(len(value))
     return Space.parse(value)
+
+
+def written(constraint: Function, names: list[str]) -> Constraint:
+    """A function that is a constraint, as the expression that it is; or else by its name and a digest of its code.
+
+    Args:
+        constraint: The function.
+        names: Names of all hyper-parameters.
+    """
+    assert constraint.function is not None
+    if (found := expression_of(constraint.function, names)) is not None:
+        return found
+    name = constraint.text.partition(" [")[0]
+    return Function(constraint.function, f"{name} [{Fingerprint(constraint.function).digest}]")
 
 
 def _named(what: str) -> Callable[[str], str]:

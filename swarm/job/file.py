@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,19 +88,28 @@ def _parts(node: Any) -> list[Any] | None:
     return [node.value] if isinstance(node, yaml.ScalarNode) else node.value if isinstance(node, yaml.Node) else None
 
 
+def _split(keys: list[str], data: Mapping[str, Any]) -> list[str]:
+    """The keys that are left, of which the first is the longest that there is: the names of some have dots in them."""
+    known = (end for end in range(len(keys), 0, -1) if ".".join(keys[:end]) in data)
+    end = next(known, 1)
+    return [".".join(keys[:end]), *keys[end:]]
+
+
 def _set(data: dict[str, Any], setting: str) -> None:
     """Set one value of a job file's data."""
     where, equals, text = setting.partition("=")
-    *keys, last = where.strip().split(".")
-    if not equals or not all((*keys, last)):
+    left = where.strip().split(".")
+    if not equals or not all(left):
         raise InvalidJob(f"{setting!r} is no setting; write KEY=VALUE, such as optimizer.particles=12")
-    for key in keys:
+    while len(keys := _split(left, data)) > 1:
+        key, left = keys[0], keys[1:]
         inner = data.get(key)
         if key == "optimizer" and isinstance(inner, str):
             inner = {"name": inner}
         if not isinstance(inner, dict | None):
             raise InvalidJob(f"{setting!r} sets a part of {key}, but that is {inner!r}")
         data[key] = data = dict(inner or {})
+    [last] = keys
     try:
         data[last] = parsed(text, f"the value of {where.strip()}")
     except (yaml.YAMLError, _Unreadable):

@@ -19,6 +19,8 @@ Train = Callable[[Any, Any], Returned]
 """A training function, ``train(params, ctx)``, or an object that is called like one."""
 ProblemGiven = str | Train | type[Any] | Callable[..., Train]
 """A training function, where to find one, or with ``options`` what makes one of them."""
+ConstraintGiven = str | Callable[[dict[str, Any]], bool]
+"""What several hyper-parameters have to satisfy: an expression, or a function of them."""
 Names = list[str] | tuple[str, ...]  # Sequence[str] would take a text
 
 
@@ -32,6 +34,7 @@ class JobFields(TypedDict, total=False):
     version: str | int | float | None
     files: Names
     space: Space | Mapping[str, object] | Sequence[tuple[str, object]] | None
+    constraint: ConstraintGiven | Sequence[ConstraintGiven] | None
     optimizer: Optimizer | str | Mapping[str, Any] | None
     direction: Direction | None
     fitness: str | Mapping[str, float] | Mapping[str, str] | Sequence[Any] | None

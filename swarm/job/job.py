@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self, Unpack
 
@@ -38,11 +38,15 @@ from swarm.trial import (
     Params,
     Purpose,
     Trial,
+    params_as_json,
     plain,
     plain_data,
 )
 
-_AS_GIVEN = re.compile(r"space\.[^.]+(\.choice)?")  # trainings get these values as they are: true is not 1, nor 2 2.0
+_NUMBERS = {"integer", "real", "log", "digits", "step", "default"}  # of a domain, where 2 is 2.0
+
+
+_ELSEWHERE = {"name", "problem", "options", "space", "constraint", "optimizer", "then"}  # in what describes a job
 
 
 class Scored(Protocol):
@@ -75,6 +79,10 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         files: Files and folders, or patterns such as ``data/*.npz``, whose content counts likewise; relative to the
             job file, or to the current folder.
         space: Hyper-parameters by name; left out, the problem's own.
+        constraint: What several hyper-parameters have to satisfy together, ``units_2 <= units_1``, or a list of such
+            texts; in Python also a function of a configuration. It becomes part of the space. What it refuses is never
+            tried. A function that does more than to compare only its script has: a service, and others who read the
+            run, take expressions alone.
         optimizer: The method that searches. None is :class:`~swarm.optimizers.surrogate_pso.SurrogatePSO` with as many
             trials as ``stop.evaluations`` allows: 100 without it, or 10,000 if ``stop.seconds`` or ``stop.gpu_hours``
             ends the search.
@@ -151,6 +159,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     version: str | int | Annotated[float, Field(allow_inf_nan=False)] | None = None
     files: list[str] = Field(default=[], max_length=1000)
     space: Annotated[Space | None, BeforeValidator(job_fields.space)] = None
+    constraint: Any = None
     optimizer: Annotated[Optimizer, BeforeValidator(job_fields.optimizer)] = None  # type: ignore[assignment]
     direction: Direction | None = None
     fitness: Annotated[
@@ -212,6 +221,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         space = self.space or (Space.parse(code.space) if code.space else None)
         if space is None:
             raise InvalidJob(f"job {self.name!r} has no search space; give one: space: {{name: {{integer: [1, 9]}}}}")
+        space = space.constrained(self.constraint).rewritten(partial(job_fields.written, names=list(space.domains)))
         limits.check_space(space)
         if self.test and not code.testable:
             raise InvalidJob(f"problem {code.name} has no test(params, ctx), so there is no test score; leave test out")
@@ -402,10 +412,14 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
                 f"then.search: {unknown[0]} is not searched before; name some of {', '.join(self.space.names)}"
             )
         domains = {name: value for name, value in self.space.to_dict().items() if name in self.then.search}
-        space = Space.parse(
-            {name: {**domains[name], "default": value} if name in domains else value for name, value in found.items()}
-        )
-        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in ("then", "options")}
+        data = {name: {"fixed": value} for name, value in params_as_json(found).items()}
+        for name, value in params_as_json(found).items():
+            if name in domains:
+                data[name] = {**domains[name], "default": value}
+        left_out = ("then", "options", "constraint")
+        concerning = [each for each in self.space.constraints if (each.names or set()) <= found.keys()]
+        space = Space.parse(data).constrained(concerning or None)
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in left_out}
         changed = {"name": f"{self.name}-then", "problem": self._code, "space": space, "checkpoints": None}
         checkpoints = {"checkpoints": self.checkpoints} if isinstance(self.checkpoints, str) else {}
         return Job(**{**fields, **changed, **checkpoints, "optimizer": self.then.optimizer, "stop": self.then.stop})
@@ -420,7 +434,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             "problem": self._code.to_dict(),
             "space": self.space.to_dict(),
             "optimizer": job_fields.plain(self.optimizer),
-            **self.model_dump(exclude={"name", "problem", "options", "space", "optimizer", "then"}, mode="json"),
+            **self.model_dump(exclude=_ELSEWHERE, mode="json"),
             "then": None
             if self.then is None
             else self.then.model_dump(mode="json", exclude={"optimizer"})
@@ -550,12 +564,12 @@ def _identity(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "problem": problem, "requirements": None, "max_failures": None, "gpu_memory": None}
 
 
-def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+def _differ(mine: Any, theirs: Any, where: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
     if isinstance(mine, dict) and isinstance(theirs, dict):
-        return [
-            row
-            for name in {**mine, **theirs}
-            for row in _differ(mine.get(name), theirs.get(name), f"{where}.{name}" if where else name)
-        ]
-    as_given = _AS_GIVEN.fullmatch(where) and json.dumps(mine) != json.dumps(theirs)
-    return [(where, mine, theirs)] if as_given or mine != theirs else []
+        names = {**mine, **theirs}
+        return [row for name in names for row in _differ(mine.get(name), theirs.get(name), (*where, str(name)))]
+    # What trainings get as it is: true is not 1, nor 2 2.0.
+    as_given = (
+        where[:1] == ("space",) and not _NUMBERS.intersection(where[2:3]) and json.dumps(mine) != json.dumps(theirs)
+    )
+    return [(".".join(where), mine, theirs)] if as_given or mine != theirs else []

@@ -155,7 +155,7 @@ class GA(Genetic, Unrepeated):
         return self._trial(params, generation=self._generation, member=member)
 
     def _child(self, member: int, rng: Rng) -> tuple[Genome, Params]:
-        """What is conceived, again while it is known, then mutated on; and what is trained of it."""
+        """What is conceived, again while it is known or refused, then mutated on; and what is trained of it."""
         rate = max(self.mutation, 1 / self._space.dimensions)
         genome: Genome = ()
         for attempt in range(DRAWS + KICKS):
@@ -164,9 +164,9 @@ class GA(Genetic, Unrepeated):
             else:
                 genome = tuple(self._mutated(chromosome, rng, rate) for chromosome in genome)
             params = self._expressed(genome, rng)
-            if not self._is_known(params):
+            if not self._is_refused(params):
                 return genome, params
-        params = self._any_left()
+        params = self._any_left(rng)
         return (self._space.completed(params),) * self.ploidy, params
 
     def _conceived(self, member: int, rng: Rng) -> Genome:

@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Integral
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import EXACT, Optimizer
 from swarm.optimizers.random import permuted
-from swarm.space.space import Choice, Domain, Integer, Real
-from swarm.trial import Trial, Value
+from swarm.space.configurations import Configurations, Values
+from swarm.space.space import Domain, Integer, Real
+from swarm.trial import Params, Trial, Value
 
+_COUNTED = 10_000  # configurations that constraints allow
+_PASSED = 200_000  # points that they refuse in a row
 _LISTED = 10_000  # values of an axis that are looked through for equal ones, and of a rounded one that may differ
 _FEW_DIGITS = 5  # that leave few values, however many points there are
 
@@ -25,14 +29,15 @@ _FEW_DIGITS = 5  # that leave few values, however many points there are
 class Grid(Optimizer):
     """Tries every configuration of a grid, the last parameter varying fastest.
 
-    All options of a choice are on the grid, and all whole numbers unless ``points`` thins them out. The grid is
-    never listed: configuration number i is worked out when it is asked for, however many there are.
+    All options of a choice are on the grid, and all whole numbers and numbers in steps, unless ``points`` thins them
+    out. The grid is never listed: configuration number i is worked out when it is asked for, however many there are.
+    What a constraint refuses is passed over, and no part of the grid.
 
     Attributes:
-        points: Number of values of every real parameter, at least 2: evenly spaced, in the logarithm if that is
-            searched, both ends included; values that ``digits`` rounds to the same count once. Or such numbers by
-            name, where integer parameters may be thinned out, too. There is no default, because the cost is the
-            product over all parameters.
+        points: Number of values of every real parameter without steps, at least 2: evenly spaced, in the logarithm if
+            that is searched, both ends included; values that ``digits`` rounds to the same count once. Or such numbers
+            by name, where others may be thinned out, too. There is no default, because the cost is the product over all
+            parameters.
         shuffle: Visit the grid in a random order, so that a search that stops early has seen a fair sample of it.
 
     Raises:
@@ -67,8 +72,8 @@ class Grid(Optimizer):
 
     @property
     def planned(self) -> int | None:
-        """Number of configurations on the grid."""
-        return self._total if self._started else None
+        """Number of configurations on the grid; with constraints at most, if more than 10,000 are allowed."""
+        return self._planned if self._started else None
 
     def _begin(self) -> None:
         domains = self._space.domains
@@ -76,12 +81,40 @@ class Grid(Optimizer):
             if name not in domains:
                 raise InvalidOptimizer(f"Grid: there is no {name!r} to give points to: there are {', '.join(domains)}")
         self._axes = {name: self._axis(name, domain) for name, domain in domains.items()}
-        self._total = math.prod(map(len, self._axes.values()))
+        self._total = self._planned = math.prod(map(len, self._axes.values()))
+        self._point = 0  # of a grid in random order, with constraints: the next
+        self._coming: Params | None = None  # with constraints: what is asked next
+        if self._space.constraints:
+            self._left = self._allowed()
+            self._planned = min(self._total, sum(1 for _ in islice(self._allowed(), _COUNTED + 1)))
+            self._planned = self._total if self._planned > _COUNTED else self._planned
+            self._coming = self._following()
+            if self._coming is None:
+                raise InvalidOptimizer(
+                    "Grid: constraints refuse all of the grid, or 200,000 points in a row: loosen them, or give more "
+                    "points"
+                )
+
+    def _allowed(self) -> Configurations:
+        """The configurations of the grid that constraints allow, in order."""
+        searched = {name: axis for name, axis in self._axes.items() if name in self._space.names}
+        return Configurations(self._space, axes=searched)
+
+    def _following(self) -> Params | None:
+        """What comes next of a grid with constraints; None if nothing does."""
+        if not self.shuffle:
+            return next(self._left, None)
+        for _ in range(min(_PASSED, self._total - self._point)):
+            index = permuted(self._point, self._total, key=f"{self._seed},{self._fold or 0}")
+            self._point, params = self._point + 1, self._at(index)
+            if self._is_first(index, params) and self._space.allows(params):
+                return params
+        return None
 
     def _axis(self, name: str, domain: Domain | Value) -> Sequence[Value]:
         """The values of a parameter on the grid, in order."""
         points = self._points_of(name, domain)
-        if isinstance(domain, Real) and points is None:
+        if isinstance(domain, Real) and domain.size is None and points is None:
             raise InvalidOptimizer(f"Grid: {name} is real: give its number of values, such as points: {{{name}: 5}}")
         if isinstance(domain, (Integer, Real)) and points is not None:
             rounded = isinstance(domain, Real) and (domain.digits or math.inf) <= _FEW_DIGITS
@@ -93,33 +126,48 @@ class Grid(Optimizer):
                 )
             return different
         if isinstance(domain, Integer):
-            return range(domain.low, domain.high + 1)
-        return domain.options if isinstance(domain, Choice) else (cast(Value, domain),)
+            return range(domain.low, domain.high + 1, domain.step or 1)
+        if isinstance(domain, Domain):
+            return Values(domain)
+        return (domain,)
 
     def _points_of(self, name: str, domain: Domain | Value) -> int | None:
         """How many evenly spaced values of a parameter are on the grid; None is all that there are."""
         if not isinstance(self.points, dict):
-            return self.points if isinstance(domain, Real) else None
+            return self.points if isinstance(domain, Real) and domain.size is None else None
         points = self.points.get(name)
-        if isinstance(domain, Real) or points is None:
+        if points is None or (isinstance(domain, Real) and domain.size is None):
             return points
-        most = domain.size if isinstance(domain, Integer) else 0
+        most = domain.size or 0 if isinstance(domain, Integer | Real) else 0
         if points > most:
             raise InvalidOptimizer(f"Grid: {name} is {domain}: {points} points are too many, take fewer or none")
         return points
 
     def _exhausted(self) -> bool:
-        return self._asked >= self._total
+        return self._coming is None if self._space.constraints else self._asked >= self._total
 
     def _ask(self) -> Trial:
         i = self._asked
+        if self._coming is not None:
+            params, self._coming = self._coming, self._following()
+            return self._trial(params, member=i)
         index = permuted(i, self._total, key=f"{self._seed},{self._fold or 0}") if self.shuffle else i
-        values: list[Value] = []
-        for axis in reversed(self._axes.values()):  # mixed radix, the least significant digit first
-            index, digit = divmod(index, len(axis))
-            values.append(axis[digit])
-        params = dict(zip(self._axes, reversed(values), strict=True))
-        return self._trial(self._space.active(params), member=i)
+        return self._trial(self._at(index), member=i)
+
+    def _at(self, index: int) -> Params:
+        """Configuration number ``index`` of the grid, also if a constraint refuses it."""
+        return self._space.active({name: self._axes[name][place] for name, place in self._places(index).items()})
+
+    def _places(self, index: int) -> dict[str, int]:
+        """Of point number ``index`` the places of its values along their axes."""
+        places: dict[str, int] = {}
+        for name, axis in reversed(self._axes.items()):  # mixed radix, the least significant digit first
+            index, places[name] = divmod(index, len(axis))
+        return dict(reversed(places.items()))
+
+    def _is_first(self, index: int, params: Params) -> bool:
+        """Whether no point before it is the same configuration: what does not belong to one has its first value."""
+        return all(name in params or place == 0 for name, place in self._places(index).items())
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from swarm.errors import InvalidOptimizer
+from swarm.optimizers.recombination import other_option
 from swarm.optimizers.targets import Losses, compared, standings
 from swarm.optimizers.unrepeated import Unrepeated
-from swarm.space.domain import Choice, Domain, Integer, Real
+from swarm.space.base import Domain
+from swarm.space.domain import Choice, Integer, Real
 from swarm.space.space import Space
 from swarm.trial import Params, Trial, Value, mean
 
@@ -43,7 +45,8 @@ class MuPlusLambda(Unrepeated):
               when={"units_1": {"layers": [1, 2]}, "units_2": {"layers": [2]}})
 
     Every gene mutates with ``gene_rate``: an integer by N(0, ``step``), or by at least 1 and at most ``step`` either
-    way; a real number the same, in shares of a tenth of its range; a choice to another option. With ``length_rate`` a
+    way, in its own steps if it has some; a real number the same, and an integer on a log scale, in shares of a tenth of
+    its range; a choice to another option. With ``length_rate`` a
     random item of the list is deleted or duplicated, in its place; the list stays within its bounds. A child that is
     just like its parent would be a wasted evaluation, and mutates again, a few times.
 
@@ -267,15 +270,14 @@ class MuPlusLambda(Unrepeated):
         if rng.random() >= rate:
             return value
         if isinstance(domain, Choice):
-            others = [option for option in domain.options if option != value]
-            return others[rng.integers(len(others))]
+            return other_option(domain, value, int(rng.integers(domain.size - 1)))
         if self.mutation == "normal":
             change = rng.normal(0, step)  # ~ N(0, step²)
         else:
             change = max(1, int(rng.integers(int(step) + 1))) * (1 if rng.random() < 0.5 else -1)
-        if isinstance(domain, Real):
+        if isinstance(domain, Real) or (isinstance(domain, Integer) and domain.log):
             return domain.decode(domain.encode(value) + change / 10)
-        return value + change
+        return value + change * (getattr(domain, "step", None) or 1)
 
     def _resize(self, genes: dict[str, Any], items: list[Any], rng: Rng) -> None:
         """Delete or duplicate a random item of the list, in place."""
@@ -295,7 +297,7 @@ class MuPlusLambda(Unrepeated):
         for name, domain in self._space.domains.items():
             if isinstance(domain, Integer) and name in found:
                 inside = min(max(found[name], domain.low), domain.high)
-                found[name] = int(inside) if self.literal else domain.nearest(inside)
+                found[name] = int(inside) if self.literal and domain.step is None else domain.nearest(inside)
         whole = self._space.completed(found)
         return self._space.active({name: whole[name] for name in self._space.domains})
 

@@ -16,7 +16,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.space.domain import Choice, Integer
+from swarm.space.base import Domain
+from swarm.space.domain import Choice
 from swarm.space.space import Space
 from swarm.trial import Params, Trial
 
@@ -38,8 +39,8 @@ class Axes:
 
     Attributes:
         options: Array (d,): number of options of a choice, and 0 elsewhere.
-        half: Array (d,): half a step of an integer in the unit cube, and 0 elsewhere. Its values have the range
-            [−half, 1 + half].
+        half: Array (d,): half a step of whole numbers, or of numbers in steps, in the unit cube, and 0 elsewhere, as on
+            a log scale. Its values have the range [−half, 1 + half].
     """
 
     options: Integers
@@ -50,7 +51,7 @@ class Axes:
         """The dimensions of a space."""
         domains = [space.domains[name] for name in space.names]
         options = [domain.size if isinstance(domain, Choice) else 0 for domain in domains]
-        half = [0.5 / (domain.high - domain.low) if isinstance(domain, Integer) else 0.0 for domain in domains]
+        half = [domain.spacing / 2 if isinstance(domain, Domain) else 0.0 for domain in domains]
         return cls(np.array(options), np.array(half))
 
 

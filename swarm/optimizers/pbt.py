@@ -23,6 +23,7 @@ from swarm.trial import Params, Trial
 Scheme = Literal["three_parents", "two_parents", "decoupled", "asexual", "truncation"]
 Update = Literal["sync", "async"]
 
+_TRIES = 100  # of a child that a constraint refuses
 _DECIMALS = 9  # of a budget: ten slices of 0.1 make 1
 
 
@@ -199,13 +200,13 @@ class PBT(Genetic):
         generation, index = divmod(self._asked, self.population)
         member = self._idle.popleft()
         rng = self._rng(generation, index if self.update == "async" else member)
-        genome, sources = self._child(member, generation, rng)
+        genome, sources, params = self._allowed_child(member, generation, rng)
         budget = self.slice * (generation + 1 if self.update == "sync" else 1)
         if sources:
             budget = round((sources[0].trial.budget or 0.0) + self.slice, _DECIMALS)
         parents = [source.trial.id for source in sources]
         trial = self._trial(
-            self._expressed(genome, rng),
+            params,
             generation=generation,
             member=member,
             budget=min(budget, self.max_budget),
@@ -229,6 +230,16 @@ class PBT(Genetic):
             self._idle.extend(range(self.population))
 
     # --- children
+
+    def _allowed_child(self, member: int, generation: int, rng: Rng) -> tuple[Genome, list[Individual], Params]:
+        """A child that no constraint refuses, and what is trained of it; at last with random hyper-parameters."""
+        for _ in range(_TRIES):
+            genome, sources = self._child(member, generation, rng)
+            params: Params = self._expressed(genome, rng)
+            if self._space.allows(params):
+                return genome, sources, params
+        params = self._space.sample(rng)
+        return (self._space.completed(params),) * self.ploidy, sources, params
 
     def _child(self, member: int, generation: int, rng: Rng) -> tuple[Genome, list[Individual]]:
         """What a network is to be next: its genome, and whose weights it goes on from, if anybody's."""

@@ -104,7 +104,10 @@ class Swarm(Unrepeated):
         return self.inertia
 
     def _place(self, i: int, turn: int) -> Params:
-        """Give a particle the position of its turn, and say which configuration is there: none that is known."""
+        """Give a particle the position of its turn, and say which configuration is there: none that is known.
+
+        Where a constraint refuses it, the particle goes to the one near by that is tried instead.
+        """
         rng, x, v = self._rng(turn, i), self._x[i].copy(), self._v[i].copy()
         for attempt in range(DRAWS + KICKS):
             if attempt < DRAWS:
@@ -114,8 +117,10 @@ class Swarm(Unrepeated):
                 self._kick(i, rng)
             params = self._space.decode(self._x[i])
             if not self._is_known(params):
+                if self._space.constraints and not self._space.allows(self._space.unconstrained(self._x[i])):
+                    self._x[i] = self._space.encode(params)
                 return params
-        params = dict(self._any_left())
+        params = dict(self._any_left(rng))
         self._x[i] = self._space.encode(params)
         return params
 

@@ -14,8 +14,12 @@ from fractions import Fraction
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import EXACT
 from swarm.optimizers.unrepeated import Unrepeated
+from swarm.space.base import Domain
+from swarm.space.configurations import count
+from swarm.space.space import Space
 from swarm.trial import Trial
 
+_COUNTED = 100_000  # configurations, at most
 _POINTS = 100  # in a row that are all known: then what is left is walked through
 
 
@@ -31,7 +35,7 @@ class Random(Unrepeated):
     Attributes:
         trials: Number of trials; give this or ``proportion``.
         proportion: Share of all configurations of a finite space to try, in (0, 1]: ``max(1, ⌊p·size + ½⌋)``
-            trials.
+            trials. With constraints, of those that are allowed, if these are 100,000 at most.
         known: Points of a space with conditions, or with rounded numbers, may be one and the same configuration: where
             it was asked for before, ``again`` takes the next point, and ``answer`` has the archive answer.
 
@@ -75,9 +79,12 @@ class Random(Unrepeated):
         elif size is None:
             raise InvalidOptimizer("Random: a space with a real dimension has no proportion: give trials instead")
         else:
-            share = (self.proportion if size <= EXACT else Fraction(self.proportion)) * size  # it may be no float
+            whole = min(size, _allowed(self._space))
+            share = (self.proportion if whole <= EXACT else Fraction(self.proportion)) * whole  # it may be no float
             wanted = max(1, math.floor(share + Fraction(1, 2)))
-        self._size, self._total = size, wanted if size is None else min(wanted, size)
+        self._total = wanted if size is None else min(wanted, size)
+        even = all(domain.is_even for domain in self._space.domains.values() if isinstance(domain, Domain))
+        self._size = size if even else None  # of points that are equally likely
         self._point = 0  # of a finite space, in random order: the next
 
     def _exhausted(self) -> bool:
@@ -91,9 +98,17 @@ class Random(Unrepeated):
         for _ in range(min(_POINTS, self._size - self._point)):
             params = self._space.at(permuted(self._point, self._size, key=f"{self._seed},{self._fold or 0}"))
             self._point += 1
-            if not self._is_known(params):
+            if not self._is_refused(params):
                 return self._trial(params, member=i)
-        return self._trial(self._any_left(), member=i)
+        if self._space.constraints:
+            return self._trial(self._unknown(lambda: self._space.sample(rng), rng), member=i)
+        return self._trial(self._any_left(rng), member=i)
+
+
+def _allowed(space: Space) -> int:
+    """Number of configurations that constraints allow; of many, that of all points."""
+    found = count(space, _COUNTED + 1) if space.constraints else _COUNTED + 1
+    return found if found <= _COUNTED else space.size or found
 
 
 def permuted(index: int, size: int, key: str) -> int:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from swarm.errors import InvalidOptimizer, InvalidSpace
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.population import Genome, Individual
-from swarm.space.domain import Choice, Domain, Integer, Real
+from swarm.space.base import Domain
+from swarm.space.domain import Choice, Integer, Real
 from swarm.space.space import Space
 from swarm.trial import Params, Value
 
@@ -287,14 +288,13 @@ def mutation(
         value: The value.
         kind: 0 is −u %, 1 is +u %, 2 is +(10 + 10·u) %, 3 is −(10 + 10·u) % of the value.
         u: How much, in [0, 1); of an option, which other one.
-        integer_step: Whether a large change that rounds to none moves an integer by 1.
+        integer_step: Whether a large change that rounds to none moves a number by its step, an integer by 1.
         zero_kick: Whether 0 changes by the same shares of the range of the domain.
     """
     if isinstance(domain, Choice):
-        others = [option for option in domain.options if option != value]
-        return others[int(u * len(others))]
+        return other_option(domain, value, int(u * (domain.size - 1)))
     assert isinstance(domain, Integer | Real)
-    low, high = domain.low, domain.high
+    low, high, step = domain.low, domain.high, domain.step
     change = (-0.01 * u, 0.01 * u, 0.1 + 0.1 * u, -0.1 - 0.1 * u)[kind]
     if value == 0:
         changed = change * (high - low) if zero_kick else 0.0
@@ -302,6 +302,13 @@ def mutation(
             changed = -changed  # at a bound there is only one way to go
     else:
         changed = value * (1 + change)
-    if isinstance(domain, Integer) and integer_step and kind >= 2 and math.floor(changed + 0.5) == value:
-        changed = value + math.copysign(1, change)
+    in_steps = isinstance(domain, Integer) or step is not None
+    if in_steps and integer_step and kind >= 2 and domain.nearest(changed) == value:
+        changed = value + math.copysign(step or 1, change)
     return domain.nearest(changed)
+
+
+def other_option(domain: Choice, value: Any, number: int) -> Value:
+    """Option ``number`` of a choice, from 0, among those that are not the value."""
+    place = domain.place(value)
+    return domain.at(number + (place is not None and number >= place))

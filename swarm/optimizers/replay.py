@@ -9,7 +9,7 @@ from typing import Any
 
 from swarm.errors import InvalidOptimizer, InvalidSpace
 from swarm.optimizers.base import Optimizer
-from swarm.space.domain import Domain
+from swarm.space.base import Domain
 from swarm.trial import Trial
 
 

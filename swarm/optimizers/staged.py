@@ -44,7 +44,8 @@ class Staged(Unrepeated):
     Attributes:
         stages: Budget (epochs) and number of trials of each stage, as pairs of integers of at least 1.
         shrink: Factor of the box's widths from stage to stage, above 0 up to 1 (1 moves the box only). An integer
-            parameter keeps the next whole number on either side of the best; every box lies within the space.
+            parameter, and one in steps, keeps the next number on either side of the best; every box lies within the
+            space.
         keep: Chance that a trial of a later stage takes the best's option of a choice instead of a random one.
         freeze: Stage, 2 or later, from which on every trial takes the best's options; None is never.
         opt_tolerance: What counts as an improvement is more than this.
@@ -148,14 +149,28 @@ class Staged(Unrepeated):
             self._due = self._next
 
     def _drawn(self) -> Params | None:
-        """A configuration of the box that is not known at this budget; the best of before is asked for all the same."""
+        """A configuration of the box that is not known at this budget; the best of before is asked for all the same.
+
+        Where constraints refuse all of a box, it is one near by.
+        """
         rng, budget = self._rng(self._stage, self._next), float(self.stages[self._stage][0])
+        allowed = False
         for _ in range(_DRAWS):
             params = self._sample(rng)
             centre = self._next == 0 and self._centre is not None
+            if not centre and not self._space.allows(params):
+                continue
+            allowed = True
             if centre or not self._draws_again or _with_budget(params, budget) not in self._keys:
                 return params
-        return None
+        return None if allowed else self._near(params, budget)
+
+    def _near(self, refused: Params, budget: float) -> Params | None:
+        """A configuration near one that is refused, unless it is known at this budget."""
+        whole = self._space.completed(refused)
+        domains = ((name, self._space.domains[name]) for name in self._space.names)
+        params = self._space.decode([d.encode(whole[name]) for name, d in domains if isinstance(d, Domain)])
+        return None if self._draws_again and _with_budget(params, budget) in self._keys else params
 
     def _sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """A random configuration in the box; the first of a later stage is its centre."""
@@ -203,12 +218,13 @@ class Staged(Unrepeated):
         """What a parameter may be in the stage that begins."""
         domain, whole = self._box[name], self._space.domains[name]
         if isinstance(domain, (Integer, Real)) and isinstance(whole, (Integer, Real)):
-            return narrowed(domain, whole, best, self.shrink)
+            box: Domain | Value = narrowed(domain, whole, best, self.shrink)
+            return box
         frozen = self.freeze is not None and self._stage + 1 >= self.freeze  # stage 0 is the first
         return best if frozen and isinstance(domain, Choice) else domain
 
 
-def narrowed(domain: Integer | Real, whole: Integer | Real, best: Any, shrink: float) -> Domain | Value:
+def narrowed(domain: Integer | Real, whole: Integer | Real, best: Any, shrink: float) -> Any:
     """A numeric domain made smaller round the best value, and clipped to the whole one.
 
     Args:
@@ -221,12 +237,21 @@ def narrowed(domain: Integer | Real, whole: Integer | Real, best: Any, shrink: f
         The new domain; or the best value, if rounding to significant digits leaves no other.
     """
     half = shrink * (domain.ends[1] - domain.ends[0]) / 2
-    if isinstance(whole, Integer):
-        half = max(1.0, half)  # a step to either side
-        return Integer(max(whole.low, math.ceil(best - half)), min(whole.high, math.floor(best + half)))
+    step: Any = whole.step or 1
+    if isinstance(whole, Integer) and not whole.log:
+        half = max(float(step), half)  # a step to either side
+        below, above = math.floor((best - max(whole.low, best - half)) / step), math.floor(half / step)
+        return Integer(best - below * step, min(whole.high, best + above * step), step=whole.step)
     u, du = whole.encode(best), half / (whole.ends[1] - whole.ends[0])
-    low, high = float(whole.decode(u - du)), float(whole.decode(u + du))  # clipped, and rounded as all values are
-    return Real(low, high, log=whole.log, digits=whole.digits) if low < high else best
+    low: Any = whole.decode(u - du)  # clipped, and rounded as all values are
+    high: Any = whole.decode(u + du)
+    if whole.size is not None:  # a step to either side, at least
+        low, high = min(low, whole.nearest(best - step)), max(high, whole.nearest(best + step))
+    if low == high:
+        return best
+    if isinstance(whole, Integer):
+        return Integer(low, high, log=True, step=whole.step)
+    return Real(low, high, log=whole.log, digits=whole.digits, step=whole.step)
 
 
 def _with_budget(params: Params, budget: float | None) -> int:

@@ -27,7 +27,7 @@ from swarm.optimizers.guided.chooser import Chooser
 from swarm.optimizers.guided.knowledge import Knowledge
 from swarm.optimizers.guided.process import Kernel
 from swarm.optimizers.guided.start import sobol
-from swarm.space.configurations import configurations, count
+from swarm.space.configurations import Configurations, count
 from swarm.space.snapping import Snapping
 from swarm.trial import Params, Trial
 
@@ -289,8 +289,12 @@ class SurrogatePSO(Optimizer):
         return self._space.decode((rows if self._unknown(rows).any() else self._left(rng))[0])
 
     def _unknown(self, rows: Array) -> NDArray[np.bool_]:
-        """Which of the rows are neither told nor under way."""
-        return np.array([key not in self._known for key in _keys(rows)], dtype=bool)
+        """Which of the rows are neither told nor under way, and allowed."""
+        unknown = np.array([key not in self._known for key in _keys(rows)], dtype=bool)
+        if not self._space.constraints:
+            return unknown
+        allows, decoded = self._space.allows, self._space.unconstrained
+        return np.array([new and allows(decoded(row)) for new, row in zip(unknown, rows, strict=True)], dtype=bool)
 
     def _left(self, rng: np.random.Generator) -> Array:
         """Positions, an array (m, d), that are neither told nor under way."""
@@ -298,7 +302,11 @@ class SurrogatePSO(Optimizer):
             rows = self._snapping.anywhere(rng, max(self.anywhere, 64))
             if (unknown := self._unknown(rows)).any():
                 return np.asarray(rows[unknown])
-        every = (self._space.encode(params)[None, :] for params in configurations(self._space))
+        if self._space.constraints:  # perhaps they leave little
+            rows = np.stack([self._space.encode(self._space.sample(rng)) for _ in range(_TRIES)])
+            if (unknown := self._unknown(rows)).any():
+                return np.asarray(rows[unknown])
+        every = (self._space.encode(params)[None, :] for params in Configurations(self._space))
         return np.vstack(list(islice((row for row in every if self._unknown(row)[0]), 64)))
 
 

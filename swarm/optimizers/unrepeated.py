@@ -15,8 +15,8 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from swarm.optimizers.base import Optimizer
+from swarm.space.configurations import Configurations
 from swarm.space.space import Space
-from swarm.space.walk import Walk
 from swarm.trial import Params, Trial
 
 Known = Literal["again", "answer"]
@@ -79,6 +79,10 @@ class Unrepeated(Optimizer):
         """Whether this run has asked for a configuration, and minds."""
         return self._draws_again and key(params) in self._keys
 
+    def _is_refused(self, params: Params) -> bool:
+        """Whether a configuration must not be asked for: it is known, or a constraint refuses it."""
+        return self._is_known(params) or not self._space.allows(params)
+
     def _all_known(self) -> bool:
         """Whether there is no configuration left to ask for."""
         return self._draws_again and self._left.first(self._keys) is None
@@ -93,12 +97,18 @@ class Unrepeated(Optimizer):
         for source in (draw, lambda: self._space.sample(rng)):
             for _ in range(DRAWS):
                 params = source()
-                if not self._is_known(params):
+                if not self._is_refused(params):
                     return params
-        return self._any_left()
+        return self._any_left(rng)
 
-    def _any_left(self) -> Params:
-        """A configuration that is not known, of which there are some."""
+    def _any_left(self, rng: np.random.Generator) -> Params:
+        """A configuration that is not known, of which there are some.
+
+        Args:
+            rng: Draws one where it does not matter whether it is known.
+        """
+        if not self._draws_again:
+            return self._space.sample(rng)
         left = self._left.first(self._keys)
         assert left is not None  # nothing is asked of a method that has finished
         return left
@@ -114,9 +124,9 @@ class Leftovers:
 
     def __init__(self, space: Space, rng: np.random.Generator) -> None:
         self._finite = space.size is not None
-        self._source: Iterator[Params] = Walk(space, rng) if self._finite else _Sampled(space, rng)
-        self._first: Params | None = next(self._source)
-        self._key = key(self._first)
+        self._source: Iterator[Params] = Configurations(space, rng) if self._finite else _Sampled(space, rng)
+        self._first: Params | None = next(self._source, None)
+        self._key = key(self._first or {})
 
     def first(self, known: Keys) -> Params | None:
         """The first one that is not known, or None. What was known once stays so: each is looked at once."""

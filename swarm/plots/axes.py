@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from swarm.space.domain import Choice, Domain, Integer, Real
+from swarm.space.base import Domain
+from swarm.space.domain import Choice, Integer, Real
 from swarm.space.space import Space
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ class Axis:
         scale: ``linear`` or ``log`` for numbers, ``options`` for one of a few values.
         low: Smallest value; NaN for options.
         high: Largest value.
-        options: All values as texts, in order; empty for numbers.
+        options: A text for each value, in order, no two of them equal; empty for numbers.
         whole: Whether all values are whole numbers.
         ticks: Positions in [0, 1] along the axis, with the texts that belong there.
+        choice: The domain, if there are options.
     """
 
     name: str
@@ -41,6 +43,12 @@ class Axis:
     options: tuple[str, ...]
     whole: bool
     ticks: tuple[tuple[float, str], ...]
+    choice: Choice | None = None
+
+    def label(self, value: Any) -> str:
+        """The text of a value, if there are options."""
+        place = None if self.choice is None else self.choice.place(value)
+        return str(value) if place is None else self.options[place]
 
     @property
     def column(self) -> str:
@@ -55,11 +63,11 @@ def axes(space: Space) -> list[Axis]:
 
 def _axis(name: str, domain: Any) -> Axis:
     if isinstance(domain, Choice):
-        options = tuple(str(option) for option in domain.options)
+        options = domain.labels
         every = math.ceil(len(options) / _OPTIONS)
-        shown = [(domain.encode(each), str(each)) for each in domain.options[::every]]
-        return Axis(name, "options", math.nan, math.nan, options, False, tuple(shown))
-    scale: Literal["linear", "log"] = "log" if isinstance(domain, Real) and domain.log else "linear"
+        shown = [((i + 0.5) / len(options), options[i]) for i in range(0, len(options), every)]
+        return Axis(name, "options", math.nan, math.nan, options, False, tuple(shown), domain)
+    scale: Literal["linear", "log"] = "log" if domain.log else "linear"
     return Axis(
         name, scale, float(domain.low), float(domain.high), (), isinstance(domain, Integer), _ticks(domain, scale)
     )
@@ -101,15 +109,16 @@ def columns(configurations: pd.DataFrame, axes: Sequence[Axis]) -> pd.DataFrame:
     """
     import pandas as pd  # a second that the live pages do without
 
-    found = {}
+    found: dict[str, pd.Series[Any]] = {}
     for axis in axes:
         values = configurations.get(axis.name, pd.Series(math.nan, index=configurations.index))
         if axis.scale == "options":
-            found[axis.column] = values.map(lambda value: "" if _missing(value) else str(value)).astype(object)
+            labels = ["" if _missing(value) else axis.label(value) for value in values]
+            found[axis.column] = pd.Series(labels, index=configurations.index, dtype=object)
         else:
             found[axis.column] = values.astype(float)
     return pd.DataFrame(found, index=configurations.index)
 
 
 def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return isinstance(value, float) and math.isnan(value)  # None may be an option

@@ -20,6 +20,7 @@ from swarm.report.page import Code, Facts, Page, Section, Table, Text
 from swarm.report.sections import number, values
 from swarm.report.tables import Tables
 from swarm.runs.run import Run
+from swarm.space.space import Space
 from swarm.store.columns import columns
 from swarm.store.records import JobStatus, Source
 from swarm.terminal.tables import params_line
@@ -133,7 +134,7 @@ def _job(tables: Tables) -> Iterator[Part]:
         ("Problem", f"{job.code.name} (fingerprint {job.code.fingerprint})"),
         ("Method", type(job.optimizer).__name__ + _in_brackets(_flat(options))),
         ("Goal", f"{job.direction} {_fitness(job)}"),
-        ("Search space", f"{tables.space.dimensions} hyper-parameters, {_size(tables.space.size)}"),
+        ("Search space", f"{tables.space.dimensions} hyper-parameters, {_size(tables.space)}"),
         ("Validation", _validation(job)),
         ("Seed", str(job.seed)),
         ("Stopping rules", _flat(job.stop.model_dump(exclude_none=True)) or "none besides the method's own"),
@@ -144,7 +145,8 @@ def _job(tables: Tables) -> Iterator[Part]:
         yield Text(f"It was followed by {type(job.then.optimizer).__name__}, in the run {job.name}-then.")
     domains = [[name, str(tables.space.domains[name])] for name in tables.space.names]
     fixed = [[name, f"fixed to {v}"] for name, v in tables.space.domains.items() if name not in tables.space.names]
-    yield Table("Search space", ["hyper-parameter", "values"], domains + fixed, folded=True)
+    texts = [["constraint", each.text] for each in tables.space.constraints]
+    yield Table("Search space", ["hyper-parameter", "values"], domains + fixed + texts, folded=True)
     for error, times in run.state.errors.most_common(5):
         yield Text(f"Failed {times} times: {error}", warning=True)
         if error in run.state.failures.tracebacks:
@@ -233,8 +235,11 @@ def _validation(job: Job) -> str:
     return text + (f", {job.repeats} trainings at different seeds each" if job.repeats > 1 else "")
 
 
-def _size(size: int | None) -> str:
-    return "real ones among them" if size is None else f"{size:,} configurations".replace(",", " ")
+def _size(space: Space) -> str:
+    if space.size is None:
+        return "real ones among them" + (" and constraints between them" if space.constraints else "")
+    most = "at most " if space.constraints else ""
+    return most + f"{space.size:,} configurations".replace(",", " ")
 
 
 def _flat(options: dict[str, Any]) -> str:

@@ -241,7 +241,7 @@ def _paper_generations(tables: Tables) -> Iterator[Part]:
 def values(tables: Tables, trial: int, names: list[str]) -> list[str]:
     """Values of these hyper-parameters in a trial, for people."""
     params = tables.history.params[trial]
-    return [value(params.get(name, "–")) for name in names]
+    return [value(params[name]) if name in params else "–" for name in names]
 
 
 def value(value: Any) -> str:

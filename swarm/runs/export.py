@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from swarm.errors import InvalidInput
-from swarm.space.domain import Choice, Domain, Integer, Real
+from swarm.space.base import Domain
+from swarm.space.domain import Choice, Integer, Real
+from swarm.space.values import is_scalar
 from swarm.store.columns import Columns, columns
 from swarm.store.outcome import RUNNING
 from swarm.store.pending import PendingTrial, joined
@@ -119,7 +121,8 @@ def to_parquet(run: Run, file: Path) -> None:
     _needed("pyarrow", "parquet")
     table = run.history
     for name in table.columns:
-        if len({type(value) for value in table[name].dropna()}) > 1:  # a column of Parquet has one type
+        kinds = {type(value) for value in table[name].dropna()}
+        if len(kinds) > 1 or kinds & {list, tuple, dict}:  # a column of Parquet has one type
             table = table.assign(**{str(name): _alike(table[name])})
     try:
         table.to_parquet(file, index=False)
@@ -164,7 +167,7 @@ def to_optuna(run: Run, storage: str, name: str | None = None) -> int:
     study.set_user_attr("method", repr(run.job.optimizer))
     study.set_user_attr("dask-swarm", __version__)
     study.set_user_attr("best_trial", None if run.best is None else run.best.trial.id)
-    domains = {key: _distribution(optuna, value) for key, value in _domains(run).items()}
+    domains = _domains(run)
     named = names(found).metrics
     longest = max((_budget(entry) for entry in found if entry.fitness is not None), default=0.0)
     for entry in found:
@@ -181,7 +184,7 @@ def _budget(entry: Entry) -> float:
 def _optuna_trial(
     optuna: Any,
     entry: Entry,
-    domains: Mapping[str, Any],
+    domains: Mapping[str, Domain],
     metric: str | None,
     whole: bool,
     attributes: Mapping[str, Any],
@@ -192,8 +195,8 @@ def _optuna_trial(
     trial = optuna.trial.create_trial(
         state=state[entry.status if whole else "pruned"],
         value=entry.fitness,
-        params={name: value for name, value in entry.params.items() if name in domains},
-        distributions={name: domain for name, domain in domains.items() if name in entry.params},
+        params={name: _in_study(domains[name], value) for name, value in entry.params.items() if name in domains},
+        distributions={name: _distribution(optuna, domain) for name, domain in domains.items() if name in entry.params},
         user_attrs=dict(attributes),
         intermediate_values={step: point[metric] for step, point in steps(entry.curve) if metric and metric in point},
     )
@@ -203,12 +206,25 @@ def _optuna_trial(
 
 
 def _distribution(optuna: Any, domain: Domain) -> Any:
+    """The distribution of Optuna; one in steps has no logarithm there."""
     if isinstance(domain, Integer):
-        return optuna.distributions.IntDistribution(domain.low, domain.high)
+        steps = {"step": domain.step} if domain.step else {"log": domain.log}
+        return optuna.distributions.IntDistribution(domain.low, domain.high, **steps)
     if isinstance(domain, Real):
-        return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log)
+        scale = {"step": domain.step} if domain.step else {"log": domain.log}
+        return optuna.distributions.FloatDistribution(domain.low, domain.high, **scale)
     assert isinstance(domain, Choice)
-    return optuna.distributions.CategoricalDistribution(domain.options)
+    return optuna.distributions.CategoricalDistribution(domain.options if _is_told_apart(domain) else domain.labels)
+
+
+def _in_study(domain: Domain, value: Any) -> Any:
+    """A value as Optuna has it: by its text, where it takes no such options, or would take one for another."""
+    return domain.label(value) if isinstance(domain, Choice) and not _is_told_apart(domain) else value
+
+
+def _is_told_apart(domain: Choice) -> bool:
+    """Whether all options are scalars, and differ for ``==``, for which True is 1."""
+    return all(map(is_scalar, domain.options)) and len(set(domain.options)) == len(domain.options)
 
 
 # --- TensorBoard
@@ -241,7 +257,7 @@ def to_tensorboard(run: Run, folder: Path) -> int:
     ends = {"ok": api_pb2.STATUS_SUCCESS, "pruned": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
     for entry in found:
         events: list[tuple[Any, int, float | None]] = [
-            (summary_v2.hparams_pb(dict(entry.params), str(entry.trial), entry.start), 0, entry.start)
+            (summary_v2.hparams_pb(_on_page(entry.params), str(entry.trial), entry.start), 0, entry.start)
         ]
         last = 0
         for last, point in steps(entry.curve):
@@ -278,8 +294,16 @@ def _tensorboard_domain(api: Any, domain: Domain) -> Any:
     if isinstance(domain, Real):
         return api.RealInterval(domain.low, domain.high)
     assert isinstance(domain, Choice)
-    alike = len({type(option) for option in domain.options}) == 1
-    return api.Discrete(domain.options) if alike else None  # a page of HParams has one type per column
+    shown = [_on_page({"": option})[""] for option in domain.options]
+    alike = len({type(option) for option in shown}) == 1
+    return api.Discrete(shown) if alike else None  # a page of HParams has one type per column
+
+
+def _on_page(params: Params) -> dict[str, Any]:
+    """Hyper-parameters as TensorBoard takes them: numbers, booleans and texts."""
+    return {
+        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in params.items()
+    }
 
 
 # --- MLflow

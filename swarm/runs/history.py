@@ -20,7 +20,7 @@ from swarm.store.outcome import RUNNING, Outcome
 from swarm.store.pending import PendingTrial, joined
 from swarm.store.records import Source
 from swarm.store.sql import Store
-from swarm.trial import PART, Params, rank_of, traceback_of
+from swarm.trial import PART, Params, canonical, rank_of, traceback_of
 
 _TRIAL = ("trial", "generation", "member", "fold", "budget", "parent", "source", "status", "fitness")
 _COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error", "traceback")
@@ -53,7 +53,25 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
         {**_row(trial, each, names), "traceback": _traceback(trial, errors)}
         for trial, each in zip(asked, found, strict=True)
     ]
-    return pd.DataFrame(rows, columns=[*_COLUMNS, *names.params.values(), *names.metrics.values()])
+    table = pd.DataFrame(rows, columns=[*_COLUMNS, *names.params.values(), *names.metrics.values()])
+    values = values_of([trial.trial.params for trial in asked], names.params)
+    return table.assign(**{names.params[name]: column for name, column in values.items()})
+
+
+def values_of(configurations: Sequence[Params], names: Iterable[str]) -> dict[str, pd.Series[Any]]:
+    """A column for each hyper-parameter, in which values are what they are: None is no missing number.
+
+    Args:
+        configurations: One per row; what one is without is NaN.
+        names: Of the hyper-parameters.
+    """
+    found = {}
+    for name in names:
+        column = [params.get(name, math.nan) for params in configurations]
+        kinds = {type(params[name]) for params in configurations if name in params}
+        as_is = len(kinds) > 1 or not kinds <= {bool, int, float, str}
+        found[name] = pd.Series(column, dtype=object) if as_is else pd.Series(column)
+    return found
 
 
 def _row(pending: PendingTrial, found: Outcome, names: Columns) -> dict[str, Any]:
@@ -171,7 +189,9 @@ class History:
     @cached_property
     def configurations(self) -> pd.DataFrame:
         """Hyper-parameters, a column each, one row per trial, with the trials' numbers as index."""
-        return pd.DataFrame([dict(each) for each in self.params.values()], index=list(self.params))
+        rows = list(self.params.values())
+        names = dict.fromkeys(name for each in rows for name in each)
+        return pd.DataFrame(values_of(rows, names)).set_axis(list(self.params))
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
@@ -354,7 +374,9 @@ class History:
     def best_trials(self, count: int) -> pd.DataFrame:
         """The best configurations that were found, the best first, at most ``count``; rows of :attr:`points`."""
         rows = self.ordered(self.points)
-        same = self.configurations.loc[rows["trial"]].astype(str).duplicated().to_numpy()
+        same = (
+            pd.Series([canonical(self.params[trial]) for trial in rows["trial"]], dtype=object).duplicated().to_numpy()
+        )
         return rows[~same].head(count)
 
     def curves(self, store: Store, found: Iterable[int]) -> dict[int, pd.DataFrame]:

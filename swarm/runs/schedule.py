@@ -5,14 +5,16 @@ Source: Recombination of Artificial Neural Networks, right panels of figures 9, 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from swarm.errors import InvalidJob
 from swarm.job.job import Job
 from swarm.optimizers.replay import Replay
+from swarm.space.domain import Integer
 from swarm.space.space import Space
 from swarm.store.columns import PARAMS, columns
 
@@ -71,12 +73,28 @@ def replay(run: Found, *, name: str, repeats: int = 1) -> Job:
     """
     assert run.job.space is not None
     named = schedule_columns(run.job.space)
+    domains = run.job.space.domains
     steps = [
-        {"budget": row["budget"], "params": {name: row[own] for name, (own, _) in named.items()}}
+        {
+            "budget": row["budget"],
+            "params": {
+                name: _exactly(domains[name], row[own]) for name, (own, _) in named.items() if _is_there(row[own])
+            },
+        }
         for row in schedule(run).to_dict("records")
     ]
     data = run.job.to_dict() | {"name": name, "repeats": repeats, "optimizer": Replay(steps=steps), "stop": {}}
     return Job.from_dict(data, run.job.code.pickle)
+
+
+def _is_there(value: Any) -> bool:
+    """Whether a configuration has a parameter, by what stands in its column."""
+    return not (isinstance(value, float) and math.isnan(value))
+
+
+def _exactly(domain: Any, value: Any) -> Any:
+    """The value that stands in a column, where whole numbers are others beside what is missing."""
+    return int(value) if isinstance(domain, Integer) else value
 
 
 def plot(table: pd.DataFrame, file: Path, title: str) -> None:

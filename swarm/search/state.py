@@ -26,7 +26,7 @@ from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.records import Source
 from swarm.store.tally import Tally
-from swarm.trial import Evaluation, Params, Purpose, Result, Status, Trial
+from swarm.trial import Evaluation, Params, Purpose, Result, Status, Trial, plain_data
 
 # A training that takes its process down is run once more; one whose worker went away is not to blame, up to a point.
 CRASHES_ALLOWED = 1
@@ -62,7 +62,7 @@ class Best:
     @property
     def params(self) -> dict[str, Any]:
         """Its hyper-parameters."""
-        return dict(self.trial.params)
+        return dict(plain_data(dict(self.trial.params)))
 
 
 @dataclass(frozen=True, slots=True)

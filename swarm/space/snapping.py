@@ -1,4 +1,4 @@
-"""Positions moved to where the configurations that they decode to are encoded, many at a time."""
+"""Positions moved to where the configurations that they stand for are encoded, many at a time."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.space.domain import Choice, Domain, Integer, Real, is_same
+from swarm.space.base import Domain
+from swarm.space.domain import Choice, Integer, Real
 from swarm.space.space import Space
+from swarm.space.values import is_same
 
 Array = NDArray[np.float64]
 _WHOLE = 2.0**52  # floats from here on are whole numbers
 
 
 class Snapping:
-    """``space.encode(space.decode(u))`` for the rows of an array, to the last bit.
+    """``space.encode(space.decode(u))`` for the rows of an array, to the last bit; constraints are not asked.
 
-    Two positions that decode to the same configuration are the same row afterwards: a parameter that does not belong to
-    it lies where its default is, or the middle.
+    Two positions of the same configuration are the same row afterwards: a parameter that does not belong to it lies
+    where its default is, or the middle.
 
     Args:
         space: The space.
 
     Attributes:
         choices: Which dimensions are choices, an array (d,).
-        steps: Distance from one whole number to the next, an array (d,), 0 where there are none.
+        steps: Distance of each number to the next, an array (d,), 0 where there is none, or not everywhere the same.
     """
 
     def __init__(self, space: Space) -> None:
@@ -34,7 +36,7 @@ class Snapping:
         self._conditions = _conditions(space)
         self._absent = np.array([_absent(domain) for domain in self._domains])
         self.choices = np.array([isinstance(domain, Choice) for domain in self._domains])
-        self.steps = np.array([1 / (d.size - 1) if isinstance(d, Integer) else 0.0 for d in self._domains])
+        self.steps = np.array([domain.spacing for domain in self._domains])
 
     def __call__(self, rows: Array) -> Array:
         """The rows, an array (m, d), where their configurations are."""
@@ -70,14 +72,14 @@ def _conditions(space: Space) -> dict[int, list[tuple[int, list[float]]]]:
 
 def _absent(domain: Any) -> float:
     """Where a parameter lies that does not belong to a configuration."""
-    return float(domain.encode(domain.decode(0.5) if domain.default is None else domain.default))
+    return float(domain.encode(domain.default if domain.has_default else domain.decode(0.5)))
 
 
 def _anywhere(domain: Any, rng: np.random.Generator, number: int) -> Array:
-    if isinstance(domain, Integer):
-        return rng.integers(domain.size, size=number) / (domain.size - 1)
     if isinstance(domain, Choice):
         return (rng.integers(domain.size, size=number) + 0.5) / domain.size
+    if domain.spacing:
+        return np.asarray(rng.integers(domain.size, size=number) / (domain.size - 1))
     return rng.random(number)
 
 
@@ -85,6 +87,8 @@ def _snapped(domain: Any, u: Array) -> Array:
     """``encode(decode(u))`` of one domain, with its own operations in their order, so that no bit differs."""
     low, high = domain.ends
     numbers = np.where(u >= 1.0, high, low + np.maximum(u, 0.0) * (high - low))
+    if (isinstance(domain, Integer) and domain.log) or getattr(domain, "step", None) is not None:
+        return np.array([domain.encode(domain.decode(each)) for each in u.tolist()])
     if isinstance(domain, Integer):
         whole = np.where(np.abs(numbers) >= _WHOLE, np.trunc(numbers), np.floor(numbers + 0.5))
         return np.asarray((whole - low) / (high - low))

@@ -2,7 +2,7 @@
 
 Optimizers see points of the unit cube ``[0, 1]^d``, trainings see named values; :class:`Space` is the only
 place where one becomes the other. A parameter is searched over a :class:`Domain` (:class:`Integer`, :class:`Real`,
-:class:`Choice`) or fixed to a plain scalar, which is no dimension of the cube::
+:class:`Choice`) or fixed to a plain value, which is no dimension of the cube::
 
     space = Space({"filters": Integer(1, 48), "lr": Real(1e-4, 1e-1, log=True), "batch": 128})
     space.dimensions                  # 2
@@ -14,11 +14,10 @@ The same as plain data, for job files: see :meth:`Space.parse`.
 
 from __future__ import annotations
 
-import difflib
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any
 
@@ -26,8 +25,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swarm.errors import InvalidSpace
-from swarm.space.domain import Choice, Domain, Integer, Real, is_same, is_scalar, settled
-from swarm.trial import Params, Value, plain, plain_data
+from swarm.space.base import Domain
+from swarm.space.configurations import Configurations
+from swarm.space.constraint import Constraint, Function, constraints_of
+from swarm.space.domain import Choice, Integer, Real
+from swarm.space.parsing import CONSTRAINT, FIXED, is_described, meant, parts_of
+from swarm.space.repair import repaired
+from swarm.space.values import is_same, is_value, settled
+from swarm.trial import Params, Value, as_json, from_json, plain, plain_data
 
 __all__ = ["Choice", "Domain", "Integer", "Real", "Space"]
 
@@ -35,6 +40,8 @@ Parameters = (
     Mapping[str, Any] | Iterable[tuple[str, Any]]
 )  # a Domain or a Value each, of which a dict is dict[str, object]
 Conditions = Mapping[str, Mapping[str, Iterable[Value]]]
+
+_DRAWS = 20_000  # of a random configuration, until one satisfies the constraints
 
 
 class Space:
@@ -48,13 +55,21 @@ class Space:
 
         Space({"optimizer": Choice("adam", "sgd"), "momentum": Real(0, 1)}, when={"momentum": {"optimizer": ["sgd"]}})
 
+    Parameters may stand in groups: ``{"model": {"units": Integer(4, 64)}}`` is ``model.units``. A constraint is what
+    several have to satisfy together; what it refuses is never tried::
+
+        Space({"units_1": Integer(4, 64), "units_2": Integer(4, 64)}, constraint="units_2 <= units_1")
+
     Args:
-        parameters: Names with their :class:`Domain` or fixed scalar, as a mapping or as pairs.
+        parameters: Names with their :class:`Domain` or fixed value, as a mapping or as pairs. What is called
+            ``constraint`` and is a comparison, or a function, is no parameter.
         when: Conditions by name: values, of other parameters that stand before it, with which it is there.
+        constraint: An expression (:mod:`swarm.space.constraint`), a function of a configuration that returns True or
+            False, or several of them.
 
     Raises:
-        InvalidSpace: A name is no identifier or there twice, a value is neither domain nor scalar, every
-            parameter is fixed, or a condition can never hold.
+        InvalidSpace: A name is none or there twice, a value is neither domain nor plain, every parameter is
+            fixed, a condition can never hold, a constraint cannot be read, or hardly any configuration satisfies it.
 
     Example:
         ::
@@ -72,23 +87,43 @@ class Space:
             swarm.errors.InvalidSpace: units: 99 is outside of the space: the parameter is an integer from 4 to 64
     """
 
-    def __init__(self, parameters: Parameters, when: Conditions | None = None) -> None:
+    _constraints: tuple[Constraint, ...] = ()  # an earlier version pickled none
+
+    def __init__(self, parameters: Parameters, when: Conditions | None = None, constraint: Any = None) -> None:
+        found = parts_of(parameters, data=False)
+        self._set_up(found.parameters, when or {}, found.constraints, constraint)
+
+    def _set_up(self, parameters: Mapping[str, Any], when: Conditions, within: list[Any], beside: Any) -> None:
+        """Take in the parts: constraints stand within the parameters, or beside them."""
         self._domains: dict[str, Domain | Value] = {}
-        for name, domain in _pairs(parameters):
-            _check_name(name)
-            if name in self._domains:
-                raise InvalidSpace(f"{name}: the name is there twice: give every parameter its own")
-            if not isinstance(domain, Domain) and not is_scalar(domain):
+        for name, value in parameters.items():
+            data = value if isinstance(value, Domain) else plain_data(value)
+            if not isinstance(data, Domain) and (is_described(data) or not is_value(data)):
                 raise InvalidSpace(
-                    f"{name}: {domain!r} is no domain and no boolean, finite number or text to be fixed: "
-                    "use Integer, Real or Choice (Space.parse for plain data)"
+                    f"{name}: {value!r} is no domain and no plain value to be fixed (None, a boolean, finite number or "
+                    "text, or a list, tuple or dictionary of these): use Integer, Real or Choice (Space.parse for "
+                    "plain data)"
                 )
-            self._domains[name] = settled(domain)
+            self._domains[name] = data if isinstance(data, Domain) else settled(data)
         self._searched = [(name, d) for name, d in self._domains.items() if isinstance(d, Domain)]
         if not self._searched:
             raise InvalidSpace("there is nothing to search: give a parameter an Integer, Real or Choice")
         order = {name: i for i, name in enumerate(self._domains)}
-        self._when = {name: self._conditions(name, conditions, order) for name, conditions in (when or {}).items()}
+        self._when = {name: self._conditions(name, conditions, order) for name, conditions in when.items()}
+        names = list(self._domains)
+        self._constraints = (*constraints_of(within or None, names), *constraints_of(beside, names))
+        if self._constraints:
+            self._check_constraints()
+
+    def _check_constraints(self) -> None:
+        if CONSTRAINT in self._domains:
+            raise InvalidSpace(f"{CONSTRAINT}: a space that has constraints has no parameter of that name: rename it")
+        if any(isinstance(each, Function) and each.function is None for each in self._constraints):
+            return  # whoever asks for a configuration is told
+        self.sample(np.random.default_rng(0))  # refuses, if there are hardly any
+        known = self.defaults()
+        if known is not None and (refusal := self.refusal(known)) is not None:
+            raise InvalidSpace(f"the defaults {known!r}: {refusal}: give others")
 
     @classmethod
     def parse(cls, data: Space | Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Space:
@@ -97,37 +132,82 @@ class Space:
         ::
 
             {"filters": {"integer": [1, 48], "default": 24}, "lr": {"real": [1e-4, 1e-1], "log": True},
-             "activation": {"choice": ["relu", "tanh"]}, "batch": 128}
+             "units": {"integer": [16, 256], "step": 16}, "depth": {"choice": [None, 4, 8]},
+             "kernel": {"choice": [{"tuple": [3, 3]}, {"tuple": [5, 5]}]}, "batch": 128, "layers": [64, 32],
+             "model": {"activation": {"choice": ["relu", "tanh"]}}, "constraint": "filters <= units"}
+
+        A tuple is written as above, since JSON and YAML have none, and a fixed dictionary as ``{"fixed": {…}}`` if it
+        would be taken for a domain.
 
         Raises:
             InvalidSpace: As :class:`Space`, or the data does not read like this.
         """
         if isinstance(data, Space):
             return data
-        pairs = [(name, plain_data(value)) for name, value in _pairs(data)]
-        for name, _ in pairs:
-            _check_name(name)
-        when = {name: value["when"] for name, value in pairs if isinstance(value, Mapping) and "when" in value}
-        for name, conditions in when.items():
-            if not isinstance(conditions, Mapping):
-                raise InvalidSpace(f"{name}: when is {conditions!r}: write {{other: [value, …]}}")
-        return cls([(name, _parse(name, value)) for name, value in pairs], when)
+        found = parts_of(data, data=True)
+        space = cls.__new__(cls)
+        when = {name: _listed(conditions) for name, conditions in found.when.items()}
+        space._set_up(found.parameters, when, found.constraints, None)
+        return space
 
     def to_dict(self) -> dict[str, Any]:
-        """The space as plain JSON-ready data; :meth:`parse` reads it back."""
-        when = {name: {"when": {other: list(v) for other, v in each.items()}} for name, each in self._when.items()}
-        return {
-            name: v.to_dict() | when.get(name, {}) if isinstance(v, Domain) else v for name, v in self._domains.items()
+        """The space as plain JSON-ready data; :meth:`parse` reads it back, but for functions that are constraints."""
+        when = {
+            name: {"when": {other: list(map(as_json, v)) for other, v in each.items()}}
+            for name, each in self._when.items()
         }
+        data = {
+            name: v.to_dict() | when.get(name, {}) if isinstance(v, Domain) else _fixed(v)
+            for name, v in self._domains.items()
+        }
+        given = [{"function": c.text} if isinstance(c, Function) else c.text for c in self._constraints]
+        return data | ({CONSTRAINT: given[0] if len(given) == 1 else given} if given else {})
+
+    def constrained(self, constraint: Any) -> Space:
+        """The same space with further constraints.
+
+        Args:
+            constraint: As for :class:`Space`; None is none.
+
+        Raises:
+            InvalidSpace: As :class:`Space`.
+        """
+        if constraint is None:
+            return self
+        space = Space.__new__(Space)
+        space._set_up(self._domains, self._when, list(self._constraints), constraint)
+        return space
+
+    def rewritten(self, write: Callable[[Function], Constraint]) -> Space:
+        """The same space with others for the constraints that are functions, and at hand.
+
+        Args:
+            write: Says which other.
+        """
+        if not any(isinstance(each, Function) and each.function is not None for each in self._constraints):
+            return self
+        constraints = [
+            write(each) if isinstance(each, Function) and each.function is not None else each
+            for each in self._constraints
+        ]
+        space = Space.__new__(Space)
+        space._set_up(self._domains, self._when, constraints, None)
+        return space
 
     def __repr__(self) -> str:
-        return f"Space({self._domains!r}{f', when={self._when!r}' if self._when else ''})"
+        when = f", when={self._when!r}" if self._when else ""
+        constraint = f", constraint={[each.text for each in self._constraints]!r}" if self._constraints else ""
+        return f"Space({self._domains!r}{when}{constraint})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and list(self.to_dict().items()) == list(other.to_dict().items())
+        return isinstance(other, Space) and self._text == other._text
 
     def __hash__(self) -> int:
-        return hash(tuple(self._domains.items()))
+        return hash(self._text)
+
+    @property
+    def _text(self) -> str:
+        return json.dumps(list(self.to_dict().items()))
 
     @property
     def domains(self) -> Mapping[str, Domain | Value]:
@@ -138,6 +218,11 @@ class Space:
     def conditions(self) -> Mapping[str, Mapping[str, tuple[Value, ...]]]:
         """Of each parameter with a condition the values, by the names of other parameters, with which it is there."""
         return MappingProxyType(self._when)
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What a configuration has to satisfy."""
+        return self._constraints
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -158,7 +243,8 @@ class Space:
     def size(self) -> int | None:
         """Number of points of the cube that differ, or None if a dimension is real.
 
-        With conditions some of them are one and the same configuration, which is trained once.
+        With conditions some of them are one and the same configuration, which is trained once; some may be refused by
+        constraints.
         """
         sizes = [domain.size for _, domain in self._searched]
         return None if None in sizes else math.prod(filter(None, sizes))
@@ -176,6 +262,8 @@ class Space:
     def decode(self, vector: ArrayLike) -> dict[str, Value]:
         """The configuration at a position, in plain Python values and with the fixed ones among them.
 
+        Where a constraint refuses it, it is one near by, the same each time.
+
         Args:
             vector: Position, shape (d,); what lies outside [0, 1] is clipped.
 
@@ -187,16 +275,39 @@ class Space:
             raise InvalidSpace(f"position has shape {position.shape}: give one of ({self.dimensions},)")
         if np.isnan(position).any():
             raise InvalidSpace(f"position {position.tolist()} holds NaN: give numbers")
-        return self.active(
-            self._filled(d.decode(u) for (_, d), u in zip(self._searched, position.tolist(), strict=True))
-        )
+        found = self.unconstrained(position)
+        return found if self.allows(found) else repaired(self, position)
+
+    def unconstrained(self, vector: ArrayLike) -> dict[str, Value]:
+        """The configuration at a position (d,) of numbers, also if a constraint refuses it."""
+        numbers = np.asarray(vector, dtype=float).tolist()
+        return self.active(self._filled(d.decode(u) for (_, d), u in zip(self._searched, numbers, strict=True)))
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
-        """A random configuration: integers and options equally likely, reals uniform, or their logarithms."""
-        return self.active(self._filled(domain.sample(rng) for _, domain in self._searched))
+        """A random configuration: integers and options equally likely, reals uniform, or their logarithms.
+
+        What a constraint refuses is drawn anew.
+
+        Raises:
+            InvalidSpace: Constraints refuse 20,000 of them, and what else can be found.
+        """
+        for _ in range(_DRAWS):
+            found = self.active(self._filled(domain.sample(rng) for _, domain in self._searched))
+            if self.allows(found):
+                return found
+        left = Configurations(self, rng) if self.size is not None else iter(())
+        if (first := next(left, None)) is None:
+            raise InvalidSpace(
+                f"hardly any configuration is allowed, none of {_DRAWS} random ones ({self.refusal(found)}): loosen "
+                "what refuses them, or narrow the domains to where it holds (of two that add up, search one and "
+                "calculate the other in the training)"
+            )
+        return first
 
     def at(self, index: int) -> dict[str, Value]:
-        """Configuration number ``index`` of a finite space; the last parameter varies fastest.
+        """Configuration number ``index`` of a finite space, also if a constraint refuses it.
+
+        The last parameter varies fastest.
 
         Raises:
             InvalidSpace: A dimension is real, or there is no such number.
@@ -213,8 +324,9 @@ class Space:
 
     def defaults(self) -> dict[str, Value] | None:
         """The configuration before any search, or None unless every searched parameter has a default."""
-        values = [domain.default for _, domain in self._searched]
-        return None if None in values else self.active(self._filled(values))
+        if not all(domain.has_default for _, domain in self._searched):
+            return None
+        return self.active(self._filled(domain.normalised(domain.default) for _, domain in self._searched))
 
     def active(self, params: Params) -> dict[str, Value]:
         """What of a value for every parameter belongs to the configuration: without those whose conditions fail."""
@@ -222,7 +334,7 @@ class Space:
             return dict(params)
         found: dict[str, Value] = {}
         for name, value in params.items():
-            if self._holds(name, found):
+            if self.belongs(name, found):
                 found[name] = value
         return found
 
@@ -233,9 +345,18 @@ class Space:
         return {
             name: params[name]
             if name in params or not isinstance(domain, Domain)
-            else (domain.decode(0.5) if domain.default is None else domain.default)
+            else (domain.default if domain.has_default else domain.decode(0.5))
             for name, domain in self._domains.items()
         }
+
+    def allows(self, params: Params) -> bool:
+        """Whether a configuration satisfies the constraints."""
+        return not self._constraints or self.refusal(params) is None
+
+    def refusal(self, params: Params) -> str | None:
+        """Which constraint a configuration does not satisfy, and why; None if it satisfies all."""
+        refusals = (each.refusal(params) for each in self._constraints)
+        return next((refusal for refusal in refusals if refusal is not None), None)
 
     def normalised(self, params: Params) -> dict[str, Value]:
         """The configuration in the values that :meth:`decode` gives, so that equal ones have one key.
@@ -243,7 +364,10 @@ class Space:
         2 is 2.0 where the domain is real, an option or a fixed value is written as the space has it, and what NumPy
         calculated is a Python value. What does not belong to the space stays as it is: :meth:`check` judges it.
         """
-        return {name: _normalised(self._domains.get(name), value) for name, value in params.items()}
+        return {
+            name: _normalised(self._domains[name], value) if name in self._domains else plain_data(value)
+            for name, value in params.items()
+        }
 
     def contains(self, params: Params) -> bool:
         """Whether the configuration belongs to the space."""
@@ -262,10 +386,10 @@ class Space:
         """
         for name in params:
             if name not in self._domains:
-                raise InvalidSpace(f"{name}: there is no such parameter; {_meant(name, self._domains)}")
+                raise InvalidSpace(f"{name}: there is no such parameter; {meant(name, self._domains)}")
         for name, domain in self._domains.items():
             wanted = domain if isinstance(domain, Domain) else f"fixed to {domain!r}"
-            if not self._holds(name, params):
+            if not self.belongs(name, params):
                 if name in params:
                     raise InvalidSpace(f"{name}: it does not go with {self._condition(name)}: leave it out")
                 continue
@@ -274,12 +398,24 @@ class Space:
             value = params[name]
             if not (domain.contains(value) if isinstance(domain, Domain) else is_same(value, domain)):
                 raise InvalidSpace(f"{name}: {value!r} is outside of the space: the parameter is {wanted}")
+        if self._constraints and (refusal := self.refusal(normal := self.normalised(params))) is not None:
+            raise InvalidSpace(f"{normal!r} is outside of the space: {refusal}")
+
+    def belongs(self, name: str, params: Params) -> bool:
+        """Whether a parameter belongs to a configuration, of which those before it are known."""
+        return all(
+            other in params and _told_apart(domain, params[other]) in values
+            for other, domain, values in self._tests.get(name, ())
+        )
 
     @cached_property
-    def _there(self) -> dict[str, list[tuple[str, set[tuple[bool, Any]]]]]:
+    def _tests(self) -> dict[str, list[tuple[str, Domain | Value, set[Any]]]]:
         """The conditions, to look values up."""
         return {
-            name: [(other, set(map(_itself, values))) for other, values in conditions.items()]
+            name: [
+                (other, self._domains[other], {_told_apart(self._domains[other], value) for value in values})
+                for other, values in conditions.items()
+            ]
             for name, conditions in self._when.items()
         }
 
@@ -294,18 +430,13 @@ class Space:
                 raise InvalidSpace(
                     f"{name}: its condition is on {other!r}, which does not stand before it: move it there"
                 )
-            domain, given = self._domains[other], plain_data(values)
-            options = given if isinstance(given, (list, tuple)) else [given]
+            domain = self._domains[other]
+            options = _wanted(domain, plain_data(values))
             for value in options:
-                if not (domain.contains(value) if isinstance(domain, Domain) else is_same(value, domain)):
+                if not _may_be(domain, value):
                     raise InvalidSpace(f"{name}: its condition wants {other} to be {value!r}, which it cannot be")
             found[other] = tuple(_normalised(domain, value) for value in options)
         return found
-
-    def _holds(self, name: str, params: Params) -> bool:
-        """Whether a parameter belongs to a configuration."""
-        conditions = self._there.get(name, ())
-        return all(other in params and _itself(params[other]) in values for other, values in conditions)
 
     def _condition(self, name: str) -> str:
         return " and ".join(f"{other} other than {', '.join(map(repr, v))}" for other, v in self._when[name].items())
@@ -313,67 +444,46 @@ class Space:
     def _filled(self, values: Iterable[Value]) -> dict[str, Value]:
         """All parameters in order: the searched ones from ``values``, and the fixed ones."""
         found = iter(values)
-        return {name: next(found) if isinstance(v, Domain) else v for name, v in self._domains.items()}
+        return {name: next(found) if isinstance(v, Domain) else _handed_out(v) for name, v in self._domains.items()}
 
 
-def _normalised(domain: Domain | Value | None, value: Any) -> Any:
+def _handed_out(value: Value) -> Value:
+    """A fixed value as a training may have it, which may change it."""
+    return plain_data(value) if isinstance(value, list | tuple | dict) else value
+
+
+def _normalised(domain: Domain | Value, value: Any) -> Any:
     if isinstance(domain, Domain):
         return domain.normalised(value) if domain.contains(value) else plain_data(value)
-    return domain if domain is not None and is_same(value, domain) else plain_data(value)
+    return _handed_out(domain) if is_same(value, domain) else plain_data(value)
 
 
-def _itself(value: Any) -> tuple[bool, Any]:
-    """What is equal for values that are the same, and has a place in a set."""
-    value = plain(value)
-    return isinstance(value, bool), value if isinstance(value, bool | int | float | str) else repr(value)
+def _may_be(domain: Domain | Value, value: Any) -> bool:
+    return domain.contains(value) if isinstance(domain, Domain) else is_same(value, domain)
 
 
-_KINDS: dict[str, tuple[type[Domain], set[str]]] = {
-    "integer": (Integer, {"default", "when"}),
-    "real": (Real, {"log", "digits", "default", "when"}),
-    "choice": (Choice, {"default", "when"}),
-}
-_FORMS = {"integer": "[low, high]", "real": "[low, high]", "choice": "a list of options"}
+def _wanted(domain: Domain | Value, values: Any) -> list[Any] | tuple[Any, ...]:
+    """The values that a condition wants: a list of them, or one, which may be a list itself."""
+    if not isinstance(values, list | tuple):
+        return [values]
+    return [values] if not all(_may_be(domain, value) for value in values) and _may_be(domain, values) else values
 
 
-def _parse(name: str, data: Any) -> Any:
-    """The domain that plain data describes; what is no mapping or list is left to :class:`Space` to judge."""
-    if isinstance(data, (list, tuple)):
-        raise InvalidSpace(f'{name}: a bare list: write {{"choice": [...]}} or {{"integer": [1, 9]}}')
-    if not isinstance(data, Mapping):
-        return data
-    kinds = [kind for kind in _KINDS if kind in data]
-    known = {*_KINDS, "log", "digits", "default", "when"} if not kinds else {*kinds, *_KINDS[kinds[0]][1]}
-    for key in data:
-        if key not in known:
-            raise InvalidSpace(f"{name}: unknown key {key!r}; {_meant(str(key), known)}")
-    if len(kinds) != 1:
-        raise InvalidSpace(f"{name}: {len(kinds)} domains: give exactly one of integer, real and choice")
-    kind = kinds[0]
-    values, options = data[kind], {key: value for key, value in data.items() if key not in (kind, "when")}
-    if not isinstance(values, (list, tuple)) or (kind != "choice" and len(values) != 2):
-        raise InvalidSpace(f"{name}: {kind} is {values!r}: write {_FORMS[kind]}")
-    try:
-        return _KINDS[kind][0](*([values] if kind == "choice" else values), **options)
-    except InvalidSpace as error:
-        raise InvalidSpace(f"{name}: {error}") from None
+def _told_apart(domain: Domain | Value, value: Any) -> Any:
+    """What is equal for values that are the same to a condition, and has a place in a set."""
+    if isinstance(domain, Choice):
+        return domain.place(value)
+    if isinstance(domain, Domain):
+        value = plain(value)
+        return isinstance(value, bool), value if isinstance(value, bool | int | float) else repr(value)
+    return is_same(value, domain)
 
 
-def _pairs(parameters: Any) -> list[tuple[Any, Any]]:
-    if isinstance(parameters, Mapping):
-        return list(parameters.items())
-    try:
-        return [(name, value) for name, value in parameters]
-    except (TypeError, ValueError):
-        raise InvalidSpace("a space needs names with their domains: give a mapping, or pairs") from None
+def _fixed(value: Value) -> Any:
+    """A fixed value as plain data."""
+    return {FIXED: as_json(value)} if isinstance(value, dict) else as_json(value)
 
 
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
-        raise InvalidSpace(f"{name!r} cannot name a parameter: take a Python identifier that is no keyword")
-
-
-def _meant(word: object, known: Iterable[str]) -> str:
-    """What to say about an unknown word: the closest known one, or all of them."""
-    close = difflib.get_close_matches(str(word)[:100], list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
+def _listed(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions of plain data."""
+    return {other: from_json(values) for other, values in conditions.items()}

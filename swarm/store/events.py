@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 from swarm.errors import StoreDamaged
 from swarm.store.records import Source
-from swarm.trial import Purpose, Result, Status, Trial
+from swarm.trial import Purpose, Result, Status, Trial, params_as_json, params_from_json
 
 _TRIAL = tuple(field.name for field in fields(Trial))
 
@@ -63,7 +63,14 @@ class Began(Event):
     def data(self) -> dict[str, Any]:
         """All but its time, as plain values; ``known`` if anything is."""
         found = {"version": self.version, "job": self.job}
-        return found | ({"known": list(self.known)} if self.known else {})
+        known = [{**each, "params": params_as_json(each["params"])} for each in self.known]
+        return found | ({"known": known} if known else {})
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], time: float) -> Self:
+        """The event with this :attr:`data`."""
+        known = [{**each, "params": params_from_json(each["params"])} for each in data.get("known", ())]
+        return super(Began, cls).read({**data, "known": tuple(known)}, time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +131,13 @@ class Asked(Event):
             {"key": each.key, "source": each.source, "result": each.result and each.result.to_dict()}
             for each in self.evaluations
         ]
-        return trial | {"params": dict(self.trial.params), "evaluations": evaluations}
+        return trial | {"params": params_as_json(self.trial.params), "evaluations": evaluations}
 
     @classmethod
     def read(cls, data: Mapping[str, Any], time: float, purpose: Purpose = "fitness") -> Self:
         """The event with this :attr:`data`."""
-        trial = Trial(**{name: data[name] for name in _TRIAL if name in data})
+        known = {name: data[name] for name in _TRIAL if name in data}
+        trial = Trial(**{**known, "params": params_from_json(data["params"])})
         evaluations = tuple(
             Lookup(each["key"], Source(each["source"]), each["result"] and Result.from_dict(each["result"]))
             for each in data["evaluations"]

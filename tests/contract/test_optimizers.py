@@ -37,6 +37,28 @@ SPACES = {
         when={"slope": {"act": ["a", "b"]}},
     ),
     "finite": Space({"n": Integer(1, 12), "k": Integer(2, 6), "flag": Choice(False, True)}),
+    "as programs have them": Space(
+        {
+            "depth": Choice(None, 1, 1.0, True, "1", [1], (1,), {"a": [None]}),
+            "model": {"units": Integer(64, 256, step=64), "kernel": (3, 3)},
+            "learning-rate": Real(1e-4, 1, log=True),
+            "lambda": Real(0, 0.5, step=0.25),
+            "batch": Integer(1, 4, log=True),
+            "warmup": None,
+            "layers": [64, {"units": 32}],
+        },
+        when={"lambda": {"depth": [None, (1,)]}},
+    ),
+    "constrained": Space(
+        {
+            "net": {"units_1": Integer(1, 9), "units_2": Integer(1, 9, step=2), "act": Choice("a", None)},
+            "rate": Real(0, 1),
+        },
+        constraint=["net.units_2 <= net.units_1", lambda params: params["net.act"] == "a" or params["rate"] > 0.2],
+    ),
+    "few allowed": Space(
+        {"a": Integer(1, 8), "b": Integer(1, 8), "flag": Choice(False, None)}, constraint="a + b == 9 and a != 3"
+    ),
 }
 SLOTS = 5
 VARIANTS = {

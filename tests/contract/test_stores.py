@@ -14,8 +14,8 @@ from services import wait_until
 
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
 from swarm.store import SCHEMA, Event, JobStatus, State, Store, Submission
-from swarm.store.events import Asked, Ended, Retried
-from swarm.trial import Evaluation, Result, Status, Trial
+from swarm.store.events import Asked, Began, Ended, Retried
+from swarm.trial import Evaluation, Result, Status, Trial, canonical
 
 OK = Result(
     key="k1",
@@ -105,6 +105,28 @@ def test_results_answer_by_key_whichever_job_wrote_them(store: Store) -> None:
     assert store.result("k1") == OK
     assert store.result("k2") == FAILED
     assert store.result("k3") is None
+
+
+def test_a_journal_and_the_archive_have_values_as_they_were(store: Store) -> None:
+    params = {
+        "depth": None,
+        "kernel": (3, (5, [1.0, 1, True, "1", None])),
+        "layers": [64, 32],
+        "weights": {0: 1.0, "0": 2, None: [()], 2.5: -1.5},
+        "marked": {"tuple": [1]},
+        "other": {"dict": {"dict": []}},
+        "model.units": 3,
+    }
+    store.add_job("a", {}, b"")
+    known = ({"params": params, "loss": 0.5},)
+    store.append("a", 0, [Began(version="0", known=known), Asked(trial=Trial(id=0, params=params), evaluations=())])
+    began, asked = store.events("a")
+    assert repr(began.known) == repr(known) and repr(asked.trial.params) == repr(params)
+    evaluation = Evaluation.of("p", params)
+    result = Result(key=evaluation.key, status=Status.OK, fitness=1.0)
+    store.append("a", 2, [Ended(reason="done")], [(evaluation, result)])
+    [(found, _, _)] = store.durations("p", 10)
+    assert canonical(found) == canonical(params) and found == params
 
 
 def test_durations_are_those_of_the_problems_latest_successes(store: Store) -> None:

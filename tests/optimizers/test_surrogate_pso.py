@@ -25,7 +25,7 @@ from swarm.optimizers.guided.start import sobol
 from swarm.optimizers.rescored import Rescored
 from swarm.optimizers.surrogate_pso import SurrogatePSO
 from swarm.space import Choice, Integer, Real, Space
-from swarm.space.configurations import configurations, count
+from swarm.space.configurations import Configurations, count
 from swarm.space.snapping import Snapping
 from swarm.trial import Trial, canonical
 
@@ -243,19 +243,19 @@ def test_configurations_are_counted_without_what_they_are_without():
     chain = {f"layer_{i}": Choice(False, True) for i in range(30)}
     space = Space(chain, when={f"layer_{i}": {f"layer_{i - 1}": [True]} for i in range(1, 30)})
     assert space.size == 2**30 and count(space, 10**6) == 31
-    assert len({canonical(each) for each in configurations(space)}) == 31
+    assert len({canonical(each) for each in Configurations(space)}) == 31
     assert count(CONDITIONAL, 500) == 500
     rounded = Space({"rate": Real(2e-4, 0.1, log=True, digits=1), "n": Integer(1, 2)})
-    assert count(rounded, 10**6) == 2 * 27 == len(list(configurations(rounded)))  # 2e-4 … 9e-4, 1e-3 … 9e-2, 0.1
+    assert count(rounded, 10**6) == 2 * 27 == len(list(Configurations(rounded)))  # 2e-4 … 9e-4, 1e-3 … 9e-2, 0.1
     reached = {rounded.decode([u, 0.0])["rate"] for u in np.linspace(0, 1, 5000)}
-    assert reached == {each["rate"] for each in configurations(rounded)}
+    assert reached == {each["rate"] for each in Configurations(rounded)}
 
 
 def test_every_listed_configuration_belongs_to_the_space():
     space = Space(
         {"n": Integer(1, 10**9), "m": Integer(1, 3), "k": Integer(1, 2)}, when={"m": {"n": [1, 2]}, "k": {"m": [3]}}
     )
-    first = list(itertools.islice(configurations(space), 12))
+    first = list(itertools.islice(Configurations(space), 12))
     assert len({canonical(each) for each in first}) == 12
     for each in first:
         space.check(each)

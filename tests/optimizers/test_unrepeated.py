@@ -29,7 +29,7 @@ from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.space import Choice, Integer, Real, Space
-from swarm.space.walk import Walk
+from swarm.space.configurations import Configurations
 from swarm.trial import canonical
 
 TABLE = Space(  # 62,208 configurations, as coarse as the tables of trained networks
@@ -177,7 +177,7 @@ def test_a_walk_gives_every_configuration_once_wherever_it_begins_and_goes_on_fr
     every = {canonical(space.at(i)) for i in range(space.size)}
     begins = set()
     for seed in range(5):
-        walk = Walk(space, np.random.default_rng(seed))
+        walk = Configurations(space, np.random.default_rng(seed))
         first = [next(walk) for _ in range(7)]
         rest = list(copy.deepcopy(walk))
         found = [canonical(params) for params in (*first, *rest)]

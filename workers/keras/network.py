@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InvalidProblem
-from swarm.trial import Params, Value, canonical
+from swarm.trial import Params, canonical
 from swarm.workers.backend import is_tensorflow
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STEPS_PER_EXECUTION = 10  # at 1, whole epochs take twice as long now and then
 
 
-class Hyperparameters(Mapping[str, Value]):
+class Hyperparameters(Mapping[str, Any]):
     """What a network is built from: numbers, which it has in it for good, and rates, which can be set again.
 
     It takes note of each hyper-parameter that is read, so that those which were not are known to have no part in the
@@ -41,7 +41,7 @@ class Hyperparameters(Mapping[str, Value]):
         self._read: set[str] = set()
         self._rates: dict[str, tf.Variable] = {}
 
-    def __getitem__(self, name: str) -> Value:
+    def __getitem__(self, name: str) -> Any:
         self._read.add(name)
         return self._params[name]
 
@@ -84,7 +84,7 @@ class Hyperparameters(Mapping[str, Value]):
             rate.assign(share(name, params[name]))
 
 
-def share(name: str, value: Value) -> float:
+def share(name: str, value: Any) -> float:
     """The value of a rate.
 
     Raises:

@@ -10,6 +10,7 @@ from swarm.search.search import Search
 from swarm.search.state import Best, SearchState
 from swarm.store.columns import columns
 from swarm.store.records import State, StoredJob, Submission
+from swarm.trial import params_as_json, params_from_json
 
 UNREADABLE = "unreadable"
 ENDED = tuple(state.value for state in State if state.ended)
@@ -91,7 +92,7 @@ def _said(spec: Any, *keys: str) -> str:
 def _best(best: Best) -> BestTrial:
     return {
         "trial": best.trial.id,
-        "params": best.params,
+        "params": params_as_json(best.params),
         "fitness": best.fitness,
         "metrics": dict(best.metrics),
     }
@@ -194,13 +195,21 @@ class JobState:
         return self.state in ENDED
 
     @classmethod
+    def of(cls, data: dict[str, Any]) -> JobState:
+        """The state of these data, as a master sends them."""
+        best = data.get("best")
+        if isinstance(best, dict) and isinstance(best.get("params"), dict):
+            data = {**data, "best": {**best, "params": params_from_json(best["params"])}}
+        return cls(**data)
+
+    @classmethod
     def read(cls, text: str) -> JobState:
         """The state that a master has published as JSON, or what says of one that it cannot be read."""
         data: Any = None
         try:
             data = json.loads(text)
-            return cls(**data)
-        except (TypeError, ValueError) as error:
+            return cls.of(data)
+        except (TypeError, ValueError, AttributeError) as error:
             name = data.get("name") if isinstance(data, dict) else None
             return cls(
                 name=name if isinstance(name, str) else "?",

@@ -15,7 +15,7 @@ from swarm.store.events import Answered, Asked, Ended, Event, Led
 from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.tally import Tally
-from swarm.trial import Direction, Result, Value, rank_of
+from swarm.trial import Direction, Result, Value, params_as_json, params_from_json, rank_of
 
 POINTS = 3000  # more would hide each other
 GENERATIONS = 1000
@@ -202,10 +202,10 @@ class View:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The view that :meth:`to_dict` wrote."""
         view = cls(data["direction"])
-        view.points = [Point(**point) for point in data["points"]]
+        view.points = [_point(point) for point in data["points"]]
         view.rows = {row["number"]: _row(row) for row in data["rows"]}
         view.moves = {
-            (fold, member): deque((Point(**point) for point in where), 2) for fold, member, where in data["moves"]
+            (fold, member): deque((_point(point) for point in where), 2) for fold, member, where in data["moves"]
         }
         view.all, view.reason = _row(data["all"]), data["reason"]
         view.errors = {error: (times, where) for error, times, where in data.get("errors", ())}
@@ -310,7 +310,12 @@ class View:
 
 def _plain(point: Point) -> dict[str, Any]:
     """What ``asdict`` says, which would copy deeply and take ten times as long."""
-    return {name: getattr(point, name) for name in _POINT}
+    return {name: getattr(point, name) for name in _POINT} | {"params": params_as_json(point.params)}
+
+
+def _point(data: Mapping[str, Any]) -> Point:
+    """The point that :func:`_plain` wrote."""
+    return Point(**{**data, "params": params_from_json(data["params"])})
 
 
 def _failed(trial: PendingTrial) -> Result | None:

@@ -12,7 +12,7 @@ from swarm.errors import StoreDamaged
 from swarm.store.sql import rows, tables
 from swarm.store.sql.database import Database, batched, plain
 from swarm.store.sql.remedies import result_damaged
-from swarm.trial import Result, Status
+from swarm.trial import Result, Status, params_from_json
 
 _archive = tables.archive
 _IS_FAILURE = _archive.c.result.like('%"status": "failed"%')  # no text within can have such quotes
@@ -63,7 +63,7 @@ class Archive(Database):
             found = connection.execute(query.order_by(_archive.c.created.desc()).limit(limit)).all()
             known = [(row, result) for row in found if (result := self._or_none(row)) is not None]
             succeeded = [(row, result.seconds) for row, result in known if result.status is Status.OK]
-            return [(json.loads(row.params), row.budget, seconds) for row, seconds in succeeded]
+            return [(params_from_json(json.loads(row.params)), row.budget, seconds) for row, seconds in succeeded]
 
     def holdings(self) -> list[tuple[str, int, int, int]]:
         """What the archive holds, by problem: its fingerprint, results, failures among them, bytes."""
