@@ -509,6 +509,11 @@ def place_in(folder_of_results: str, key: str) -> str:
     return f"{folder_of_results}/{key[:2]}/{key}.json"
 
 
+def output_in(folder_of_results: str, key: str) -> str:
+    """Path of the file that holds what the training of evaluation ``key`` has printed."""
+    return f"{folder_of_results}/{key[:2]}/{key}.txt"
+
+
 def _blamed_before(error: str) -> bool:
     """Whether a failure that an earlier version has written is recognisably the configuration's own."""
     reason, _, _ = error.partition("\n")

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -169,7 +170,9 @@ async def test_a_crashed_evaluation_that_is_submitted_again_at_once_is_trained_a
 
 
 @pytest.mark.slow
-async def test_killing_the_worker_under_a_training_in_a_child_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
+async def test_killing_the_worker_under_a_training_in_a_child_process_repeats_what_ran_and_nothing_else(
+    tmp_path: Path,
+) -> None:
     log = tmp_path / "trainings"
     log.mkdir()
 
@@ -187,8 +190,9 @@ async def test_killing_the_worker_under_a_training_in_a_child_process_loses_and_
         search = Search(job, store)
         await search.run(pool)
     assert search.state.counts == {"trained": 8, "archive": 0, "in_flight": 0, "failed": 0}
-    runs = [int(file.name.split("-")[0]) for file in log.iterdir()]
-    assert sorted(runs) == [0, 1, 2, 3, 4, 5, 5, 6, 7]
+    runs = Counter(int(file.name.split("-")[0]) for file in log.iterdir())
+    assert (sorted(runs), runs[5]) == (list(range(8)), 2)
+    assert sum(runs.values()) <= 10  # at most the training of the other slot ran when its worker died
     store.close()
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from swarm.trial import Evaluation, Result, Status
+from swarm.trial import Evaluation, Result, Status, output_in
 from swarm.workers.bundle import Bundle
 from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.checkpoints.results import commit, committed
@@ -52,7 +52,8 @@ def evaluate(
             time limit. With ``thread`` one child of the slot runs them all, one after another; where the worker has one
             slot they run in this thread, which cannot be stopped, and count as failed if they took longer.
         results: Directory of committed results that all workers share, or None. An evaluation in a child
-            process that has one there is not trained again, and commits its own before it returns.
+            process that has one there is not trained again, and commits its own before it returns. What it prints
+            is kept beside it.
         topic: Dask event topic on which what the training reports is announced as it comes, and the result, too:
             it is with the master as soon as the news that the task has finished, which saves fetching it.
         checkpoints: URL of the checkpoints that all workers share, or None to keep none. The training may then
@@ -114,7 +115,8 @@ def _evaluated(
     results = None if evaluation.isolation == "thread" else results
     if results is not None and (known := committed(results, evaluation.key)) and _complete(known, checkpoints):
         return known
-    run = partial(process.run, slot=slot)
+    prints = None if results is None else Path(output_in(results, evaluation.key))
+    run = partial(process.run, slot=slot, prints=prints)
     result = replace(_answer(run, problem, evaluation, checkpoints, announce, invitation), slot=slot.name)
     if result.status is Status.LOST:
         own.set_aside(slot, evaluation.gpu_memory)

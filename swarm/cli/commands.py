@@ -143,6 +143,9 @@ def resume_command(
 def show_command(
     name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Name of the run; left out, list all.")] = None,
     errors: Annotated[bool, typer.Option("--errors", help="Show why trials failed, and where in your code.")] = False,
+    output: Annotated[
+        int | None, typer.Option("--output", help="Show what the trainings of this trial printed.", show_default=False)
+    ] = None,
     store: StoreOption = STORE,
 ) -> None:
     """Show a run: the best, what each generation found and cost. Without a name, list the store's runs."""
@@ -152,6 +155,12 @@ def show_command(
     found = Run.load(name, store)
     if errors:
         _out.print(errors_block(found.state), soft_wrap=True)
+        return
+    if output is not None:
+        text = found.output(output)
+        sys.stdout.write(printable(text, keep="\n\t") if sys.stdout.isatty() else text)
+        if not text:
+            _err.print(f"nothing is kept of what trial {output} printed", style="yellow")
         return
     _out.print(generation_table(found.state))
     _out.print(summary(found.state, found.status), soft_wrap=True)

@@ -124,6 +124,10 @@ class Shows(Protocol):
         """What an evaluation has reported on the way; nothing if that is not known."""
         ...
 
+    def printed(self, key: str) -> str:
+        """What the training of an evaluation has printed; nothing if that is not known."""
+        ...
+
 
 class Board:
     """All that the pages show.
@@ -208,6 +212,10 @@ class Board:
         """What one of the latest trainings has reported on the way; nothing of earlier ones."""
         known = self.curves.get(key)
         return [] if known is None else [metrics for _, metrics in known.points]
+
+    def printed(self, key: str) -> str:
+        """Nothing: it lies beside the store, which a scheduler does not see."""
+        return ""
 
     def name_bars(self) -> None:
         """Give the bars the names of their jobs and trials, as far as they are known by now."""

@@ -19,7 +19,7 @@ from bokeh.server.server import Server
 from swarm.dashboard.board import Shown
 from swarm.dashboard.pages import STORED, fill
 from swarm.errors import InvalidInput, SwarmError
-from swarm.runs.run import named_store
+from swarm.runs.run import named_store, printed
 from swarm.service.published.snapshot import View
 from swarm.store.events import Event
 from swarm.store.records import JobStatus, StoredJob
@@ -126,6 +126,15 @@ class Shelf:
             _log.warning("%s", error)
             return ()
         return () if found is None else found.curve
+
+    def printed(self, key: str) -> str:
+        """What the training of an evaluation has printed."""
+        try:
+            with closing(Store(self.store, create=False)) as opened:
+                return printed(opened, key)
+        except SwarmError as error:
+            _log.warning("%s", error)
+            return ""
 
 
 def _state(job: StoredJob, view: View) -> dict[str, Any]:

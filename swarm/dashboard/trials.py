@@ -119,7 +119,7 @@ class Trials(JobPage):
         point = next((each for each in self._view.points if each.trial == number), None)
         if point is None:
             return
-        self._detail.text = detail_html(point, self._view)
+        self._detail.text = detail_html(point, self._view) + _output(self.board.printed(point.key))
         self._text.args = {"text": yaml.safe_dump(params_as_json(point.params), sort_keys=False)}
         self._copy.visible = True
         self._curves.children = list(curve_figures(self.board.curve(point.key)))
@@ -202,6 +202,11 @@ def _rows(heading: str, rows: Iterable[tuple[str, object]]) -> str:
     texts = [(name, f"{value:.6g}" if isinstance(value, float) else str(value)) for name, value in rows]
     cells = "".join(f"<tr><td><small>{escape(name)}</small></td><td>{escape(text)}</td></tr>" for name, text in texts)
     return f"<h4>{escape(heading)}</h4><table>{cells}</table>" if cells else ""
+
+
+def _output(text: str) -> str:
+    """What a training printed, as HTML."""
+    return f"<h4>output</h4><pre>{escape(text)}</pre>" if text else ""
 
 
 def _error(point: Point, view: View) -> str:

@@ -16,7 +16,7 @@ from swarm.search.state import Best, SearchState
 from swarm.store.path import absolute, store_url
 from swarm.store.records import JobStatus, StoredJob
 from swarm.store.sql import Store
-from swarm.trial import Result
+from swarm.trial import Result, output_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,6 +128,21 @@ class Run:
 
         Winner.of(self).finish(save=Path(path))
 
+    def output(self, trial: int) -> str:
+        """What the trainings of a trial have printed, one after the other; of much, the beginning and the end.
+
+        It is kept beside the store, on whose machine or shared folder the workers were; empty where it is not.
+
+        Args:
+            trial: Number of the trial.
+        """
+        from swarm.runs.history import History
+
+        with closing(Store(self.url, create=False)) as opened:
+            rows = History(opened.events(self.job.name)).evaluations
+            keys = dict.fromkeys(rows.loc[rows["trial"] == trial, "key"])
+            return "".join(printed(opened, key) for key in keys)
+
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row per trial; see :func:`swarm.runs.history.trials` for the columns."""
@@ -135,6 +150,16 @@ class Run:
 
         with closing(Store(self.url, create=False)) as opened:
             return trials(opened.events(self.job.name))
+
+
+def printed(store: Store, key: str) -> str:
+    """What the training of an evaluation has printed, if that lies beside the store; else nothing."""
+    if store.folder is None:
+        return ""
+    try:
+        return Path(output_in(str(store.folder / "results"), key)).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def stored_job(stored: StoredJob, store: str) -> Job:

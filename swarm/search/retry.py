@@ -18,7 +18,7 @@ from swarm.job.job import Job
 from swarm.search.state import replay
 from swarm.store.events import Answered, Asked, Event, Resumed, Retried
 from swarm.store.sql import Store
-from swarm.trial import Status, place_in
+from swarm.trial import Status, output_in, place_in
 
 
 @dataclass
@@ -71,13 +71,13 @@ def retry(
 
 
 def forget_committed(results: str | None, keys: Iterable[str]) -> int:
-    """Delete the committed results of these evaluations; the number of bytes that they took."""
+    """Delete the committed results of these evaluations and what they printed; the number of bytes that they took."""
     total = 0
     for key in keys if results is not None else ():
-        path = Path(place_in(str(results), key))
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size
-            path.unlink()
+        for path in (Path(place_in(str(results), key)), Path(output_in(str(results), key))):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+                path.unlink()
     return total
 
 

@@ -22,6 +22,7 @@ class Child:
         channel: To the child.
         lifeline: To its server, about the child.
         pid: Its process.
+        output: The end to read of the pipe into which it prints; None if it prints where its server does.
 
     Attributes:
         slices: Number of trainings that it has been given.
@@ -29,10 +30,11 @@ class Child:
         orphaned: Whether it ended because its server did.
     """
 
-    def __init__(self, problem: bytes, channel: Connection, lifeline: Connection, pid: int) -> None:
+    def __init__(self, problem: bytes, channel: Connection, lifeline: Connection, pid: int, output: int | None) -> None:
         self.problem = problem
         self.channel = channel
         self.lifeline = lifeline
+        self.output = output
         self.slices = 0
         self.deterministic = False
         self.orphaned = False
@@ -62,6 +64,9 @@ class Child:
             self.wait()
         self.channel.close()
         self.lifeline.close()
+        if self.output is not None:
+            os.close(self.output)
+            self.output = None
 
     def is_waiting(self) -> bool:
         """Whether it lives and says nothing."""

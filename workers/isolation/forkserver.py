@@ -130,23 +130,30 @@ class ForkServer:
 
     def _request(self) -> None:
         try:
-            _, env = hear(self.control)
+            _, env, heard = hear(self.control)
             channel, lifeline = (Connection(recv_handle(self.control)) for _ in range(2))
+            prints = recv_handle(self.control) if heard else None
         except (EOFError, OSError):
             self._end()
         reason = None if self.sharing is Sharing.NOTHING else obstacle()
         if reason is not None:
             say(lifeline, "refused", reason)
         else:
-            self._fork(channel, lifeline, env)
+            self._fork(channel, lifeline, env, prints)
         channel.close()
+        if prints is not None:
+            os.close(prints)
 
-    def _fork(self, channel: Connection, lifeline: Connection, env: dict[str, str]) -> None:
+    def _fork(self, channel: Connection, lifeline: Connection, env: dict[str, str], prints: int | None) -> None:
         flush()
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
             lifeline.close()
+            if prints is not None:
+                for standard in (1, 2):
+                    os.dup2(prints, standard)
+                os.close(prints)
             self._child(channel, server, env)
         self.children[lifeline] = pid
         with contextlib.suppress(OSError):  # the worker is gone: the next turn of the loop sees it

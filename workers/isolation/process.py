@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -30,6 +31,7 @@ from swarm.trial import Evaluation, Result, Status
 from swarm.workers.context import Report
 from swarm.workers.isolation.child import Child, Standby
 from swarm.workers.isolation.forkserver import hear, say
+from swarm.workers.isolation.output import Output
 from swarm.workers.isolation.server import LOAD_SECONDS, SLOW, LoadFailedError, Server, ServerDiedError, base, ended
 from swarm.workers.node import gpu, memory
 from swarm.workers.node.slots import Slot, own, tell_wait
@@ -49,8 +51,9 @@ logger = logging.getLogger("swarm.workers")
 class _Training:
     """A training, seen from the worker: on its way at first, and running once it has a child."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
+    def __init__(self, evaluation: Evaluation, prints: Path | None) -> None:
         self.evaluation = evaluation
+        self.prints = prints
         self.child: Child | None = None  # while it runs; guarded by the lock of the module
         self.cancelled = False
         self.judged_by: str | None = None  # the metric by which it was found hopeless
@@ -81,10 +84,21 @@ class _Training:
             say(child.channel, asdict(self.evaluation), checkpoints, None if seat is None else seat.plain())
             if seat is not None:
                 seat.hand_over(child.channel)
-        lines = [child.channel, child.lifeline]
+        with _heard(child, self.prints) as output:
+            return self._until_ended(child, report, output)
+
+    def _until_ended(self, child: Child, report: Report, output: Output | None) -> Result:
+        lines: list[Connection | int] = [child.channel, child.lifeline]
+        lines += [] if output is None else [output.descriptor]
         while not self.leaves_child:
             left = max(0.0, self._deadline - time.perf_counter())
             ready = wait(lines, None if self._late or math.isinf(left) else left)
+            if output is not None and output.descriptor in ready:
+                ready.remove(output.descriptor)
+                if not output.take():
+                    lines.remove(output.descriptor)
+                if not ready:
+                    continue
             if not ready:
                 self._late = True
                 child.kill()
@@ -151,6 +165,7 @@ def run(
     checkpoints: str | None = None,
     seating: AbstractContextManager[Seat | None] | None = None,
     slot: Slot = HERE,
+    prints: Path | None = None,
 ) -> Result:
     """Trains in a child process.
 
@@ -163,6 +178,8 @@ def run(
         checkpoints: URL of the checkpoints, or None.
         seating: Gives the place among several replicas, whose lines the child takes over; None trains alone.
         slot: Where it trains; left out, this process is a slot by itself.
+        prints: File that gets what the training prints, of which the beginning and the end are kept; None leaves it
+            to the worker's own output.
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
@@ -171,7 +188,7 @@ def run(
     Raises:
         NotMetError: The replicas have not come together.
     """
-    with _listed(evaluation) as training, seating or contextlib.nullcontext() as seat:
+    with _listed(evaluation, prints) as training, seating or contextlib.nullcontext() as seat:
         follows = problem if seat is None and _follows(evaluation) else None
         child = _waiting[slot.name].take(follows, deterministic=evaluation.deterministic)
         if child is not None:  # it has its memory
@@ -200,7 +217,7 @@ def _forked(
         child = None
         try:
             if not training.cancelled:
-                child = server.fork(_environment_of(slot))
+                child = server.fork(_environment_of(slot), heard=training.prints is not None)
         except LoadFailedError as error:
             return training.ended(Status.FAILED, str(error))
         except ServerDiedError as error:
@@ -301,9 +318,9 @@ def _borrowed(problem: bytes) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _listed(evaluation: Evaluation) -> Iterator[_Training]:
+def _listed(evaluation: Evaluation, prints: Path | None) -> Iterator[_Training]:
     """A training of it, where it can be cancelled."""
-    training = _Training(evaluation)
+    training = _Training(evaluation, prints)
     with _lock:
         _trainings.append(training)
     try:
@@ -311,6 +328,17 @@ def _listed(evaluation: Evaluation) -> Iterator[_Training]:
     finally:
         with _lock:
             _trainings.remove(training)
+
+
+@contextlib.contextmanager
+def _heard(child: Child, prints: Path | None) -> Iterator[Output | None]:
+    """What keeps the output of the child's training; None where that is not kept."""
+    output = None if child.output is None or prints is None else Output(child.output, prints)
+    try:
+        yield output
+    finally:
+        if output is not None:
+            output.end()
 
 
 @contextlib.contextmanager

@@ -78,11 +78,12 @@ class Server:
         self._closed = False
         self._folder: str | None = None  # of the sources that came with the problem
 
-    def fork(self, env: Mapping[str, str]) -> Child:
+    def fork(self, env: Mapping[str, str], *, heard: bool = False) -> Child:
         """A new child.
 
         Args:
             env: What its environment has beside the server's.
+            heard: Whether what it prints comes here, instead of going where the server's goes.
 
         Raises:
             LoadFailedError: The problem cannot be loaded.
@@ -92,13 +93,15 @@ class Server:
             while True:
                 idle = self._process is not None
                 try:
-                    channel, lifeline, (answer, said) = self._request(env)
+                    channel, lifeline, output, (answer, said) = self._request(env, heard)
                 except ServerDiedError:
                     if not idle:
                         raise
                     continue  # it had died before, which is no fault of the training
                 if answer == "pid":
-                    return Child(self._problem, channel, lifeline, int(said))
+                    return Child(self._problem, channel, lifeline, int(said), output)
+                if output is not None:
+                    os.close(output)
                 self._step_down(str(said))
 
     def close(self) -> None:
@@ -114,20 +117,27 @@ class Server:
                 line.shutdown(socket.SHUT_RDWR)  # not closed, since another thread may be waiting for it
             self._bury(process)
 
-    def _request(self, env: Mapping[str, str]) -> tuple[Connection, Connection, tuple[str, int | str]]:
+    def _request(
+        self, env: Mapping[str, str], heard: bool
+    ) -> tuple[Connection, Connection, int | None, tuple[str, int | str]]:
         control, process = self._running()
         (channel, theirs), (lifeline, held) = Pipe(), Pipe()
-        with theirs, held:
-            try:
-                say(control, "train", dict(env))
-                for line in (theirs, held):
-                    send_handle(control, line.fileno(), process.pid)
-            except OSError:
-                raise self._died(process) from None
+        output, prints = os.pipe() if heard else (None, None)
         try:
-            return channel, lifeline, tuple(hear(lifeline))
+            with theirs, held:
+                say(control, "train", dict(env), heard)
+                for line in (theirs.fileno(), held.fileno(), *([] if prints is None else [prints])):
+                    send_handle(control, line, process.pid)
+            if output is not None:
+                os.set_blocking(output, False)
+            return channel, lifeline, output, tuple(hear(lifeline))
         except (EOFError, OSError):
+            if output is not None:
+                os.close(output)
             raise self._died(process) from None
+        finally:
+            if prints is not None:
+                os.close(prints)
 
     def _running(self) -> tuple[Connection, Process]:
         control, process = self._control, self._process
