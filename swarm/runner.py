@@ -28,6 +28,7 @@ from swarm.errors import (
 )
 from swarm.guest import quiet
 from swarm.job.job import Job
+from swarm.job.raised import Differences
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
 from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
@@ -35,6 +36,7 @@ from swarm.runs.upkeep import check_not_submitted
 from swarm.search.patience import patiently, patiently_awaited
 from swarm.search.retry import retry
 from swarm.search.search import Search
+from swarm.steering.extension import differences, extend
 from swarm.store.records import JobStatus
 from swarm.store.run_lock import alone
 from swarm.store.sql import Store
@@ -84,7 +86,8 @@ def run(
 
     It trains on this machine, or on the workers of a Dask scheduler, and returns when the search has ended. The same
     call after an interruption goes on from the journal in the store; after the end it trains nothing and returns the
-    finished run. A script calls it below ``if __name__ == "__main__":``, since worker processes import the script.
+    finished run, unless limits of the job were raised: then it goes on from its end. A script calls it below
+    ``if __name__ == "__main__":``, since worker processes import the script.
 
     Args:
         job: What to search, and how.
@@ -298,12 +301,16 @@ def _taken_up(
     from swarm.service.published.publisher import Publisher
 
     with ExitStack() as held:  # until all of it has worked: the store may go away in between, and we try again
-        if enroll(job, store) is JobStatus.FINISHED and again is None:  # to be looked at by anybody
+        status, found = _enrolled(job, store)
+        if status is JobStatus.FINISHED and again is None and not found.raised:  # to be looked at by anybody
             outlet = Publisher(job)
             search = Search(job, store, outlet.note)
             if search.state.finished():
                 return search, outlet
         held.enter_context(alone(store, job.name))
+        if found.raised:
+            check_not_submitted(store, job.name)
+            extend(store, job, differences(job, store.job(job.name)))
         if again is not None:
             check_not_submitted(store, job.name)
             again()
@@ -314,26 +321,29 @@ def _taken_up(
 
 
 def enroll(job: Job, store: Store) -> JobStatus:
-    """Write the job into the store, unless it is there already; how far it is.
+    """Write the job into the store, unless it is there already, or raise its limits there; how far it is.
 
     Raises:
         JobConflict: The name stands for another job; the text says what differs.
     """
+    status, found = _enrolled(job, store)
+    if not found.raised:
+        return status
+    extend(store, job, found)
+    return store.job(job.name).status
+
+
+def _enrolled(job: Job, store: Store) -> tuple[JobStatus, Differences]:
+    """How far the job is in the store, where it is now in any case, and what of its limits is still lower there."""
     try:
         stored = store.job(job.name)
     except JobNotFound:
         try:
             store.add_job(job.name, job.to_dict(), job.code.pickle)
-            return JobStatus.NEW
+            return JobStatus.NEW, Differences()
         except JobConflict:  # somebody has written it in this moment
             stored = store.job(job.name)
-    differences = job.differences(stored.spec)
-    if differences:
-        raise JobConflict(
-            f"the store has another job named {job.name!r}: {'; '.join(differences)}. "
-            "Take another name, or submit the same job to resume it"
-        )
-    return stored.status
+    return stored.status, differences(job, stored)
 
 
 def free_name(name: str, store: StoreName) -> str:

@@ -28,6 +28,7 @@ FLOORS = (
     ("code",),
     ("store",),
     ("job",),
+    ("steering",),
     ("pool",),
     ("search",),
     ("service",),
@@ -58,6 +59,7 @@ KEPT_FROM = {
     "code": {"dask", "distributed"},
     "store": {"dask", "distributed"},
     "job": {"dask", "distributed"},
+    "steering": {"dask", "distributed"},
     "search": {"dask", "distributed"},
     "runs": {"dask", "distributed"},
     "plots": {"dask", "distributed"},
@@ -75,6 +77,7 @@ SERVICE_KNOWS = {
     "code",
     "store",
     "job",
+    "steering",
     "pool",
     "search",
 }

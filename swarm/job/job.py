@@ -24,6 +24,7 @@ from swarm.job import limits
 from swarm.job.file import read
 from swarm.job.given import JobFields
 from swarm.job.problem import Problem
+from swarm.job.raised import Differences, is_raised
 from swarm.job.rules import Prune, Stop, Then
 from swarm.job.stored_problem import Content, StoredProblem
 from swarm.optimizers.base import Optimizer
@@ -61,10 +62,12 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     """One search: what to train, where to look, how to search.
 
     A job is checked completely when it is made, before anything runs, and cannot be changed afterwards. What differs in
-    it makes another search: the store keeps a run under the name of its job, and refuses another job of that name.
+    it makes another search: the store keeps a run under the name of its job, and refuses another job of that name. Only
+    limits may be raised under it: a search that has ended by its method's (``generations``, ``trials``, …), by those of
+    ``stop``, or by ``time_limit`` then goes on from its end.
 
     Attributes:
-        name: Name of the run in the store; the same name with the same job resumes.
+        name: Name of the run in the store; the same name with the same job resumes, and goes on with higher limits.
         problem: A function ``train(params, ctx) -> float | dict``, a problem object, the name of a built-in problem
             (``lenet4``), or where to find one (``package.module:name``, ``train.py:train``). Or give ``command``: a
             program that trains and prints ``FoM: 0.97`` (:class:`swarm.workers.command.CommandProblem`, whose other
@@ -221,7 +224,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             self._check_heritable(code, space)
         object.__setattr__(self, "test", code.testable if self.test is None else self.test)
         self._code = code
-        method = self._method()
+        method = self.method()
         limits.check_method(method, space)
         method = method.start(space, seed=self.seed)  # an optimizer that refuses the space does so now
         limits.check_plan(method, self.repeats * (self.folds if self.fold_mode == "mean" else 1))
@@ -311,13 +314,23 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     def start(self) -> Optimizer:
         """The optimizer, started on this job's space and seed."""
         assert self.space is not None
-        return self._method().start(self.space, seed=self.seed)
+        return self.method().start(self.space, seed=self.seed)
 
-    def _method(self) -> Optimizer:
-        """The optimizer, once or for each fold."""
+    def method(self, described: Mapping[str, Any] | None = None) -> Optimizer:
+        """The optimizer, once or for each fold.
+
+        Args:
+            described: Another one than the job's, as its :meth:`to_dict` has it.
+
+        Raises:
+            InvalidOptimizer: That describes none.
+        """
+        optimizer = self.optimizer
+        if described is not None:
+            optimizer = job_fields.optimizer(job_fields.as_stored(described))
         if self.folds > 1 and self.fold_mode == "swarm":
-            return Folds(inner=self.optimizer, folds=self.folds)
-        return self.optimizer
+            return Folds(inner=optimizer, folds=self.folds)
+        return optimizer
 
     def evaluations(
         self,
@@ -470,16 +483,36 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
+        found = self.compared(other)
+        raised = (f"{where} is {mine!r}, was {theirs!r}" for where, (mine, theirs) in found.raised.items())
+        return [*found.others, *raised]
+
+    def compared(self, other: dict[str, Any]) -> Differences:
+        """How this job differs from another's :meth:`to_dict`: in limits that are raised, and in what makes it another.
+
+        A job whose second search began around what it found then has no limits of its own that could be raised.
+        """
         fields, mine, other = type(self).model_fields, self.to_dict(), _with_methods_as_stored(other)
         for name in mine.keys() - other.keys():  # what an earlier version did not know was as it is by default
             other = {**other, name: fields[name].get_default(call_default_factory=True)}
         rows = _differ(_identity(mine), _identity(other))
         if other["problem"].get("identity", 1) != self._code.identity:
-            return [
+            earlier = (
                 "it is of an earlier version of dask-swarm, which told problems apart in another way; go on with it as "
                 f"it is stored, swarm resume {self.name}"
-            ]
-        return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
+            )
+            return Differences(others=[earlier])
+        raised = {where: (mine, theirs) for where, mine, theirs in rows if self._raises(where, mine, theirs)}
+        others = [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows if where not in raised]
+        return Differences(raised, others)
+
+    def _raises(self, where: str, now: Any, before: Any) -> bool:
+        """Whether what differs is a limit that is higher than it was."""
+        assert self.direction is not None
+        if not where.startswith("then."):
+            return self.then is None and is_raised(where, now, before, self.optimizer, self.direction)
+        where = where.removeprefix("then.")
+        return self.then is not None and is_raised(where, now, before, self.then.optimizer, self.direction)
 
 
 def _with_methods_as_stored(data: dict[str, Any]) -> dict[str, Any]:

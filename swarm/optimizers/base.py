@@ -63,6 +63,10 @@ class Optimizer(ABC):
     before: ClassVar[Mapping[str, object]] = {}
     """What was the case before there were options of these names: a stored job that lacks them is of that time."""
 
+    limits: ClassVar[tuple[str, ...]] = ()
+    """Options that only say when the method ends, so that a run which has ended may go on with higher ones; of a method
+    that composes over another, the option that holds that one."""
+
     _started = False
 
     def __post_init__(self) -> None:
@@ -146,6 +150,39 @@ class Optimizer(ABC):
         if not self.learns or self._asked:
             raise InvalidOptimizer(f"{type(self).__name__} takes no results of earlier searches, or not any more")
         self._learn(params, loss, fold)
+
+    def raises(self, option: str, before: Any) -> bool:
+        """Whether an option is a limit, and higher than it was: a run that has ended goes on with it.
+
+        Args:
+            option: Name of an option.
+            before: What it was.
+        """
+        numbers = (getattr(self, option, None), before)
+        if option not in self.limits or not all(
+            isinstance(n, int | float) and not isinstance(n, bool) for n in numbers
+        ):
+            return False
+        return bool(numbers[0] > before)
+
+    def take_limits(self, to: Self) -> None:
+        """End by the limits of other options from now on; it goes on if it has ended, and they are higher.
+
+        Afterwards it is as if it had begun with them, as far as its trials do not depend on the order of the results.
+
+        Args:
+            to: Options of this method that differ in their :attr:`limits` alone.
+
+        Raises:
+            InvalidOptimizer: The optimizer has not been started, or that is another method.
+        """
+        self._check_started()
+        if type(to) is not type(self):
+            raise InvalidOptimizer(f"{type(self).__name__} cannot go on as {type(to).__name__}: give its own options")
+        before = replace(self)
+        for option in self.limits:
+            setattr(self, option, getattr(to, option))
+        self._limited(before)
 
     def prepare(self) -> None:  # noqa: B027 - few methods take long
         """Do beforehand what the next :meth:`ask` takes long for, if there is such a thing.
@@ -241,6 +278,9 @@ class Optimizer(ABC):
     def parents(self) -> set[int]:
         """Ids of the trials whose checkpoints a later trial may start from, besides those that are open."""
         return set()
+
+    def _limited(self, before: Self) -> None:  # noqa: B027 - most look at their limits when they are asked
+        """Take up what follows from limits that have changed; ``before`` has those of before."""
 
     def _opened(self, trial: Trial) -> None:
         """A trial was asked for, here or in an earlier process."""

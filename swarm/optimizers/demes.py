@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -61,6 +62,8 @@ class Demes(Optimizer):
     torus: bool = False
     interval: int = 5
     rate: float | None = None
+
+    limits: ClassVar[tuple[str, ...]] = ("of",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,6 +131,10 @@ class Demes(Optimizer):
         self._post: dict[tuple[int, int], dict[int, list[Individual]]] = {}  # by generation and receiver, by sender
         self._received = [0] * self._count  # generations after which a deme has taken in its guests
 
+    def _limited(self, before: Self) -> None:
+        for run in self._runs:
+            run.take_limits(self.of)
+
     def _exhausted(self) -> bool:
         return all(run.done for run in self._runs)
 
@@ -147,7 +154,7 @@ class Demes(Optimizer):
         if population.completed > before:
             self._send(deme, generation=before)
         if self._runs[deme].done:  # who still comes is not awaited, nor is a checkpoint kept for it
-            self._post = {to: guests for to, guests in self._post.items() if to[1] != deme}
+            self._post = {to: guests for to, guests in self._post.items() if self._takes(*to)}
 
     # --- migration
 
@@ -164,7 +171,7 @@ class Demes(Optimizer):
         elif members and (receiver := self._direction(deme, generation)) is not None:
             leaving[receiver].append(min(members, key=_by_loss))
         for neighbour, guests in leaving.items():
-            if self._expects(neighbour, deme, generation) and not self._runs[neighbour].done:
+            if self._expects(neighbour, deme, generation) and self._takes(generation, neighbour):
                 self._post.setdefault((generation, neighbour), {})[deme] = guests
 
     def _receive(self, deme: int) -> bool:
@@ -182,6 +189,11 @@ class Demes(Optimizer):
                 population.immigrate(guest)
         self._received[deme] = population.completed
         return True
+
+    def _takes(self, generation: int, deme: int) -> bool:
+        """Whether a deme may yet take in guests of a generation: one that is done, if it goes on with higher limits."""
+        run = self._runs[deme]
+        return not run.done or (not self.inherits and self._population(deme).completed == generation + 1)
 
     def _expects(self, receiver: int, sender: int, generation: int) -> bool:
         """Whether a deme must hear from another after a generation before it goes on."""

@@ -8,6 +8,7 @@ another fold.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
@@ -32,6 +33,8 @@ class Folds(Optimizer):
 
     inner: Optimizer
     folds: int
+
+    limits: ClassVar[tuple[str, ...]] = ("inner",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -95,6 +98,10 @@ class Folds(Optimizer):
             self.inner.start(self._space, seed=self._seed, fold=fold, first_id=fold, id_step=k) for fold in range(k)
         ]
         self._turn = 0  # fold that is asked next
+
+    def _limited(self, before: Self) -> None:
+        for run in self._runs:
+            run.take_limits(self.inner)
 
     def _exhausted(self) -> bool:
         return all(run.done for run in self._runs)

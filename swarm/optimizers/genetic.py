@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -81,6 +81,8 @@ class GA(Genetic, Unrepeated):
     generations: int = 250
     children: Children = "one"
     elite: int = 0
+
+    limits: ClassVar[tuple[str, ...]] = ("generations",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class Swarm(Unrepeated):
     bounds: Bounds = "clip"
     max_velocity: float | None = None
     defaults: bool = False
+
+    limits: ClassVar[tuple[str, ...]] = ("generations",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

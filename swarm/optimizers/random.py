@@ -10,6 +10,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar, Self
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import EXACT
@@ -54,6 +55,8 @@ class Random(Unrepeated):
     trials: int | None = None
     proportion: float | None = None
 
+    limits: ClassVar[tuple[str, ...]] = ("trials", "proportion")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.trials is None) == (self.proportion is None):
@@ -69,6 +72,14 @@ class Random(Unrepeated):
         return self._total if self._started else None
 
     def _begin(self) -> None:
+        self._size, self._total = self._space.size, self._wanted()
+        self._point = 0  # of a finite space, in random order: the next
+
+    def _limited(self, before: Self) -> None:
+        self._total = self._wanted()
+
+    def _wanted(self) -> int:
+        """Number of trials in all."""
         size = self._space.size
         if self.proportion is None:
             wanted = self.trials or 0
@@ -77,8 +88,7 @@ class Random(Unrepeated):
         else:
             share = (self.proportion if size <= EXACT else Fraction(self.proportion)) * size  # it may be no float
             wanted = max(1, math.floor(share + Fraction(1, 2)))
-        self._size, self._total = size, wanted if size is None else min(wanted, size)
-        self._point = 0  # of a finite space, in random order: the next
+        return wanted if size is None else min(wanted, size)
 
     def _exhausted(self) -> bool:
         return self._asked >= self._total

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,8 @@ class SurrogatePSO(Optimizer):
     anywhere: int = 64
     refine: int = 2
     limit: int = 400
+
+    limits: ClassVar[tuple[str, ...]] = ("trials",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

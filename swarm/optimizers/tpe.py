@@ -227,6 +227,8 @@ class TPE(Guided):
 
     trials: int
 
+    limits: ClassVar[tuple[str, ...]] = ("trials",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_integer("trials", low=1)

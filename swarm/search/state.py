@@ -11,17 +11,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from swarm.errors import JournalMismatch, SwarmError
+from swarm.errors import InvalidInput, JournalMismatch, SwarmError
+from swarm.job import fields as job_fields
 from swarm.job.job import Job
 from swarm.search.archive import Archive
 from swarm.search.durations import Durations
 from swarm.search.failures import Failures
 from swarm.search.pruning import MedianRule
 from swarm.search.retention import Lineage
-from swarm.store.events import Again, Answered, Asked, Began, Ended, Event, Led, Lookup, Resumed, Retried
+from swarm.store.events import Again, Answered, Asked, Began, Ended, Event, Extended, Led, Lookup, Resumed, Retried
 from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.records import Source
@@ -216,8 +218,11 @@ class SearchState:
             case Retried():
                 for key in event.keys:
                     self._forgive(key)
+            case Extended():
+                self._go_on(event)
             case Began():
                 self.since = event.time
+                self._begin_with_limits_of(event)
                 for each in event.known:
                     self.optimizer.learn(each["params"], each["loss"], each.get("fold"))
             case Resumed() if not event.joined:
@@ -240,6 +245,21 @@ class SearchState:
                 ) from None
         self.apply(event)
         self.replayed = self.told
+
+    def _go_on(self, event: Extended) -> None:
+        """Take up higher limits; if the search had ended, it has not any more, and its winner may be another."""
+        self.optimizer.take_limits(self.job.method(event.optimizer))
+        self.end_reason, self.failed, self.tests = None, False, {}
+        self._stop_reason, self._drained = None, False
+        self.since += event.time - self._latest
+
+    def _begin_with_limits_of(self, event: Began) -> None:
+        """Take back limits that were raised since, until the journal comes to that."""
+        described = (event.job or {}).get("optimizer")
+        if described is None or job_fields.as_stored(described) == job_fields.plain(self.job.optimizer):
+            return
+        with suppress(InvalidInput):  # an earlier version may have known other options; its limits were never raised
+            self.optimizer.take_limits(self.job.method(described))
 
     def _apply_asked(self, event: Asked) -> None:
         trial, fitness = event.trial, event.purpose == "fitness"

@@ -361,11 +361,15 @@ class Hosted:
         else:
             self.pool.pause(paused)
 
-    async def cancel(self) -> None:
-        """End its work, its trainings included."""
+    async def leave(self) -> None:
+        """End its work; its trainings go on, for whoever takes the job up next."""
         assert self.work is not None
         self.work.cancel()
         await asyncio.gather(self.work, return_exceptions=True)
+
+    async def cancel(self) -> None:
+        """End its work, its trainings included."""
+        await self.leave()
         if self.pool is not None:
             await self.pool.cancel()
 

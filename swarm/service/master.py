@@ -33,6 +33,7 @@ from swarm.errors import (
     SwarmError,
 )
 from swarm.job.job import Job
+from swarm.job.raised import Differences
 from swarm.job.stored_problem import Codes
 from swarm.pool.slots import Slots
 from swarm.pool.task_names import key_of
@@ -47,6 +48,7 @@ from swarm.service.protocol import MASTER, PROTOCOL
 from swarm.service.published.job_state import ended_state
 from swarm.service.quotas import Holdings, Quotas
 from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, check_user, parse
+from swarm.steering.extension import differences, extend
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.sql import Store
 from swarm.trial import Result
@@ -386,38 +388,51 @@ class Master:
     async def _add_again(
         self, job: Job, stored: StoredJob, submission: Submission, retry_failed: bool
     ) -> dict[str, Any]:
-        differences = job.differences(stored.spec)
-        if differences:
-            raise JobConflict(
-                f"there is another job named {job.name!r}: {'; '.join(differences)}. Take another name, or submit the "
-                "same job to go on with it"
-            )
+        found = differences(job, stored, "there is")
         if job.name in self._hosted:
             if retry_failed:
                 raise InvalidInput(
                     f"job {job.name!r} is {self._hosted[job.name].submission.state}: what has failed can be trained "
                     f"again when it has ended; wait for that, or end it: swarm cancel {job.name}"
                 )
+            if found.raised:
+                return await self._raise_limits(self._hosted[job.name], job, found, submission.owner)
             return self._hosted[job.name].state
         before = await self._in_store(lambda: self._store.submission(job.name))
         if before is None:
             raise JobConflict(f"the store has a run named {job.name!r} that was not submitted; take another name")
-        if before.state is State.FINISHED and not retry_failed:
+        if before.state is State.FINISHED and not retry_failed and not found.raised:
             return ended_state(stored, before)
         self._check_owner(before.owner, job.name, submission.owner)
         self._holdings.check(submission.owner, job.code.pickle)
         if retry_failed:
             failed = await self._in_store(lambda: retry(self._store, job, self._means.places.results))
-            if not failed and before.state is State.FINISHED:
+            if not failed and not found.raised and before.state is State.FINISHED:
                 return ended_state(stored, before)
             self._slots.forget(failed)
 
         def again() -> StoredJob:
+            extend(self._store, job, found)
             self._store.end_replay(job.name)  # it may have been set aside
             self._store.set_submission(submission)
             return self._store.job(job.name)
 
         return self._take_in(await self._in_store(again), submission, job.code.pickle)
+
+    async def _raise_limits(self, hosted: Hosted, job: Job, found: Differences, user: str) -> dict[str, Any]:
+        """Have a job that goes on do so with higher limits: taken up anew from its journal, while its trainings run."""
+        self._check_owner(hosted.submission.owner, job.name, user)
+        await hosted.leave()
+
+        def extended() -> StoredJob:
+            extend(self._store, job, found)
+            return self._store.job(job.name)
+
+        stored = await self._in_store(extended)
+        state = self._take_in(stored, hosted.submission, job.code.pickle)
+        if not hosted.known.is_set():
+            self._slots.watch(_know_as_soon_as(hosted, self._hosted[job.name]))
+        return state
 
     def _take_in(self, stored: StoredJob, submission: Submission, code: bytes) -> dict[str, Any]:
         self._holdings.hold(submission.job, submission.owner, code)
@@ -505,6 +520,12 @@ class Master:
     def _check_owner(self, owner: str, name: str, user: str) -> None:
         if user != owner and user not in self._admins:
             raise NotAllowed(f"job {name!r} belongs to {owner!r}, and you are {user!r}: ask them, or an administrator")
+
+
+async def _know_as_soon_as(hosted: Hosted, other: Hosted) -> None:
+    """What a job wants of what an earlier master left is known once it is of what took its place."""
+    await other.known.wait()
+    hosted.known.set()
 
 
 def _tell(name: str, error: StoreDamaged) -> None:

@@ -214,6 +214,22 @@ class Ended(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extended(Event):
+    """The search goes on: limits of its job were raised, by which it may have ended already.
+
+    Attributes:
+        version: Version of dask-swarm of the process that raised them.
+        limits: What was raised, by its dotted name: what it is now.
+        optimizer: The method with all its options as they are now (:meth:`swarm.Job.to_dict`).
+    """
+
+    version: str
+    limits: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    kind: ClassVar[str] = "extended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Led(Event):
     """Where several targets count: the search takes another trial for the best. No journal has it: a replay tells it.
 
@@ -229,7 +245,9 @@ class Led(Event):
     kind: ClassVar[str] = "best"
 
 
-_KINDS: dict[str, type[Event]] = {each.kind: each for each in (Began, Resumed, Answered, Again, Retried, Ended, Led)}
+_KINDS: dict[str, type[Event]] = {
+    each.kind: each for each in (Began, Resumed, Answered, Again, Retried, Ended, Extended, Led)
+}
 
 
 def read_event(kind: str, data: Mapping[str, Any], time: float) -> Event:

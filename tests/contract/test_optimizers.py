@@ -3,6 +3,7 @@
 Give it small options in ``OPTIONS`` if its defaults ask for many trials.
 """
 
+import dataclasses
 import itertools
 import math
 
@@ -263,3 +264,70 @@ def test_parents_are_trials_that_were_asked(options, space):
         return bowl(space)(trial)
 
     drive(optimizer, loss, slots=1)
+
+
+RAISED = {  # a limit of each method that has one, and what it is raised to
+    "AsyncPSO": {"generations": 9},
+    "BOHB": {"iterations": 8},
+    "GA": {"generations": 8},
+    "Hyperband": {"iterations": 8},
+    "MuPlusLambda": {"restarts": 4},
+    "PSO": {"generations": 9},
+    "Random": {"trials": 50},
+    "Staged": {"stages": [[1, 15], [3, 10], [9, 5], [27, 6]]},
+    "SurrogatePSO": {"trials": 34},
+    "TPE": {"trials": 55},
+}
+
+
+def test_every_method_has_limits_that_can_be_raised_or_says_why_not():
+    without = {"Grid": "all of it is tried", "PBT": "its checkpoints are gone", "Rescored": "its finalists are chosen"}
+    assert {name for name, method in OPTIMIZERS.items() if method.limits} == {*RAISED, "Demes"}
+    assert OPTIMIZERS.keys() - {*RAISED, "Demes"} == without.keys()
+
+
+def raised(options):
+    """The same options with a higher limit; None if there is none that can be raised."""
+    name = type(options).__name__
+    if name == "Demes" and options.of.limits:
+        return dataclasses.replace(options, of=raised(options.of))
+    return dataclasses.replace(options, **RAISED[name]) if name in RAISED else None
+
+
+@pytest.mark.parametrize("fold", [None, 2])
+def test_with_higher_limits_it_goes_on_as_if_it_had_begun_with_them(options, space, fold):
+    if (higher := raised(options)) is None:
+        pytest.skip("it has no limit that can be raised")
+    slots = (1, 7) if options.generational else (1,)
+    for each in slots:
+        optimizer = options.start(space, seed=11, fold=fold)
+        calls = drive(optimizer, failing_now_and_then(space), slots=each)
+        optimizer.take_limits(higher)
+        calls += drive(optimizer, failing_now_and_then(space), slots=each)
+        expected = higher.start(space, seed=11, fold=fold)
+        wanted = drive(expected, failing_now_and_then(space), slots=each)
+        assert sorted(asked(calls), key=lambda each: each.id) == sorted(asked(wanted), key=lambda each: each.id)
+        assert optimizer.best == expected.best
+        assert (optimizer.planned, optimizer.done) == (expected.planned, True)
+
+
+def test_limits_that_are_lowered_before_the_first_trial_are_those_of_the_run(options, space):
+    if (higher := raised(options)) is None:
+        pytest.skip("it has no limit that can be raised")
+    optimizer = higher.start(space, seed=11)
+    optimizer.take_limits(options)
+    assert drive(optimizer, bowl(space)) == drive(options.start(space, seed=11), bowl(space))
+    assert optimizer == options
+
+
+def test_only_a_limit_that_is_higher_is_raised(options):
+    if (higher := raised(options)) is None:
+        assert not any(options.raises(option, 0) for option in vars(options) if not option.startswith("_"))
+        return
+    while type(higher).__name__ == "Demes":
+        assert type(higher).limits == ("of",)
+        higher, options = higher.of, options.of
+    [option] = RAISED[type(higher).__name__]
+    assert higher.raises(option, getattr(options, option))
+    assert not options.raises(option, getattr(higher, option))
+    assert not higher.raises("seed", 1)
