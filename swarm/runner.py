@@ -36,6 +36,7 @@ from swarm.runs.upkeep import check_not_submitted
 from swarm.search.patience import patiently, patiently_awaited
 from swarm.search.retry import retry
 from swarm.search.search import Search
+from swarm.steering.ended_trial import OnTrial
 from swarm.steering.extension import differences, extend
 from swarm.store.records import JobStatus
 from swarm.store.run_lock import alone
@@ -71,6 +72,14 @@ class Where:
 Watcher = Callable[[Search, str | None], None]
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What a caller wants besides: failures trained again, and to be told of trials."""
+
+    retry_failed: bool
+    on_trial: OnTrial | None
+
+
 def run(
     job: Job,
     *,
@@ -81,6 +90,7 @@ def run(
     store: StoreName = STORE,
     progress: bool = True,
     retry_failed: bool = False,
+    on_trial: OnTrial | None = None,
 ) -> Run:
     """Run a job to its end, or on from where it was stopped, and return what was found.
 
@@ -99,6 +109,9 @@ def run(
         progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.
         retry_failed: Train again what has failed in this run, which goes on from before its first failure; what has
             succeeded is not trained twice.
+        on_trial: Called in this process with each trial that has ended here, a :class:`swarm.EndedTrial`, one after the
+            other. If it returns True or raises :class:`swarm.StopSearch`, nothing more is asked for, and the search
+            ends with what was; a generation is completed. What else it raises stops the run like Ctrl-C, and passes.
 
     Returns:
         The finished run: ``best`` (None if no training has succeeded), ``counts``, ``history``. If the job has a second
@@ -138,7 +151,7 @@ def run(
     where = Where(scheduler, slots, gpus, threads)
     if said := advice(job.name, job.code.pickle):
         _log.warning(said)
-    return _watched(job, where, named_store(store), progress, retry_failed)
+    return _watched(job, where, named_store(store), progress, _Wishes(retry_failed, on_trial))
 
 
 def resume(
@@ -148,6 +161,7 @@ def resume(
     where: Where | None = None,
     progress: bool = True,
     retry_failed: bool = False,
+    on_trial: OnTrial | None = None,
 ) -> Run:
     """Go on with a run of the store, from exactly where its journal ends, or from before its first failure.
 
@@ -156,7 +170,7 @@ def resume(
     """
     check_guarded("resume()")
     job = patiently(lambda: _job_of(name, store), settings().store_patience_seconds)
-    return _watched(job, where or Where(), named_store(store), progress, retry_failed)
+    return _watched(job, where or Where(), named_store(store), progress, _Wishes(retry_failed, on_trial))
 
 
 def _job_of(name: str, store: StoreName) -> Job:
@@ -164,10 +178,10 @@ def _job_of(name: str, store: StoreName) -> Job:
         return stored_job(opened.job(name), named_store(store))
 
 
-def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: bool) -> Run:
+def _watched(job: Job, where: Where, store: str, progress: bool, wishes: _Wishes) -> Run:
     def finish(show: Watcher) -> Run:
         try:
-            return wait_for(lambda: _run(job, where, store, show, retry_failed), (signal.SIGINT, signal.SIGTERM))
+            return wait_for(lambda: _run(job, where, store, show, wishes), (signal.SIGINT, signal.SIGTERM))
         except KeyboardInterrupt:
             raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
         except NotStarted as error:
@@ -186,10 +200,10 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
     if job.then is None or found.best is None:
         return found
     following = job.following(found.best.params)
-    return replace(_watched(following, where, store, progress, retry_failed), before=found)
+    return replace(_watched(following, where, store, progress, wishes), before=found)
 
 
-async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_failed: bool) -> Run:
+async def _run(job: Job, where: Where, store: str, on_change: Watcher, wishes: _Wishes) -> Run:
     from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
     from swarm.search.checkpoint_cleanup import CheckpointCleanup
     from swarm.service.published.publisher import showing
@@ -218,7 +232,7 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
                 f"job {job.name!r} hands trainings on, but there is no place for their checkpoints that all workers "
                 "see: give one, checkpoints: a folder or URL"
             )
-        again = partial(retry, opened, job, results, keeping(shared)) if retry_failed else None
+        again = partial(retry, opened, job, results, keeping(shared)) if wishes.retry_failed else None
         taking = partial(in_thread, None, partial(_taken_up, job, opened, stack, again))
         search, outlet = await patiently_awaited(taking, patience)
         search.check_failed()
@@ -230,9 +244,14 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, retry_fai
             await stack.enter_async_context(showing(client, search, outlet))
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
             asking = stack.enter_context(ThreadPoolExecutor(1, "swarm-asks"))
-            await search.run(pool, lambda changed: on_change(changed, link), forget, patience, asking=asking)
+            show = partial(_shown, on_change, link)
+            await search.run(pool, show, forget, patience, asking=asking, on_trial=wishes.on_trial)
             await forget.done()
         return Run(search.state, store, JobStatus.FINISHED)
+
+
+def _shown(on_change: Watcher, link: str | None, search: Search) -> None:
+    on_change(search, link)
 
 
 @contextmanager

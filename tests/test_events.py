@@ -25,6 +25,7 @@ from swarm.store.events import (
     Lookup,
     Resumed,
     Retried,
+    Stopped,
     read_event,
     without_curve,
 )
@@ -47,6 +48,7 @@ EVENTS = [
     Again(key="k1", status=Status.CRASHED, error=None, blamed=True, time=9.0),
     Retried(failures=2, keys=("k1", "k2"), time=10.0),
     Ended(reason="done", time=11.0),
+    Stopped(reason="enough", time=11.2),
     Extended(version="1.2.5", limits={"optimizer.trials": 9}, optimizer={"name": "Random", "trials": 9}, time=11.5),
     Ended(reason="its first 5 trainings have all failed", failed=True, time=12.0),
     Led(trial=7, fitness=-0.5, generation=2, time=13.0),

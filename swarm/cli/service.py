@@ -258,6 +258,12 @@ def cancel_command(name: JobArgument, scheduler: AddressOption = None) -> None:
     _steered(scheduler, name, lambda handle: handle.cancel())
 
 
+@app.command("stop")
+def stop_command(name: JobArgument, scheduler: AddressOption = None) -> None:
+    """Have a job ask for nothing more, and end with what it has; what was asked for is trained."""
+    _steered(scheduler, name, lambda handle: handle.stop())
+
+
 @app.command("pause")
 def pause_command(name: JobArgument, scheduler: AddressOption = None) -> None:
     """Start no more trainings of a job; those that run end as they are."""

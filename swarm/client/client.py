@@ -24,6 +24,7 @@ from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
 from swarm.service.health import health_in
 from swarm.service.published.job_state import ENDED, BestTrial, JobState
+from swarm.steering.ended_trial import OnTrial
 from swarm.store.events import Event
 from swarm.store.records import State
 from swarm.trial import plain
@@ -399,6 +400,7 @@ class JobHandle:
         progress: bool = False,
         timeout: float | None = None,
         on_change: Callable[[JobState], object] | None = None,
+        on_trial: OnTrial | None = None,
     ) -> JobState:
         """Wait until the job has ended. You may stop waiting at any time: the job goes on.
 
@@ -408,6 +410,9 @@ class JobHandle:
             progress: Show how the job goes, live in a terminal.
             timeout: Seconds to wait at most; None waits as long as it takes.
             on_change: Called with each new state; not together with ``progress``, which shows them.
+            on_trial: Called in this process with each trial that has ended, a :class:`swarm.EndedTrial`, from the first
+                trial of the job on. If it returns True or raises :class:`swarm.StopSearch`, the job is :meth:`stopped
+                <stop>`, and its end is waited for. What else it raises passes, and the job goes on.
 
         Returns:
             The last state of the job.
@@ -418,12 +423,13 @@ class JobHandle:
             NoService, SchedulerUnreachable: There is no service.
         """
         if not progress:
-            return self.client._then(self._connection.ended(self.name, timeout, on_change or (lambda _: None)))
+            watch = on_change or (lambda _: None)
+            return self.client._then(self._connection.ended(self.name, timeout, watch, on_trial))
         from swarm.terminal.progress import JobProgress, console
 
         async def shown() -> JobState:
             with JobProgress(console()) as show:
-                return await self._connection.ended(self.name, timeout, show)
+                return await self._connection.ended(self.name, timeout, show, on_trial)
 
         return self.client._then(shown())
 
@@ -434,6 +440,13 @@ class JobHandle:
             NotAllowed: The job is somebody else's; so for every method below.
         """
         return self._steer("cancel")
+
+    def stop(self) -> JobState:
+        """Have the job ask for nothing more, as a rule of ``stop`` would: what was asked for is trained, then it ends.
+
+        It ends as finished; with a higher limit it may be submitted again to go on.
+        """
+        return self._steer("stop")
 
     def pause(self) -> JobState:
         """Start no more trainings of the job. Those that run are trained to their end."""
@@ -551,8 +564,10 @@ class AsyncJobHandle(JobHandle):
             progress: bool = False,
             timeout: float | None = None,
             on_change: Callable[[JobState], object] | None = None,
+            on_trial: OnTrial | None = None,
         ) -> Coming[JobState]: ...
         def cancel(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
+        def stop(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def pause(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def resume(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def share(  # type: ignore[override]  # noqa: D102

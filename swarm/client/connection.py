@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from swarm.errors import (
 )
 from swarm.service.published.job_state import ENDED, JobState
 from swarm.service.requests import PAGE_OF_JOBS
+from swarm.steering.ended_trial import Endings, OnTrial, said_to_stop
 from swarm.store.events import Event, read_event
 
 _CONNECT_SECONDS = 10.0
@@ -165,20 +167,27 @@ class Connection:
         _raise_error(answer)
         return [JobState.read(state) for state in answer]
 
-    async def events(self, name: str) -> list[Event]:
-        """A job's journal, which arrives in pages."""
+    async def events(self, name: str, after: int = 0) -> list[Event]:
+        """A job's journal, which arrives in pages; on request from event ``after`` on."""
         found: list[Event] = []
-        while page := await self.call("events", {"name": name, "after": len(found)}):
+        while page := await self.call("events", {"name": name, "after": after + len(found)}):
             found += [read_event(*event) for event in page]
         return found
 
-    async def ended(self, name: str, timeout: float | None, on_change: Callable[[JobState], object]) -> JobState:
+    async def ended(
+        self,
+        name: str,
+        timeout: float | None,
+        on_change: Callable[[JobState], object],
+        on_trial: OnTrial | None = None,
+    ) -> JobState:
         """Wait until a job has ended, and return its last state.
 
         Args:
             name: Name of the job.
             timeout: Seconds to wait at most; None waits as long as it takes.
             on_change: Called with each new state.
+            on_trial: Called with each trial that has ended; it may have the job stop.
 
         Raises:
             TimeoutError: It has not ended in time.
@@ -186,9 +195,12 @@ class Connection:
         deadline = None if timeout is None else time.monotonic() + timeout
         last: JobState | None = None
         state: JobState | None
+        trials = None if on_trial is None else _Trials(self, name, on_trial)
         while True:
             try:
                 state = await self.state(name)
+                if trials is not None and state != last:
+                    await trials.tell(state)
             except (SchedulerUnreachable, NoMaster) as error:
                 if last is None and isinstance(error, SchedulerUnreachable):
                     raise  # perhaps it is the wrong address
@@ -201,6 +213,32 @@ class Connection:
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"job {name} has not ended in {timeout:g} s; it goes on")
             await asyncio.sleep(_POLL_SECONDS)
+
+
+class _Trials:
+    """Tells a function of the user's of the trials of a job that have ended.
+
+    Args:
+        connection: Asks the service.
+        name: Name of the job.
+        on_trial: The function.
+    """
+
+    def __init__(self, connection: Connection, name: str, on_trial: OnTrial) -> None:
+        self._connection, self._name, self._on_trial = connection, name, on_trial
+        self._endings, self._read = Endings(), 0
+        self._wants_end = False
+
+    async def tell(self, state: JobState) -> None:
+        """Tell it of those that have ended since, and have the job stop if it says so."""
+        events = await self._connection.events(self._name, self._read)
+        self._read += len(events)
+        for trial in (trial for event in events for trial in self._endings.of(event)):
+            self._wants_end = said_to_stop(self._on_trial, trial) is not None or self._wants_end
+        if self._wants_end and not state.ended:
+            with contextlib.suppress(InvalidInput):  # it has ended just now, or is being taken up: the next time
+                await self._connection.steer("stop", self._name)
+                self._wants_end = False
 
 
 def _raise_error(answer: Any) -> None:

@@ -21,7 +21,8 @@ from swarm.job.warm_start import known_before
 from swarm.pool.base import Pool
 from swarm.search.patience import patiently_awaited
 from swarm.search.state import Request, SearchState, replay
-from swarm.store.events import Answered, Asked, Began, Event, Resumed, without_curve
+from swarm.steering.ended_trial import EndedTrial, OnTrial, said_to_stop
+from swarm.store.events import Answered, Asked, Began, Event, Resumed, Stopped, without_curve
 from swarm.store.records import JobStatus
 from swarm.store.sql import Store
 from swarm.trial import Evaluation, Result
@@ -79,6 +80,8 @@ class Search:
         self._asking: Executor | None = None  # where methods that ponder do so
         self._forget: Callable[[list[str]], None] = lambda _: None
         self._on_change: Callable[[Search], None] = lambda _: None
+        self._on_trial: OnTrial | None = None
+        self._untold: list[EndedTrial] = []  # trials that have ended, and the user does not know yet
 
     # --- what the outside may look at
 
@@ -116,6 +119,7 @@ class Search:
         patience: float = 0.0,
         thread: Executor | None = None,
         asking: Executor | None = None,
+        on_trial: OnTrial | None = None,
     ) -> None:
         """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
 
@@ -128,6 +132,7 @@ class Search:
             thread: Where the store is used, so that one that is slow holds up nobody else in this process's event
                 loop; None uses it in the loop, which takes the least time.
             asking: Where a method that takes long to ask does so, likewise.
+            on_trial: The user's, called with each trial that has ended, once that is journalled. It may end the search.
 
         Raises:
             AllFailed: Its first trainings have all failed for one reason.
@@ -137,6 +142,9 @@ class Search:
         state = self.state
         self._pool, self._began, self._forget = pool, pool.time(), forget
         self._patience, self._on_change, self._thread, self._asking = patience, on_change, thread, asking
+        if on_trial is not None:
+            self._on_trial = on_trial
+            state.tell_of_trials(lambda trial, found: self._untold.append(EndedTrial.of(trial, found)))
         await self._with_store(lambda: self._store.set_status(self.job.name, JobStatus.RUNNING))
         await self._begin(pool)
         pool.open(lambda key, metrics: self._on_report(pool, key, metrics))
@@ -148,6 +156,7 @@ class Search:
                     await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
                 elif not state.finished():
                     self._take(await pool.next(), pool.time())
+                    await self._tell_user(pool.time())
             pool.close()
             state.let_go()
             await self._write()
@@ -158,6 +167,16 @@ class Search:
                 self._store.set_status(self.job.name, JobStatus.STOPPED)
             raise
         self.check_failed()
+
+    def stop(self, reason: str, now: float) -> None:
+        """Ask for nothing more, as by a rule of ``stop``; what was asked for is trained.
+
+        Args:
+            reason: Why.
+            now: Seconds since the epoch.
+        """
+        if not self.state.finished():
+            self._note(Stopped(reason=reason, time=now))
 
     def check_failed(self) -> None:
         """Nothing, unless it ended because its first trainings had all failed.
@@ -230,6 +249,7 @@ class Search:
             if event is None:
                 break
             self._note(event)
+            await self._tell_user(pool.time())
             asked += 1
             if asked >= _EVENTS_PER_COMMIT:
                 break
@@ -290,6 +310,25 @@ class Search:
         rule = self.state.rule
         if rule is not None and key in self._flying and rule.hopeless(key, metrics):
             pool.prune(key, self.job.prune.metric if self.job.prune else "")
+
+    async def _tell_user(self, now: float) -> None:
+        """Tell the user's function of the trials that have ended, which are journalled first.
+
+        If it fails at one, it is told of the others all the same: whoever goes on does not know what it was told.
+        """
+        if self._on_trial is None or not self._untold:
+            return
+        await self._write()
+        failed: Exception | None = None
+        while self._untold:
+            try:
+                reason = said_to_stop(self._on_trial, self._untold.pop(0))
+            except Exception as error:
+                failed, reason = failed or error, None
+            if reason is not None:
+                self.stop(reason, now)
+        if failed is not None:
+            raise failed
 
     # --- the journal
 

@@ -23,7 +23,20 @@ from swarm.search.durations import Durations
 from swarm.search.failures import Failures
 from swarm.search.pruning import MedianRule
 from swarm.search.retention import Lineage
-from swarm.store.events import Again, Answered, Asked, Began, Ended, Event, Extended, Led, Lookup, Resumed, Retried
+from swarm.store.events import (
+    Again,
+    Answered,
+    Asked,
+    Began,
+    Ended,
+    Event,
+    Extended,
+    Led,
+    Lookup,
+    Resumed,
+    Retried,
+    Stopped,
+)
 from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.records import Source
@@ -148,6 +161,8 @@ class SearchState:
         self.end_reason: str | None = None
         self.failed = False
         self._on_event = on_event
+        self._on_told: Callable[[Trial, Outcome], None] = lambda *_: None
+        self._improved = 0  # trials that were told when the best was
         self._archive = Archive()
         self._pending = PendingTrials()
         self._metrics: dict[int, Mapping[str, float]] = {}  # of the best; of all that may become it, if targets count
@@ -189,9 +204,13 @@ class SearchState:
         """Have somebody else called with each event from now on."""
         self._on_event = on_event
 
+    def tell_of_trials(self, on_told: Callable[[Trial, Outcome], None]) -> None:
+        """Have somebody called with each trial that is told from now on, and what became of it."""
+        self._on_told = on_told
+
     def memory(self) -> dict[str, Any]:
         """All that it knows, for :meth:`recalled`; it changes with the state."""
-        return {name: value for name, value in vars(self).items() if name not in ("job", "_on_event")}
+        return {name: value for name, value in vars(self).items() if name not in ("job", "_on_event", "_on_told")}
 
     @classmethod
     def recalled(cls, job: Job, memory: Mapping[str, Any]) -> SearchState:
@@ -218,6 +237,8 @@ class SearchState:
             case Retried():
                 for key in event.keys:
                     self._forgive(key)
+            case Stopped():
+                self._stop_reason = event.reason
             case Extended():
                 self._go_on(event)
             case Began():
@@ -346,6 +367,7 @@ class SearchState:
             )
         self._tell(trial, found, when)
         self._note_finished(pending)
+        self._on_told(trial, found)
 
     def _tell(self, trial: Trial, found: Outcome, when: float) -> None:
         """Tell the optimizer, and note what it takes for the best from now on."""
@@ -353,6 +375,8 @@ class SearchState:
         losses = None if found.fitness is None else self.job.losses(found)
         self.optimizer.tell(trial, losses)
         best = self.optimizer.best
+        if best is not None and (before is None or best[0].id != before[0].id):
+            self._improved = self.told
         if self.leaders is None:
             if best is not None and best[0].id == trial.id:
                 self._metrics = {trial.id: found.metrics}
@@ -540,15 +564,25 @@ class SearchState:
         rules, best = self.job.stop, self.best
         if rules.target is not None and best and _reached(self.job.sign * best.fitness, self.job.sign * rules.target):
             return "target reached"
-        if rules.evaluations is not None and self.evaluations >= rules.evaluations:
-            return "evaluations used up"
-        if rules.seconds is not None and now - self.since >= rules.seconds:
-            return "time used up"
-        if rules.gpu_hours is not None and self.gpu_seconds >= 3600 * rules.gpu_hours:
-            return "GPU hours used up"
+        fired = (
+            (rules.evaluations, lambda: self.evaluations, "evaluations used up"),
+            (rules.seconds, lambda: now - self.since, "time used up"),
+            (rules.gpu_hours, lambda: self.gpu_seconds / 3600, "GPU hours used up"),
+            (rules.no_improvement, self._unimproved, f"no improvement in {rules.no_improvement} trials"),
+        )
+        for most, spent, reason in fired:
+            if most is not None and spent() >= most:
+                return reason
         if rules.idle_generations is not None and self.generation - self._last_trained > rules.idle_generations:
             return f"no training in {rules.idle_generations} generations"
         return None
+
+    def _unimproved(self) -> int:
+        """Trials since the best one; where generations are complete, by their order, whoever ended first."""
+        best = self.optimizer.best
+        if best is None:
+            return 0
+        return self.told - (min(best[0].id + 1, self.told) if self.optimizer.generational else self._improved)
 
     def _finalists(self) -> list[Trial]:
         """The trials to score on the test set: the best, of each fold where every fold has its own swarm."""

@@ -12,6 +12,7 @@ import math
 import os
 import posixpath
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -360,6 +361,19 @@ class Hosted:
             self.share.paused = paused
         else:
             self.pool.pause(paused)
+
+    def stop(self, reason: str) -> None:
+        """Have it ask for nothing more, and end with what it has.
+
+        Raises:
+            InvalidInput: Its journal is not replayed yet.
+        """
+        if self.search is None:
+            raise InvalidInput(f"job {self.name!r} is just being taken up from its journal: try again in a moment")
+        self.search.stop(reason, time.time())
+        self.changed = True
+        if self.pool is not None:
+            self.pool.wake()
 
     async def leave(self) -> None:
         """End its work; its trainings go on, for whoever takes the job up next."""

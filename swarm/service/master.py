@@ -451,6 +451,9 @@ class Master:
         self._check_owner(hosted.submission.owner, request.name, user)
         if request.method == "cancel":
             return await self._cancel(hosted)
+        if request.method == "stop":
+            hosted.stop(f"stopped by {user}")
+            return hosted.state
         submission = hosted.submission
         if request.method == "share":
             priority = submission.priority if request.priority is None else request.priority

@@ -45,16 +45,16 @@ class Submit(_Request):
 
 
 class Steer(_Request):
-    """Change what becomes of a job: stop it for good, let it pause or go on, or give it another share.
+    """Change what becomes of a job: end it for good, let it pause or go on, or give it another share.
 
     Attributes:
-        method: What to do. ``share`` sets ``priority`` and ``most``.
+        method: What to do. ``share`` sets ``priority`` and ``most``; ``stop`` has it ask for nothing more.
         name: Name of the job.
         priority: New priority; None leaves it.
         most: New limit of its slots, 0 for none; None leaves it.
     """
 
-    method: Literal["cancel", "pause", "resume", "share"]
+    method: Literal["cancel", "pause", "resume", "share", "stop"]
     name: JobName
     priority: Priority | None = None
     most: Annotated[int, Field(ge=0, le=10**6)] | None = None

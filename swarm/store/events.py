@@ -214,6 +214,18 @@ class Ended(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(Event):
+    """Somebody has asked the search to stop: what was asked for is trained, and nothing else.
+
+    Attributes:
+        reason: Why.
+    """
+
+    reason: str
+    kind: ClassVar[str] = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extended(Event):
     """The search goes on: limits of its job were raised, by which it may have ended already.
 
@@ -246,7 +258,7 @@ class Led(Event):
 
 
 _KINDS: dict[str, type[Event]] = {
-    each.kind: each for each in (Began, Resumed, Answered, Again, Retried, Ended, Extended, Led)
+    each.kind: each for each in (Began, Resumed, Answered, Again, Retried, Ended, Stopped, Extended, Led)
 }
 
 
