@@ -258,6 +258,21 @@ def cancel_command(name: JobArgument, scheduler: AddressOption = None) -> None:
     _steered(scheduler, name, lambda handle: handle.cancel())
 
 
+@app.command("enqueue")
+def enqueue_command(
+    name: JobArgument,
+    values: Annotated[
+        list[str], typer.Argument(metavar="NAME=VALUE...", help="Hyper-parameters of one configuration: rate=0.01.")
+    ],
+    scheduler: AddressOption = None,
+) -> None:
+    """Have a job try a configuration before any other; what is left out is drawn at random."""
+    from swarm.job.file import assigned
+
+    configuration = assigned(values)
+    _steered(scheduler, name, lambda handle: handle.enqueue(configuration))
+
+
 @app.command("stop")
 def stop_command(name: JobArgument, scheduler: AddressOption = None) -> None:
     """Have a job ask for nothing more, and end with what it has; what was asked for is trained."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import logging
 import platform
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -27,7 +27,7 @@ from swarm.service.published.job_state import ENDED, BestTrial, JobState
 from swarm.steering.ended_trial import OnTrial
 from swarm.store.events import Event
 from swarm.store.records import State
-from swarm.trial import plain
+from swarm.trial import plain, plain_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -441,6 +441,21 @@ class JobHandle:
         """
         return self._steer("cancel")
 
+    def enqueue(self, *configurations: Mapping[str, Any]) -> JobState:
+        """Have the job try configurations before any other: as soon as its method asks for the next trial.
+
+        They count as its trials, and the method learns from them; what one lacks is drawn at random. A method with
+        generations tries them in the next one. What the archive knows, it answers. They are journalled when this
+        returns, so that they are tried whatever happens to the master.
+
+        Args:
+            *configurations: Hyper-parameters by name, whole or in part: ``{"rate": 0.01}``.
+
+        Raises:
+            InvalidInput: The job asks for nothing more, or one does not belong to its space; none is taken then.
+        """
+        return self._steer("enqueue", configurations=[plain_data(dict(each)) for each in configurations])
+
     def stop(self) -> JobState:
         """Have the job ask for nothing more, as a rule of ``stop`` would: what was asked for is trained, then it ends.
 
@@ -567,6 +582,7 @@ class AsyncJobHandle(JobHandle):
             on_trial: OnTrial | None = None,
         ) -> Coming[JobState]: ...
         def cancel(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
+        def enqueue(self, *configurations: Mapping[str, Any]) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def stop(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def pause(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def resume(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102

@@ -35,6 +35,7 @@ class JobFields(TypedDict, total=False):
     optimizer: Optimizer | str | Mapping[str, Any] | None
     direction: Direction | None
     fitness: str | Mapping[str, float] | Mapping[str, str] | Sequence[Any] | None
+    first: Sequence[Mapping[str, Any]]
     seed: int
     isolation: Isolation
     time_limit: float | None

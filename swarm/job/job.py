@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from swarm.errors import InvalidInput, InvalidJob
+from swarm.errors import InvalidInput, InvalidJob, InvalidSpace
 from swarm.job import fields as job_fields
 from swarm.job import limits
 from swarm.job.file import read
@@ -29,6 +29,7 @@ from swarm.job.rules import Prune, Stop, Then
 from swarm.job.stored_problem import Content, StoredProblem
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
+from swarm.optimizers.given import check_part
 from swarm.optimizers.surrogate_pso import SurrogatePSO
 from swarm.space.space import Space
 from swarm.trial import (
@@ -93,6 +94,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             targets that all count: ``{mae: minimize, weights: minimize}``; of two trainings the one is better that is
             better in more of them than it is worse. That takes a method that compares (MuPlusLambda). What is shown
             as fitness is the first, or the training's own if it is among them. None is what the training calls fitness.
+        first: Configurations that the method tries before any of its own, in their order, and learns from: known
+            networks to be bettered, ``[{units: 32, rate: 0.001}, …]``. They count as its trials. What one lacks is
+            drawn at random.
         seed: Seed of the search. Trainings take theirs from their evaluation key.
         isolation: ``process`` trains in a child process, which only slices of one problem share; ``thread`` is for
             functions of milliseconds.
@@ -155,6 +159,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         | None,
         BeforeValidator(job_fields.fitness),
     ] = None
+    first: list[dict[str, Any]] = Field(default=[], max_length=10_000)
     seed: int = Field(default=0, ge=0, lt=2**63)
     isolation: Isolation = "process"
     time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -204,6 +209,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         if space is None:
             raise InvalidJob(f"job {self.name!r} has no search space; give one: space: {{name: {{integer: [1, 9]}}}}")
         limits.check_space(space)
+        object.__setattr__(self, "first", [_part_of(space, *each) for each in enumerate(self.first)])
         if self.test and not code.testable:
             raise InvalidJob(f"problem {code.name} has no test(params, ctx), so there is no test score; leave test out")
         if self.isolation == "thread" and self.time_limit is not None:
@@ -227,6 +233,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         method = self.method()
         limits.check_method(method, space)
         method = method.start(space, seed=self.seed)  # an optimizer that refuses the space does so now
+        method.give(self.first)
         limits.check_plan(method, self.repeats * (self.folds if self.fold_mode == "mean" else 1))
         if self.targets and not method.compares:
             raise InvalidJob(
@@ -312,9 +319,11 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         return [values[name] if direction == "minimize" else -values[name] for name, direction in self.targets.items()]
 
     def start(self) -> Optimizer:
-        """The optimizer, started on this job's space and seed."""
+        """The optimizer, started on this job's space and seed, with what it is to try first."""
         assert self.space is not None
-        return self.method().start(self.space, seed=self.seed)
+        started = self.method().start(self.space, seed=self.seed)
+        started.give(self.first)
+        return started
 
     def method(self, described: Mapping[str, Any] | None = None) -> Optimizer:
         """The optimizer, once or for each fold.
@@ -403,7 +412,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             {name: {**domains[name], "default": value} if name in domains else value for name, value in found.items()}
         )
         fields = {name: getattr(self, name) for name in type(self).model_fields if name not in ("then", "options")}
-        changed = {"name": f"{self.name}-then", "problem": self._code, "space": space, "checkpoints": None}
+        changed = {"name": f"{self.name}-then", "problem": self._code, "space": space, "checkpoints": None, "first": []}
         checkpoints = {"checkpoints": self.checkpoints} if isinstance(self.checkpoints, str) else {}
         return Job(**{**fields, **changed, **checkpoints, "optimizer": self.then.optimizer, "stop": self.then.stop})
 
@@ -513,6 +522,16 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             return self.then is None and is_raised(where, now, before, self.optimizer, self.direction)
         where = where.removeprefix("then.")
         return self.then is not None and is_raised(where, now, before, self.then.optimizer, self.direction)
+
+
+def _part_of(space: Space, place: int, given: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that is to be tried first, in the values of the space; refused if it is none of it."""
+    part = space.normalised(given)
+    try:
+        check_part(space, part)
+    except InvalidSpace as error:
+        raise InvalidSpace(f"first[{place}]: {error}") from None
+    return part
 
 
 def _with_methods_as_stored(data: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -18,9 +19,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from swarm.errors import InvalidOptimizer, JournalMismatch
+from swarm.optimizers.given import check_part, filled
 from swarm.space.space import Space
 from swarm.trial import Params, Trial, plain, plain_data, rank_of
 
+_GIVEN = 2**41  # generation of the draw sites of what a given configuration lacks; no method has it
 EXACT = 2**53
 """Integers up to here are exact as floats."""
 
@@ -103,6 +106,8 @@ class Optimizer(ABC):
         self._asked = 0
         self._open: dict[int, Trial] = {}
         self._best: tuple[Trial, float] | None = None
+        self._given: deque[Params] = deque()  # what is asked for before anything of its own
+        self._taken_of_given = 0
         self._begin()
 
     def ask(self) -> Trial | None:
@@ -183,6 +188,27 @@ class Optimizer(ABC):
         for option in self.limits:
             setattr(self, option, getattr(to, option))
         self._limited(before)
+
+    def give(self, configurations: Iterable[Params]) -> None:
+        """Have it ask for these before anything of its own, in their order, and learn from them as from its own.
+
+        They are among its trials, and take the places of those that it would have drawn: in a swarm those of the next
+        particles to move, in a population those of the next children. It gives the parameters that one lacks a random
+        value.
+
+        Args:
+            configurations: Of the space, whole or in part.
+
+        Raises:
+            InvalidSpace: One does not belong to the space; nothing has changed.
+            InvalidOptimizer: The optimizer has not been started, or cannot take any (more).
+        """
+        self._check_started()
+        given = [self._space.normalised(each) for each in configurations]
+        for each in given:
+            check_part(self._space, each)
+        self._check_room(len(given))
+        self._accept(given)
 
     def prepare(self) -> None:  # noqa: B027 - few methods take long
         """Do beforehand what the next :meth:`ask` takes long for, if there is such a thing.
@@ -278,6 +304,27 @@ class Optimizer(ABC):
     def parents(self) -> set[int]:
         """Ids of the trials whose checkpoints a later trial may start from, besides those that are open."""
         return set()
+
+    def _next_given(self) -> Params | None:
+        """The configuration that comes before anything of its own, whole; None if there is none (any more)."""
+        given = self._first_given()
+        if given is not None:
+            self._given.popleft()
+            self._taken_of_given += 1
+        return given
+
+    def _first_given(self) -> Params | None:
+        """The same, and it stays the first."""
+        if not self._given:
+            return None
+        return filled(self._space, self._given[0], self._rng(_GIVEN, self._taken_of_given))
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        """Take in configurations that come next."""
+        self._given.extend(given)
+
+    def _check_room(self, number: int) -> None:  # noqa: B027 - most have it
+        """Refuse so many configurations to begin with; InvalidOptimizer if there is no room for them."""
 
     def _limited(self, before: Self) -> None:  # noqa: B027 - most look at their limits when they are asked
         """Take up what follows from limits that have changed; ``before`` has those of before."""

@@ -67,7 +67,7 @@ class BOHB(Guided, Hyperband):
 
     def _configuration(self, iteration: int, member: int) -> Params:
         rng = self._rng(iteration, member)
-        return self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
+        return self._next_given() or self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
 
     def _ask(self) -> Trial | None:
         trial = super()._ask()

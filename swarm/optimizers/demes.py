@@ -7,15 +7,18 @@ interval of 5 generations is that of the authors' own runs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.population import Individual, Population
-from swarm.trial import Trial
+from swarm.trial import Params, Trial
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -112,6 +115,19 @@ class Demes(Optimizer):
         self._check_started()
         travelling = {guest.trial.id for post in self._post.values() for guests in post.values() for guest in guests}
         return travelling.union(*(run.parents() for run in self._runs)) if self.inherits else set()
+
+    def _check_room(self, number: int) -> None:
+        for run, share in self._shares(range(number)):
+            run._check_room(len(share))
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        for run, share in self._shares(given):
+            run._accept(share)
+
+    def _shares(self, given: Sequence[T]) -> list[tuple[Optimizer, Sequence[T]]]:
+        """What each deme takes, the next one in turn the first."""
+        turns = [(self._turn + ahead) % self._count for ahead in range(self._count)]
+        return [(self._runs[deme], given[place :: self._count]) for place, deme in enumerate(turns)]
 
     def _begin(self) -> None:
         self._count = self.rows * self.columns

@@ -7,6 +7,7 @@ another fold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -89,6 +90,14 @@ class Folds(Optimizer):
         """Ids of the trials whose checkpoints a later trial of their fold may start from."""
         self._check_started()
         return {trial for run in self._runs for trial in run.parents()}
+
+    def _check_room(self, number: int) -> None:
+        for run in self._runs:
+            run._check_room(number)
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        for run in self._runs:
+            run._accept(given)
 
     def _begin(self) -> None:
         if self._fold is not None:

@@ -158,6 +158,8 @@ class GA(Genetic, Unrepeated):
 
     def _child(self, member: int, rng: Rng) -> tuple[Genome, Params]:
         """What is conceived, again while it is known, then mutated on; and what is trained of it."""
+        if (given := self._next_given()) is not None:
+            return (self._space.completed(given),) * self.ploidy, given
         rate = max(self.mutation, 1 / self._space.dimensions)
         genome: Genome = ()
         for attempt in range(DRAWS + KICKS):

@@ -15,7 +15,7 @@ from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import EXACT, Optimizer
 from swarm.optimizers.random import permuted
 from swarm.space.space import Choice, Domain, Integer, Real
-from swarm.trial import Trial, Value
+from swarm.trial import Params, Trial, Value, canonical
 
 _LISTED = 10_000  # values of an axis that are looked through for equal ones, and of a rounded one that may differ
 _FEW_DIGITS = 5  # that leave few values, however many points there are
@@ -67,8 +67,8 @@ class Grid(Optimizer):
 
     @property
     def planned(self) -> int | None:
-        """Number of configurations on the grid."""
-        return self._total if self._started else None
+        """Number of configurations on the grid, and of those that were given besides, at most."""
+        return self._total + self._taken_of_given + len(self._given) if self._started else None
 
     def _begin(self) -> None:
         domains = self._space.domains
@@ -77,6 +77,8 @@ class Grid(Optimizer):
                 raise InvalidOptimizer(f"Grid: there is no {name!r} to give points to: there are {', '.join(domains)}")
         self._axes = {name: self._axis(name, domain) for name, domain in domains.items()}
         self._total = math.prod(map(len, self._axes.values()))
+        self._point = 0  # of the grid, in its order: the next
+        self._before: set[str] = set()  # given configurations that were asked for
 
     def _axis(self, name: str, domain: Domain | Value) -> Sequence[Value]:
         """The values of a parameter on the grid, in order."""
@@ -109,17 +111,25 @@ class Grid(Optimizer):
         return points
 
     def _exhausted(self) -> bool:
-        return self._asked >= self._total
+        while self._before and self._point < self._total and canonical(self._at(self._point)) in self._before:
+            self._point += 1
+        return self._point >= self._total and not self._given
 
     def _ask(self) -> Trial:
-        i = self._asked
-        index = permuted(i, self._total, key=f"{self._seed},{self._fold or 0}") if self.shuffle else i
+        if (given := self._next_given()) is not None:
+            self._before.add(canonical(given))
+            return self._trial(given, member=self._asked)
+        self._point += 1
+        return self._trial(self._at(self._point - 1), member=self._asked)
+
+    def _at(self, point: int) -> Params:
+        """A configuration of the grid, by its place in the order of the visit."""
+        index = permuted(point, self._total, key=f"{self._seed},{self._fold or 0}") if self.shuffle else point
         values: list[Value] = []
         for axis in reversed(self._axes.values()):  # mixed radix, the least significant digit first
             index, digit = divmod(index, len(axis))
             values.append(axis[digit])
-        params = dict(zip(self._axes, reversed(values), strict=True))
-        return self._trial(self._space.active(params), member=i)
+        return self._space.active(dict(zip(self._axes, reversed(values), strict=True)))
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ class Hyperband(Unrepeated):
     def _configuration(self, iteration: int, member: int) -> Params:
         """A new configuration: at random here, from a model in a method that builds on this one."""
         rng = self._rng(iteration, member)
-        return self._unknown(lambda: self._space.sample(rng), rng)
+        return self._next_given() or self._unknown(lambda: self._space.sample(rng), rng)
 
     def _tell(self, trial: Trial, loss: float) -> None:
         halving = self._live[trial.generation]

@@ -215,7 +215,9 @@ class MuPlusLambda(Unrepeated):
         member, self._next = self._next, self._next + 1
         rng = self._rng(self._generation, member)
         breeds = self._bred and math.isfinite(self._adults[0][0][0])  # of failures alone comes nothing good
-        params = self._unknown(lambda: self._child(rng) if breeds else self._space.sample(rng), rng)
+        params = self._next_given()
+        if params is None:
+            params = self._unknown(lambda: self._child(rng) if breeds else self._space.sample(rng), rng)
         return self._trial(params, generation=self._generation, member=member)
 
     def _tell_targets(self, trial: Trial, losses: Losses) -> None:

@@ -108,6 +108,10 @@ class Swarm(Unrepeated):
     def _place(self, i: int, turn: int) -> Params:
         """Give a particle the position of its turn, and say which configuration is there: none that is known."""
         rng, x, v = self._rng(turn, i), self._x[i].copy(), self._v[i].copy()
+        if (given := self._next_given()) is not None:
+            self._take_turn(i, turn, rng)  # with its velocity
+            self._x[i] = self._space.encode(given)
+            return given
         for attempt in range(DRAWS + KICKS):
             if attempt < DRAWS:
                 self._x[i], self._v[i] = x, v

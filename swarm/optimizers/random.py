@@ -95,6 +95,8 @@ class Random(Unrepeated):
 
     def _ask(self) -> Trial:
         i = self._asked
+        if (given := self._next_given()) is not None:
+            return self._trial(given, member=i)
         rng = self._rng(0, i)
         if self._size is None:
             return self._trial(self._unknown(lambda: self._space.sample(rng), rng), member=i)

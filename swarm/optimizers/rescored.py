@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarm.errors import InvalidOptimizer
@@ -109,6 +110,12 @@ class Rescored(Optimizer):
         """Ids of the trials whose checkpoints the method may continue from."""
         self._check_started()
         return self._run.parents()
+
+    def _check_room(self, number: int) -> None:
+        self._run._check_room(number)
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        self._run._accept(given)
 
     def _begin(self) -> None:
         first, step = self._ids

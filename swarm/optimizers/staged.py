@@ -139,7 +139,9 @@ class Staged(Unrepeated):
         if self._coming is None:
             return None
         budget = self.stages[self._stage][0]
-        trial = self._trial(self._coming, generation=self._stage, member=self._next, budget=budget)
+        centred = self._next == 0 and self._centre is not None
+        params = self._coming if centred else self._next_given() or self._coming
+        trial = self._trial(params, generation=self._stage, member=self._next, budget=budget)
         self._next += 1
         if self._draws_again:
             self._remember(trial)

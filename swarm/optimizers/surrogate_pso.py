@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
@@ -155,6 +155,10 @@ class SurrogatePSO(Optimizer):
         self._flying: Counter[int] = Counter()  # trials under way by particle
         self._ahead: _Plan | None = None  # the next trial, if it is prepared
 
+    def _accept(self, given: Sequence[Params]) -> None:
+        super()._accept(given)
+        self._ahead = None
+
     def _exhausted(self) -> bool:
         return self._asked > 0 and (self._asked >= self.trials or not self._is_more_left())
 
@@ -188,6 +192,8 @@ class SurrogatePSO(Optimizer):
 
     def _place(self, trial: Trial, kernel: Kernel | None) -> None:
         """Let a particle be where a trial is."""
+        if self._given:  # the plan was of the first of them
+            self._next_given()
         i, position = trial.member, self._space.encode(trial.params)
         before = self._swarm.get(i)
         if before is None or not self._guided:
@@ -244,6 +250,8 @@ class SurrogatePSO(Optimizer):
         member = next(iter(self._free), None)
         if member is None:
             member = int(rng.integers(self.particles))
+        if (given := self._first_given()) is not None:
+            return _Plan(given, member)
         if not self._guided:
             return _Plan(self._start(rng), member)
         with one_thread():
@@ -283,9 +291,10 @@ class SurrogatePSO(Optimizer):
 
     def _start(self, rng: np.random.Generator) -> Params:
         """What was the best before, the defaults or the middle, then points that fill the space; none that is known."""
-        if self._asked == 0 and self._learned:
+        begins = self._asked == self._taken_of_given  # with the first of its own
+        if begins and self._learned:
             return self._learned[0][3]  # the archive answers it; and so the best is a trial of this search
-        if self._asked == 0:
+        if begins:
             return self._space.defaults() or self._space.decode([0.5] * self._space.dimensions)
         rows = self._snapping(sobol(self._space.dimensions, self._asked - 1, self._rng(_START, 0)))
         return self._space.decode((rows if self._unknown(rows).any() else self._left(rng))[0])

@@ -247,7 +247,8 @@ class TPE(Guided):
     def _ask(self) -> Trial:
         i = self._asked
         rng = self._rng(0, i)
-        trial = self._trial(self._unknown(lambda: self._model.propose(rng, self._is_known), rng), member=i)
+        params = self._next_given() or self._unknown(lambda: self._model.propose(rng, self._is_known), rng)
+        trial = self._trial(params, member=i)
         self._model.ask(trial)
         return trial
 

@@ -15,17 +15,17 @@ from itertools import islice
 from typing import TypeVar
 
 from swarm.blocking import in_thread
-from swarm.errors import AllFailed, StoreUnavailable
+from swarm.errors import AllFailed, InvalidInput, StoreUnavailable
 from swarm.job.job import Job
 from swarm.job.warm_start import known_before
 from swarm.pool.base import Pool
 from swarm.search.patience import patiently_awaited
 from swarm.search.state import Request, SearchState, replay
 from swarm.steering.ended_trial import EndedTrial, OnTrial, said_to_stop
-from swarm.store.events import Answered, Asked, Began, Event, Resumed, Stopped, without_curve
+from swarm.store.events import Answered, Asked, Began, Enqueued, Event, Resumed, Stopped, without_curve
 from swarm.store.records import JobStatus
 from swarm.store.sql import Store
-from swarm.trial import Evaluation, Result
+from swarm.trial import Evaluation, Params, Result
 from swarm.version import __version__
 
 _EVENTS_PER_COMMIT = 500
@@ -81,6 +81,7 @@ class Search:
         self._forget: Callable[[list[str]], None] = lambda _: None
         self._on_change: Callable[[Search], None] = lambda _: None
         self._on_trial: OnTrial | None = None
+        self._wanted: list[tuple[Enqueued, asyncio.Future[None]]] = []  # to be noted between two questions
         self._untold: list[EndedTrial] = []  # trials that have ended, and the user does not know yet
 
     # --- what the outside may look at
@@ -158,15 +159,41 @@ class Search:
                     self._take(await pool.next(), pool.time())
                     await self._tell_user(pool.time())
             pool.close()
+            self._take_wanted()  # which are refused
             state.let_go()
             await self._write()
             status = JobStatus.FAILED if state.failed else JobStatus.FINISHED
             await self._with_store(lambda: self._store.set_status(self.job.name, status))
         except BaseException:
+            for _, written in self._wanted:
+                written.cancel()
             with contextlib.suppress(StoreUnavailable):
                 self._store.set_status(self.job.name, JobStatus.STOPPED)
             raise
         self.check_failed()
+
+    async def enqueue(self, configurations: Sequence[Params], user: str, now: float) -> None:
+        """Have these configurations tried before any other; once this returns, that is journalled.
+
+        Args:
+            configurations: Hyper-parameters by name, whole or in part.
+            user: Who wants that.
+            now: Seconds since the epoch.
+
+        Raises:
+            InvalidInput: The search asks for nothing more, or one does not belong to its space.
+        """
+        assert self.job.space is not None
+        given = tuple(self.job.space.normalised(each) for each in configurations)
+        self.state.check_enqueued(given)
+        event = Enqueued(configurations=given, user=user, time=now)
+        if self._pool is None:  # nobody runs it yet, so nobody else writes
+            self._note(event)
+            await self._write()
+            return
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wanted.append((event, written))
+        await written
 
     def stop(self, reason: str, now: float) -> None:
         """Ask for nothing more, as by a rule of ``stop``; what was asked for is trained.
@@ -194,7 +221,7 @@ class Search:
         if self.state.rule is not None:  # they run since before, or go on from what they have saved
             self.state.rule.skip(self._queue)
         joined = self._rejoin(pool)
-        if self._written:
+        if self.state.begun:
             self._note(Resumed(version=__version__, joined=joined, time=pool.time()))
         else:
             known = await self._with_store(lambda: known_before(self.job, self._store))
@@ -219,8 +246,11 @@ class Search:
         A method with generations is asked for all of one at once, since its order is ours to choose; any other is
         asked late, when it knows most.
         """
+        taken = self._take_wanted()
         asked = await self._ask(pool)
         await self._write()
+        for written in taken:
+            written.set_result(None)
         if self.state.finished():
             return True
         if asked:
@@ -285,6 +315,21 @@ class Search:
             if self.state.rule is not None:
                 self.state.rule.skip(pool.running([evaluation.key for evaluation in evaluations]))
             pool.submit(evaluations)
+
+    def _take_wanted(self) -> list[asyncio.Future[None]]:
+        """Note what was enqueued meanwhile; whom to tell when it is written."""
+        wanted, self._wanted = self._wanted, []
+        taken = []
+        for event, written in wanted:
+            if written.done():  # nobody waits for it any more
+                continue
+            try:
+                self.state.check_enqueued(event.configurations)
+                self._note(event)
+                taken.append(written)
+            except InvalidInput as error:
+                written.set_exception(error)
+        return taken
 
     def _put_longest_first(self) -> None:
         """Sort what waits by its expected duration, which is computed once: a large population is asked in parts."""

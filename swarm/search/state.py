@@ -29,6 +29,7 @@ from swarm.store.events import (
     Asked,
     Began,
     Ended,
+    Enqueued,
     Event,
     Extended,
     Led,
@@ -127,6 +128,7 @@ class SearchState:
         generation: The latest that was asked for.
         trained_seconds: Of all trainings so far.
         checkpoint_seconds, checkpoint_bytes: Spent on keeping checkpoints, and written.
+        begun: Whether the search has begun; what was enqueued before stands before that in the journal.
         since: When the search would have begun if somebody had run it ever since, seconds since the epoch.
         end_reason: Why it ended; None while it has not.
         failed: Whether it ended because its first trainings had all failed.
@@ -158,6 +160,7 @@ class SearchState:
         self.trained_seconds = 0.0
         self.checkpoint_seconds = self.checkpoint_bytes = 0.0
         self.since = 0.0
+        self.begun = False
         self.end_reason: str | None = None
         self.failed = False
         self._on_event = on_event
@@ -237,12 +240,14 @@ class SearchState:
             case Retried():
                 for key in event.keys:
                     self._forgive(key)
+            case Enqueued():
+                self.optimizer.give(event.configurations)
             case Stopped():
                 self._stop_reason = event.reason
             case Extended():
                 self._go_on(event)
             case Began():
-                self.since = event.time
+                self.since, self.begun = event.time, True
                 self._begin_with_limits_of(event)
                 for each in event.known:
                     self.optimizer.learn(each["params"], each["loss"], each.get("fold"))
@@ -485,6 +490,19 @@ class SearchState:
         found = tuple(self._look_up(key, stored.get(key)) for key in request.keys)
         self._in_hand = None
         return Asked(trial=request.trial, evaluations=found, purpose=request.purpose, time=now)
+
+    def check_enqueued(self, configurations: Sequence[Params]) -> None:
+        """Refuse what cannot be tried (any more).
+
+        Raises:
+            InvalidInput: It has ended, or asks for nothing more; or a configuration does not belong to the space.
+        """
+        if self.finished() or self._drained or self._stop_reason or self.optimizer.done:
+            raise InvalidInput(
+                f"job {self.job.name!r} asks for nothing more: submit it with a higher limit, then enqueue again"
+            )
+        fresh = self.job.start()  # which refuses what does not fit, and is thrown away
+        fresh.give(configurations)
 
     def only_the_end_is_left(self) -> bool:
         """Whether nothing will be trained any more but for test scores."""

@@ -13,7 +13,7 @@ import os
 import posixpath
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +35,7 @@ from swarm.service.snapshots import EVERY, Snapshots
 from swarm.store.records import JobStatus, State, StoredJob, Submission
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
-from swarm.trial import resource
+from swarm.trial import Params, resource
 
 REPLAYS_ALLOWED = 3  # that are begun and do not end, since their master dies
 _POLL_SECONDS = 1.0
@@ -368,12 +368,33 @@ class Hosted:
         Raises:
             InvalidInput: Its journal is not replayed yet.
         """
-        if self.search is None:
-            raise InvalidInput(f"job {self.name!r} is just being taken up from its journal: try again in a moment")
-        self.search.stop(reason, time.time())
+        self._known_search().stop(reason, time.time())
         self.changed = True
         if self.pool is not None:
             self.pool.wake()
+
+    async def enqueue(self, configurations: Sequence[Params], user: str) -> None:
+        """Have it try these configurations before any other; journalled when this returns.
+
+        Raises:
+            InvalidInput: It asks for nothing more, its journal is not replayed yet, or they are not of its space.
+        """
+        coming = asyncio.ensure_future(self._known_search().enqueue(configurations, user, time.time()))
+        self.changed = True
+        await asyncio.sleep(0)
+        if self.pool is not None:
+            self.pool.wake()
+        try:
+            await coming
+        except asyncio.CancelledError:
+            if coming.cancelled():  # the search was taken away meanwhile, to be taken up anew
+                raise InvalidInput(f"job {self.name!r} is just being taken up anew: try again in a moment") from None
+            raise
+
+    def _known_search(self) -> Search:
+        if self.search is None:
+            raise InvalidInput(f"job {self.name!r} is just being taken up from its journal: try again in a moment")
+        return self.search
 
     async def leave(self) -> None:
         """End its work; its trainings go on, for whoever takes the job up next."""

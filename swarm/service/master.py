@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -47,7 +47,7 @@ from swarm.service.mirror import Mirror
 from swarm.service.protocol import MASTER, PROTOCOL
 from swarm.service.published.job_state import ended_state
 from swarm.service.quotas import Holdings, Quotas
-from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, check_user, parse
+from swarm.service.requests import PAGE, Describe, Enqueue, Events, Jobs, Steer, Submit, Weigh, check_user, parse
 from swarm.steering.extension import differences, extend
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.sql import Store
@@ -336,20 +336,22 @@ class Master:
     async def _do(self, method: str, data: str, blob: bytes, user: str) -> Any:
         check_user(user)
         request = parse(method, data, blob)
-        if isinstance(request, Submit):
-            return await self._submit(request, user)
-        if isinstance(request, Steer):
-            return await self._steer(request, user)
-        if isinstance(request, Weigh):
-            return await self._weigh(request, user)
+        changes: dict[type, Callable[[Any, str], Awaitable[dict[str, Any]]]] = {
+            Submit: self._submit,
+            Steer: self._steer,
+            Enqueue: self._enqueue,
+            Weigh: self._weigh,
+        }
+        if type(request) in changes:
+            return await changes[type(request)](request, user)
         if isinstance(request, Jobs):
             return await self._in_store(lambda: ended_jobs.page(self._store, request, self._reader(user)))
+        assert isinstance(request, Events | Describe)
         await self._check_reader(request.name, user)
         if isinstance(request, Events):
             name, after = request.name, request.after
             events = await self._in_store(lambda: list(self._store.events(name, after, PAGE)))
             return [[event.kind, event.data, event.time] for event in events]
-        assert isinstance(request, Describe)
         described = request.name
         return (await self._in_store(lambda: self._store.job(described))).spec
 
@@ -441,14 +443,24 @@ class Master:
         _log.info("job %s of %s", submission.job, submission.owner)
         return hosted.state
 
-    async def _steer(self, request: Steer, user: str) -> dict[str, Any]:
-        hosted = self._hosted.get(request.name)
+    async def _hosted_for(self, name: str, user: str) -> Hosted:
+        """The job of that name, which has not ended, for somebody who may steer it."""
+        hosted = self._hosted.get(name)
         if hosted is None:
-            before = await self._in_store(lambda: self._store.submission(request.name))
+            before = await self._in_store(lambda: self._store.submission(name))
             if before is None:
-                raise JobNotFound(f"there is no job {request.name!r}; list them with: swarm jobs")
-            raise InvalidInput(f"job {request.name!r} is {before.state} already")
-        self._check_owner(hosted.submission.owner, request.name, user)
+                raise JobNotFound(f"there is no job {name!r}; list them with: swarm jobs")
+            raise InvalidInput(f"job {name!r} is {before.state} already")
+        self._check_owner(hosted.submission.owner, name, user)
+        return hosted
+
+    async def _enqueue(self, request: Enqueue, user: str) -> dict[str, Any]:
+        hosted = await self._hosted_for(request.name, user)
+        await hosted.enqueue(request.configurations, user)
+        return hosted.state
+
+    async def _steer(self, request: Steer, user: str) -> dict[str, Any]:
+        hosted = await self._hosted_for(request.name, user)
         if request.method == "cancel":
             return await self._cancel(hosted)
         if request.method == "stop":

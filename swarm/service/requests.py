@@ -60,6 +60,19 @@ class Steer(_Request):
     most: Annotated[int, Field(ge=0, le=10**6)] | None = None
 
 
+class Enqueue(_Request):
+    """Have a job try these configurations before any other.
+
+    Attributes:
+        name: Name of the job.
+        configurations: Hyper-parameters by name, whole or in part.
+    """
+
+    method: Literal["enqueue"]
+    name: JobName
+    configurations: list[dict[str, Any]] = Field(min_length=1, max_length=10_000)
+
+
 class Weigh(_Request):
     """Give a user another weight among the users.
 
@@ -107,7 +120,7 @@ class Describe(_Request):
     name: JobName
 
 
-Request = Submit | Steer | Weigh | Events | Jobs | Describe
+Request = Submit | Steer | Enqueue | Weigh | Events | Jobs | Describe
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="method")])
 
 
@@ -130,6 +143,7 @@ def parse(method: str, data: str, blob: bytes) -> Request:
     if not isinstance(arguments, dict):
         raise InvalidInput(f"a request is a mapping, not {type(arguments).__name__}")
     check_data(arguments.get("spec"))
+    check_data(arguments.get("configurations"))
     try:
         return _REQUEST.validate_python({**arguments, "method": method, **({"problem": blob} if blob else {})})
     except ValidationError as error:

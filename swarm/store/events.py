@@ -214,6 +214,28 @@ class Ended(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued(Event):
+    """Somebody gave configurations that are tried before any other from now on.
+
+    Attributes:
+        configurations: Hyper-parameters by name, whole or in part.
+        user: Who.
+    """
+
+    configurations: tuple[Mapping[str, Any], ...]
+    user: str = ""
+    kind: ClassVar[str] = "enqueued"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "configurations", tuple(self.configurations))  # a journal has lists
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All but its time, as plain values."""
+        return {"configurations": [dict(each) for each in self.configurations], "user": self.user}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped(Event):
     """Somebody has asked the search to stop: what was asked for is trained, and nothing else.
 
@@ -258,7 +280,7 @@ class Led(Event):
 
 
 _KINDS: dict[str, type[Event]] = {
-    each.kind: each for each in (Began, Resumed, Answered, Again, Retried, Ended, Stopped, Extended, Led)
+    each.kind: each for each in (Began, Resumed, Answered, Again, Retried, Ended, Enqueued, Stopped, Extended, Led)
 }
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from swarm.errors import InvalidOptimizer
+from swarm.errors import InvalidOptimizer, InvalidSpace
 from swarm.optimizers import OPTIMIZERS
 from swarm.optimizers.base import rank
 from swarm.space import Choice, Integer, Real, Space
@@ -331,3 +331,69 @@ def test_only_a_limit_that_is_higher_is_raised(options):
     assert higher.raises(option, getattr(options, option))
     assert not options.raises(option, getattr(higher, option))
     assert not higher.raises("seed", 1)
+
+
+GIVEN = {  # whole, in part, and with a condition
+    "mixed": [{"n": 7, "lr": 0.25, "act": "b", "batch": 32}, {"n": 40, "act": "a"}, {}],
+    "conditional": [{"act": "c", "n": 8}, {"slope": 0.5, "n": 1}, {"slope": 0.01}],
+    "finite": [{"n": 12, "k": 2, "flag": True}, {"flag": False}, {"n": 1, "k": 6}],
+}
+
+
+def given_to(space):
+    return GIVEN[next(name for name, each in SPACES.items() if each is space)]
+
+
+def test_what_it_is_given_it_asks_for_before_anything_else_and_learns_from(options, space):
+    given = given_to(space)
+    optimizer = options.start(space, seed=13)
+    optimizer.give(given)
+    calls = drive(optimizer, failing_now_and_then(space), slots=1)
+    trials = asked(calls)
+    for part, trial in zip(given, trials, strict=False):
+        space.check(trial.params)
+        assert part.items() <= trial.params.items()
+    assert optimizer.best == min(
+        (each for each in told(calls) if each[1] and math.isfinite(each[1])), key=lambda each: rank(*each)
+    )
+    assert optimizer.planned is None or len(trials) <= optimizer.planned
+    again = options.start(space, seed=13)
+    again.give(given)
+    assert drive(again, failing_now_and_then(space), slots=1) == calls
+
+
+def test_what_it_is_given_amid_a_search_comes_next_and_a_replay_is_exact(options, space):
+    if type(options).__name__ == "PBT" or type(getattr(options, "of", None)).__name__ == "PBT":
+        pytest.skip("its networks have begun")
+    given = given_to(space)[:2]
+    optimizer, calls = options.start(space, seed=14), []
+    loss = bowl(space)
+    while not optimizer.done:
+        if len(calls) in (9, 22):
+            optimizer.give(given)
+            calls.append(("give", given))
+        trial = optimizer.ask()
+        calls.append(("ask", trial))
+        if trial is not None:
+            optimizer.tell(trial, loss(trial))
+            calls.append(("tell", trial))
+    tried = [call[1].params for call in calls if call[0] == "ask" and call[1] is not None]
+    for part in given:
+        assert any(part.items() <= params.items() for params in tried)
+    again = options.start(space, seed=14)
+    for call in calls:
+        if call[0] == "give":
+            again.give(call[1])
+        elif call[0] == "tell":
+            again.tell(call[1], loss(call[1]))
+        elif call[1] is not None:
+            again.asked(call[1])
+    assert (again.best, again.done) == (optimizer.best, True)
+
+
+@pytest.mark.parametrize("wrong", [{"nn": 3}, {"n": 99}, {"n": "3"}], ids=str)
+def test_what_does_not_belong_to_the_space_is_not_taken(options, space, wrong):
+    optimizer = options.start(space, seed=15)
+    with pytest.raises(InvalidSpace, match="there is no such parameter|outside of the space"):
+        optimizer.give([{"n": 3}, wrong])
+    assert drive(optimizer, bowl(space)) == drive(options.start(space, seed=15), bowl(space))
