@@ -36,10 +36,13 @@ _out = console()
 _err = Console(stderr=True)
 
 StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
-SlotsOption = Annotated[int | None, typer.Option("--slots", help="Trainings at a time on CPUs.", show_default=False)]
+SlotsOption = Annotated[
+    int | None,
+    typer.Option("--slots", "--nworkers", help="Trainings at a time on CPUs.", show_default=False),
+]
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs to use: all, or 0,1.", show_default=False)]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", help="Threads of one training on a CPU.", show_default=False)
+    int | None, typer.Option("--threads", "--nthreads", help="Threads of one training on a CPU.", show_default=False)
 ]
 SchedulerOption = Annotated[
     str | None,

@@ -11,7 +11,7 @@ import logging
 import platform
 from collections.abc import Callable, Coroutine, Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from distributed import Security
 
@@ -55,6 +55,7 @@ class _Connected:
         asynchronous: bool = False,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> None:
         address = address or settings().scheduler_address
         if address is None:
@@ -67,10 +68,28 @@ class _Connected:
                 f"{self.address} speaks TLS, but you have no certificate: set Dask's distributed.comm.tls.ca-file, "
                 "distributed.comm.tls.client.cert and distributed.comm.tls.client.key (DASK_CONFIG=…/tls.yaml)"
             )
-        self._connection = Connection(address, user or getpass.getuser(), arguments)
+        seconds = settings().client_patience_seconds if patience is None else float(patience)
+        self._connection = Connection(address, user or getpass.getuser(), arguments, seconds)
 
     def __repr__(self) -> str:
         return f"<swarm.Client {self.address}>"
+
+    def __enter__(self) -> Self:
+        if self.asynchronous:
+            raise TypeError("with an asynchronous client: async with Client(…, asynchronous=True) as client")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    def close(self) -> None:
+        """Nothing is left to close: every call opens a connection and closes it."""
 
     def _then(self, work: Coming[T]) -> T:
         """The answer, or in an asynchronous client what to await for it, as :class:`AsyncClient` has the types say."""
@@ -90,6 +109,12 @@ class Client(_Connected):
         security: TLS certificates; None takes Dask's configuration (``distributed.comm.tls``).
         user: Your name, by which the service tells who owns a job; None is your login name. A TLS certificate
             outranks it.
+        patience: Seconds for which every call waits for a scheduler or a master that is still starting, or is being
+            replaced; None takes the setting ``swarm.client-patience-seconds``, 30. :meth:`hello` and :meth:`health` do
+            not wait.
+
+    It holds no connection between two calls, so there is nothing to close; ``with Client(…) as client:`` works as with
+    Dask's own, and so does ``async with`` of an asynchronous one.
 
     Attributes:
         address: The scheduler's address.
@@ -103,9 +128,9 @@ class Client(_Connected):
 
             from swarm import Client, Job
 
-            client = Client("tcp://127.0.0.1:8786")
-            handle = client.submit(Job.from_file("digits.yaml"), priority=2)
-            state = handle.wait(progress=True)  # or leave, and later: client.attach("digits")
+            with Client("tcp://127.0.0.1:8786") as client:
+                handle = client.submit(Job.from_file("digits.yaml"), priority=2)
+                state = handle.wait(progress=True)  # or leave, and later: client.attach("digits")
             if state.best is not None:
                 print(state.best["fitness"], state.best["params"])
     """
@@ -118,6 +143,7 @@ class Client(_Connected):
         asynchronous: Literal[False] = False,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> Client: ...
     @overload
     def __new__(
@@ -127,6 +153,7 @@ class Client(_Connected):
         asynchronous: Literal[True],
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> AsyncClient: ...
     @overload
     def __new__(
@@ -136,6 +163,7 @@ class Client(_Connected):
         asynchronous: bool,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> Client: ...
     def __new__(
         cls,
@@ -144,6 +172,7 @@ class Client(_Connected):
         asynchronous: bool = False,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> Client:
         """A client of the kind that is asked for."""
         return super().__new__(AsyncClient if asynchronous and cls is Client else cls)
@@ -237,7 +266,7 @@ class Client(_Connected):
         Raises:
             NoService, SchedulerUnreachable: There is no service.
         """
-        return self._then(self._connection.ask("swarm_hello"))
+        return self._then(self._connection.ask("swarm_hello", at_once=True))
 
     def health(self) -> dict[str, Any]:
         """Whether the service is well, and what is wrong with it.
@@ -251,7 +280,7 @@ class Client(_Connected):
         """
 
         async def found() -> dict[str, Any]:
-            return health_in(await self._connection.ask("swarm_hello"))
+            return health_in(await self._connection.ask("swarm_hello", at_once=True))
 
         return self._then(found())
 
@@ -522,8 +551,9 @@ class AsyncClient(Client):
         asynchronous: Literal[True] = True,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> None:
-        super().__init__(address, asynchronous=asynchronous, security=security, user=user)
+        super().__init__(address, asynchronous=asynchronous, security=security, user=user, patience=patience)
 
     if TYPE_CHECKING:  # no override that a Client could stand in for, which nothing asks of it
 

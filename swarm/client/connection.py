@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from distributed.comm.core import Comm, FatalCommClosedError
 from distributed.core import connect, send_recv
 
 from swarm import errors
@@ -30,9 +32,16 @@ from swarm.store.events import Event, read_event
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0  # the scheduler itself waits for the master for half as long
 _POLL_SECONDS = 0.5
+_RETRY_SECONDS = 0.25
+_WITHOUT_ANSWER = "has not answered"  # a master that is there, and may have done what it was asked for
 _SILENT_SECONDS = 5.0  # a master that was not heard for so long does not answer
 
+_log = logging.getLogger("swarm.client")
 T = TypeVar("T")
+
+
+class _NeverThere(SchedulerUnreachable):
+    """Nobody will answer there, however long one waits."""
 
 
 class Connection:
@@ -44,28 +53,28 @@ class Connection:
         address: The scheduler's address.
         user: Who asks, where no certificate says it.
         arguments: What Dask's ``connect`` needs beside the address, such as the TLS context.
+        patience: Seconds to wait for a scheduler and a master that are still starting, or are being replaced.
     """
 
-    def __init__(self, address: str, user: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, address: str, user: str, arguments: dict[str, Any], patience: float = 0.0) -> None:
         self._address = address
         self._user = user
         self._arguments = arguments
+        self._patience = patience
 
-    async def ask(self, handler: str, **arguments: Any) -> Any:
+    async def ask(self, handler: str, *, at_once: bool = False, **arguments: Any) -> Any:
         """The answer of a handler that our plugin has installed in the scheduler.
+
+        Args:
+            handler: Name of the handler.
+            at_once: Do not wait for a scheduler that is still starting.
+            **arguments: What it takes.
 
         Raises:
             SchedulerUnreachable: The scheduler does not answer in time, or hangs up.
             NoService: The scheduler has no such handler.
         """
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):  # Dask's own limit does not hold for the greeting
-                comm = await connect(self._address, timeout=_CONNECT_SECONDS, **self._arguments)
-        except (OSError, TimeoutError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SchedulerUnreachable(
-                f"no scheduler answers at {self._address} ({reason}); is it started, and is your certificate its own?"
-            ) from None
+        comm = await self._connected() if at_once else await self._patiently(SchedulerUnreachable, self._connected)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 answer = await send_recv(comm, op=handler, **arguments)
@@ -81,15 +90,51 @@ class Connection:
             raise NoService(f"the scheduler at {self._address} has no service for jobs; start it with: swarm scheduler")
         return answer
 
+    async def _connected(self) -> Comm:
+        """A connection to the scheduler."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):  # Dask's own limit does not hold for the greeting
+                return await connect(self._address, timeout=_CONNECT_SECONDS, **self._arguments)
+        except (FatalCommClosedError, ValueError) as error:  # a certificate, or an address, that is never taken
+            raise _NeverThere(self._unreachable(error)) from None
+        except (OSError, TimeoutError) as error:
+            raise SchedulerUnreachable(self._unreachable(error)) from None
+
+    def _unreachable(self, error: Exception) -> str:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"no scheduler answers at {self._address} ({reason}); is it started, and is your certificate its own?"
+
+    async def _patiently(self, missing: type[SwarmError], work: Callable[[], Awaitable[T]]) -> T:
+        """Do what needs somebody who may still be starting: wait for them as long as there is patience."""
+        deadline, said = time.monotonic() + self._patience, False
+        while True:
+            try:
+                return await work()
+            except missing as error:
+                if (
+                    isinstance(error, _NeverThere)
+                    or _WITHOUT_ANSWER in str(error)
+                    or time.monotonic() + _RETRY_SECONDS > deadline
+                ):
+                    raise
+                if not said:
+                    _log.warning("%s; waiting for that, at most %g s", error, self._patience)
+                said = True
+            await asyncio.sleep(_RETRY_SECONDS)
+
     async def call(self, method: str, data: dict[str, Any], blob: bytes = b"") -> Any:
         """The master's answer to a request.
 
         Raises:
             SwarmError: What the master raised, and the errors of :meth:`ask`.
         """
-        answer = await self.ask("swarm_call", method=method, data=json.dumps(data), blob=blob, user=self._user)
-        _raise_error(answer)
-        return json.loads(answer["ok"])
+
+        async def called() -> Any:
+            answer = await self.ask("swarm_call", method=method, data=json.dumps(data), blob=blob, user=self._user)
+            _raise_error(answer)
+            return json.loads(answer["ok"])
+
+        return await self._patiently(NoMaster, called)
 
     async def steer(self, method: str, name: str, **data: Any) -> JobState:
         """Where a job stands after a request that changes it."""
@@ -163,8 +208,13 @@ class Connection:
         return [JobState(**state) for state in (await self.call("jobs", {"name": name}))["states"]]
 
     async def _states(self, names: list[str] | None) -> list[JobState]:
-        answer = await self.ask("swarm_states", names=names)
-        _raise_error(answer)
+
+        async def answered() -> Any:
+            answer = await self.ask("swarm_states", names=names)
+            _raise_error(answer)
+            return answer
+
+        answer = await self._patiently(NoMaster, answered)
         return [JobState.read(state) for state in answer]
 
     async def events(self, name: str, after: int = 0) -> list[Event]:
