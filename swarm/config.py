@@ -96,6 +96,7 @@ class Settings(Limits):
         max_checkpoint: Largest checkpoint that is read into memory, in bytes.
         lease_seconds: A standby takes over when the master has been silent for so long.
         worker_ttl_seconds: A worker that has been silent for so long, but no less than five seconds, is restarted.
+        notify_hosts: Hosts to which the master may post what jobs want to have told (``notify``).
         insecure: Without TLS, serve others than this machine.
         dashboard_hosts: Host names by which browsers reach the dashboard, beside this machine's own.
     """
@@ -125,6 +126,7 @@ class Settings(Limits):
     max_checkpoint: ByteSize = ByteSize(16 << 30)
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)
     worker_ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
+    notify_hosts: tuple[str, ...] = ()
     insecure: bool
     dashboard_hosts: tuple[str, ...] = ()
 

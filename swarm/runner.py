@@ -38,6 +38,7 @@ from swarm.search.retry import retry
 from swarm.search.search import Search
 from swarm.steering.ended_trial import OnTrial
 from swarm.steering.extension import differences, extend
+from swarm.steering.notice import Notice
 from swarm.store.records import JobStatus
 from swarm.store.run_lock import alone
 from swarm.store.sql import Store
@@ -245,7 +246,10 @@ async def _run(job: Job, where: Where, store: str, on_change: Watcher, wishes: _
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
             asking = stack.enter_context(ThreadPoolExecutor(1, "swarm-asks"))
             show = partial(_shown, on_change, link)
-            await search.run(pool, show, forget, patience, asking=asking, on_trial=wishes.on_trial)
+            notice = None if job.notify is None else Notice(job.notify, job.name)
+            if notice is not None:
+                stack.push_async_callback(in_thread, asking, notice.wait)
+            await search.run(pool, show, forget, patience, asking=asking, on_trial=wishes.on_trial, notice=notice)
             await forget.done()
         return Run(search.state, store, JobStatus.FINISHED)
 

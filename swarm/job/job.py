@@ -21,6 +21,8 @@ from pydantic import (
 from swarm.errors import InvalidInput, InvalidJob, InvalidSpace
 from swarm.job import fields as job_fields
 from swarm.job import limits
+from swarm.job.earlier.belonging import known_results
+from swarm.job.earlier.sources import beside
 from swarm.job.file import read
 from swarm.job.given import JobFields
 from swarm.job.problem import Problem
@@ -92,11 +94,19 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             tolerance of the first metric (so a ``target`` is one of it) and has its direction; ``direction`` is left
             out. Its mean over folds or repeats keeps that order only for what differs by more than the tolerance. Or
             targets that all count: ``{mae: minimize, weights: minimize}``; of two trainings the one is better that is
-            better in more of them than it is worse. That takes a method that compares (MuPlusLambda). What is shown
-            as fitness is the first, or the training's own if it is among them. None is what the training calls fitness.
+            not worse in any and better in one; those that none beats so are the front (``run(…).front``). ``GA`` and
+            ``SurrogatePSO`` search along it, ``MuPlusLambda`` counts in how many targets one is better, ``Random`` and
+            ``Grid`` do not mind, and the others follow the sum of the logarithms. What is shown as fitness is the
+            first, or the training's own if it is among them. None is what the training calls fitness.
+        constraints: What metrics must be for a trial to be the best: ``{latency_ms: "<= 20"}``, with ``<=``, ``<``,
+            ``>=`` or ``>`` and a number. Methods take a trial that does not meet them for one that has failed.
         first: Configurations that the method tries before any of its own, in their order, and learns from: known
             networks to be bettered, ``[{units: 32, rate: 0.001}, …]``. They count as its trials. What one lacks is
             drawn at random.
+        results: Earlier results that the search begins with, as knowledge: of another run ``{run: NAME, store: FILE}``,
+            of a table ``{csv: FILE}`` or ``{parquet: FILE}`` (``fitness: COLUMN`` if it has another name), of Optuna
+            ``{optuna: URL, study: NAME}``, or single ones ``{params: {…}, fitness: 0.9}``. They are no trials of this
+            search, and nothing of it is counted as trained. They are read when the job is made, and may change later.
         seed: Seed of the search. Trainings take theirs from their evaluation key.
         isolation: ``process`` trains in a child process, which only slices of one problem share; ``thread`` is for
             functions of milliseconds.
@@ -117,6 +127,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             none has succeeded: a missing file, say, fails every other, too. 0 lets it go on all the same. None is 5, or
             the first generation if that is smaller. What the configuration is to blame for (``swarm.Infeasible``, a
             fitness that is no finite number, a process that died) does not count. It may be changed later.
+        notify: Whom to tell at the end, and when a trial fails for the first time: a URL, which is sent a JSON object,
+            or a command, which reads it from its standard input. A service tells only URLs, of hosts that its setting
+            ``swarm.notify-hosts`` names. It may be changed later.
         requirements: What the workers must have installed, as in a requirements file; checked before the first training
             of a job that is submitted to a service.
         stop: When to stop early.
@@ -159,7 +172,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         | None,
         BeforeValidator(job_fields.fitness),
     ] = None
+    constraints: Annotated[dict[job_fields.MetricName, str], BeforeValidator(job_fields.constraints)] = {}
     first: list[dict[str, Any]] = Field(default=[], max_length=10_000)
+    results: list[Any] = Field(default=[], max_length=10_000)
     seed: int = Field(default=0, ge=0, lt=2**63)
     isolation: Isolation = "process"
     time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -173,6 +188,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     checkpoints: bool | str | None = None
     test: bool | None = None
     max_failures: job_fields.Count | None = Field(default=None, ge=0)
+    notify: Annotated[str | None, BeforeValidator(job_fields.notify)] = None
     requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
@@ -235,16 +251,26 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         method = method.start(space, seed=self.seed)  # an optimizer that refuses the space does so now
         method.give(self.first)
         limits.check_plan(method, self.repeats * (self.folds if self.fold_mode == "mean" else 1))
-        if self.targets and not method.compares:
+        if self.targets and isinstance(method, Folds):
             raise InvalidJob(
-                "MuPlusLambda compares by several targets, in one search for all folds, but "
-                f"{type(method).__name__} does not: take it, or give the metrics weights"
+                "several targets are compared in one search for all folds, and Folds does not: say fold_mode: mean, or "
+                "give the metrics weights"
             )
         if self.targets and self.prune is not None:
             raise InvalidJob("prune judges a training by one metric, and the fitness has several: leave prune out")
+        self._read_results(space)
         if self.then is not None:
             self.following(space.decode([0.5] * space.dimensions))  # and so does the one that follows
         return self
+
+    def _read_results(self, space: Space) -> None:
+        """Have the earlier results themselves in place of where they are."""
+        if not self.results:
+            return
+        if self.targets:
+            raise InvalidJob("earlier results have one fitness, and the job several targets: leave results out")
+        assert self.direction is not None
+        object.__setattr__(self, "results", known_results(self.results, space, self.direction, Path()))
 
     def _direction(self, code: Problem) -> str:
         """Which way is better, by the job or by the problem."""
@@ -317,6 +343,19 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             return [self.sign * found.fitness]
         values = {**found.metrics, next(iter(self.targets)): found.fitness}  # the first is the fitness
         return [values[name] if direction == "minimize" else -values[name] for name, direction in self.targets.items()]
+
+    def unmet(self, found: Scored) -> str | None:
+        """The first constraint that a trial with a fitness does not meet, in words; None if it meets all."""
+        values = {"fitness": found.fitness, **found.metrics}
+        if self.targets:
+            values[next(iter(self.targets))] = found.fitness
+        for metric, wanted in self.constraints.items():
+            value = values.get(metric)
+            if value is None:
+                return f"{metric} {wanted}, but the training returned no {metric}"
+            if not job_fields.holds(value, wanted):
+                return f"{metric} {wanted}"
+        return None
 
     def start(self) -> Optimizer:
         """The optimizer, started on this job's space and seed, with what it is to try first."""
@@ -412,7 +451,14 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             {name: {**domains[name], "default": value} if name in domains else value for name, value in found.items()}
         )
         fields = {name: getattr(self, name) for name in type(self).model_fields if name not in ("then", "options")}
-        changed = {"name": f"{self.name}-then", "problem": self._code, "space": space, "checkpoints": None, "first": []}
+        changed = {
+            "name": f"{self.name}-then",
+            "problem": self._code,
+            "space": space,
+            "checkpoints": None,
+            "first": [],
+            "results": [],
+        }
         checkpoints = {"checkpoints": self.checkpoints} if isinstance(self.checkpoints, str) else {}
         return Job(**{**fields, **changed, **checkpoints, "optimizer": self.then.optimizer, "stop": self.then.stop})
 
@@ -482,6 +528,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             elif isinstance(data.get("problem"), str):
                 data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
             data = _with_program(data)
+            if isinstance(data.get("results"), list):
+                data["results"] = [beside(path.parent, each) for each in data["results"]]
             if isinstance(data.get("problem"), Problem):
                 data["problem"] = data["problem"].with_data(
                     data.get("version"), data.get("files") or [], path.parent.absolute()
@@ -578,9 +626,11 @@ def _with_program(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    """What a job searches and how; not where its problem was found, where it may run, and when it gives up."""
+    """What a job searches and how; not where its problem was found, where it may run, what it began with (the journal
+    has that), and when it gives up.
+    """
     problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options", "identity")}
-    return {**spec, "problem": problem, "requirements": None, "max_failures": None}
+    return {**spec, "problem": problem, "requirements": None, "max_failures": None, "results": None, "notify": None}
 
 
 def _differ(mine: Any, theirs: Any, where: str = "") -> list[tuple[str, Any, Any]]:

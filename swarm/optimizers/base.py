@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from swarm.errors import InvalidOptimizer, JournalMismatch
+from swarm.optimizers.front import scalarised
 from swarm.optimizers.given import check_part, filled
 from swarm.space.space import Space
 from swarm.trial import Params, Trial, plain, plain_data, rank_of
@@ -106,6 +107,7 @@ class Optimizer(ABC):
         self._asked = 0
         self._open: dict[int, Trial] = {}
         self._best: tuple[Trial, float] | None = None
+        self._best_rank: tuple[float, float, int] | None = None
         self._given: deque[Params] = deque()  # what is asked for before anything of its own
         self._taken_of_given = 0
         self._begin()
@@ -149,10 +151,10 @@ class Optimizer(ABC):
             fold: Cross-validation fold that it is of; None is all.
 
         Raises:
-            InvalidOptimizer: The method cannot (see :attr:`learns`), or has not been started, or something was asked.
+            InvalidOptimizer: The method cannot (see :attr:`takes_results`), has not been started, or has asked already.
         """
         self._check_started()
-        if not self.learns or self._asked:
+        if not self.takes_results or self._asked:
             raise InvalidOptimizer(f"{type(self).__name__} takes no results of earlier searches, or not any more")
         self._learn(params, loss, fold)
 
@@ -235,10 +237,10 @@ class Optimizer(ABC):
                 f"trial {trial.id} is not open: tell each trial once, as ask gave it, to the one that asked"
             )
         losses = self._losses(loss)
-        value = losses[0]
+        value = losses[0] if len(losses) == 1 else scalarised(losses)
         del self._open[trial.id]
-        if value < math.inf and (self._best is None or rank(trial, value) < rank(*self._best)):
-            self._best = trial, value
+        if value < math.inf and (self._best_rank is None or rank(trial, value) < self._best_rank):
+            self._best, self._best_rank = (trial, losses[0]), rank(trial, value)
         self._tell_targets(trial, losses)
 
     @property
@@ -248,7 +250,11 @@ class Optimizer(ABC):
 
     @property
     def best(self) -> tuple[Trial, float] | None:
-        """The best trial and its loss, as :func:`rank` sorts them; None while none succeeded or not started."""
+        """The best trial and its loss, as :func:`rank` sorts them; None while none succeeded or not started.
+
+        Of several targets it is the one with the lowest :func:`~swarm.optimizers.front.scalarised` losses, and the
+        loss is that of the first.
+        """
         return self._best if self._started else None
 
     @property
@@ -281,6 +287,11 @@ class Optimizer(ABC):
     def learns(self) -> bool:
         """Whether it begins with what earlier searches of the same problem have found, if it is told so."""
         return False
+
+    @property
+    def takes_results(self) -> bool:
+        """Whether it learns from results that others have found, if it is told of them before it asks."""
+        return self.learns
 
     @property
     def compares(self) -> bool:

@@ -68,6 +68,11 @@ class Folds(Optimizer):
         return self.inner.learns
 
     @property
+    def takes_results(self) -> bool:
+        """Whether the method does."""
+        return self.inner.takes_results
+
+    @property
     def largest_budget(self) -> float | None:
         """The largest budget that the method gives a trial, if it gives any."""
         return self.inner.largest_budget

@@ -82,6 +82,11 @@ class Rescored(Optimizer):
         return None if planned is None else planned + self.top
 
     @property
+    def takes_results(self) -> bool:
+        """Whether the method does."""
+        return self.of.takes_results
+
+    @property
     def largest_budget(self) -> float | None:
         """What the finalists are given."""
         return float(self.budget)

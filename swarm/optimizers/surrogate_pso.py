@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from swarm.errors import InvalidSpace, JournalMismatch
 from swarm.one_thread import one_thread
 from swarm.optimizers.base import Optimizer
+from swarm.optimizers.front import scalarised
 from swarm.optimizers.guided.acquisition import drawn
 from swarm.optimizers.guided.candidates import Particle, moves, near
 from swarm.optimizers.guided.chooser import Chooser
@@ -68,6 +69,9 @@ class SurrogatePSO(Optimizer):
 
     It begins with what the archive knows of the same problem, if a job does not say ``archive: false``: the best of
     that is its first trial, and nothing else of it is asked for again.
+
+    Trials may have several losses, one for each target. Each trial then draws weights of them at random, and the model
+    looks for what is best by these, so that the trials of a search lie along the front.
 
     Who moves when depends on the order of the results, so other workers give another run; a journal, which holds that
     order, is taken up without computing anything, on any machine.
@@ -132,6 +136,11 @@ class SurrogatePSO(Optimizer):
     @property
     def learns(self) -> bool:
         """True: results of earlier searches are as good as its own."""
+        return True
+
+    @property
+    def compares(self) -> bool:
+        """True: a trial may have several losses; the model weighs them at random, anew for each trial."""
         return True
 
     @property
@@ -208,10 +217,11 @@ class SurrogatePSO(Optimizer):
         self._free.pop(i, None)
         self._flying[i] += 1
 
-    def _tell(self, trial: Trial, loss: float) -> None:
+    def _tell_targets(self, trial: Trial, losses: tuple[float, ...]) -> None:
         i, position = trial.member, self._under_way.pop(trial.id)
         self._ahead = None
-        self._knowledge.tell(position, loss)
+        loss = losses[0] if len(losses) == 1 else scalarised(losses)
+        self._knowledge.tell(position, loss, losses)
         if loss < (self._personal[i][0] if i in self._personal else math.inf):
             self._personal[i] = loss, position
         if loss < (math.inf if self._swarm_best is None else self._swarm_best[0]):
@@ -254,6 +264,7 @@ class SurrogatePSO(Optimizer):
             return _Plan(given, member)
         if not self._guided:
             return _Plan(self._start(rng), member)
+        self._knowledge.weigh(rng)
         with one_thread():
             kernel = self._knowledge.fitted() if self._knowledge.is_due else None
             row, note = self._choose(member, kernel or self._knowledge.kernel, rng)
@@ -267,7 +278,7 @@ class SurrogatePSO(Optimizer):
         worth = drawn(rng, float(posterior.means.min()))
         chooser = Chooser(posterior.with_under_way(self._waiting()), worth, self._snapping, rng)
         assert self._swarm_best is not None
-        best = self._swarm_best[1]
+        best = self._knowledge.best if self._knowledge.several else self._swarm_best[1]
         bests = np.array([position for _, position in sorted(self._personal.values(), key=lambda known: known[0])])
         own = self._personal[member][1] if member in self._personal else None
         particle = Particle(*self._swarm.get(member, (best if own is None else own, np.zeros(len(best)))), own)
@@ -282,6 +293,8 @@ class SurrogatePSO(Optimizer):
             chooser.add("anywhere", self._left(rng))
             found = chooser.best(self._unknown)
         row, kind, mean, deviation = found
+        if self._knowledge.several:  # what it expects is of no one target
+            return row, {"move": kind}
         return row, {"move": kind, "expected": losses.loss(mean), "spread": losses.difference(deviation)}
 
     def _waiting(self) -> Array:

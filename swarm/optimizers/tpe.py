@@ -96,6 +96,15 @@ class Guided(Unrepeated):
         least = self.startup or self.min_points or 0
         return {**super().sizes, "candidates": self.candidates or 0, "startup" if self.startup else "min_points": least}
 
+    @property
+    def takes_results(self) -> bool:
+        """True: its model knows them like its own, on the largest budget."""
+        return True
+
+    def _learn(self, params: Params, loss: float, fold: int | None) -> None:
+        model: Model | ParzenModel = self._model  # type: ignore[attr-defined]  # the methods have it
+        model.tell(Trial(id=-1, params=params, budget=self.largest_budget), loss)
+
     def _check_model(self) -> None:
         self._check_real("random_fraction", 0, 1)
         self._check_real("good_fraction", 0, 0.99, above=True)

@@ -17,15 +17,17 @@ from typing import TypeVar
 from swarm.blocking import in_thread
 from swarm.errors import AllFailed, InvalidInput, StoreUnavailable
 from swarm.job.job import Job
-from swarm.job.warm_start import known_before
+from swarm.job.warm_start import imported, known_before
 from swarm.pool.base import Pool
 from swarm.search.patience import patiently_awaited
 from swarm.search.state import Request, SearchState, replay
 from swarm.steering.ended_trial import EndedTrial, OnTrial, said_to_stop
+from swarm.steering.notice import Notice, Occasion
 from swarm.store.events import Answered, Asked, Began, Enqueued, Event, Resumed, Stopped, without_curve
+from swarm.store.outcome import Outcome
 from swarm.store.records import JobStatus
 from swarm.store.sql import Store
-from swarm.trial import Evaluation, Params, Result
+from swarm.trial import Evaluation, Params, Result, Trial
 from swarm.version import __version__
 
 _EVENTS_PER_COMMIT = 500
@@ -81,6 +83,7 @@ class Search:
         self._forget: Callable[[list[str]], None] = lambda _: None
         self._on_change: Callable[[Search], None] = lambda _: None
         self._on_trial: OnTrial | None = None
+        self._notice: Notice | None = None
         self._wanted: list[tuple[Enqueued, asyncio.Future[None]]] = []  # to be noted between two questions
         self._untold: list[EndedTrial] = []  # trials that have ended, and the user does not know yet
 
@@ -121,6 +124,7 @@ class Search:
         thread: Executor | None = None,
         asking: Executor | None = None,
         on_trial: OnTrial | None = None,
+        notice: Notice | None = None,
     ) -> None:
         """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
 
@@ -133,6 +137,7 @@ class Search:
             thread: Where the store is used, so that one that is slow holds up nobody else in this process's event
                 loop; None uses it in the loop, which takes the least time.
             asking: Where a method that takes long to ask does so, likewise.
+            notice: Told at the end, and when a trial fails for the first time.
             on_trial: The user's, called with each trial that has ended, once that is journalled. It may end the search.
 
         Raises:
@@ -143,9 +148,9 @@ class Search:
         state = self.state
         self._pool, self._began, self._forget = pool, pool.time(), forget
         self._patience, self._on_change, self._thread, self._asking = patience, on_change, thread, asking
-        if on_trial is not None:
-            self._on_trial = on_trial
-            state.tell_of_trials(lambda trial, found: self._untold.append(EndedTrial.of(trial, found)))
+        self._on_trial, self._notice = on_trial, notice
+        if on_trial is not None or notice is not None:
+            state.tell_of_trials(self._on_told)
         await self._with_store(lambda: self._store.set_status(self.job.name, JobStatus.RUNNING))
         await self._begin(pool)
         pool.open(lambda key, metrics: self._on_report(pool, key, metrics))
@@ -164,6 +169,7 @@ class Search:
             await self._write()
             status = JobStatus.FAILED if state.failed else JobStatus.FINISHED
             await self._with_store(lambda: self._store.set_status(self.job.name, status))
+            self._notify("ended", state.end_reason or "")
         except BaseException:
             for _, written in self._wanted:
                 written.cancel()
@@ -225,6 +231,7 @@ class Search:
             self._note(Resumed(version=__version__, joined=joined, time=pool.time()))
         else:
             known = await self._with_store(lambda: known_before(self.job, self._store))
+            known += imported(self.job, known)
             self._note(Began(version=__version__, job=self.job.to_dict(), known=known, time=pool.time()))
 
     async def _with_store(self, work: Callable[[], T]) -> T:
@@ -354,7 +361,7 @@ class Search:
         """A training has reported: end it if it is hopeless."""
         rule = self.state.rule
         if rule is not None and key in self._flying and rule.hopeless(key, metrics):
-            pool.prune(key, self.job.prune.metric if self.job.prune else "")
+            pool.prune(key, rule.judged(metrics) or "")
 
     async def _tell_user(self, now: float) -> None:
         """Tell the user's function of the trials that have ended, which are journalled first.
@@ -374,6 +381,19 @@ class Search:
                 self.stop(reason, now)
         if failed is not None:
             raise failed
+
+    def _on_told(self, trial: Trial, found: Outcome) -> None:
+        """A trial has ended; whoever wants to know is told."""
+        if found.fitness is None and self.state.counts["failed"] == 1:
+            self._notify("failed", f"trial {trial.id}: {found.error}")
+        if self._on_trial is not None:
+            self._untold.append(EndedTrial.of(trial, found))
+
+    def _notify(self, event: Occasion, reason: str) -> None:
+        if self._notice is not None:
+            best = self.state.best
+            known = None if best is None else {"trial": best.trial.id, "params": best.params, "fitness": best.fitness}
+            self._notice.tell(event, reason, known, dict(self.state.counts))
 
     # --- the journal
 

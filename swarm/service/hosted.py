@@ -32,6 +32,7 @@ from swarm.search.search import Search
 from swarm.service.published.job_state import ended_state, state_of
 from swarm.service.published.publisher import Publisher
 from swarm.service.snapshots import EVERY, Snapshots
+from swarm.steering.notice import Notice
 from swarm.store.records import JobStatus, State, StoredJob, Submission
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
@@ -298,7 +299,9 @@ class Hosted:
             reason = await self._unfit([*self.submission.environment, *job.requirements])
             if reason is not None:
                 raise InvalidInput(f"the workers cannot run it: {reason}")
-            await self.search.run(pool, lambda _: self._on_change(), forget, math.inf, means.thread, means.asking)
+            notice = None if job.notify is None else Notice(job.notify, job.name)
+            store, show = means.thread, lambda _: self._on_change()
+            await self.search.run(pool, show, forget, math.inf, store, means.asking, notice=notice)
         await forget.done()
 
     async def _unfit(self, requirements: list[str]) -> str | None:

@@ -49,6 +49,7 @@ from swarm.service.published.job_state import ended_state
 from swarm.service.quotas import Holdings, Quotas
 from swarm.service.requests import PAGE, Describe, Enqueue, Events, Jobs, Steer, Submit, Weigh, check_user, parse
 from swarm.steering.extension import differences, extend
+from swarm.steering.notice import check_posting
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.sql import Store
 from swarm.trial import Result
@@ -371,6 +372,7 @@ class Master:
         """
         _check_most(job.name, job.replicas, submission.most)
         self._means.places.check(job)
+        check_posting(job.notify, settings().notify_hosts)
         async with self._adding:
             try:
                 stored = await self._in_store(lambda: self._store.job(job.name))

@@ -48,7 +48,7 @@ class Began(Event):
         version: Version of dask-swarm that began it.
         job: The job (:meth:`swarm.Job.to_dict`), for whoever reads a journal without its store.
         known: What earlier searches had found that this one begins with: mappings with ``params``, ``loss`` and, where
-            every fold has its own search, ``fold``.
+            every fold has its own search, ``fold``; ``imported`` if it is none of this store's trainings.
     """
 
     version: str
