@@ -18,6 +18,7 @@ from swarm.cli import app
 from swarm.errors import InvalidInput, InvalidOptimizer, InvalidSpace, JobConflict, NotAllowed
 from swarm.optimizers.base import Optimizer
 from swarm.search import Search
+from swarm.search.state import SearchState
 from swarm.store import Store
 from swarm.store.events import Began, Enqueued
 
@@ -101,6 +102,15 @@ def test_pbt_takes_as_many_as_it_has_networks() -> None:
     assert [trial and trial.params for trial in (started.ask(), started.ask())] == job.first
     with pytest.raises(InvalidOptimizer, match="no room for 3 configurations: give fewer, or a larger population"):
         Job(name="a", problem=train, first=[{"rate": 0.1}] * 3, **options)
+
+
+def test_what_a_method_has_no_room_for_is_not_enqueued() -> None:
+    options: dict[str, Any] = {"optimizer": PBT(population=2), "checkpoints": True, "space": {"rate": Real(0, 1)}}
+    state = SearchState(Job(name="a", problem=lambda params, ctx: 0.0, **options))
+    state.check_enqueued([{"rate": 0.1}, {"rate": 0.2}])
+    state.optimizer.ask()
+    with pytest.raises(InvalidOptimizer, match="1 are not begun yet, so there is no room for 2"):
+        state.check_enqueued([{"rate": 0.1}, {"rate": 0.2}])
 
 
 def test_other_first_configurations_are_another_job_and_none_are_what_an_earlier_version_had(

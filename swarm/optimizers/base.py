@@ -205,12 +205,16 @@ class Optimizer(ABC):
             InvalidSpace: One does not belong to the space; nothing has changed.
             InvalidOptimizer: The optimizer has not been started, or cannot take any (more).
         """
+        self._accept(self.check_given(configurations))
+
+    def check_given(self, configurations: Iterable[Params]) -> list[Params]:
+        """What :meth:`give` would take in, in the values of the space; it refuses what that refuses."""
         self._check_started()
-        given = [self._space.normalised(each) for each in configurations]
+        given: list[Params] = [self._space.normalised(each) for each in configurations]
         for each in given:
             check_part(self._space, each)
         self._check_room(len(given))
-        self._accept(given)
+        return given
 
     def prepare(self) -> None:  # noqa: B027 - few methods take long
         """Do beforehand what the next :meth:`ask` takes long for, if there is such a thing.

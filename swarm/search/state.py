@@ -555,8 +555,7 @@ class SearchState:
             raise InvalidInput(
                 f"job {self.job.name!r} asks for nothing more: submit it with a higher limit, then enqueue again"
             )
-        fresh = self.job.start()  # which refuses what does not fit, and is thrown away
-        fresh.give(configurations)
+        self.optimizer.check_given(configurations)
 
     def only_the_end_is_left(self) -> bool:
         """Whether nothing will be trained any more but for test scores."""
