@@ -52,6 +52,8 @@ _HOME = {
     "Status": "swarm.trial",
     "SwarmError": "swarm.errors",
     "Infeasible": "swarm.errors",
+    "StopSearch": "swarm.errors",
+    "EndedTrial": "swarm.steering.ended_trial",
 }
 __all__ = [
     "BOHB",
@@ -67,6 +69,7 @@ __all__ = [
     "Client",
     "Context",
     "Demes",
+    "EndedTrial",
     "Evaluation",
     "Grid",
     "Hyperband",
@@ -86,6 +89,7 @@ __all__ = [
     "Staged",
     "Status",
     "Stop",
+    "StopSearch",
     "SurrogatePSO",
     "SwarmError",
     "Then",
@@ -96,7 +100,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from swarm.client import AsyncClient, AsyncJobHandle, Client, JobHandle, JobState
-    from swarm.errors import Infeasible, SwarmError
+    from swarm.errors import Infeasible, StopSearch, SwarmError
     from swarm.job.job import Job
     from swarm.job.rules import Prune, Stop, Then
     from swarm.optimizers.async_pso import AsyncPSO
@@ -117,6 +121,7 @@ if TYPE_CHECKING:
     from swarm.runs.run import Run
     from swarm.search.state import Best
     from swarm.space.space import Choice, Integer, Real, Space
+    from swarm.steering.ended_trial import EndedTrial
     from swarm.trial import Evaluation, Result, Status, Trial
     from swarm.workers.context import Context
 

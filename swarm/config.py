@@ -75,6 +75,7 @@ class Settings(Limits):
         store: Store of jobs, journals and the archive: a URL, or the path of an SQLite file.
         store_timeout_seconds: A statement that a server of the store has not answered for so long has failed.
         store_patience_seconds: A run of one's own waits so long for a store that is locked or away.
+        client_patience_seconds: A client waits so long for a scheduler or a master that is still starting.
         keep_ended: Seconds for which the service keeps jobs that have ended; None keeps them for ever. A text such as
             ``365 days`` says it as well.
         results: Folder that all workers see, where finished evaluations are committed; None commits none.
@@ -96,6 +97,7 @@ class Settings(Limits):
         max_checkpoint: Largest checkpoint that is read into memory, in bytes.
         lease_seconds: A standby takes over when the master has been silent for so long.
         worker_ttl_seconds: A worker that has been silent for so long, but no less than five seconds, is restarted.
+        notify_hosts: Hosts to which the master may post what jobs want to have told (``notify``).
         insecure: Without TLS, serve others than this machine.
         dashboard_hosts: Host names by which browsers reach the dashboard, beside this machine's own.
     """
@@ -106,6 +108,7 @@ class Settings(Limits):
     store: str = Field(min_length=1)
     store_timeout_seconds: float = Field(gt=0, allow_inf_nan=False)
     store_patience_seconds: float = Field(ge=0, allow_inf_nan=False)
+    client_patience_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     keep_ended: Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)] | None
     results: str | None
     checkpoints: str | None
@@ -124,6 +127,7 @@ class Settings(Limits):
     max_checkpoint: ByteSize = ByteSize(16 << 30)
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)
     worker_ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
+    notify_hosts: tuple[str, ...] = ()
     insecure: bool
     dashboard_hosts: tuple[str, ...] = ()
 

@@ -28,6 +28,7 @@
     │   ├── NoMaster              no master is connected to the scheduler: start one, or wait
     │   └── NotStarted            worker processes cannot import the script: guard it, or mend what the text names
     ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
+    ├── StopSearch                raised by your own on_trial: the search ends, as by a rule of stop
     ├── AllFailed                 the first trainings fail for one reason: mend it, then run with retry_failed
     └── Interrupted               the run was stopped on request; resume it (a KeyboardInterrupt as well)
 """
@@ -175,6 +176,19 @@ class Infeasible(SwarmError):
             >>> train({"kernel": 9, "image": 4}, Context())
             Traceback (most recent call last):
             swarm.errors.Infeasible: the kernel is larger than the image
+    """
+
+
+class StopSearch(SwarmError):
+    """Raise it in ``on_trial``, and the search ends as by a rule of ``stop``: its text is why.
+
+    Example:
+        ::
+
+            >>> from swarm import StopSearch
+            >>> def on_trial(trial):
+            ...     if trial.fitness is not None and trial.fitness > 0.99:
+            ...         raise StopSearch("good enough")
     """
 
 

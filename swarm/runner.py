@@ -29,14 +29,19 @@ from swarm.errors import (
 )
 from swarm.guest import quiet, tidy
 from swarm.job.job import Job
+from swarm.job.raised import Differences
 from swarm.job.stored_problem import advice
 from swarm.main_guard import check_guarded
 from swarm.pool.base import Pool
 from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
 from swarm.runs.upkeep import check_not_submitted
+from swarm.search.checkpoint_cleanup import CheckpointCleanup
 from swarm.search.patience import patiently, patiently_awaited
 from swarm.search.retry import retry
 from swarm.search.search import Search
+from swarm.steering.ended_trial import OnTrial
+from swarm.steering.extension import differences, extend
+from swarm.steering.notice import Notice
 from swarm.store.records import JobStatus
 from swarm.store.run_lock import alone
 from swarm.store.sql import Store
@@ -82,6 +87,14 @@ class Where:
 Watcher = Callable[[Search, str | None], None]
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What a caller wants besides: failures trained again, and to be told of trials."""
+
+    retry_failed: bool
+    on_trial: OnTrial | None
+
+
 def run(
     job: Job,
     *,
@@ -93,12 +106,14 @@ def run(
     store: StoreName = STORE,
     progress: bool = True,
     retry_failed: bool = False,
+    on_trial: OnTrial | None = None,
 ) -> Run:
     """Run a job to its end, or on from where it was stopped, and return what was found.
 
     It trains on this machine, or on the workers of a Dask scheduler, and returns when the search has ended. The same
     call after an interruption goes on from the journal in the store; after the end it trains nothing and returns the
-    finished run. A script calls it below ``if __name__ == "__main__":``, since worker processes import the script.
+    finished run, unless limits of the job were raised: then it goes on from its end. A script calls it below
+    ``if __name__ == "__main__":``, since worker processes import the script.
 
     Args:
         job: What to search, and how.
@@ -113,6 +128,9 @@ def run(
         progress: Show how it goes: a live block in a terminal, a line per generation elsewhere.
         retry_failed: Train again what has failed in this run, which goes on from before its first failure; what has
             succeeded is not trained twice.
+        on_trial: Called in this process with each trial that has ended here, a :class:`swarm.EndedTrial`, one after the
+            other. If it returns True or raises :class:`swarm.StopSearch`, nothing more is asked for, and the search
+            ends with what was; a generation is completed. What else it raises stops the run like Ctrl-C, and passes.
 
     Returns:
         The finished run: ``best`` (None if no training has succeeded), ``counts``, ``history``. If the job has a second
@@ -155,7 +173,7 @@ def run(
     where = Where(scheduler if client is None else client, slots, gpus, threads)
     if said := advice(job.name, job.code.pickle):
         _log.warning(said)
-    return _watched(job, where, named_store(store), progress, retry_failed)
+    return _watched(job, where, named_store(store), progress, _Wishes(retry_failed, on_trial))
 
 
 def resume(
@@ -165,6 +183,7 @@ def resume(
     where: Where | None = None,
     progress: bool = True,
     retry_failed: bool = False,
+    on_trial: OnTrial | None = None,
 ) -> Run:
     """Go on with a run of the store, from exactly where its journal ends, or from before its first failure.
 
@@ -173,7 +192,7 @@ def resume(
     """
     check_guarded("resume()")
     job = patiently(lambda: _job_of(name, store), settings().store_patience_seconds)
-    return _watched(job, where or Where(), named_store(store), progress, retry_failed)
+    return _watched(job, where or Where(), named_store(store), progress, _Wishes(retry_failed, on_trial))
 
 
 def _job_of(name: str, store: StoreName) -> Job:
@@ -181,12 +200,12 @@ def _job_of(name: str, store: StoreName) -> Job:
         return stored_job(opened.job(name), named_store(store))
 
 
-def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: bool) -> Run:
+def _watched(job: Job, where: Where, store: str, progress: bool, wishes: _Wishes) -> Run:
     users = where.users  # looked at in the caller's thread, where it is seen whether that has an event loop to wait for
 
     def finish(show: Watcher) -> Run:
         try:
-            return wait_for(lambda: _run(job, where, users, store, show, retry_failed), (signal.SIGINT, signal.SIGTERM))
+            return wait_for(lambda: _run(job, where, users, store, show, wishes), (signal.SIGINT, signal.SIGTERM))
         except KeyboardInterrupt:
             raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
         except NotStarted as error:
@@ -206,15 +225,12 @@ def _watched(job: Job, where: Where, store: str, progress: bool, retry_failed: b
     if job.then is None or found.best is None:
         return found
     following = job.following(found.best.params)
-    return replace(_watched(following, where, store, progress, retry_failed), before=found)
+    return replace(_watched(following, where, store, progress, wishes), before=found)
 
 
-async def _run(
-    job: Job, where: Where, users: UsersDask | None, store: str, on_change: Watcher, retry_failed: bool
-) -> Run:
+async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_change: Watcher, wishes: _Wishes) -> Run:
     from swarm.cluster.at_home import at_home, suits
     from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
-    from swarm.search.checkpoint_cleanup import CheckpointCleanup
     from swarm.service.published.publisher import showing
 
     working: Pool
@@ -244,7 +260,7 @@ async def _run(
                 f"job {job.name!r} hands trainings on, but there is no place for their checkpoints that all workers "
                 "see: give one, checkpoints: a folder or URL"
             )
-        again = partial(retry, opened, job, results, keeping(shared)) if retry_failed else None
+        again = partial(retry, opened, job, results, keeping(shared)) if wishes.retry_failed else None
         taking = partial(in_thread, None, partial(_taken_up, job, opened, stack, again))
         search, outlet = await patiently_awaited(taking, patience)
         search.check_failed()
@@ -260,12 +276,27 @@ async def _run(
                 working, linked = pool, partial(str, await dashboard_of(client) or "")
                 await stack.enter_async_context(showing(client, search, outlet))
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
-            asking = stack.enter_context(ThreadPoolExecutor(1, "swarm-asks"))
-            await search.run(
-                working, lambda changed: on_change(changed, linked() or None), forget, patience, asking=asking
-            )
-            await forget.done()
+            await _search(search, working, partial(_shown, on_change, linked), forget, wishes)
         return Run(search.state, store, JobStatus.FINISHED)
+
+
+async def _search(
+    search: Search, pool: Pool, show: Callable[[Search], None], forget: CheckpointCleanup, wishes: _Wishes
+) -> None:
+    """Run a search to its end; whom it notifies has been told when this returns."""
+    notify, patience = search.job.notify, settings().store_patience_seconds
+    with ThreadPoolExecutor(1, "swarm-asks") as asking:
+        notice = None if notify is None else Notice(notify, search.job.name)
+        try:
+            await search.run(pool, show, forget, patience, asking=asking, on_trial=wishes.on_trial, notice=notice)
+        finally:
+            if notice is not None:
+                await in_thread(asking, notice.wait)
+        await forget.done()
+
+
+def _shown(on_change: Watcher, linked: Callable[[], str | None], search: Search) -> None:
+    on_change(search, linked() or None)
 
 
 @contextmanager
@@ -339,12 +370,16 @@ def _taken_up(
     from swarm.service.published.publisher import Publisher
 
     with ExitStack() as held:  # until all of it has worked: the store may go away in between, and we try again
-        if enroll(job, store) is JobStatus.FINISHED and again is None:  # to be looked at by anybody
+        status, found = _enrolled(job, store)
+        if status is JobStatus.FINISHED and again is None and not found.raised:  # to be looked at by anybody
             outlet = Publisher(job)
             search = Search(job, store, outlet.note)
             if search.state.finished():
                 return search, outlet
         held.enter_context(alone(store, job.name))
+        if found.raised:
+            check_not_submitted(store, job.name)
+            extend(store, job, differences(job, store.job(job.name)))
         if again is not None:
             check_not_submitted(store, job.name)
             again()
@@ -355,26 +390,29 @@ def _taken_up(
 
 
 def enroll(job: Job, store: Store) -> JobStatus:
-    """Write the job into the store, unless it is there already; how far it is.
+    """Write the job into the store, unless it is there already, or raise its limits there; how far it is.
 
     Raises:
         JobConflict: The name stands for another job; the text says what differs.
     """
+    status, found = _enrolled(job, store)
+    if not found.raised:
+        return status
+    extend(store, job, found)
+    return store.job(job.name).status
+
+
+def _enrolled(job: Job, store: Store) -> tuple[JobStatus, Differences]:
+    """How far the job is in the store, where it is now in any case, and what of its limits is still lower there."""
     try:
         stored = store.job(job.name)
     except JobNotFound:
         try:
             store.add_job(job.name, job.to_dict(), job.code.pickle)
-            return JobStatus.NEW
+            return JobStatus.NEW, Differences()
         except JobConflict:  # somebody has written it in this moment
             stored = store.job(job.name)
-    differences = job.differences(stored.spec)
-    if differences:
-        raise JobConflict(
-            f"the store has another job named {job.name!r}: {'; '.join(differences)}. "
-            "Take another name, or submit the same job to resume it"
-        )
-    return stored.status
+    return stored.status, differences(job, stored)
 
 
 def free_name(name: str, store: StoreName) -> str:

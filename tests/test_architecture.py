@@ -28,6 +28,7 @@ FLOORS = (
     ("code",),
     ("store",),
     ("job",),
+    ("steering",),
     ("pool",),
     ("search",),
     ("service",),
@@ -59,6 +60,7 @@ KEPT_FROM = {
     "code": {"dask", "distributed"},
     "store": {"dask", "distributed"},
     "job": {"dask", "distributed"},
+    "steering": {"dask", "distributed"},
     "search": {"dask", "distributed"},
     "runs": {"dask", "distributed"},
     "plots": {"dask", "distributed"},
@@ -76,6 +78,7 @@ SERVICE_KNOWS = {
     "code",
     "store",
     "job",
+    "steering",
     "pool",
     "search",
 }

@@ -345,10 +345,10 @@ def test_a_job_file_may_name_no_method_and_one_that_is_stored_keeps_its_own(tmp_
     assert Job.from_dict(job.to_dict(), job.code.pickle).optimizer == PSO(particles=3)
 
 
-def test_what_is_to_be_compared_by_several_targets_names_the_method_for_it() -> None:
+def test_a_job_of_several_targets_that_names_no_method_has_one_that_compares_by_all_of_them() -> None:
     fitness = {"loss": "minimize", "size": "minimize"}
-    with pytest.raises(InvalidJob, match=r"MuPlusLambda compares.*take it"):
-        Job(name="a", problem=train, space={"x": Integer(1, 9)}, fitness=fitness)
+    job = Job(name="a", problem=train, space={"x": Integer(1, 9)}, fitness=fitness)
+    assert job.optimizer.compares and job.start().compares
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ async def test_a_cancelled_job_that_goes_on_is_not_shown_as_cancelled_again(tmp_
 
 async def test_without_a_master_the_service_says_what_to_start(tmp_path: Path) -> None:
     async with scheduler() as served:
-        client = Client(served.address, asynchronous=True)
+        client = Client(served.address, asynchronous=True, patience=0)
         assert (await client.hello())["master"] is False
         for ask in (client.jobs, lambda: client.submit(job_of())):
             with pytest.raises(NoMaster, match="start one: swarm master"):

@@ -71,7 +71,7 @@ def test_what_cannot_be_done_is_said_in_one_line(service: Service, tmp_path: Pat
     service.kill("master")
     with pytest.raises(NoMaster, match="start one: swarm master"):
         wait_until(lambda: not client.hello()["master"])
-        client.submit(job_of(tmp_path, "late"))
+        Client(service.address, patience=0).submit(job_of(tmp_path, "late"))
     assert client.attach("job").status == "active"  # as it was last known
 
 

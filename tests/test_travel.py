@@ -420,7 +420,7 @@ def test_a_script_that_submits_without_a_guard_is_imported_up_to_there(tmp_path:
         "def train(params, ctx):\n    return 10 * params['x']\n"
         "job = Job(name='j', problem=train, space={'x': Integer(1, 2)}, optimizer=Grid())\n"
         "pathlib.Path('problem.pickle').write_bytes(job.code.pickle)\n"
-        "Client('tcp://127.0.0.1:9').submit(job)\n"
+        "Client('tcp://127.0.0.1:9', patience=0).submit(job)\n"
     )
     write(tmp_path / "there", {"script.py": script})
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -131,16 +131,34 @@ class Context:
             inner[last] = plain_data(value)
         return found
 
-    def report(self, /, **metrics: float) -> None:
+    def report(self, value: float | None = None, /, *more: object, **metrics: float) -> bool:
         """Adds a point to the learning curve, e.g. ``ctx.report(epoch=3, val_accuracy=0.97)``.
 
         The dashboard and the report draw it, and a job's ``prune`` judges by it. Call it once per epoch, not once per
         batch. A value that is no finite number is left out.
 
         Args:
-            metrics: Numbers by name.
+            value: The fitness so far, ``ctx.report(0.97, step=3)``; it is drawn as ``fitness``, and ``prune`` judges by
+                it where its own metric is not reported.
+            more: Nothing; who passes more is told how to name it.
+            metrics: Numbers by name. ``step`` or ``epoch`` is how far the training has come.
+
+        Returns:
+            Whether that is as far as :attr:`budget` says: a method such as Hyperband wants it to end there.
+
+        Raises:
+            TypeError: There are several values without names.
         """
-        self._send(numbers(metrics))
+        if more:
+            step = more[0]
+            raise TypeError(
+                f"ctx.report takes one value, the fitness so far, and all else by name: ctx.report({value!r}, "
+                f"step={step!r}), or ctx.report({step!r}, step={value!r}) if the step came first"
+            )
+        named = metrics if value is None else {"fitness": value, **metrics}
+        self._send(numbers(named))
+        reached = named.get("step", named.get("epoch"))
+        return self.budget is not None and isinstance(reached, int | float) and reached >= self.budget
 
     @property
     def wants_checkpoint(self) -> bool:

@@ -207,8 +207,8 @@ class _MemberContext(Context):
     def wants_checkpoint(self) -> bool:
         return self.ensemble.wants_checkpoint
 
-    def report(self, /, **metrics: float) -> None:
-        self.ensemble.report(member=self.member, **metrics)
+    def report(self, value: float | None = None, /, *more: object, **metrics: float) -> bool:
+        return self.ensemble.report(value, *more, **{"member": self.member, **metrics})
 
     def restore(self) -> Checkpoint | None:
         return self.training.states[self.member]

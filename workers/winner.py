@@ -92,7 +92,10 @@ class Winner:
         return {"fitness": next(reversed(fitness.values()), 0.0), **fitness}
 
     def _taken(self, problem: Problem, step: Evaluation, ctx: Context) -> float:
-        result = attempt(problem, step, lambda metrics: ctx.report(**metrics), self.checkpoints)
+        def report(metrics: Mapping[str, float]) -> None:
+            ctx.report(**metrics)
+
+        result = attempt(problem, step, report, self.checkpoints)
         if result.status is not Status.OK or result.fitness is None:
             raise StepFailed((result.error or result.status).splitlines()[0])
         return result.fitness

@@ -38,11 +38,19 @@ _out = console()
 _err = Console(stderr=True)
 
 StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
-SlotsOption = Annotated[int | None, typer.Option("--slots", help="Trainings at a time on CPUs.", show_default=False)]
+SlotsOption = Annotated[
+    int | None,
+    typer.Option("--slots", "--nworkers", help="Trainings at a time on CPUs.", show_default=False),
+]
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs to use: all, 0,2-3, UUIDs.", show_default=False)]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", help="CPU threads of one training; 1 without a GPU, else its share.", show_default=False),
+    typer.Option(
+        "--threads",
+        "--nthreads",
+        help="CPU threads of one training; 1 without a GPU, else its share.",
+        show_default=False,
+    ),
 ]
 SchedulerOption = Annotated[
     str | None,
@@ -200,6 +208,37 @@ def export_command(
     if not written:
         table = found.history.to_csv(index=False)
         sys.stdout.write(printable(table, keep="\r\n\t") if sys.stdout.isatty() else table)
+
+
+@app.command("import")
+def import_command(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="FILE.csv, FILE.parquet, run:NAME, or optuna:URL#STUDY."),
+    ],
+    fitness: Annotated[
+        str | None, typer.Option(help="Column with the fitness; left out, fitness.", show_default=False)
+    ] = None,
+    store: StoreOption = STORE,
+    slots: SlotsOption = None,
+    gpus: GpusOption = None,
+    threads: ThreadsOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say how many results it would begin with.")] = False,
+) -> None:
+    """Run a job file that begins with earlier results: what its key results names, and these."""
+    from swarm.job.earlier.sources import from_text
+    from swarm.job.file import read
+    from swarm.job.job import Job
+
+    named = read(job_file, ()).get("results") or []
+    given = [from_text(source, store, fitness) for source in sources]
+    job = Job.from_file(job_file, results=[*named, *given])
+    if check:
+        best = (max if job.direction == "maximize" else min)(each["fitness"] for each in job.results)
+        _out.print(f"{len(job.results)} earlier results belong to the space of {job.name}; the best is {best:g}")
+        return
+    _finish(lambda: run(job, slots=slots, gpus=gpus, threads=threads, store=store))
 
 
 @app.command("schedule")

@@ -59,7 +59,9 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job
 def scheduler_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 8786,
-    dashboard: Annotated[str, typer.Option(help="Address of the dashboard.")] = "127.0.0.1:8787",
+    dashboard: Annotated[
+        str, typer.Option("--dashboard", "--dashboard-address", help="Address of the dashboard; :8787 is on this host.")
+    ] = "127.0.0.1:8787",
     scheduler_file: Annotated[
         Path | None, typer.Option(help="File to write the address to, for masters and workers.", show_default=False)
     ] = None,
@@ -75,7 +77,7 @@ def scheduler_command(
         serve_scheduler(
             host,
             port,
-            dashboard=dashboard,
+            dashboard=f"{host}{dashboard}" if dashboard.startswith(":") else dashboard,
             scheduler_file=scheduler_file,
             insecure=insecure or settings().insecure,
             say=say,
@@ -256,6 +258,27 @@ def fetch_command(
 def cancel_command(name: JobArgument, scheduler: AddressOption = None) -> None:
     """End a job for good, its trainings included."""
     _steered(scheduler, name, lambda handle: handle.cancel())
+
+
+@app.command("enqueue")
+def enqueue_command(
+    name: JobArgument,
+    values: Annotated[
+        list[str], typer.Argument(metavar="NAME=VALUE...", help="Hyper-parameters of one configuration: rate=0.01.")
+    ],
+    scheduler: AddressOption = None,
+) -> None:
+    """Have a job try a configuration before any other; what is left out is drawn at random."""
+    from swarm.job.file import assigned
+
+    configuration = assigned(values)
+    _steered(scheduler, name, lambda handle: handle.enqueue(configuration))
+
+
+@app.command("stop")
+def stop_command(name: JobArgument, scheduler: AddressOption = None) -> None:
+    """Have a job ask for nothing more, and end with what it has; what was asked for is trained."""
+    _steered(scheduler, name, lambda handle: handle.stop())
 
 
 @app.command("pause")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import getpass
 import logging
 import platform
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from distributed import Security
 
@@ -25,9 +25,10 @@ from swarm.main_guard import check_guarded
 from swarm.service.health import health_in
 from swarm.service.published.job_state import ENDED, BestTrial, JobState
 from swarm.space.constraint import Function
+from swarm.steering.ended_trial import OnTrial
 from swarm.store.events import Event
 from swarm.store.records import State
-from swarm.trial import plain
+from swarm.trial import plain, plain_data
 from swarm.users_dask import Named, users_dask
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class _Connected:
         asynchronous: bool = False,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> None:
         named = address or settings().scheduler_address
         if named is None:
@@ -69,10 +71,28 @@ class _Connected:
                 f"{self.address} speaks TLS, but you have no certificate: set Dask's distributed.comm.tls.ca-file, "
                 "distributed.comm.tls.client.cert and distributed.comm.tls.client.key (DASK_CONFIG=…/tls.yaml)"
             )
-        self._connection = Connection(self.address, user or getpass.getuser(), arguments)
+        seconds = settings().client_patience_seconds if patience is None else float(patience)
+        self._connection = Connection(self.address, user or getpass.getuser(), arguments, seconds)
 
     def __repr__(self) -> str:
         return f"<swarm.Client {self.address}>"
+
+    def __enter__(self) -> Self:
+        if self.asynchronous:
+            raise TypeError("with an asynchronous client: async with Client(…, asynchronous=True) as client")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    def close(self) -> None:
+        """Nothing is left to close: every call opens a connection and closes it."""
 
     def _then(self, work: Coming[T]) -> T:
         """The answer, or in an asynchronous client what to await for it, as :class:`AsyncClient` has the types say."""
@@ -93,6 +113,12 @@ class Client(_Connected):
             (``distributed.comm.tls``).
         user: Your name, by which the service tells who owns a job; None is your login name. A TLS certificate
             outranks it.
+        patience: Seconds for which every call waits for a scheduler or a master that is still starting, or is being
+            replaced; None takes the setting ``swarm.client-patience-seconds``, 30. :meth:`hello` and :meth:`health` do
+            not wait.
+
+    It holds no connection between two calls, so there is nothing to close; ``with Client(…) as client:`` works as with
+    Dask's own, and so does ``async with`` of an asynchronous one.
 
     Attributes:
         address: The scheduler's address.
@@ -106,9 +132,9 @@ class Client(_Connected):
 
             from swarm import Client, Job
 
-            client = Client("tcp://127.0.0.1:8786")
-            handle = client.submit(Job.from_file("digits.yaml"), priority=2)
-            state = handle.wait(progress=True)  # or leave, and later: client.attach("digits")
+            with Client("tcp://127.0.0.1:8786") as client:
+                handle = client.submit(Job.from_file("digits.yaml"), priority=2)
+                state = handle.wait(progress=True)  # or leave, and later: client.attach("digits")
             if state.best is not None:
                 print(state.best["fitness"], state.best["params"])
     """
@@ -121,6 +147,7 @@ class Client(_Connected):
         asynchronous: Literal[False] = False,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> Client: ...
     @overload
     def __new__(
@@ -130,6 +157,7 @@ class Client(_Connected):
         asynchronous: Literal[True],
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> AsyncClient: ...
     @overload
     def __new__(
@@ -139,6 +167,7 @@ class Client(_Connected):
         asynchronous: bool,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> Client: ...
     def __new__(
         cls,
@@ -147,6 +176,7 @@ class Client(_Connected):
         asynchronous: bool = False,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> Client:
         """A client of the kind that is asked for."""
         return super().__new__(AsyncClient if asynchronous and cls is Client else cls)
@@ -242,7 +272,7 @@ class Client(_Connected):
         Raises:
             NoService, SchedulerUnreachable: There is no service.
         """
-        return self._then(self._connection.ask("swarm_hello"))
+        return self._then(self._connection.ask("swarm_hello", at_once=True))
 
     def health(self) -> dict[str, Any]:
         """Whether the service is well, and what is wrong with it.
@@ -257,7 +287,7 @@ class Client(_Connected):
         """
 
         async def found() -> dict[str, Any]:
-            return health_in(await self._connection.ask("swarm_hello"))
+            return health_in(await self._connection.ask("swarm_hello", at_once=True))
 
         return self._then(found())
 
@@ -406,6 +436,7 @@ class JobHandle:
         progress: bool = False,
         timeout: float | None = None,
         on_change: Callable[[JobState], object] | None = None,
+        on_trial: OnTrial | None = None,
     ) -> JobState:
         """Wait until the job has ended. You may stop waiting at any time: the job goes on.
 
@@ -415,6 +446,9 @@ class JobHandle:
             progress: Show how the job goes, live in a terminal.
             timeout: Seconds to wait at most; None waits as long as it takes.
             on_change: Called with each new state; not together with ``progress``, which shows them.
+            on_trial: Called in this process with each trial that has ended, a :class:`swarm.EndedTrial`, from the first
+                trial of the job on. If it returns True or raises :class:`swarm.StopSearch`, the job is :meth:`stopped
+                <stop>`, and its end is waited for. What else it raises passes, and the job goes on.
 
         Returns:
             The last state of the job.
@@ -425,12 +459,13 @@ class JobHandle:
             NoService, SchedulerUnreachable: There is no service.
         """
         if not progress:
-            return self.client._then(self._connection.ended(self.name, timeout, on_change or (lambda _: None)))
+            watch = on_change or (lambda _: None)
+            return self.client._then(self._connection.ended(self.name, timeout, watch, on_trial))
         from swarm.terminal.progress import JobProgress, console
 
         async def shown() -> JobState:
             with JobProgress(console()) as show:
-                return await self._connection.ended(self.name, timeout, show)
+                return await self._connection.ended(self.name, timeout, show, on_trial)
 
         return self.client._then(shown())
 
@@ -441,6 +476,28 @@ class JobHandle:
             NotAllowed: The job is somebody else's; so for every method below.
         """
         return self._steer("cancel")
+
+    def enqueue(self, *configurations: Mapping[str, Any]) -> JobState:
+        """Have the job try configurations before any other: as soon as its method asks for the next trial.
+
+        They count as its trials, and the method learns from them; what one lacks is drawn at random. A method with
+        generations tries them in the next one. What the archive knows, it answers. They are journalled when this
+        returns, so that they are tried whatever happens to the master.
+
+        Args:
+            *configurations: Hyper-parameters by name, whole or in part: ``{"rate": 0.01}``.
+
+        Raises:
+            InvalidInput: The job asks for nothing more, or one does not belong to its space; none is taken then.
+        """
+        return self._steer("enqueue", configurations=[plain_data(dict(each)) for each in configurations])
+
+    def stop(self) -> JobState:
+        """Have the job ask for nothing more, as a rule of ``stop`` would: what was asked for is trained, then it ends.
+
+        It ends as finished; with a higher limit it may be submitted again to go on.
+        """
+        return self._steer("stop")
 
     def pause(self) -> JobState:
         """Start no more trainings of the job. Those that run are trained to their end."""
@@ -501,8 +558,9 @@ class AsyncClient(Client):
         asynchronous: Literal[True] = True,
         security: Security | None = None,
         user: str | None = None,
+        patience: float | None = None,
     ) -> None:
-        super().__init__(address, asynchronous=asynchronous, security=security, user=user)
+        super().__init__(address, asynchronous=asynchronous, security=security, user=user, patience=patience)
 
     if TYPE_CHECKING:  # no override that a Client could stand in for, which nothing asks of it
 
@@ -558,8 +616,11 @@ class AsyncJobHandle(JobHandle):
             progress: bool = False,
             timeout: float | None = None,
             on_change: Callable[[JobState], object] | None = None,
+            on_trial: OnTrial | None = None,
         ) -> Coming[JobState]: ...
         def cancel(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
+        def enqueue(self, *configurations: Mapping[str, Any]) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
+        def stop(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def pause(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def resume(self) -> Coming[JobState]: ...  # type: ignore[override]  # noqa: D102
         def share(  # type: ignore[override]  # noqa: D102

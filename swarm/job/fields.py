@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import keyword
+import operator
 import re
 import sys
 from collections.abc import Callable, Mapping, Sized
@@ -150,6 +151,31 @@ def fitness(value: Any) -> Any:
     return criteria
 
 
+_CONSTRAINT = re.compile(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_HOLDS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+
+
+def constraints(value: Any) -> Any:
+    """What metrics must be; each a sign and a number, in one spelling."""
+    if not isinstance(value, dict):
+        raise InvalidJob(f'constraints are bounds of metrics, {{latency_ms: "<= 20"}}, not {value!r}')
+    if len(value) > _METRICS:
+        raise InvalidJob(f"constraints: {len(value)} metrics, and {_METRICS} are allowed: name those that matter")
+    found = {}
+    for metric, wanted in value.items():
+        match = _CONSTRAINT.fullmatch(wanted) if isinstance(wanted, str) else None
+        if match is None:
+            raise InvalidJob(f'constraints: {metric} is {wanted!r}: write <=, <, >= or > and a number, such as "<= 20"')
+        found[metric] = f"{match[1]} {match[2]}"
+    return found
+
+
+def holds(value: float, wanted: str) -> bool:
+    """Whether a number is what a constraint wants."""
+    sign, number = wanted.split()
+    return bool(_HOLDS[sign](value, float(number)))
+
+
 def _check_metrics(count: int) -> None:
     if count > _METRICS:
         raise InvalidJob(f"fitness: {count} metrics, and {_METRICS} are allowed: name those that matter")
@@ -220,6 +246,22 @@ def gpu_memory(value: Any) -> Any:
     if not _LEAST <= amount <= EXACT:
         raise InvalidJob(f"gpu_memory: {value!r} is {amount:g} bytes, which no training can mean: {remedy}")
     return int(amount)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address of the web, http or https."""
+    return re.match(r"https?://[^\s/]", text) is not None
+
+
+def notify(value: Any) -> Any:
+    """Whom to tell: a URL, or a command."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise InvalidJob(f"notify is a URL (https://…) or a command, as one text, not {value!r}")
+    if "://" in value.split()[0] and not is_url(value):
+        raise InvalidJob(f"notify: {value!r} is no address that can be posted to: write https://HOST/… or a command")
+    return value
 
 
 def gpus_per_training(value: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from swarm.config import limits
-from swarm.errors import InvalidJob
+from swarm.errors import InvalidInput, InvalidJob
 from swarm.job.limits import check_data, check_size, too_deep
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where there is one
@@ -70,6 +70,26 @@ def parsed(text: str, what: str) -> Any:
         if isinstance(error, InvalidJob):
             raise
         raise _Unreadable(str(error)) from None
+
+
+def assigned(values: Iterable[str]) -> dict[str, Any]:
+    """Values by name, of texts like ``rate=0.01``; each value is YAML.
+
+    Raises:
+        InvalidInput: A text is no such pair, or a name is there twice.
+    """
+    found: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InvalidInput(f"{text!r} is no value: write NAME=VALUE, such as rate=0.01")
+        if name.strip() in found:
+            raise InvalidInput(f"{name.strip()} is there twice: give it one value")
+        try:
+            found[name.strip()] = parsed(value, f"the value of {name.strip()}")
+        except (yaml.YAMLError, _Unreadable):
+            raise InvalidInput(f"the value in {text!r} is not YAML") from None
+    return found
 
 
 def _check_depth(text: str, what: str) -> None:

@@ -38,6 +38,9 @@ class JobFields(TypedDict, total=False):
     optimizer: Optimizer | str | Mapping[str, Any] | None
     direction: Direction | None
     fitness: str | Mapping[str, float] | Mapping[str, str] | Sequence[Any] | None
+    constraints: Mapping[str, str]
+    first: Sequence[Mapping[str, Any]]
+    results: Sequence[Mapping[str, Any]]
     seed: int
     isolation: Isolation
     time_limit: float | None
@@ -54,6 +57,7 @@ class JobFields(TypedDict, total=False):
     test: bool | None
     max_failures: int | None
     shared: bool
+    notify: str | None
     requirements: Names
     stop: Stop | Mapping[str, Any]
     prune: Prune | Mapping[str, Any] | None

@@ -18,16 +18,20 @@ from pydantic import (
     model_validator,
 )
 
-from swarm.errors import InvalidInput, InvalidJob
+from swarm.errors import InvalidInput, InvalidJob, InvalidSpace
 from swarm.job import fields as job_fields
 from swarm.job import limits
+from swarm.job.earlier.belonging import known_results
+from swarm.job.earlier.sources import beside
 from swarm.job.file import read
 from swarm.job.given import JobFields
 from swarm.job.problem import Problem
+from swarm.job.raised import Differences, is_raised
 from swarm.job.rules import Prune, Stop, Then
 from swarm.job.stored_problem import Content, StoredProblem
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
+from swarm.optimizers.given import check_part
 from swarm.optimizers.surrogate_pso import SurrogatePSO
 from swarm.space.space import Space
 from swarm.trial import (
@@ -65,10 +69,12 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     """One search: what to train, where to look, how to search.
 
     A job is checked completely when it is made, before anything runs, and cannot be changed afterwards. What differs in
-    it makes another search: the store keeps a run under the name of its job, and refuses another job of that name.
+    it makes another search: the store keeps a run under the name of its job, and refuses another job of that name. Only
+    limits may be raised under it: a search that has ended by its method's (``generations``, ``trials``, …), by those of
+    ``stop``, or by ``time_limit`` then goes on from its end.
 
     Attributes:
-        name: Name of the run in the store; the same name with the same job resumes.
+        name: Name of the run in the store; the same name with the same job resumes, and goes on with higher limits.
         problem: A function ``train(params, ctx) -> float | dict``, a problem object, the name of a built-in problem
             (``lenet4``), or where to find one (``package.module:name``, ``train.py:train``). Or give ``command``: a
             program that trains and prints ``FoM: 0.97`` (:class:`swarm.workers.command.CommandProblem`, whose other
@@ -96,8 +102,19 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             tolerance of the first metric (so a ``target`` is one of it) and has its direction; ``direction`` is left
             out. Its mean over folds or repeats keeps that order only for what differs by more than the tolerance. Or
             targets that all count: ``{mae: minimize, weights: minimize}``; of two trainings the one is better that is
-            better in more of them than it is worse. That takes a method that compares (MuPlusLambda). What is shown
-            as fitness is the first, or the training's own if it is among them. None is what the training calls fitness.
+            not worse in any and better in one; those that none beats so are the front (``run(…).front``). ``GA`` and
+            ``SurrogatePSO`` search along it, ``MuPlusLambda`` counts in how many targets one is better, ``Random`` and
+            ``Grid`` do not mind, and the others follow the sum of the logarithms. What is shown as fitness is the
+            first, or the training's own if it is among them. None is what the training calls fitness.
+        constraints: What metrics must be for a trial to be the best: ``{latency_ms: "<= 20"}``, with ``<=``, ``<``,
+            ``>=`` or ``>`` and a number. Methods take a trial that does not meet them for one that has failed.
+        first: Configurations that the method tries before any of its own, in their order, and learns from: known
+            networks to be bettered, ``[{units: 32, rate: 0.001}, …]``. They count as its trials. What one lacks is
+            drawn at random.
+        results: Earlier results that the search begins with, as knowledge: of another run ``{run: NAME, store: FILE}``,
+            of a table ``{csv: FILE}`` or ``{parquet: FILE}`` (``fitness: COLUMN`` if it has another name), of Optuna
+            ``{optuna: URL, study: NAME}``, or single ones ``{params: {…}, fitness: 0.9}``. They are no trials of this
+            search, and nothing of it is counted as trained. They are read when the job is made, and may change later.
         seed: Seed of the search. Trainings take theirs from their evaluation key.
         isolation: ``process`` trains in a child process, which only slices of one problem share; ``thread`` is for
             functions of milliseconds: on this machine they are called in the calling process, one after another.
@@ -127,6 +144,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             fitness that is no finite number, a process that died) does not count. It may be changed later.
         shared: In a service with TLS, every user may read what the job finds, and its events; otherwise its owner and
             the administrators alone.
+        notify: Whom to tell at the end, and when a trial fails for the first time: a URL, which is sent a JSON object,
+            or a command, which reads it from its standard input. A service tells only URLs, of hosts that its setting
+            ``swarm.notify-hosts`` names. It may be changed later.
         requirements: What the workers must have installed, as in a requirements file; checked before the first training
             of a job that is submitted to a service.
         stop: When to stop early.
@@ -170,6 +190,9 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         | None,
         BeforeValidator(job_fields.fitness),
     ] = None
+    constraints: Annotated[dict[job_fields.MetricName, str], BeforeValidator(job_fields.constraints)] = {}
+    first: list[dict[str, Any]] = Field(default=[], max_length=10_000)
+    results: list[Any] = Field(default=[], max_length=10_000)
     seed: int = Field(default=0, ge=0, lt=2**63)
     isolation: Isolation = "process"
     time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -186,6 +209,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
     test: bool | None = None
     max_failures: job_fields.Count | None = Field(default=None, ge=0)
     shared: bool = False
+    notify: Annotated[str | None, BeforeValidator(job_fields.notify)] = None
     requirements: list[job_fields.Requirement] = Field(default=[], max_length=100)
     stop: Stop = Stop()
     prune: Prune | None = None
@@ -223,6 +247,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             raise InvalidJob(f"job {self.name!r} has no search space; give one: space: {{name: {{integer: [1, 9]}}}}")
         space = space.constrained(self.constraint).rewritten(partial(job_fields.written, names=list(space.domains)))
         limits.check_space(space)
+        object.__setattr__(self, "first", [_part_of(space, *each) for each in enumerate(self.first)])
         if self.test and not code.testable:
             raise InvalidJob(f"problem {code.name} has no test(params, ctx), so there is no test score; leave test out")
         if self.isolation == "thread" and self.time_limit is not None:
@@ -245,20 +270,31 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             self._check_heritable(code, space)
         object.__setattr__(self, "test", code.testable if self.test is None else self.test)
         self._code = code
-        method = self._method()
+        method = self.method()
         limits.check_method(method, space)
         method = method.start(space, seed=self.seed)  # an optimizer that refuses the space does so now
+        method.give(self.first)
         limits.check_plan(method, self.repeats * (self.folds if self.fold_mode == "mean" else 1))
-        if self.targets and not method.compares:
+        if self.targets and isinstance(method, Folds):
             raise InvalidJob(
-                "MuPlusLambda compares by several targets, in one search for all folds, but "
-                f"{type(method).__name__} does not: take it, or give the metrics weights"
+                "several targets are compared in one search for all folds, and Folds does not: say fold_mode: mean, or "
+                "give the metrics weights"
             )
         if self.targets and self.prune is not None:
             raise InvalidJob("prune judges a training by one metric, and the fitness has several: leave prune out")
+        self._read_results(space)
         if self.then is not None:
             self.following(space.decode([0.5] * space.dimensions))  # and so does the one that follows
         return self
+
+    def _read_results(self, space: Space) -> None:
+        """Have the earlier results themselves in place of where they are."""
+        if not self.results:
+            return
+        if self.targets:
+            raise InvalidJob("earlier results have one fitness, and the job several targets: leave results out")
+        assert self.direction is not None
+        object.__setattr__(self, "results", known_results(self.results, space, self.direction, Path()))
 
     def _direction(self, code: Problem) -> str:
         """Which way is better, by the job or by the problem."""
@@ -332,16 +368,41 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         values = {**found.metrics, next(iter(self.targets)): found.fitness}  # the first is the fitness
         return [values[name] if direction == "minimize" else -values[name] for name, direction in self.targets.items()]
 
-    def start(self) -> Optimizer:
-        """The optimizer, started on this job's space and seed."""
-        assert self.space is not None
-        return self._method().start(self.space, seed=self.seed)
+    def unmet(self, found: Scored) -> str | None:
+        """The first constraint that a trial with a fitness does not meet, in words; None if it meets all."""
+        values = {"fitness": found.fitness, **found.metrics}
+        if self.targets:
+            values[next(iter(self.targets))] = found.fitness
+        for metric, wanted in self.constraints.items():
+            value = values.get(metric)
+            if value is None:
+                return f"{metric} {wanted}, but the training returned no {metric}"
+            if not job_fields.holds(value, wanted):
+                return f"{metric} {wanted}"
+        return None
 
-    def _method(self) -> Optimizer:
-        """The optimizer, once or for each fold."""
+    def start(self) -> Optimizer:
+        """The optimizer, started on this job's space and seed, with what it is to try first."""
+        assert self.space is not None
+        started = self.method().start(self.space, seed=self.seed)
+        started.give(self.first)
+        return started
+
+    def method(self, described: Mapping[str, Any] | None = None) -> Optimizer:
+        """The optimizer, once or for each fold.
+
+        Args:
+            described: Another one than the job's, as its :meth:`to_dict` has it.
+
+        Raises:
+            InvalidOptimizer: That describes none.
+        """
+        optimizer = self.optimizer
+        if described is not None:
+            optimizer = job_fields.optimizer(job_fields.as_stored(described))
         if self.folds > 1 and self.fold_mode == "swarm":
-            return Folds(inner=self.optimizer, folds=self.folds)
-        return self.optimizer
+            return Folds(inner=optimizer, folds=self.folds)
+        return optimizer
 
     def evaluations(
         self,
@@ -420,7 +481,14 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         concerning = [each for each in self.space.constraints if (each.names or set()) <= found.keys()]
         space = Space.parse(data).constrained(concerning or None)
         fields = {name: getattr(self, name) for name in type(self).model_fields if name not in left_out}
-        changed = {"name": f"{self.name}-then", "problem": self._code, "space": space, "checkpoints": None}
+        changed = {
+            "name": f"{self.name}-then",
+            "problem": self._code,
+            "space": space,
+            "checkpoints": None,
+            "first": [],
+            "results": [],
+        }
         checkpoints = {"checkpoints": self.checkpoints} if isinstance(self.checkpoints, str) else {}
         return Job(**{**fields, **changed, **checkpoints, "optimizer": self.then.optimizer, "stop": self.then.stop})
 
@@ -492,6 +560,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             elif isinstance(data.get("problem"), str):
                 data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
             data = _with_program(data)
+            if isinstance(data.get("results"), list):
+                data["results"] = [beside(path.parent, each) for each in data["results"]]
             if isinstance(data.get("problem"), Problem):
                 data["problem"] = data["problem"].with_data(
                     data.get("version"), data.get("files") or [], path.parent.absolute()
@@ -502,17 +572,47 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """What differs between this job and another's :meth:`to_dict`, as readable lines."""
+        found = self.compared(other)
+        raised = (f"{where} is {mine!r}, was {theirs!r}" for where, (mine, theirs) in found.raised.items())
+        return [*found.others, *raised]
+
+    def compared(self, other: dict[str, Any]) -> Differences:
+        """How this job differs from another's :meth:`to_dict`: in limits that are raised, and in what makes it another.
+
+        A job whose second search began around what it found then has no limits of its own that could be raised.
+        """
         fields, mine, other = type(self).model_fields, self.to_dict(), _with_methods_as_stored(other)
         for name in mine.keys() ^ other.keys():  # what one of them does not say is as it is by default
             default = {name: fields[name].get_default(call_default_factory=True)} if name in fields else {}
             mine, other = {**default, **mine}, {**default, **other}
         rows = _differ(_identity(mine), _identity(other))
         if other["problem"].get("identity", 1) != self._code.identity:
-            return [
+            earlier = (
                 "it is of an earlier version of dask-swarm, which told problems apart in another way; go on with it as "
                 f"it is stored, swarm resume {self.name}"
-            ]
-        return [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows]
+            )
+            return Differences(others=[earlier])
+        raised = {where: (mine, theirs) for where, mine, theirs in rows if self._raises(where, mine, theirs)}
+        others = [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows if where not in raised]
+        return Differences(raised, others)
+
+    def _raises(self, where: str, now: Any, before: Any) -> bool:
+        """Whether what differs is a limit that is higher than it was."""
+        assert self.direction is not None
+        if not where.startswith("then."):
+            return self.then is None and is_raised(where, now, before, self.optimizer, self.direction)
+        where = where.removeprefix("then.")
+        return self.then is not None and is_raised(where, now, before, self.then.optimizer, self.direction)
+
+
+def _part_of(space: Space, place: int, given: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that is to be tried first, in the values of the space; refused if it is none of it."""
+    part = space.normalised(given)
+    try:
+        check_part(space, part)
+    except InvalidSpace as error:
+        raise InvalidSpace(f"first[{place}]: {error}") from None
+    return part
 
 
 def _with_methods_as_stored(data: dict[str, Any]) -> dict[str, Any]:
@@ -559,9 +659,12 @@ def _with_program(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    """What a job searches and how; not where its problem was found, where it may run, and when it gives up."""
+    """What a job searches and how; not where its problem was found, where it may run, what it began with (the journal
+    has that), and when it gives up.
+    """
     problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options", "identity")}
-    return {**spec, "problem": problem, "requirements": None, "max_failures": None, "gpu_memory": None}
+    left_out = dict.fromkeys(("requirements", "max_failures", "gpu_memory", "results", "notify"))
+    return {**spec, "problem": problem, **left_out}
 
 
 def _differ(mine: Any, theirs: Any, where: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:

@@ -34,6 +34,7 @@ class Stop(_Fields, frozen=True):
             a training of it ran are left out.
         gpu_hours: Stop asking once trainings have taken so many hours, times the GPUs of each.
         idle_generations: Stop after this many generations in a row that trained nothing new.
+        no_improvement: Stop after this many trials in a row of which none was the best so far, failures included.
 
     Example:
         ::
@@ -48,6 +49,7 @@ class Stop(_Fields, frozen=True):
     seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     gpu_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     idle_generations: job_fields.Count | None = Field(default=None, ge=1)
+    no_improvement: job_fields.Count | None = Field(default=None, ge=1)
 
     def trials(self, each: int) -> int:
         """How many trials a method may have that is given no number: not too few for what is allowed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swarm.job.job import Job
@@ -37,6 +38,21 @@ def known_before(job: Job, store: Store) -> tuple[dict[str, Any], ...]:
         for fold in (range(job.folds) if separate else [None])
     ]
     return tuple(each for trial in trials if (each := _known(job, store, trial)) is not None)
+
+
+def imported(job: Job, known: Sequence[Mapping[str, Any]] = ()) -> tuple[dict[str, Any], ...]:
+    """The earlier results that the job names, with their losses; ``imported`` says that they are no trials of ours.
+
+    Args:
+        job: The job.
+        known: What the archive knows, which is as good.
+    """
+    there = {canonical(each["params"]) for each in known}
+    return tuple(
+        {"params": each["params"], "loss": job.sign * each["fitness"], "imported": True}
+        for each in job.results
+        if canonical(each["params"]) not in there
+    )
 
 
 def _known(job: Job, store: Store, trial: Trial) -> dict[str, Any] | None:

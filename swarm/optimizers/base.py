@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -18,9 +19,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from swarm.errors import InvalidOptimizer, JournalMismatch
+from swarm.optimizers.front import scalarised
+from swarm.optimizers.given import check_part, filled
 from swarm.space.space import Space
 from swarm.trial import Params, Trial, plain, plain_data, rank_of
 
+_GIVEN = 2**41  # generation of the draw sites of what a given configuration lacks; no method has it
 EXACT = 2**53
 """Integers up to here are exact as floats."""
 
@@ -63,6 +67,10 @@ class Optimizer(ABC):
     before: ClassVar[Mapping[str, object]] = {}
     """What was the case before there were options of these names: a stored job that lacks them is of that time."""
 
+    limits: ClassVar[tuple[str, ...]] = ()
+    """Options that only say when the method ends, so that a run which has ended may go on with higher ones; of a method
+    that composes over another, the option that holds that one."""
+
     _started = False
 
     def __post_init__(self) -> None:
@@ -99,6 +107,9 @@ class Optimizer(ABC):
         self._asked = 0
         self._open: dict[int, Trial] = {}
         self._best: tuple[Trial, float] | None = None
+        self._best_rank: tuple[float, float, int] | None = None
+        self._given: deque[Params] = deque()  # what is asked for before anything of its own
+        self._taken_of_given = 0
         self._begin()
 
     def ask(self) -> Trial | None:
@@ -140,12 +151,70 @@ class Optimizer(ABC):
             fold: Cross-validation fold that it is of; None is all.
 
         Raises:
-            InvalidOptimizer: The method cannot (see :attr:`learns`), or has not been started, or something was asked.
+            InvalidOptimizer: The method cannot (see :attr:`takes_results`), has not been started, or has asked already.
         """
         self._check_started()
-        if not self.learns or self._asked:
+        if not self.takes_results or self._asked:
             raise InvalidOptimizer(f"{type(self).__name__} takes no results of earlier searches, or not any more")
         self._learn(params, loss, fold)
+
+    def raises(self, option: str, before: Any) -> bool:
+        """Whether an option is a limit, and higher than it was: a run that has ended goes on with it.
+
+        Args:
+            option: Name of an option.
+            before: What it was.
+        """
+        numbers = (getattr(self, option, None), before)
+        if option not in self.limits or not all(
+            isinstance(n, int | float) and not isinstance(n, bool) for n in numbers
+        ):
+            return False
+        return bool(numbers[0] > before)
+
+    def take_limits(self, to: Self) -> None:
+        """End by the limits of other options from now on; it goes on if it has ended, and they are higher.
+
+        Afterwards it is as if it had begun with them, as far as its trials do not depend on the order of the results.
+
+        Args:
+            to: Options of this method that differ in their :attr:`limits` alone.
+
+        Raises:
+            InvalidOptimizer: The optimizer has not been started, or that is another method.
+        """
+        self._check_started()
+        if type(to) is not type(self):
+            raise InvalidOptimizer(f"{type(self).__name__} cannot go on as {type(to).__name__}: give its own options")
+        before = replace(self)
+        for option in self.limits:
+            setattr(self, option, getattr(to, option))
+        self._limited(before)
+
+    def give(self, configurations: Iterable[Params]) -> None:
+        """Have it ask for these before anything of its own, in their order, and learn from them as from its own.
+
+        They are among its trials, and take the places of those that it would have drawn: in a swarm those of the next
+        particles to move, in a population those of the next children. It gives the parameters that one lacks a random
+        value.
+
+        Args:
+            configurations: Of the space, whole or in part.
+
+        Raises:
+            InvalidSpace: One does not belong to the space; nothing has changed.
+            InvalidOptimizer: The optimizer has not been started, or cannot take any (more).
+        """
+        self._accept(self.check_given(configurations))
+
+    def check_given(self, configurations: Iterable[Params]) -> list[Params]:
+        """What :meth:`give` would take in, in the values of the space; it refuses what that refuses."""
+        self._check_started()
+        given: list[Params] = [self._space.normalised(each) for each in configurations]
+        for each in given:
+            check_part(self._space, each)
+        self._check_room(len(given))
+        return given
 
     def prepare(self) -> None:  # noqa: B027 - few methods take long
         """Do beforehand what the next :meth:`ask` takes long for, if there is such a thing.
@@ -172,10 +241,10 @@ class Optimizer(ABC):
                 f"trial {trial.id} is not open: tell each trial once, as ask gave it, to the one that asked"
             )
         losses = self._losses(loss)
-        value = losses[0]
+        value = losses[0] if len(losses) == 1 else scalarised(losses)
         del self._open[trial.id]
-        if value < math.inf and (self._best is None or rank(trial, value) < rank(*self._best)):
-            self._best = trial, value
+        if value < math.inf and (self._best_rank is None or rank(trial, value) < self._best_rank):
+            self._best, self._best_rank = (trial, losses[0]), rank(trial, value)
         self._tell_targets(trial, losses)
 
     @property
@@ -185,7 +254,11 @@ class Optimizer(ABC):
 
     @property
     def best(self) -> tuple[Trial, float] | None:
-        """The best trial and its loss, as :func:`rank` sorts them; None while none succeeded or not started."""
+        """The best trial and its loss, as :func:`rank` sorts them; None while none succeeded or not started.
+
+        Of several targets it is the one with the lowest :func:`~swarm.optimizers.front.scalarised` losses, and the
+        loss is that of the first.
+        """
         return self._best if self._started else None
 
     @property
@@ -220,6 +293,11 @@ class Optimizer(ABC):
         return False
 
     @property
+    def takes_results(self) -> bool:
+        """Whether it learns from results that others have found, if it is told of them before it asks."""
+        return self.learns
+
+    @property
     def compares(self) -> bool:
         """Whether a trial may have several losses, one for each target, and all count."""
         return False
@@ -241,6 +319,30 @@ class Optimizer(ABC):
     def parents(self) -> set[int]:
         """Ids of the trials whose checkpoints a later trial may start from, besides those that are open."""
         return set()
+
+    def _next_given(self) -> Params | None:
+        """The configuration that comes before anything of its own, whole; None if there is none (any more)."""
+        given = self._first_given()
+        if given is not None:
+            self._given.popleft()
+            self._taken_of_given += 1
+        return given
+
+    def _first_given(self) -> Params | None:
+        """The same, and it stays the first."""
+        if not self._given:
+            return None
+        return filled(self._space, self._given[0], self._rng(_GIVEN, self._taken_of_given))
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        """Take in configurations that come next."""
+        self._given.extend(given)
+
+    def _check_room(self, number: int) -> None:  # noqa: B027 - most have it
+        """Refuse so many configurations to begin with; InvalidOptimizer if there is no room for them."""
+
+    def _limited(self, before: Self) -> None:  # noqa: B027 - most look at their limits when they are asked
+        """Take up what follows from limits that have changed; ``before`` has those of before."""
 
     def _opened(self, trial: Trial) -> None:
         """A trial was asked for, here or in an earlier process."""

@@ -65,7 +65,7 @@ class BOHB(Guided, Hyperband):
         return self._place()
 
     def _configuration(self, iteration: int, member: int) -> Params:
-        return self._proposed(iteration, member)
+        return self._next_given() or self._proposed(iteration, member)
 
     def _ask(self) -> Trial | None:
         trial = super()._ask()

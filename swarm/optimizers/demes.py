@@ -7,14 +7,18 @@ interval of 5 generations is that of the authors' own runs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.population import Individual, Population
-from swarm.trial import Trial
+from swarm.trial import Params, Trial
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -61,6 +65,8 @@ class Demes(Optimizer):
     torus: bool = False
     interval: int = 5
     rate: float | None = None
+
+    limits: ClassVar[tuple[str, ...]] = ("of",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,6 +116,19 @@ class Demes(Optimizer):
         travelling = {guest.trial.id for post in self._post.values() for guests in post.values() for guest in guests}
         return travelling.union(*(run.parents() for run in self._runs)) if self.inherits else set()
 
+    def _check_room(self, number: int) -> None:
+        for run, share in self._shares(range(number)):
+            run._check_room(len(share))
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        for run, share in self._shares(given):
+            run._accept(share)
+
+    def _shares(self, given: Sequence[T]) -> list[tuple[Optimizer, Sequence[T]]]:
+        """What each deme takes, the next one in turn the first."""
+        turns = [(self._turn + ahead) % self._count for ahead in range(self._count)]
+        return [(self._runs[deme], given[place :: self._count]) for place, deme in enumerate(turns)]
+
     def _begin(self) -> None:
         self._count = self.rows * self.columns
         first, step = self._ids
@@ -127,6 +146,10 @@ class Demes(Optimizer):
         self._asked_of: dict[int, Trial] = {}  # open trials as their demes know them, by id
         self._post: dict[tuple[int, int], dict[int, list[Individual]]] = {}  # by generation and receiver, by sender
         self._received = [0] * self._count  # generations after which a deme has taken in its guests
+
+    def _limited(self, before: Self) -> None:
+        for run in self._runs:
+            run.take_limits(self.of)
 
     def _exhausted(self) -> bool:
         return all(run.done for run in self._runs)
@@ -147,7 +170,7 @@ class Demes(Optimizer):
         if population.completed > before:
             self._send(deme, generation=before)
         if self._runs[deme].done:  # who still comes is not awaited, nor is a checkpoint kept for it
-            self._post = {to: guests for to, guests in self._post.items() if to[1] != deme}
+            self._post = {to: guests for to, guests in self._post.items() if self._takes(*to)}
 
     # --- migration
 
@@ -164,7 +187,7 @@ class Demes(Optimizer):
         elif members and (receiver := self._direction(deme, generation)) is not None:
             leaving[receiver].append(min(members, key=_by_loss))
         for neighbour, guests in leaving.items():
-            if self._expects(neighbour, deme, generation) and not self._runs[neighbour].done:
+            if self._expects(neighbour, deme, generation) and self._takes(generation, neighbour):
                 self._post.setdefault((generation, neighbour), {})[deme] = guests
 
     def _receive(self, deme: int) -> bool:
@@ -182,6 +205,11 @@ class Demes(Optimizer):
                 population.immigrate(guest)
         self._received[deme] = population.completed
         return True
+
+    def _takes(self, generation: int, deme: int) -> bool:
+        """Whether a deme may yet take in guests of a generation: one that is done, if it goes on with higher limits."""
+        run = self._runs[deme]
+        return not run.done or (not self.inherits and self._population(deme).completed == generation + 1)
 
     def _expects(self, receiver: int, sender: int, generation: int) -> bool:
         """Whether a deme must hear from another after a generation before it goes on."""

@@ -7,7 +7,9 @@ another fold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer
@@ -32,6 +34,8 @@ class Folds(Optimizer):
 
     inner: Optimizer
     folds: int
+
+    limits: ClassVar[tuple[str, ...]] = ("inner",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,6 +68,11 @@ class Folds(Optimizer):
         return self.inner.learns
 
     @property
+    def takes_results(self) -> bool:
+        """Whether the method does."""
+        return self.inner.takes_results
+
+    @property
     def largest_budget(self) -> float | None:
         """The largest budget that the method gives a trial, if it gives any."""
         return self.inner.largest_budget
@@ -87,6 +96,14 @@ class Folds(Optimizer):
         self._check_started()
         return {trial for run in self._runs for trial in run.parents()}
 
+    def _check_room(self, number: int) -> None:
+        for run in self._runs:
+            run._check_room(number)
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        for run in self._runs:
+            run._accept(given)
+
     def _begin(self) -> None:
         if self._fold is not None:
             raise InvalidOptimizer(f"Folds runs every fold itself: start it without fold={self._fold}")
@@ -95,6 +112,10 @@ class Folds(Optimizer):
             self.inner.start(self._space, seed=self._seed, fold=fold, first_id=fold, id_step=k) for fold in range(k)
         ]
         self._turn = 0  # fold that is asked next
+
+    def _limited(self, before: Self) -> None:
+        for run in self._runs:
+            run.take_limits(self.inner)
 
     def _exhausted(self) -> bool:
         return all(run.done for run in self._runs)

@@ -7,12 +7,13 @@ Sukumar); its operators are in :mod:`swarm.optimizers.recombination`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from swarm.errors import InvalidOptimizer
+from swarm.optimizers.front import ordered
 from swarm.optimizers.population import Genome, Individual, replace_worst
 from swarm.optimizers.recombination import SELECTION, Genetic, Mating, Rng, relative_fitness, survivors
 from swarm.optimizers.unrepeated import DRAWS, KICKS, Unrepeated
@@ -30,6 +31,9 @@ class GA(Genetic, Unrepeated):
     probability w. A child takes the hyper-parameters of its first parent, where each locus is exchanged for the second
     parent's with the crossover rate, and mutates each with the mutation rate: one of −(0…1) %, +(0…1) %, +(10…20) %
     and −(10…20) % of the value; an option becomes another one. The best ever is kept aside, not in the population.
+
+    Trials may have several losses, one for each target. Then parents and children together are sorted as NSGA-II does,
+    by fronts and in each by crowding, the first of them are the next parents, and their place is their loss.
 
     A generation is asked after the one before is told, and random numbers belong to a generation and a child, so that
     any number of workers gives the same run.
@@ -82,6 +86,8 @@ class GA(Genetic, Unrepeated):
     children: Children = "one"
     elite: int = 0
 
+    limits: ClassVar[tuple[str, ...]] = ("generations",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_integer("generations", low=0)
@@ -113,6 +119,11 @@ class GA(Genetic, Unrepeated):
         return True
 
     @property
+    def compares(self) -> bool:
+        """True: a trial may have several losses."""
+        return True
+
+    @property
     def completed(self) -> int:
         """Number of generations that have been told in full."""
         return self._generation if self._started else 0
@@ -133,6 +144,7 @@ class GA(Genetic, Unrepeated):
         self._adults: list[Individual] = []  # of the last generation, and the elite: they mate
         self._genomes: list[Genome] = []  # of this generation, as far as it is asked
         self._newborn: dict[int, Individual] = {}  # told of this generation, by member
+        self._vectors: dict[int, tuple[float, ...]] = {}  # losses of several targets, by trial, of all these
         self._sibling: Genome | None = None
         self._pairs: Mating | None = None  # drawn with the first child of a generation
 
@@ -156,6 +168,8 @@ class GA(Genetic, Unrepeated):
 
     def _child(self, member: int, rng: Rng) -> tuple[Genome, Params]:
         """What is conceived, again while it is known or refused, then mutated on; and what is trained of it."""
+        if (given := self._next_given()) is not None:
+            return (self._space.completed(given),) * self.ploidy, given
         rate = max(self.mutation, 1 / self._space.dimensions)
         genome: Genome = ()
         for attempt in range(DRAWS + KICKS):
@@ -183,6 +197,11 @@ class GA(Genetic, Unrepeated):
             self._sibling = sibling
         return genome
 
+    def _tell_targets(self, trial: Trial, losses: tuple[float, ...]) -> None:
+        if len(losses) > 1:
+            self._vectors[trial.id] = losses
+        self._tell(trial, losses[0])
+
     def _tell(self, trial: Trial, loss: float) -> None:
         self._newborn[trial.member] = Individual(trial, loss, self._genomes[trial.member])
         if len(self._newborn) == self._size(self._generation):
@@ -192,10 +211,24 @@ class GA(Genetic, Unrepeated):
         elite = sorted(self._adults, key=lambda adult: (adult.loss, adult.trial.id))[: self.elite]
         children = [self._newborn[member] for member in sorted(self._newborn)]
         self._generation += 1
-        if len(children) > self.population:
-            children = self._culled(children, self.population - len(elite))
-        self._adults = [*children, *(adult for adult in elite if math.isfinite(adult.loss))]
+        if self._vectors:
+            self._adults = self._first_of([*self._adults, *children])
+        else:
+            if len(children) > self.population:
+                children = self._culled(children, self.population - len(elite))
+            self._adults = [*children, *(adult for adult in elite if math.isfinite(adult.loss))]
         self._genomes, self._newborn, self._sibling, self._pairs = [], {}, None, None
+
+    def _first_of(self, individuals: list[Individual]) -> list[Individual]:
+        """The next parents where several targets count; those that failed come last, and are as bad as any."""
+        alive = [each for each in individuals if each.trial.id in self._vectors]
+        places = ordered([self._vectors[each.trial.id] for each in alive])
+        found = [replace(alive[place], loss=float(rank)) for rank, place in enumerate(places)]
+        found += [each for each in individuals if each.trial.id not in self._vectors]
+        found = found[: self.population]
+        kept = [each.trial.id for each in found if each.trial.id in self._vectors]
+        self._vectors = {trial: self._vectors[trial] for trial in kept}
+        return found
 
     def _culled(self, children: list[Individual], room: int) -> list[Individual]:
         """Those that viability leaves, at most as many as there is room for."""

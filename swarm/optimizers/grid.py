@@ -17,7 +17,7 @@ from swarm.optimizers.base import EXACT, Optimizer
 from swarm.optimizers.random import permuted
 from swarm.space.configurations import Configurations, Values
 from swarm.space.space import Domain, Integer, Real
-from swarm.trial import Params, Trial, Value
+from swarm.trial import Params, Trial, Value, canonical
 
 _COUNTED = 10_000  # configurations that constraints allow
 _PASSED = 200_000  # points that they refuse in a row
@@ -72,8 +72,11 @@ class Grid(Optimizer):
 
     @property
     def planned(self) -> int | None:
-        """Number of configurations on the grid; with constraints at most, if more than 10,000 are allowed."""
-        return self._planned if self._started else None
+        """Number of configurations on the grid and of those given besides, at most.
+
+        With constraints it is that of all points, if more than 10,000 are allowed.
+        """
+        return self._planned + self._taken_of_given + len(self._given) if self._started else None
 
     def _begin(self) -> None:
         domains = self._space.domains
@@ -82,7 +85,8 @@ class Grid(Optimizer):
                 raise InvalidOptimizer(f"Grid: there is no {name!r} to give points to: there are {', '.join(domains)}")
         self._axes = {name: self._axis(name, domain) for name, domain in domains.items()}
         self._total = self._planned = math.prod(map(len, self._axes.values()))
-        self._point = 0  # of a grid in random order, with constraints: the next
+        self._point = 0  # of the grid, in the order of the visit: the next
+        self._before: set[str] = set()  # given configurations that were asked for
         self._coming: Params | None = None  # with constraints: what is asked next
         if self._space.constraints:
             self._left = self._allowed()
@@ -144,15 +148,36 @@ class Grid(Optimizer):
         return points
 
     def _exhausted(self) -> bool:
-        return self._coming is None if self._space.constraints else self._asked >= self._total
+        self._pass_given()
+        done = self._coming is None if self._space.constraints else self._point >= self._total
+        return done and not self._given
+
+    def _pass_given(self) -> None:
+        """Pass over points of the grid that were given and asked for before."""
+        while self._before and self._coming is not None and canonical(self._coming) in self._before:
+            self._coming = self._following()
+        if not self._space.constraints:
+            while self._before and self._point < self._total and canonical(self._visited()) in self._before:
+                self._point += 1
 
     def _ask(self) -> Trial:
         i = self._asked
+        if (given := self._next_given()) is not None:
+            self._before.add(canonical(given))
+            return self._trial(given, member=i)
         if self._coming is not None:
             params, self._coming = self._coming, self._following()
             return self._trial(params, member=i)
-        index = permuted(i, self._total, key=f"{self._seed},{self._fold or 0}") if self.shuffle else i
-        return self._trial(self._at(index), member=i)
+        params = self._visited()
+        self._point += 1
+        return self._trial(params, member=i)
+
+    def _visited(self) -> Params:
+        """The next point in the order of the visit, without constraints."""
+        index = (
+            permuted(self._point, self._total, key=f"{self._seed},{self._fold or 0}") if self.shuffle else self._point
+        )
+        return self._at(index)
 
     def _at(self, index: int) -> Params:
         """Configuration number ``index`` of the grid, also if a constraint refuses it."""

@@ -12,7 +12,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import EXACT
@@ -74,6 +74,8 @@ class Hyperband(Unrepeated):
     eta: float = 3
     iterations: int = 20
     promotion: Promotion = "sync"
+
+    limits: ClassVar[tuple[str, ...]] = ("iterations",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,7 +181,7 @@ class Hyperband(Unrepeated):
     def _configuration(self, iteration: int, member: int) -> Params:
         """A new configuration: at random here, from a model in a method that builds on this one."""
         rng = self._rng(iteration, member)
-        return self._unknown(lambda: self._space.sample(rng), rng)
+        return self._next_given() or self._unknown(lambda: self._space.sample(rng), rng)
 
     def _tell(self, trial: Trial, loss: float) -> None:
         halving = self._live[trial.generation]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
@@ -113,6 +113,8 @@ class MuPlusLambda(Unrepeated):
     adapt: bool = False
     literal: bool = False
 
+    limits: ClassVar[tuple[str, ...]] = ("evaluations", "restarts")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for option, low in (("population", 1), ("children", 1), ("evaluations", 1), ("restarts", 0), ("migrants", 0)):
@@ -123,6 +125,10 @@ class MuPlusLambda(Unrepeated):
         self._check_real("length_rate", 0, 1)
         self._check_one_of("mutation", *get_args(Mutation))
         self._check_real("step", 1 if self.mutation == "step" else 0, above=self.mutation == "normal")
+
+    def raises(self, option: str, before: Any) -> bool:
+        """Whether there are more populations; or more evaluations of the only one."""
+        return (option != "evaluations" or self.restarts == 0) and super().raises(option, before)
 
     @property
     def _draws_again(self) -> bool:
@@ -170,11 +176,25 @@ class MuPlusLambda(Unrepeated):
         others = [self._space.domains[name] for name in self._space.names if name not in self._list.names]
         if self.literal and not (self._list.names and len(others) == 1 and isinstance(others[0], Integer)):
             raise InvalidOptimizer(f"{self._named('literal')} needs a space of one integer and a list: leave it out")
-        self._generations = max(0, math.ceil((self.evaluations - self.population) / self.children))
+        self._generations = self._of_a_population()
         self._generation = self._bred = self._restarted = 0  # in all; of this population; populations before it
         self._adults: list[Adult] = []
         self._leader: Adult | None = None  # of all populations, if there are several targets
         self._begin_population()
+
+    def _limited(self, before: Self) -> None:
+        self._generations = self._of_a_population()
+        if self._restarted <= before.restarts:
+            return
+        if self.restarts > before.restarts:
+            self._begin_population()
+        elif self.restarts == 0 and self._bred < self._generations:
+            self._restarted, self._bred = 0, self._bred + 1
+            self._begin_generation(self.children)
+
+    def _of_a_population(self) -> int:
+        """Number of generations of one population after its first."""
+        return max(0, math.ceil((self.evaluations - self.population) / self.children))
 
     def _begin_population(self) -> None:
         self._adults = self._adults[: self.migrants]
@@ -198,7 +218,9 @@ class MuPlusLambda(Unrepeated):
         member, self._next = self._next, self._next + 1
         rng = self._rng(self._generation, member)
         breeds = self._bred and math.isfinite(self._adults[0][0][0])  # of failures alone comes nothing good
-        params = self._unknown(lambda: self._child(rng) if breeds else self._space.sample(rng), rng)
+        params = self._next_given()
+        if params is None:
+            params = self._unknown(lambda: self._child(rng) if breeds else self._space.sample(rng), rng)
         return self._trial(params, generation=self._generation, member=member)
 
     def _tell_targets(self, trial: Trial, losses: Losses) -> None:

@@ -229,6 +229,14 @@ class PBT(Genetic):
             self._newborn, self._pairs = {}, None
             self._idle.extend(range(self.population))
 
+    def _check_room(self, number: int) -> None:
+        room = max(0, self.population - self._asked - len(self._given))
+        if number > room:
+            raise InvalidOptimizer(
+                f"PBT trains {self.population} networks from their start, of which {room} are not begun yet, so there "
+                f"is no room for {number} configurations: give fewer, or a larger population"
+            )
+
     # --- children
 
     def _allowed_child(self, member: int, generation: int, rng: Rng) -> tuple[Genome, list[Individual], Params]:
@@ -244,6 +252,8 @@ class PBT(Genetic):
     def _child(self, member: int, generation: int, rng: Rng) -> tuple[Genome, list[Individual]]:
         """What a network is to be next: its genome, and whose weights it goes on from, if anybody's."""
         adults = [adult for adult in self._adults.values() if adult.trial.budget != self.max_budget]
+        if (given := self._next_given()) is not None:
+            return (self._space.completed(given),) * self.ploidy, []
         if generation == 0 or not any(math.isfinite(adult.loss) for adult in adults):
             return self._founder(rng, member, mutated=generation > 0), []
         if self.scheme == "truncation":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class Swarm(Unrepeated):
     bounds: Bounds = "clip"
     max_velocity: float | None = None
     defaults: bool = False
+
+    limits: ClassVar[tuple[str, ...]] = ("generations",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +111,10 @@ class Swarm(Unrepeated):
         Where a constraint refuses it, the particle goes to the one near by that is tried instead.
         """
         rng, x, v = self._rng(turn, i), self._x[i].copy(), self._v[i].copy()
+        if (given := self._next_given()) is not None:
+            self._take_turn(i, turn, rng)  # with its velocity
+            self._x[i] = self._space.encode(given)
+            return given
         for attempt in range(DRAWS + KICKS):
             if attempt < DRAWS:
                 self._x[i], self._v[i] = x, v

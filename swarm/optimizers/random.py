@@ -10,6 +10,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar, Self
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import EXACT
@@ -58,6 +59,8 @@ class Random(Unrepeated):
     trials: int | None = None
     proportion: float | None = None
 
+    limits: ClassVar[tuple[str, ...]] = ("trials", "proportion")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.trials is None) == (self.proportion is None):
@@ -73,6 +76,16 @@ class Random(Unrepeated):
         return self._total if self._started else None
 
     def _begin(self) -> None:
+        self._total = self._wanted()
+        even = all(domain.is_even for domain in self._space.domains.values() if isinstance(domain, Domain))
+        self._size = self._space.size if even else None  # of points that are equally likely
+        self._point = 0  # of a finite space, in random order: the next
+
+    def _limited(self, before: Self) -> None:
+        self._total = self._wanted()
+
+    def _wanted(self) -> int:
+        """Number of trials in all."""
         size = self._space.size
         if self.proportion is None:
             wanted = self.trials or 0
@@ -82,16 +95,15 @@ class Random(Unrepeated):
             whole = min(size, _allowed(self._space))
             share = (self.proportion if whole <= EXACT else Fraction(self.proportion)) * whole  # it may be no float
             wanted = max(1, math.floor(share + Fraction(1, 2)))
-        self._total = wanted if size is None else min(wanted, size)
-        even = all(domain.is_even for domain in self._space.domains.values() if isinstance(domain, Domain))
-        self._size = size if even else None  # of points that are equally likely
-        self._point = 0  # of a finite space, in random order: the next
+        return wanted if size is None else min(wanted, size)
 
     def _exhausted(self) -> bool:
         return self._asked >= self._total
 
     def _ask(self) -> Trial:
         i = self._asked
+        if (given := self._next_given()) is not None:
+            return self._trial(given, member=i)
         rng = self._rng(0, i)
         if self._size is None:
             return self._trial(self._unknown(lambda: self._space.sample(rng), rng), member=i)

@@ -65,6 +65,10 @@ class Replay(Optimizer):
         self._check_started()
         return set() if self._last is None else {self._last}
 
+    def _check_room(self, number: int) -> None:
+        if number:
+            raise InvalidOptimizer("Replay trains one network by its schedule: it tries no other configurations")
+
     def _begin(self) -> None:
         self._fixed = {name: value for name, value in self._space.domains.items() if not isinstance(value, Domain)}
         try:

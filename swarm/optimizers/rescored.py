@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarm.errors import InvalidOptimizer
@@ -81,6 +82,11 @@ class Rescored(Optimizer):
         return None if planned is None else planned + self.top
 
     @property
+    def takes_results(self) -> bool:
+        """Whether the method does."""
+        return self.of.takes_results
+
+    @property
     def largest_budget(self) -> float | None:
         """What the finalists are given."""
         return float(self.budget)
@@ -109,6 +115,12 @@ class Rescored(Optimizer):
         """Ids of the trials whose checkpoints the method may continue from."""
         self._check_started()
         return self._run.parents()
+
+    def _check_room(self, number: int) -> None:
+        self._run._check_room(number)
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        self._run._accept(given)
 
     def _begin(self) -> None:
         first, step = self._ids

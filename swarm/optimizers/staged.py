@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -77,6 +77,8 @@ class Staged(Unrepeated):
     opt_tolerance: float = 1e-5
     patience: int | None = 20
 
+    limits: ClassVar[tuple[str, ...]] = ("stages",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.stages, (list, tuple)) or not self.stages or not all(map(_is_stage, self.stages)):
@@ -91,6 +93,11 @@ class Staged(Unrepeated):
         for option, low in (("freeze", 2), ("patience", 1)):
             if getattr(self, option) is not None:
                 self._check_integer(option, low)
+
+    def raises(self, option: str, before: Any) -> bool:
+        """Whether there are the stages that there were, and further ones."""
+        now = getattr(self, option)
+        return option == "stages" and isinstance(before, list | tuple) and now[: len(before)] == list(map(list, before))
 
     @property
     def planned(self) -> int | None:
@@ -107,6 +114,10 @@ class Staged(Unrepeated):
         self._centre: Params | None = None  # the best of the latest stage that has one
         self._stage = 0
         self._begin_stage()
+
+    def _limited(self, before: Self) -> None:
+        if self._stage == len(before.stages) < len(self.stages):
+            self._begin_stage()
 
     def _begin_stage(self) -> None:
         self._next = self._judged = 0  # trials of the stage that were asked; that were judged, in order
@@ -129,7 +140,9 @@ class Staged(Unrepeated):
         if self._coming is None:
             return None
         budget = self.stages[self._stage][0]
-        trial = self._trial(self._coming, generation=self._stage, member=self._next, budget=budget)
+        centred = self._next == 0 and self._centre is not None
+        params = self._coming if centred else self._next_given() or self._coming
+        trial = self._trial(params, generation=self._stage, member=self._next, budget=budget)
         self._next += 1
         if self._draws_again:
             self._remember(trial)

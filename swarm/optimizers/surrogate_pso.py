@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from swarm.errors import InvalidSpace, JournalMismatch
 from swarm.one_thread import one_thread
 from swarm.optimizers.base import Optimizer
+from swarm.optimizers.front import scalarised
 from swarm.optimizers.guided.acquisition import drawn
 from swarm.optimizers.guided.candidates import Particle, moves, near
 from swarm.optimizers.guided.chooser import Chooser
@@ -69,6 +70,9 @@ class SurrogatePSO(Optimizer):
     It begins with what the archive knows of the same problem, if a job does not say ``archive: false``: the best of
     that is its first trial, and nothing else of it is asked for again.
 
+    Trials may have several losses, one for each target. Each trial then draws weights of them at random, and the model
+    looks for what is best by these, so that the trials of a search lie along the front.
+
     Who moves when depends on the order of the results, so other workers give another run; a journal, which holds that
     order, is taken up without computing anything, on any machine.
 
@@ -108,6 +112,8 @@ class SurrogatePSO(Optimizer):
     refine: int = 2
     limit: int = 400
 
+    limits: ClassVar[tuple[str, ...]] = ("trials",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         lowest = {"trials": 1, "particles": 1, "moves": 1, "near": 0, "anywhere": 0, "refine": 0, "limit": 20}
@@ -133,6 +139,11 @@ class SurrogatePSO(Optimizer):
         return True
 
     @property
+    def compares(self) -> bool:
+        """True: a trial may have several losses; the model weighs them at random, anew for each trial."""
+        return True
+
+    @property
     def ponders(self) -> bool:
         """True: the model takes some milliseconds for a trial."""
         return True
@@ -152,6 +163,10 @@ class SurrogatePSO(Optimizer):
         self._free = dict.fromkeys(range(self.particles))  # those that nobody evaluates, the longest waiting first
         self._flying: Counter[int] = Counter()  # trials under way by particle
         self._ahead: _Plan | None = None  # the next trial, if it is prepared
+
+    def _accept(self, given: Sequence[Params]) -> None:
+        super()._accept(given)
+        self._ahead = None
 
     def _exhausted(self) -> bool:
         return self._asked > 0 and (self._asked >= self.trials or not self._is_more_left())
@@ -186,6 +201,8 @@ class SurrogatePSO(Optimizer):
 
     def _place(self, trial: Trial, kernel: Kernel | None) -> None:
         """Let a particle be where a trial is."""
+        if self._given:  # the plan was of the first of them
+            self._next_given()
         i, position = trial.member, self._space.encode(trial.params)
         before = self._swarm.get(i)
         if before is None or not self._guided:
@@ -200,10 +217,11 @@ class SurrogatePSO(Optimizer):
         self._free.pop(i, None)
         self._flying[i] += 1
 
-    def _tell(self, trial: Trial, loss: float) -> None:
+    def _tell_targets(self, trial: Trial, losses: tuple[float, ...]) -> None:
         i, position = trial.member, self._under_way.pop(trial.id)
         self._ahead = None
-        self._knowledge.tell(position, loss)
+        loss = losses[0] if len(losses) == 1 else scalarised(losses)
+        self._knowledge.tell(position, loss, losses)
         if loss < (self._personal[i][0] if i in self._personal else math.inf):
             self._personal[i] = loss, position
         if loss < (math.inf if self._swarm_best is None else self._swarm_best[0]):
@@ -242,8 +260,11 @@ class SurrogatePSO(Optimizer):
         member = next(iter(self._free), None)
         if member is None:
             member = int(rng.integers(self.particles))
+        if (given := self._first_given()) is not None:
+            return _Plan(given, member)
         if not self._guided:
             return _Plan(self._start(rng), member)
+        self._knowledge.weigh(rng)
         with one_thread():
             kernel = self._knowledge.fitted() if self._knowledge.is_due else None
             row, note = self._choose(member, kernel or self._knowledge.kernel, rng)
@@ -257,7 +278,7 @@ class SurrogatePSO(Optimizer):
         worth = drawn(rng, float(posterior.means.min()))
         chooser = Chooser(posterior.with_under_way(self._waiting()), worth, self._snapping, rng)
         assert self._swarm_best is not None
-        best = self._swarm_best[1]
+        best = self._knowledge.best if self._knowledge.several else self._swarm_best[1]
         bests = np.array([position for _, position in sorted(self._personal.values(), key=lambda known: known[0])])
         own = self._personal[member][1] if member in self._personal else None
         particle = Particle(*self._swarm.get(member, (best if own is None else own, np.zeros(len(best)))), own)
@@ -272,6 +293,8 @@ class SurrogatePSO(Optimizer):
             chooser.add("anywhere", self._left(rng))
             found = chooser.best(self._unknown)
         row, kind, mean, deviation = found
+        if self._knowledge.several:  # what it expects is of no one target
+            return row, {"move": kind}
         return row, {"move": kind, "expected": losses.loss(mean), "spread": losses.difference(deviation)}
 
     def _waiting(self) -> Array:
@@ -281,9 +304,10 @@ class SurrogatePSO(Optimizer):
 
     def _start(self, rng: np.random.Generator) -> Params:
         """What was the best before, the defaults or the middle, then points that fill the space; none that is known."""
-        if self._asked == 0 and self._learned:
+        begins = self._asked == self._taken_of_given  # with the first of its own
+        if begins and self._learned:
             return self._learned[0][3]  # the archive answers it; and so the best is a trial of this search
-        if self._asked == 0:
+        if begins:
             return self._space.defaults() or self._space.decode([0.5] * self._space.dimensions)
         rows = self._snapping(sobol(self._space.dimensions, self._asked - 1, self._rng(_START, 0)))
         return self._space.decode((rows if self._unknown(rows).any() else self._left(rng))[0])

@@ -112,7 +112,8 @@ class Guided(Unrepeated):
     def prepare(self) -> None:
         """Propose the next configuration, unless that has been done, or none is needed."""
         self._check_started()
-        if self._ahead is None and not self._finished() and (place := self._next_place()) is not None:
+        needed = self._ahead is None and not self._given and not self._finished()
+        if needed and (place := self._next_place()) is not None:
             self._ahead = place, self._drawn(*place)
 
     def _next_place(self) -> tuple[int, int] | None:
@@ -141,6 +142,14 @@ class Guided(Unrepeated):
             super()._take(trial)
         finally:
             self._journalled = None
+
+    @property
+    def takes_results(self) -> bool:
+        """True: its model knows them like its own, on the largest budget."""
+        return True
+
+    def _learn(self, params: Params, loss: float, fold: int | None) -> None:
+        self._model.tell(Trial(id=-1, params=params, budget=self.largest_budget), loss)
 
     def _check_model(self) -> None:
         self._check_real("random_fraction", 0, 1)
@@ -278,6 +287,8 @@ class TPE(Guided):
 
     trials: int
 
+    limits: ClassVar[tuple[str, ...]] = ("trials",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_integer("trials", low=1)
@@ -294,7 +305,7 @@ class TPE(Guided):
         return self._asked >= self.trials
 
     def _ask(self) -> Trial:
-        trial = self._trial(self._proposed(0, self._asked), member=self._asked)
+        trial = self._trial(self._next_given() or self._proposed(0, self._asked), member=self._asked)
         self._model.ask(trial)
         return trial
 

@@ -16,6 +16,7 @@ from swarm.job.problem import Problem
 from swarm.plots.units import duration
 from swarm.report import sections
 from swarm.report.foretold import foretold
+from swarm.report.front import front
 from swarm.report.page import Code, Facts, Page, Section, Table, Text
 from swarm.report.sections import number, values
 from swarm.report.tables import Tables
@@ -42,6 +43,7 @@ def page(run: Run) -> Page:
     parts = [
         Section("The best", list(_best(tables))),
         Section("The job", list(_job(tables))),
+        Section("The front", list(front(tables))),
         Section("The search", list(sections.search(tables))),
         Section("Hyper-parameters", list(sections.hyperparameters(tables))),
         Section("The model", list(foretold(tables))),
@@ -99,7 +101,8 @@ def _tiles(tables: Tables) -> Iterator[tuple[str, str, str]]:
 def _best(tables: Tables) -> Iterator[Part]:
     run = tables.run
     if run.best is None:
-        yield Text("No training has succeeded, so there is no best.", warning=True)
+        why = "No trial meets the constraints" if run.state.unmet else "No training has succeeded"
+        yield Text(f"{why}, so there is no best.", warning=True)
         return
     trial = run.best.trial
     rows = [(f"{tables.fitness_label.capitalize()} on validation data", number(run.best.fitness))]
@@ -217,7 +220,7 @@ def _fitness(job: Job) -> str:
     if isinstance(job.fitness, str) or job.fitness is None:
         return job.fitness or "fitness, as the training returns it"
     if job.targets:
-        return ", ".join(job.targets) + "; better is what is better in more of them than it is worse"
+        return ", ".join(job.targets) + "; those that no other trial dominates are the front"
     if isinstance(job.fitness, dict):
         return "the sum of " + ", ".join(f"{weight:g} × {name}" for name, weight in job.fitness.items())
     return ", then ".join(

@@ -37,12 +37,13 @@ def search(tables: Tables) -> Iterator[Part]:
         source(points), source(bands), tables.axes, x_label=tables.x_label, y_label=tables.fitness_label, log=tables.log
     )
     every, means = tables.history.points, bands["mean"]
-    best = every[every["trial"] == tables.history.best].iloc[0]
     thin = f" Of {len(every)} trials, {len(points)} are drawn." if len(points) < len(every) else ""
+    said = "no trial meets the constraints"
+    for _, best in every[every["trial"] == tables.history.best].iterrows():
+        said = f"the best, {number(best['fitness'])}, is trial {best['trial']} of generation {best['generation']}"
     yield Picture(
         plot,
-        f"The mean went from {number(means.iloc[0])} to {number(means.iloc[-1])}; the best, {number(best['fitness'])}, "
-        f"is trial {best['trial']} of generation {best['generation']}. Point at a trial to see its "
+        f"The mean went from {number(means.iloc[0])} to {number(means.iloc[-1])}; {said}. Point at a trial to see its "
         f"hyper-parameters.{thin}",
     )
     if tables.history.by_generation:

@@ -22,6 +22,7 @@ from swarm.store.records import Source
 from swarm.store.sql import Store
 from swarm.trial import PART, Params, canonical, rank_of, traceback_of
 
+_NOBODY = -1  # in place of a trial, while none meets the constraints
 _TRIAL = ("trial", "generation", "member", "fold", "budget", "parent", "source", "status", "fitness")
 _COLUMNS = (*_TRIAL, "seconds", "start", "end", "slot", "error", "traceback")
 _ASKED = ("trial", "purpose", "generation", "member", "fold", "budget", "key", "source")
@@ -259,7 +260,7 @@ class History:
     def best(self) -> int | None:
         """The best trial so far; None if none has a fitness."""
         best = self._best_so_far(self.points)
-        return int(best[-1]) if len(best) else None
+        return int(best[-1]) if len(best) and best[-1] != _NOBODY else None
 
     def _best_so_far(self, rows: pd.DataFrame) -> NDArray[np.int64]:
         """The best trial of these up to each, if they are told in this order."""
@@ -274,7 +275,8 @@ class History:
         places = [told.get(trial, len(told) - 1) for trial in rows["trial"]]  # the journal may know more by now
         ends = [*sorted(places)[1:], len(told)]
         until = dict(zip(sorted(places), ends, strict=True))
-        return np.array([self._leaders[until[place] - 1][1] for place in accumulate(places, max)], dtype=np.int64)
+        leaders = (self._leaders[until[place] - 1][1] for place in accumulate(places, max))
+        return np.array([_NOBODY if each is None else each for each in leaders], dtype=np.int64)
 
     def _ranks(self, rows: pd.DataFrame) -> list[tuple[float, float, int]]:
         """What sorts these trials from the best to the worst."""
@@ -287,7 +289,7 @@ class History:
     def _fitness_of(self, rows: pd.DataFrame, found: NDArray[np.int64]) -> NDArray[np.float64]:
         """The fitness of these trials, which are among the rows."""
         fitness = dict(zip(rows["trial"], rows["fitness"], strict=True))
-        return np.array([fitness[trial] for trial in found], dtype=float)
+        return np.array([fitness.get(trial, math.nan) for trial in found], dtype=float)
 
     @property
     def by_generation(self) -> bool:

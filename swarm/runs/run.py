@@ -91,6 +91,19 @@ class Run:
         """The best trial: ``best.params``, ``best.fitness``, ``best.metrics``; None if no training has succeeded."""
         return self.state.best
 
+    @cached_property
+    def front(self) -> pd.DataFrame:
+        """The trials that no other dominates, where the fitness is several targets: one row each, the best first.
+
+        Columns: ``trial``, the hyper-parameters, and the targets; named as in :attr:`history`.
+
+        Raises:
+            InvalidInput: The fitness is one number.
+        """
+        from swarm.runs.front import front
+
+        return front(self.state)
+
     @property
     def counts(self) -> dict[str, int]:
         """Evaluations by the source of their answer (``trained``, ``archive``, ``in_flight``); ``failed`` trials."""

@@ -43,15 +43,23 @@ class MedianRule:
 
     def hopeless(self, key: str, report: Mapping[str, float]) -> bool:
         """Take in a report of training ``key``; whether the training should be ended."""
-        if key in self._skipped or self._metric not in report:
+        metric = self.judged(report)
+        if key in self._skipped or metric is None:
             return False
         losses = self._running.setdefault(key, [])
-        losses.append(self._sign * report[self._metric])
+        losses.append(self._sign * report[metric])
         number = len(losses)
         others = [means[number - 1] for means in self._ended.values() if len(means) >= number]
         if number <= self._after or len(others) < self._trainings:
             return False
         return min(losses) * PART > median(others)
+
+    def judged(self, report: Mapping[str, float]) -> str | None:
+        """The metric that a report is judged by; None if it has none.
+
+        That is the rule's own, or the fitness so far, which ``ctx.report(value, step=…)`` says.
+        """
+        return next((name for name in (self._metric, "fitness") if name in report), None)
 
     def ended(self, key: str, well: bool) -> None:
         """Training ``key`` has ended; only those that ended well by themselves set the standard."""

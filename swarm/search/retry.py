@@ -16,7 +16,7 @@ from pathlib import Path
 from swarm.errors import InvalidInput
 from swarm.job.job import Job
 from swarm.search.state import replay
-from swarm.store.events import Answered, Asked, Event, Resumed, Retried
+from swarm.store.events import Answered, Asked, Enqueued, Event, Extended, Resumed, Retried
 from swarm.store.sql import Store
 from swarm.trial import Status, output_in, place_in
 
@@ -112,7 +112,7 @@ def _failures(event: Event) -> set[str]:
 def _sort(cut: _Cut, event: Event, failed: set[str], asked: set[str]) -> None:
     """Put an event from behind the cut to what stays or to what goes."""
     cut.failed |= failed
-    if isinstance(event, Resumed):
+    if isinstance(event, Resumed | Extended | Enqueued):
         cut.kept.append(event)
     elif isinstance(event, Answered) and not failed:
         key = event.result.key

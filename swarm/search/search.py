@@ -15,16 +15,19 @@ from itertools import islice
 from typing import TypeVar
 
 from swarm.blocking import Turns, in_thread
-from swarm.errors import AllFailed, StoreUnavailable
+from swarm.errors import AllFailed, InvalidInput, StoreUnavailable
 from swarm.job.job import Job
-from swarm.job.warm_start import known_before
+from swarm.job.warm_start import imported, known_before
 from swarm.pool.base import Pool
 from swarm.search.patience import patiently_awaited
 from swarm.search.state import Request, SearchState, replay
-from swarm.store.events import Answered, Asked, Began, Event, Resumed, without_curve
+from swarm.steering.ended_trial import EndedTrial, OnTrial, said_to_stop
+from swarm.steering.notice import Notice, Occasion
+from swarm.store.events import Answered, Asked, Began, Enqueued, Event, Resumed, Stopped, without_curve
+from swarm.store.outcome import Outcome
 from swarm.store.records import JobStatus
 from swarm.store.sql import Store
-from swarm.trial import Evaluation, Result
+from swarm.trial import Evaluation, Params, Result, Trial
 from swarm.version import __version__
 
 _EVENTS_PER_COMMIT = 500
@@ -82,6 +85,10 @@ class Search:
         self._turns = Turns()
         self._forget: Callable[[list[str]], None] = lambda _: None
         self._on_change: Callable[[Search], None] = lambda _: None
+        self._on_trial: OnTrial | None = None
+        self._notice: Notice | None = None
+        self._wanted: list[tuple[Enqueued, asyncio.Future[None]]] = []  # to be noted between two questions
+        self._untold: list[EndedTrial] = []  # trials that have ended, and the user does not know yet
 
     # --- what the outside may look at
 
@@ -122,6 +129,8 @@ class Search:
         patience: float = 0.0,
         thread: Executor | None = None,
         asking: Executor | None = None,
+        on_trial: OnTrial | None = None,
+        notice: Notice | None = None,
     ) -> None:
         """Run to the end. When cancelled, the journal holds all that was told, and a new search goes on from there.
 
@@ -134,6 +143,8 @@ class Search:
             thread: Where the store is used, so that one that is slow holds up nobody else in this process's event
                 loop; None uses it in the loop, which takes the least time.
             asking: Where a method that takes long to ask does so, likewise.
+            notice: Told at the end, and when a trial fails for the first time.
+            on_trial: The user's, called with each trial that has ended, once that is journalled. It may end the search.
 
         Raises:
             AllFailed: Its first trainings have all failed for one reason.
@@ -143,6 +154,9 @@ class Search:
         self._pool, self._began, self._forget = pool, pool.time(), forget
         self._start_up, self._taken = 0.0, False
         self._patience, self._on_change, self._thread, self._asking = patience, on_change, thread, asking
+        self._on_trial, self._notice = on_trial, notice
+        if on_trial is not None or notice is not None:
+            self.state.tell_of_trials(self._on_told)
         try:
             await self._run(pool)
         finally:
@@ -163,15 +177,53 @@ class Search:
                     await asyncio.sleep(0)  # a converged swarm has much to ask and nothing to wait for
                 elif not state.finished():
                     await self._take(await pool.next(), pool.time())
+                    await self._tell_user(pool.time())
             pool.close()
+            self._take_wanted()  # which are refused
             state.let_go()
             await self._write()
             status = JobStatus.FAILED if state.failed else JobStatus.FINISHED
             await self._with_store(lambda: self._store.set_status(self.job.name, status))
+            self._notify("ended", state.end_reason or "")
         except BaseException:
+            for _, written in self._wanted:
+                written.cancel()
             with contextlib.suppress(StoreUnavailable):
                 await in_thread(self._thread, lambda: self._store.set_status(self.job.name, JobStatus.STOPPED))
             raise
+
+    async def enqueue(self, configurations: Sequence[Params], user: str, now: float) -> None:
+        """Have these configurations tried before any other; once this returns, that is journalled.
+
+        Args:
+            configurations: Hyper-parameters by name, whole or in part.
+            user: Who wants that.
+            now: Seconds since the epoch.
+
+        Raises:
+            InvalidInput: The search asks for nothing more, or one does not belong to its space.
+        """
+        assert self.job.space is not None
+        given = tuple(self.job.space.normalised(each) for each in configurations)
+        self.state.check_enqueued(given)
+        event = Enqueued(configurations=given, user=user, time=now)
+        if self._pool is None:  # nobody runs it yet, so nobody else writes
+            self._note(event)
+            await self._write()
+            return
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wanted.append((event, written))
+        await written
+
+    def stop(self, reason: str, now: float) -> None:
+        """Ask for nothing more, as by a rule of ``stop``; what was asked for is trained.
+
+        Args:
+            reason: Why.
+            now: Seconds since the epoch.
+        """
+        if not self.state.finished():
+            self._note(Stopped(reason=reason, time=now))
 
     def check_failed(self) -> None:
         """Nothing, unless it ended because its first trainings had all failed.
@@ -189,10 +241,11 @@ class Search:
         if self.state.rule is not None:  # they run since before, or go on from what they have saved
             self.state.rule.skip(self._queue)
         joined = self._rejoin(pool)
-        if self._written:
+        if self.state.begun:
             self._note(Resumed(version=__version__, joined=joined, time=pool.time()))
         else:
             known = await self._with_store(lambda: known_before(self.job, self._store))
+            known += imported(self.job, known)
             self._note(Began(version=__version__, job=self.job.to_dict(), known=known, time=pool.time()))
 
     async def _with_store(self, work: Callable[[], T]) -> T:
@@ -214,8 +267,11 @@ class Search:
         A method with generations is asked for all of one at once, since its order is ours to choose; any other is
         asked late, when it knows most.
         """
+        taken = self._take_wanted()
         asked = await self._ask(pool)
         await self._write()
+        for written in taken:
+            written.set_result(None)
         if self.state.finished():
             return True
         if asked:
@@ -255,6 +311,7 @@ class Search:
             if event is None:
                 break
             self._note(event)
+            await self._tell_user(pool.time())
             await self._turns.give()
             asked += 1
             if asked >= _EVENTS_PER_COMMIT:
@@ -301,6 +358,21 @@ class Search:
                 self.state.rule.skip(pool.running([evaluation.key for evaluation in evaluations]))
             pool.submit(evaluations)
 
+    def _take_wanted(self) -> list[asyncio.Future[None]]:
+        """Note what was enqueued meanwhile; whom to tell when it is written."""
+        wanted, self._wanted = self._wanted, []
+        taken = []
+        for event, written in wanted:
+            if written.done():  # nobody waits for it any more
+                continue
+            try:
+                self.state.check_enqueued(event.configurations)
+                self._note(event)
+                taken.append(written)
+            except InvalidInput as error:
+                written.set_exception(error)
+        return taken
+
     def _put_longest_first(self) -> None:
         """Sort what waits by its expected duration, which is computed once: a large population is asked in parts."""
         expected, known = self.state.durations.expected, self._expected
@@ -327,7 +399,39 @@ class Search:
         """A training has reported: end it if it is hopeless."""
         rule = self.state.rule
         if rule is not None and key in self._flying and rule.hopeless(key, metrics):
-            pool.prune(key, self.job.prune.metric if self.job.prune else "")
+            pool.prune(key, rule.judged(metrics) or "")
+
+    async def _tell_user(self, now: float) -> None:
+        """Tell the user's function of the trials that have ended, which are journalled first.
+
+        If it fails at one, it is told of the others all the same: whoever goes on does not know what it was told.
+        """
+        if self._on_trial is None or not self._untold:
+            return
+        await self._write()
+        failed: Exception | None = None
+        while self._untold:
+            try:
+                reason = said_to_stop(self._on_trial, self._untold.pop(0))
+            except Exception as error:
+                failed, reason = failed or error, None
+            if reason is not None:
+                self.stop(reason, now)
+        if failed is not None:
+            raise failed
+
+    def _on_told(self, trial: Trial, found: Outcome) -> None:
+        """A trial has ended; whoever wants to know is told."""
+        if found.fitness is None and self.state.counts["failed"] == 1:
+            self._notify("failed", f"trial {trial.id}: {found.error}")
+        if self._on_trial is not None:
+            self._untold.append(EndedTrial.of(trial, found))
+
+    def _notify(self, event: Occasion, reason: str) -> None:
+        if self._notice is not None:
+            best = self.state.best
+            known = None if best is None else {"trial": best.trial.id, "params": best.params, "fitness": best.fitness}
+            self._notice.tell(event, reason, known, dict(self.state.counts))
 
     # --- the journal
 

@@ -11,17 +11,34 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from swarm.errors import JournalMismatch, SwarmError
+from swarm.errors import InvalidInput, JournalMismatch, SwarmError
+from swarm.job import fields as job_fields
 from swarm.job.job import Job
+from swarm.optimizers.front import scalarised, undominated
 from swarm.search.archive import Archive
 from swarm.search.durations import Durations
 from swarm.search.failures import Failures
 from swarm.search.pruning import MedianRule
 from swarm.search.retention import Lineage
-from swarm.store.events import Again, Answered, Asked, Began, Ended, Event, Led, Lookup, Resumed, Retried
+from swarm.store.events import (
+    Again,
+    Answered,
+    Asked,
+    Began,
+    Ended,
+    Enqueued,
+    Event,
+    Extended,
+    Led,
+    Lookup,
+    Resumed,
+    Retried,
+    Stopped,
+)
 from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.records import Source
@@ -32,6 +49,7 @@ from swarm.trial import Evaluation, Params, Purpose, Result, Status, Trial, plai
 CRASHES_ALLOWED = 1
 LOSSES_ALLOWED = 10
 MOST_FAILURES = 5  # trainings, the first, if all fail for one reason
+_FIRST = 10  # of earlier results that a method tries which cannot learn from them, at most
 _SLACK_OF_PARENTS = 16
 _SLACK_OF_WINNERS = 4
 _ROUNDING = 1e-12  # of a fitness, relative: a few units in the last place
@@ -99,12 +117,13 @@ class SearchState:
         unanswered: What is to be trained, or is being trained: the key of each evaluation, and what asked for it
             (:meth:`to_train` makes the evaluation).
         counts: Evaluations by source, of those answered without training only such as have a fitness: a failure saves
-            nothing; trials that ``failed``, evaluations that were ``pruned``.
+            nothing; trials that ``failed``, evaluations that were ``pruned``; results that were ``imported``, if any.
         generations: By number.
         tests: Scores on the test set, by fold.
         failures: Why trials failed, how often, and where.
-        leaders: Where several targets count, for each trial that was told: its id, and that of the best from then on;
-            None where the fitness decides, since :func:`swarm.trial.rank_of` then says which is better.
+        unmet: How many trials did not meet each constraint, by what it wants.
+        leaders: Where several targets or constraints count, for each trial that was told: its id, and that of the best
+            from then on; None where the fitness decides, since :func:`swarm.trial.rank_of` then says which is better.
         rule: Which trainings to end early; None if the job prunes none.
         durations: How long trainings take.
         asked, told: Numbers of trials.
@@ -112,6 +131,7 @@ class SearchState:
         generation: The latest that was asked for.
         trained_seconds: Of all trainings so far.
         checkpoint_seconds, checkpoint_bytes: Spent on keeping checkpoints, and written.
+        begun: Whether the search has begun; what was enqueued before stands before that in the journal.
         since: When the search would have begun if somebody had run it ever since, seconds since the epoch.
         end_reason: Why it ended; None while it has not.
         failed: Whether it ended because its first trainings had all failed.
@@ -133,7 +153,8 @@ class SearchState:
         self.generations: dict[int, Tally] = {}
         self.tests: dict[int, Result] = {}
         self.failures = Failures()
-        self.leaders: list[tuple[int, int | None]] | None = [] if job.targets else None
+        self.leaders: list[tuple[int, int | None]] | None = [] if job.targets or job.constraints else None
+        self.unmet: Counter[str] = Counter()
         self.rule: MedianRule | None = None
         if job.prune is not None:
             self.rule = MedianRule(job.prune.metric, job.sign, job.prune.after, job.prune.trainings)
@@ -143,12 +164,17 @@ class SearchState:
         self.trained_seconds = 0.0
         self.checkpoint_seconds = self.checkpoint_bytes = 0.0
         self.since = 0.0
+        self.begun = False
         self.end_reason: str | None = None
         self.failed = False
         self._on_event = on_event
+        self._on_told: Callable[[Trial, Outcome], None] = lambda *_: None
+        self._improved = 0  # trials that were told when the best was
         self._archive = Archive()
         self._pending = PendingTrials()
         self._metrics: dict[int, Mapping[str, float]] = {}  # of the best; of all that may become it, if targets count
+        self._fitness: dict[int, float] = {}  # likewise
+        self._losses: dict[int, tuple[Trial, tuple[float, ...]]] = {}  # of all that meet the constraints
         self._lineage = Lineage()
         self._ends: Counter[tuple[str, Status]] = Counter()  # of what ran again
         self._excused: set[str] = set()  # keys of what crashed, but not by itself
@@ -167,7 +193,26 @@ class SearchState:
         found = self.optimizer.best
         if found is None:
             return None
-        return Best(found[0], self.job.sign * found[1], self._metrics.get(found[0].id, {}))
+        fitness = self._fitness.get(found[0].id, self.job.sign * found[1])
+        return Best(found[0], fitness, self._metrics.get(found[0].id, {}))
+
+    @property
+    def front(self) -> list[Best]:
+        """The trials that no other dominates, where several targets count: by the first target, the best first.
+
+        Of trials on different budgets only those on the largest; none that meets not the constraints.
+        """
+        budget = max((trial.budget or 0.0 for trial, _ in self._losses.values()), default=0.0)
+        known = [(trial, losses) for trial, losses in self._losses.values() if (trial.budget or 0.0) == budget]
+        if not known:
+            return []
+        first = sorted((known[place] for place in undominated([losses for _, losses in known])), key=_in_order)
+        return [Best(trial, self._fitness[trial.id], self._metrics[trial.id]) for trial, _ in first]
+
+    def losses_of(self, trial: int) -> tuple[float, ...] | None:
+        """What is minimised of a trial that is told, for each target, where several count; None if it may not win."""
+        found = self._losses.get(trial)
+        return None if found is None else found[1]
 
     @property
     def errors(self) -> Counter[str]:
@@ -187,9 +232,13 @@ class SearchState:
         """Have somebody else called with each event from now on."""
         self._on_event = on_event
 
+    def tell_of_trials(self, on_told: Callable[[Trial, Outcome], None]) -> None:
+        """Have somebody called with each trial that is told from now on, and what became of it."""
+        self._on_told = on_told
+
     def memory(self) -> dict[str, Any]:
         """All that it knows, for :meth:`recalled`; it changes with the state."""
-        return {name: value for name, value in vars(self).items() if name not in ("job", "_on_event")}
+        return {name: value for name, value in vars(self).items() if name not in ("job", "_on_event", "_on_told")}
 
     @classmethod
     def recalled(cls, job: Job, memory: Mapping[str, Any]) -> SearchState:
@@ -216,10 +265,16 @@ class SearchState:
             case Retried():
                 for key in event.keys:
                     self._forgive(key)
+            case Enqueued():
+                self.optimizer.give(event.configurations)
+            case Stopped():
+                self._stop_reason = event.reason
+            case Extended():
+                self._go_on(event)
             case Began():
-                self.since = event.time
-                for each in event.known:
-                    self.optimizer.learn(each["params"], each["loss"], each.get("fold"))
+                self.since, self.begun = event.time, True
+                self._begin_with_limits_of(event)
+                self._begin_with(event.known)
             case Resumed() if not event.joined:
                 self.since += event.time - self._latest
         self._latest = event.time
@@ -240,6 +295,37 @@ class SearchState:
                 ) from None
         self.apply(event)
         self.replayed = self.told
+
+    def _begin_with(self, known: Sequence[Mapping[str, Any]]) -> None:
+        """Learn what was known before; a method that cannot tries the best of it among its first."""
+        given = [each for each in known if each.get("imported")]
+        for each in known:
+            if self.optimizer.takes_results or not each.get("imported"):
+                self.optimizer.learn(each["params"], each["loss"], each.get("fold"))
+        if not given:
+            return
+        self.counts["imported"] = len(given)
+        if not self.optimizer.takes_results:
+            room = max(self.job.optimizer.sizes.values(), default=1) // 2
+            most = max(1, min(room, (self.optimizer.planned or _FIRST) // 4, _FIRST))
+            best = sorted(given, key=lambda each: float(each["loss"]))[:most]
+            with suppress(InvalidInput):  # where the job itself names as many as there is room for
+                self.optimizer.give([each["params"] for each in best])
+
+    def _go_on(self, event: Extended) -> None:
+        """Take up higher limits; if the search had ended, it has not any more, and its winner may be another."""
+        self.optimizer.take_limits(self.job.method(event.optimizer))
+        self.end_reason, self.failed, self.tests = None, False, {}
+        self._stop_reason, self._drained = None, False
+        self.since += event.time - self._latest
+
+    def _begin_with_limits_of(self, event: Began) -> None:
+        """Take back limits that were raised since, until the journal comes to that."""
+        described = (event.job or {}).get("optimizer")
+        if described is None or job_fields.as_stored(described) == job_fields.plain(self.job.optimizer):
+            return
+        with suppress(InvalidInput):  # an earlier version may have known other options; its limits were never raised
+            self.optimizer.take_limits(self.job.method(described))
 
     def _apply_asked(self, event: Asked) -> None:
         trial, fitness = event.trial, event.purpose == "fitness"
@@ -326,13 +412,15 @@ class SearchState:
             )
         self._tell(trial, found, when)
         self._note_finished(pending)
+        self._on_told(trial, found)
 
     def _tell(self, trial: Trial, found: Outcome, when: float) -> None:
         """Tell the optimizer, and note what it takes for the best from now on."""
         before = self.optimizer.best
-        losses = None if found.fitness is None else self.job.losses(found)
-        self.optimizer.tell(trial, losses)
+        self.optimizer.tell(trial, self._told_of(trial, found))
         best = self.optimizer.best
+        if best is not None and (before is None or best[0].id != before[0].id):
+            self._improved = self.told
         if self.leaders is None:
             if best is not None and best[0].id == trial.id:
                 self._metrics = {trial.id: found.metrics}
@@ -340,8 +428,23 @@ class SearchState:
         self._metrics[trial.id] = found.metrics
         self.leaders.append((trial.id, None if best is None else best[0].id))
         if best is not None and best != before:  # those who only see events could not tell
-            led = Led(trial=best[0].id, fitness=self.job.sign * best[1], generation=trial.generation, time=when)
+            led = Led(trial=best[0].id, fitness=self._fitness[best[0].id], generation=trial.generation, time=when)
             self._on_event(led)
+
+    def _told_of(self, trial: Trial, found: Outcome) -> float | list[float] | None:
+        """What the optimizer is told of a trial."""
+        if found.fitness is None:
+            return None
+        unmet = self.job.unmet(found)
+        if unmet is not None:
+            self.unmet[unmet] += 1
+            return None
+        losses = self.job.losses(found)
+        if self.leaders is not None:
+            self._fitness[trial.id] = found.fitness
+        if self.job.targets:
+            self._losses[trial.id] = trial, tuple(losses)
+        return losses if len(losses) == 1 or self.optimizer.compares else scalarised(losses)
 
     def to_train(self, asked: Asked) -> dict[str, Evaluation]:
         """The evaluations of a trial that are still to be trained, or are being trained, by key."""
@@ -442,6 +545,18 @@ class SearchState:
         self._in_hand = None
         return Asked(trial=request.trial, evaluations=found, purpose=request.purpose, time=now)
 
+    def check_enqueued(self, configurations: Sequence[Params]) -> None:
+        """Refuse what cannot be tried (any more).
+
+        Raises:
+            InvalidInput: It has ended, or asks for nothing more; or a configuration does not belong to the space.
+        """
+        if self.finished() or self._drained or self._stop_reason or self.optimizer.done:
+            raise InvalidInput(
+                f"job {self.job.name!r} asks for nothing more: submit it with a higher limit, then enqueue again"
+            )
+        self.optimizer.check_given(configurations)
+
     def only_the_end_is_left(self) -> bool:
         """Whether nothing will be trained any more but for test scores."""
         drained = not self._pending and (self._drained or self.optimizer.done)
@@ -520,15 +635,25 @@ class SearchState:
         rules, best = self.job.stop, self.best
         if rules.target is not None and best and _reached(self.job.sign * best.fitness, self.job.sign * rules.target):
             return "target reached"
-        if rules.evaluations is not None and self.evaluations >= rules.evaluations:
-            return "evaluations used up"
-        if rules.seconds is not None and now - self.since >= rules.seconds:
-            return "time used up"
-        if rules.gpu_hours is not None and self.gpu_seconds >= 3600 * rules.gpu_hours:
-            return "GPU hours used up"
+        fired = (
+            (rules.evaluations, lambda: self.evaluations, "evaluations used up"),
+            (rules.seconds, lambda: now - self.since, "time used up"),
+            (rules.gpu_hours, lambda: self.gpu_seconds / 3600, "GPU hours used up"),
+            (rules.no_improvement, self._unimproved, f"no improvement in {rules.no_improvement} trials"),
+        )
+        for most, spent, reason in fired:
+            if most is not None and spent() >= most:
+                return reason
         if rules.idle_generations is not None and self.generation - self._last_trained > rules.idle_generations:
             return f"no training in {rules.idle_generations} generations"
         return None
+
+    def _unimproved(self) -> int:
+        """Trials since the best one; where generations are complete, by their order, whoever ended first."""
+        best = self.optimizer.best
+        if best is None:
+            return 0
+        return self.told - (min(best[0].id + 1, self.told) if self.optimizer.generational else self._improved)
 
     def _finalists(self) -> list[Trial]:
         """The trials to score on the test set: the best, of each fold where every fold has its own swarm."""
@@ -558,6 +683,11 @@ def replay(
     for event in events:
         state.replay(event)
     return state
+
+
+def _in_order(found: tuple[Trial, tuple[float, ...]]) -> tuple[tuple[float, ...], int]:
+    trial, losses = found
+    return losses, trial.id
 
 
 def _reached(loss: float, target: float) -> bool:

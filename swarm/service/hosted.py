@@ -12,7 +12,8 @@ import math
 import os
 import posixpath
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,10 +32,11 @@ from swarm.search.search import Search
 from swarm.service.published.job_state import ended_state, state_of
 from swarm.service.published.publisher import Publisher
 from swarm.service.snapshots import EVERY, Snapshots
+from swarm.steering.notice import Notice
 from swarm.store.records import JobStatus, State, StoredJob, Submission
 from swarm.store.run_lock import running
 from swarm.store.sql import Store
-from swarm.trial import resource
+from swarm.trial import Params, resource
 
 REPLAYS_ALLOWED = 3  # that are begun and do not end, since their master dies
 _POLL_SECONDS = 1.0
@@ -300,7 +302,9 @@ class Hosted:
             reason = await self._unfit([*self.submission.environment, *job.requirements])
             if reason is not None:
                 raise InvalidInput(f"the workers cannot run it: {reason}")
-            await self.search.run(pool, lambda _: self._on_change(), forget, math.inf, means.thread, means.asking)
+            notice = None if job.notify is None else Notice(job.notify, job.name)
+            store, show = means.thread, lambda _: self._on_change()
+            await self.search.run(pool, show, forget, math.inf, store, means.asking, notice=notice)
         await forget.done()
 
     async def _unfit(self, requirements: list[str]) -> str | None:
@@ -379,12 +383,50 @@ class Hosted:
         else:
             self.pool.pause(paused)
 
-    async def cancel(self) -> None:
-        """End its work, its trainings included."""
+    def stop(self, reason: str) -> None:
+        """Have it ask for nothing more, and end with what it has.
+
+        Raises:
+            InvalidInput: Its journal is not replayed yet.
+        """
+        self._known_search().stop(reason, time.time())
+        self.changed = True
+        if self.pool is not None:
+            self.pool.wake()
+
+    async def enqueue(self, configurations: Sequence[Params], user: str) -> None:
+        """Have it try these configurations before any other; journalled when this returns.
+
+        Raises:
+            InvalidInput: It asks for nothing more, its journal is not replayed yet, or they are not of its space.
+        """
+        coming = asyncio.ensure_future(self._known_search().enqueue(configurations, user, time.time()))
+        self.changed = True
+        await asyncio.sleep(0)
+        if self.pool is not None:
+            self.pool.wake()
+        try:
+            await coming
+        except asyncio.CancelledError:
+            if coming.cancelled():  # the search was taken away meanwhile, to be taken up anew
+                raise InvalidInput(f"job {self.name!r} is just being taken up anew: try again in a moment") from None
+            raise
+
+    def _known_search(self) -> Search:
+        if self.search is None:
+            raise InvalidInput(f"job {self.name!r} is just being taken up from its journal: try again in a moment")
+        return self.search
+
+    async def leave(self) -> None:
+        """End its work; its trainings go on, for whoever takes the job up next."""
         work, self.work = self.work, None  # which knows how it ended, and so this job
         if work is not None:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+
+    async def cancel(self) -> None:
+        """End its work, its trainings included."""
+        await self.leave()
         if self.pool is not None:
             await self.pool.cancel()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from swarm.errors import (
     SwarmError,
 )
 from swarm.job.job import Job
+from swarm.job.raised import Differences
 from swarm.job.stored_problem import Codes
 from swarm.pool.slots import Slots
 from swarm.pool.task_names import key_of
@@ -46,7 +47,9 @@ from swarm.service.mirror import Mirror
 from swarm.service.protocol import MASTER, PROTOCOL
 from swarm.service.published.job_state import ended_state, is_shared
 from swarm.service.quotas import Holdings, Quotas
-from swarm.service.requests import PAGE, Describe, Events, Jobs, Steer, Submit, Weigh, check_user, parse
+from swarm.service.requests import PAGE, Describe, Enqueue, Events, Jobs, Steer, Submit, Weigh, check_user, parse
+from swarm.steering.extension import differences, extend
+from swarm.steering.notice import check_posting
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.sql import Store
 from swarm.trial import Result
@@ -336,19 +339,21 @@ class Master:
     async def _do(self, method: str, data: str, blob: bytes, user: str) -> Any:
         check_user(user)
         request = await in_thread(self._writing, lambda: parse(method, data, blob))
-        if isinstance(request, Submit):
-            return await self._submit(request, user)
-        if isinstance(request, Steer):
-            return await self._steer(request, user)
-        if isinstance(request, Weigh):
-            return await self._weigh(request, user)
+        changes: dict[type, Callable[[Any, str], Awaitable[dict[str, Any]]]] = {
+            Submit: self._submit,
+            Steer: self._steer,
+            Enqueue: self._enqueue,
+            Weigh: self._weigh,
+        }
+        if type(request) in changes:
+            return await changes[type(request)](request, user)
         if isinstance(request, Jobs):
             return await self._in_store(lambda: ended_jobs.page(self._store, request, self._reader(user)))
+        assert isinstance(request, Events | Describe)
         await self._check_reader(request.name, user)
         if isinstance(request, Events):
             name, after = request.name, request.after
             return await self._in_store(lambda: _page(self._store, name, after))
-        assert isinstance(request, Describe)
         described = request.name
         return (await self._in_store(lambda: self._store.job(described))).spec
 
@@ -368,6 +373,7 @@ class Master:
         """
         _check_most(job.name, job.replicas, submission.most)
         await self._check_place(job)
+        check_posting(job.notify, settings().notify_hosts)
         async with self._adding:
             try:
                 stored = await self._in_store(lambda: self._store.job(job.name))
@@ -399,37 +405,51 @@ class Master:
     async def _add_again(
         self, job: Job, stored: StoredJob, submission: Submission, retry_failed: bool
     ) -> dict[str, Any]:
-        if differences := await in_thread(self._threads, lambda: job.differences(stored.spec)):
-            raise JobConflict(
-                f"there is another job named {job.name!r}: {'; '.join(differences)}. Take another name, or submit the "
-                "same job to go on with it"
-            )
+        found = await in_thread(self._threads, lambda: differences(job, stored, "there is"))
         if job.name in self._hosted:
             if retry_failed:
                 raise InvalidInput(
                     f"job {job.name!r} is {self._hosted[job.name].submission.state}: what has failed can be trained "
                     f"again when it has ended; wait for that, or end it: swarm cancel {job.name}"
                 )
+            if found.raised:
+                return await self._raise_limits(self._hosted[job.name], job, found, submission.owner)
             return self._hosted[job.name].state
         before = await self._in_store(lambda: self._store.submission(job.name))
         if before is None:
             raise JobConflict(f"the store has a run named {job.name!r} that was not submitted; take another name")
-        if before.state is State.FINISHED and not retry_failed:
+        if before.state is State.FINISHED and not retry_failed and not found.raised:
             return ended_state(stored, before)
         self._check_owner(before.owner, job.name, submission.owner)
         self._holdings.check(submission.owner, job.code.pickle)
         if retry_failed:
             failed = await self._in_store(lambda: retry(self._store, job, self._means.places.results))
-            if not failed and before.state is State.FINISHED:
+            if not failed and not found.raised and before.state is State.FINISHED:
                 return ended_state(stored, before)
             self._slots.forget(failed)
 
         def again() -> StoredJob:
+            extend(self._store, job, found)
             self._store.end_replay(job.name)  # it may have been set aside
             self._store.set_submission(submission)
             return self._store.job(job.name)
 
         return self._take_in(await self._in_store(again), submission, job.code.pickle)
+
+    async def _raise_limits(self, hosted: Hosted, job: Job, found: Differences, user: str) -> dict[str, Any]:
+        """Have a job that goes on do so with higher limits: taken up anew from its journal, while its trainings run."""
+        self._check_owner(hosted.submission.owner, job.name, user)
+        await hosted.leave()
+
+        def extended() -> StoredJob:
+            extend(self._store, job, found)
+            return self._store.job(job.name)
+
+        stored = await self._in_store(extended)
+        state = self._take_in(stored, hosted.submission, job.code.pickle)
+        if not hosted.known.is_set():
+            self._slots.watch(_know_as_soon_as(hosted, self._hosted[job.name]))
+        return state
 
     def _take_in(self, stored: StoredJob, submission: Submission, code: bytes) -> dict[str, Any]:
         self._holdings.hold(submission.job, submission.owner, code)
@@ -438,16 +458,29 @@ class Master:
         _log.info("job %s of %s", submission.job, submission.owner)
         return hosted.state
 
-    async def _steer(self, request: Steer, user: str) -> dict[str, Any]:
-        hosted = self._hosted.get(request.name)
+    async def _hosted_for(self, name: str, user: str) -> Hosted:
+        """The job of that name, which has not ended, for somebody who may steer it."""
+        hosted = self._hosted.get(name)
         if hosted is None:
-            before = await self._in_store(lambda: self._store.submission(request.name))
+            before = await self._in_store(lambda: self._store.submission(name))
             if before is None:
-                raise JobNotFound(f"there is no job {request.name!r}; list them with: swarm jobs")
-            raise InvalidInput(f"job {request.name!r} is {before.state} already")
-        self._check_owner(hosted.submission.owner, request.name, user)
+                raise JobNotFound(f"there is no job {name!r}; list them with: swarm jobs")
+            raise InvalidInput(f"job {name!r} is {before.state} already")
+        self._check_owner(hosted.submission.owner, name, user)
+        return hosted
+
+    async def _enqueue(self, request: Enqueue, user: str) -> dict[str, Any]:
+        hosted = await self._hosted_for(request.name, user)
+        await hosted.enqueue(request.configurations, user)
+        return hosted.state
+
+    async def _steer(self, request: Steer, user: str) -> dict[str, Any]:
+        hosted = await self._hosted_for(request.name, user)
         if request.method == "cancel":
             return await self._cancel(hosted)
+        if request.method == "stop":
+            hosted.stop(f"stopped by {user}")
+            return hosted.state
         submission = hosted.submission
         if request.method == "share":
             priority = submission.priority if request.priority is None else request.priority
@@ -519,6 +552,12 @@ class Master:
     def _check_owner(self, owner: str, name: str, user: str) -> None:
         if user != owner and user not in self._admins:
             raise NotAllowed(f"job {name!r} belongs to {owner!r}, and you are {user!r}: ask them, or an administrator")
+
+
+async def _know_as_soon_as(hosted: Hosted, other: Hosted) -> None:
+    """What a job wants of what an earlier master left is known once it is of what took its place."""
+    await other.known.wait()
+    hosted.known.set()
 
 
 def _tell(name: str, error: StoreDamaged) -> None:

@@ -45,19 +45,32 @@ class Submit(_Request):
 
 
 class Steer(_Request):
-    """Change what becomes of a job: stop it for good, let it pause or go on, or give it another share.
+    """Change what becomes of a job: end it for good, let it pause or go on, or give it another share.
 
     Attributes:
-        method: What to do. ``share`` sets ``priority`` and ``most``.
+        method: What to do. ``share`` sets ``priority`` and ``most``; ``stop`` has it ask for nothing more.
         name: Name of the job.
         priority: New priority; None leaves it.
         most: New limit of its slots, 0 for none; None leaves it.
     """
 
-    method: Literal["cancel", "pause", "resume", "share"]
+    method: Literal["cancel", "pause", "resume", "share", "stop"]
     name: JobName
     priority: Priority | None = None
     most: Annotated[int, Field(ge=0, le=10**6)] | None = None
+
+
+class Enqueue(_Request):
+    """Have a job try these configurations before any other.
+
+    Attributes:
+        name: Name of the job.
+        configurations: Hyper-parameters by name, whole or in part.
+    """
+
+    method: Literal["enqueue"]
+    name: JobName
+    configurations: list[dict[str, Any]] = Field(min_length=1, max_length=10_000)
 
 
 class Weigh(_Request):
@@ -107,7 +120,7 @@ class Describe(_Request):
     name: JobName
 
 
-Request = Submit | Steer | Weigh | Events | Jobs | Describe
+Request = Submit | Steer | Enqueue | Weigh | Events | Jobs | Describe
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="method")])
 
 
@@ -130,6 +143,7 @@ def parse(method: str, data: str, blob: bytes) -> Request:
     if not isinstance(arguments, dict):
         raise InvalidInput(f"a request is a mapping, not {type(arguments).__name__}")
     check_data(arguments.get("spec"))
+    check_data(arguments.get("configurations"))
     try:
         return _REQUEST.validate_python({**arguments, "method": method, **({"problem": blob} if blob else {})})
     except ValidationError as error:

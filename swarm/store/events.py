@@ -48,7 +48,7 @@ class Began(Event):
         version: Version of dask-swarm that began it.
         job: The job (:meth:`swarm.Job.to_dict`), for whoever reads a journal without its store.
         known: What earlier searches had found that this one begins with: mappings with ``params``, ``loss`` and, where
-            every fold has its own search, ``fold``.
+            every fold has its own search, ``fold``; ``imported`` if it is none of this store's trainings.
     """
 
     version: str
@@ -222,6 +222,56 @@ class Ended(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued(Event):
+    """Somebody gave configurations that are tried before any other from now on.
+
+    Attributes:
+        configurations: Hyper-parameters by name, whole or in part.
+        user: Who.
+    """
+
+    configurations: tuple[Mapping[str, Any], ...]
+    user: str = ""
+    kind: ClassVar[str] = "enqueued"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "configurations", tuple(self.configurations))  # a journal has lists
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All but its time, as plain values."""
+        return {"configurations": [dict(each) for each in self.configurations], "user": self.user}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(Event):
+    """Somebody has asked the search to stop: what was asked for is trained, and nothing else.
+
+    Attributes:
+        reason: Why.
+    """
+
+    reason: str
+    kind: ClassVar[str] = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extended(Event):
+    """The search goes on: limits of its job were raised, by which it may have ended already.
+
+    Attributes:
+        version: Version of dask-swarm of the process that raised them.
+        limits: What was raised, by its dotted name: what it is now.
+        optimizer: The method with all its options as they are now (:meth:`swarm.Job.to_dict`).
+    """
+
+    version: str
+    limits: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    kind: ClassVar[str] = "extended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Led(Event):
     """Where several targets count: the search takes another trial for the best. No journal has it: a replay tells it.
 
@@ -237,7 +287,9 @@ class Led(Event):
     kind: ClassVar[str] = "best"
 
 
-_KINDS: dict[str, type[Event]] = {each.kind: each for each in (Began, Resumed, Answered, Again, Retried, Ended, Led)}
+_KINDS: dict[str, type[Event]] = {
+    each.kind: each for each in (Began, Resumed, Answered, Again, Retried, Ended, Enqueued, Stopped, Extended, Led)
+}
 
 
 def read_event(kind: str, data: Mapping[str, Any], time: float) -> Event:

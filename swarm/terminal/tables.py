@@ -155,7 +155,8 @@ def summary(state: SearchState, status: str) -> RenderableType:
     parts: list[RenderableType] = []
     best = state.best
     if best is None:
-        parts.append(Text("no training has succeeded yet", style="bold red"))
+        why = "no trial meets the constraints" if state.unmet else "no training has succeeded yet"
+        parts.append(Text(why, style="bold red"))
     else:
         table = Table(title=line(f"best of {state.job.name}"), title_justify="left", show_header=False, box=None)
         named = columns(best.params).params
@@ -175,6 +176,12 @@ def summary(state: SearchState, status: str) -> RenderableType:
         f"({counts[Source.ARCHIVE]} from the archive, {counts[Source.IN_FLIGHT]} joined in flight), "
         f"{counts['failed']} trials failed; {duration(state.trained_seconds)} of training"
     )
+    if state.counts["imported"]:
+        parts.append(f"began with {state.counts['imported']} earlier results, which are none of these trainings")
+    for wanted, times in state.unmet.most_common(3):
+        parts.append(line(f"{times} trials did not meet {wanted}, and cannot be the best", style="yellow"))
+    if state.job.targets:
+        parts.append(line(f"{len(state.front)} trials are on the front of {', '.join(state.job.targets)}"))
     if state.checkpoint_bytes:
         share = state.checkpoint_seconds / max(state.trained_seconds, 1e-9)
         parts.append(f"{state.checkpoint_bytes / 1e6:.1f} MB of checkpoints, {share:.1%} of the training time")

@@ -3,13 +3,14 @@
 Give it small options in ``OPTIONS`` if its defaults ask for many trials.
 """
 
+import dataclasses
 import itertools
 import math
 
 import numpy as np
 import pytest
 
-from swarm.errors import InvalidOptimizer
+from swarm.errors import InvalidOptimizer, InvalidSpace
 from swarm.optimizers import OPTIMIZERS
 from swarm.optimizers.base import rank
 from swarm.space import Choice, Integer, Real, Space
@@ -285,3 +286,139 @@ def test_parents_are_trials_that_were_asked(options, space):
         return bowl(space)(trial)
 
     drive(optimizer, loss, slots=1)
+
+
+RAISED = {  # a limit of each method that has one, and what it is raised to
+    "AsyncPSO": {"generations": 9},
+    "BOHB": {"iterations": 8},
+    "GA": {"generations": 8},
+    "Hyperband": {"iterations": 8},
+    "MuPlusLambda": {"restarts": 4},
+    "PSO": {"generations": 9},
+    "Random": {"trials": 50},
+    "Staged": {"stages": [[1, 15], [3, 10], [9, 5], [27, 6]]},
+    "SurrogatePSO": {"trials": 34},
+    "TPE": {"trials": 55},
+}
+
+
+def test_every_method_has_limits_that_can_be_raised_or_says_why_not():
+    without = {"Grid": "all of it is tried", "PBT": "its checkpoints are gone", "Rescored": "its finalists are chosen"}
+    assert {name for name, method in OPTIMIZERS.items() if method.limits} == {*RAISED, "Demes"}
+    assert OPTIMIZERS.keys() - {*RAISED, "Demes"} == without.keys()
+
+
+def raised(options):
+    """The same options with a higher limit; None if there is none that can be raised."""
+    name = type(options).__name__
+    if name == "Demes" and options.of.limits:
+        return dataclasses.replace(options, of=raised(options.of))
+    return dataclasses.replace(options, **RAISED[name]) if name in RAISED else None
+
+
+@pytest.mark.parametrize("fold", [None, 2])
+def test_with_higher_limits_it_goes_on_as_if_it_had_begun_with_them(options, space, fold):
+    if (higher := raised(options)) is None:
+        pytest.skip("it has no limit that can be raised")
+    slots = (1, 7) if options.generational else (1,)
+    for each in slots:
+        optimizer = options.start(space, seed=11, fold=fold)
+        calls = drive(optimizer, failing_now_and_then(space), slots=each)
+        optimizer.take_limits(higher)
+        calls += drive(optimizer, failing_now_and_then(space), slots=each)
+        expected = higher.start(space, seed=11, fold=fold)
+        wanted = drive(expected, failing_now_and_then(space), slots=each)
+        assert sorted(asked(calls), key=lambda each: each.id) == sorted(asked(wanted), key=lambda each: each.id)
+        assert optimizer.best == expected.best
+        assert (optimizer.planned, optimizer.done) == (expected.planned, True)
+
+
+def test_limits_that_are_lowered_before_the_first_trial_are_those_of_the_run(options, space):
+    if (higher := raised(options)) is None:
+        pytest.skip("it has no limit that can be raised")
+    optimizer = higher.start(space, seed=11)
+    optimizer.take_limits(options)
+    assert drive(optimizer, bowl(space)) == drive(options.start(space, seed=11), bowl(space))
+    assert optimizer == options
+
+
+def test_only_a_limit_that_is_higher_is_raised(options):
+    if (higher := raised(options)) is None:
+        assert not any(options.raises(option, 0) for option in vars(options) if not option.startswith("_"))
+        return
+    while type(higher).__name__ == "Demes":
+        assert type(higher).limits == ("of",)
+        higher, options = higher.of, options.of
+    [option] = RAISED[type(higher).__name__]
+    assert higher.raises(option, getattr(options, option))
+    assert not options.raises(option, getattr(higher, option))
+    assert not higher.raises("seed", 1)
+
+
+GIVEN = {  # whole, in part, and with a condition
+    "mixed": [{"n": 7, "lr": 0.25, "act": "b", "batch": 32}, {"n": 40, "act": "a"}, {}],
+    "conditional": [{"act": "c", "n": 8}, {"slope": 0.5, "n": 1}, {"slope": 0.01}],
+    "finite": [{"n": 12, "k": 2, "flag": True}, {"flag": False}, {"n": 1, "k": 6}],
+    "as programs have them": [{"depth": (1,), "lambda": 0.25}, {"model.units": 128, "learning-rate": 0.5}, {}],
+    "constrained": [{"net.units_1": 4, "net.units_2": 3, "net.act": "a", "rate": 0.0}, {"net.units_2": 7}, {}],
+    "few allowed": [{"a": 1, "b": 8, "flag": None}, {"b": 5}, {"flag": False}],
+}
+
+
+def given_to(space):
+    return GIVEN[next(name for name, each in SPACES.items() if each is space)]
+
+
+def test_what_it_is_given_it_asks_for_before_anything_else_and_learns_from(options, space):
+    given = given_to(space)
+    optimizer = options.start(space, seed=13)
+    optimizer.give(given)
+    calls = drive(optimizer, failing_now_and_then(space), slots=1)
+    trials = asked(calls)
+    for part, trial in zip(given, trials, strict=False):
+        space.check(trial.params)
+        assert part.items() <= trial.params.items()
+    assert optimizer.best == min(
+        (each for each in told(calls) if each[1] and math.isfinite(each[1])), key=lambda each: rank(*each)
+    )
+    assert optimizer.planned is None or len(trials) <= optimizer.planned
+    again = options.start(space, seed=13)
+    again.give(given)
+    assert drive(again, failing_now_and_then(space), slots=1) == calls
+
+
+def test_what_it_is_given_amid_a_search_comes_next_and_a_replay_is_exact(options, space):
+    if type(options).__name__ == "PBT" or type(getattr(options, "of", None)).__name__ == "PBT":
+        pytest.skip("its networks have begun")
+    given = given_to(space)[:2]
+    optimizer, calls = options.start(space, seed=14), []
+    loss = bowl(space)
+    while not optimizer.done:
+        if len(calls) in (9, 22):
+            optimizer.give(given)
+            calls.append(("give", given))
+        trial = optimizer.ask()
+        calls.append(("ask", trial))
+        if trial is not None:
+            optimizer.tell(trial, loss(trial))
+            calls.append(("tell", trial))
+    tried = [call[1].params for call in calls if call[0] == "ask" and call[1] is not None]
+    for part in given:
+        assert any(part.items() <= params.items() for params in tried)
+    again = options.start(space, seed=14)
+    for call in calls:
+        if call[0] == "give":
+            again.give(call[1])
+        elif call[0] == "tell":
+            again.tell(call[1], loss(call[1]))
+        elif call[1] is not None:
+            again.asked(call[1])
+    assert (again.best, again.done) == (optimizer.best, True)
+
+
+@pytest.mark.parametrize("wrong", [{"nn": 3}, {"n": 99}, {"n": "3"}], ids=str)
+def test_what_does_not_belong_to_the_space_is_not_taken(options, space, wrong):
+    optimizer = options.start(space, seed=15)
+    with pytest.raises(InvalidSpace, match="there is no such parameter|outside of the space"):
+        optimizer.give([{"n": 3}, wrong])
+    assert drive(optimizer, bowl(space)) == drive(options.start(space, seed=15), bowl(space))

@@ -14,7 +14,7 @@ from services import wait_until
 
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
 from swarm.store import SCHEMA, Event, JobStatus, State, Store, Submission
-from swarm.store.events import Asked, Began, Ended, Retried
+from swarm.store.events import Asked, Began, Ended, Enqueued, Extended, Retried, Stopped
 from swarm.trial import Evaluation, Result, Status, Trial, canonical
 
 OK = Result(
@@ -479,3 +479,21 @@ def test_when_a_job_ended_is_noted_with_its_end(store: Store) -> None:
     store.set_submission(Submission("a", "ann", state=State.CANCELLED))
     [(_, ended)] = store.ended(1)
     assert ended.ended is not None and before <= ended.ended <= time.time()
+
+
+def test_a_job_becomes_another_in_its_limits_together_with_the_event_that_says_so(store: Store) -> None:
+    store.add_job("a", {"trials": 3}, b"code")
+    store.append("a", 0, [line(0), line(1)])
+    store.set_status("a", JobStatus.FINISHED)
+    steering = [
+        Extended(version="1", limits={"optimizer.trials": 5}, optimizer={"name": "Random", "trials": 5}, time=2.0),
+        Enqueued(configurations=({"x": 1},), user="ann", time=3.0),
+        Stopped(reason="enough", time=4.0),
+    ]
+    store.extend("a", 2, steering, {"trials": 5})
+    assert list(store.events("a")) == [line(0), line(1), *steering]
+    job = store.job("a")
+    assert (job.spec, job.status, store.code("a")) == ({"trials": 5}, "stopped", b"code")
+    with pytest.raises(JobConflict, match="another process"):
+        store.extend("a", 4, [line(4)], {"trials": 9})
+    assert store.job("a").spec == {"trials": 5} and store.length("a") == 5

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from swarm.optimizers.front import weighed
 from swarm.optimizers.guided.losses import Warped, warped
 from swarm.optimizers.guided.process import Kernel, Posterior, fit
 
@@ -38,14 +39,41 @@ class Knowledge:
         self._limit = limit
         self._rows: Array = np.empty((0, len(choices)))  # in the order in which they came
         self._losses: Array = np.empty(0)
+        self._targets: list[tuple[float, ...]] = []  # all losses of each, where there are several
+        self._weights: Array | None = None  # of the targets, for the trial that is chosen next
         self._fitted = 0  # told by the last fit
         self._cached: tuple[int, Kernel, Posterior, Warped] | None = None
 
-    def tell(self, row: Array, loss: float) -> None:
-        """Take in the loss at a position; +inf if it failed."""
+    @property
+    def several(self) -> bool:
+        """Whether several targets count."""
+        return any(len(losses) > 1 for losses in self._targets)
+
+    def weigh(self, rng: np.random.Generator) -> None:
+        """Draw weights of the targets, if there are several: what is chosen next is chosen by them."""
+        if self.several:
+            width = max(map(len, self._targets))
+            self._weights, self._cached = rng.dirichlet(np.ones(width)), None  # ~ uniform on the simplex
+
+    @property
+    def best(self) -> Array:
+        """The best position, by the weights of the moment."""
+        return np.asarray(self._rows[int(np.argmin(self._one_each()))])
+
+    def _one_each(self) -> Array:
+        """One loss for each position: as it was told, or by the weights of the moment."""
+        if self._weights is None:
+            return self._losses
+        width = len(self._weights)
+        table = [each if len(each) == width else (math.inf,) * width for each in self._targets]
+        return weighed(np.array(table), self._weights)
+
+    def tell(self, row: Array, loss: float, losses: tuple[float, ...] = ()) -> None:
+        """Take in the loss at a position; +inf if it failed. Of several targets ``losses`` has them all."""
         self.told += 1
         self.succeeded += loss < math.inf
         self._rows, self._losses = np.vstack([self._rows, row]), np.append(self._losses, loss)
+        self._targets.append(losses)
         n = len(self._losses)
         if n > self._limit:
             half = self._limit // 2
@@ -53,6 +81,7 @@ class Knowledge:
             wanted[np.argsort(self._losses, kind="stable")[:half]] = True
             oldest = int(np.argmin(wanted))
             self._rows, self._losses = np.delete(self._rows, oldest, axis=0), np.delete(self._losses, oldest)
+            del self._targets[oldest]
 
     @property
     def is_due(self) -> bool:
@@ -61,7 +90,8 @@ class Knowledge:
 
     def fitted(self) -> Kernel:
         """The most probable kernel; changes nothing."""
-        values, order = warped(self._losses).values, np.argsort(self._losses, kind="stable")
+        losses = self._one_each()
+        values, order = warped(losses).values, np.argsort(losses, kind="stable")
         if len(order) > _FITTED:
             half = _FITTED // 2
             rest = np.linspace(half, len(order) - 1, _FITTED - half).round().astype(int)
@@ -78,7 +108,7 @@ class Knowledge:
     def posterior(self, kernel: Kernel) -> tuple[Posterior, Warped]:
         """What the kernel makes of all that is known, and the losses that it took in."""
         if self._cached is None or self._cached[0] != self.told or self._cached[1] is not kernel:
-            taken = warped(self._losses)
+            taken = warped(self._one_each())
             self._cached = self.told, kernel, Posterior(kernel, self._rows, taken.values), taken
         return self._cached[2], self._cached[3]
 

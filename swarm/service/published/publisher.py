@@ -33,6 +33,7 @@ class Publisher:
 
     def __init__(self, job: Job) -> None:
         self._view = View(job.direction or "maximize")
+        self._view.led = bool(job.targets or job.constraints)
         self._job = {key: value for key, value in job.to_dict().items() if key != "problem"}
         self._unsent: list[Event] | None = None  # None sends the whole picture
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from typing import Any, Self
 
-from swarm.store.events import Answered, Asked, Ended, Event, Led
+from swarm.store.events import Answered, Asked, Ended, Event, Extended, Led
 from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.tally import Tally
@@ -143,6 +143,8 @@ class View:
                 self._follow(event)
             case Ended():
                 self.reason = event.reason
+            case Extended():
+                self.reason = None
 
     def trial_of(self, key: str) -> int | None:
         """The trial that first waited for this evaluation, while it is waited for."""

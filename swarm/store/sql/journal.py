@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -76,6 +77,34 @@ class Journal(Archive):
             self._drop(connection, sorted(lost), lambda _: True)
             jobs = tables.jobs
             connection.execute(jobs.update().where(jobs.c.name == job).values(status=JobStatus.STOPPED))
+
+    def extend(self, job: str, seq: int, events: Sequence[Event], spec: Mapping[str, Any]) -> None:
+        """Append events to a journal with which its job has become another in its limits, in one transaction.
+
+        Args:
+            job: Name of the job, which nobody runs.
+            seq: Number of the first event: how many the journal holds already.
+            events: What happened; if anything, the job is stopped then.
+            spec: The job as it is now (:meth:`swarm.Job.to_dict`).
+
+        Raises:
+            JobConflict: The journal is longer than ``seq``: another process runs this job.
+        """
+        lines, jobs = rows.lines(job, seq, events), tables.jobs
+        wanted = jobs.c.name == job
+        with self._failing_clearly(), self._writing() as connection:
+            row = connection.execute(sa.select(jobs.c.name, jobs.c.created, jobs.c.code).where(wanted)).one()
+            changed = rows.respecified(dict(row._mapping), spec)
+            if lines:
+                later = sa.select(_journal.c.seq).where(_journal.c.job == job, _journal.c.seq >= seq)
+                if connection.execute(later).first() is not None:
+                    raise _busy(job)
+                connection.execute(_journal.insert(), lines)
+                self._check_whole(connection, job, seq)
+                self._note_length(connection, job, seq + len(lines))
+                changed["status"] = JobStatus.STOPPED
+            connection.execute(_snapshots.delete().where(_snapshots.c.job == job))
+            connection.execute(jobs.update().where(wanted).values(**changed))
 
     def events(self, job: str, after: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The job's journal in order, read in pieces; on request from event ``after`` on, at most ``limit`` of them.

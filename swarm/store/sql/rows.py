@@ -111,6 +111,12 @@ def job_row(name: str, spec: Mapping[str, Any], created: float, problem: bytes) 
     return sealed(tables.jobs, {**row, "code": digest_of(problem) if problem else None})
 
 
+def respecified(row: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a job's row that change with what the job is."""
+    changed = {"spec": json.dumps(spec)}
+    return {**changed, "crc": _crc(tables.jobs, {**row, **changed})}
+
+
 def stored_job(row: Mapping[str, Any]) -> StoredJob:
     """The job of a row.
 

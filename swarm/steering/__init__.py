@@ -1,0 +1,1 @@
+"""What a user tells a search beside its job: higher limits."""
