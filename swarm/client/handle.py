@@ -28,11 +28,11 @@ class JobHandle:
     The handle holds the job's name and no state, so that everything it tells is what the service knows at that moment.
 
     Args:
-        client: The client that asks.
+        client (Client): The client that asks.
         name: Name of the job.
 
     Attributes:
-        client: The client that asks.
+        client (Client): The client that asks.
         name: Name of the job.
 
     Example:
