@@ -34,7 +34,7 @@ from swarm.store import Event, Store
 SPACE = {"x": Integer(0, 99), "y": Integer(0, 99)}
 LARGE: dict[tuple[Any, str], str] = {
     (Job, "from_dict"): "a job is built",
-    (Job, "differences"): "a job is compared with the one in the store",
+    (Job, "compared"): "a job is compared with the one in the store",
     (Job, "following"): "a second search is built",
     (master, "parse"): "a request is read",
     (publisher, "_picture"): "the first picture of a job is written",

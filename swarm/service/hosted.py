@@ -18,7 +18,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from swarm.blocking import in_daemon, in_thread
 from swarm.errors import InvalidInput, StoreUnavailable, SwarmError
@@ -44,6 +44,7 @@ _REACH_SECONDS = 10.0  # for checkpoints to be reached
 _UNFIT_SECONDS = 30.0  # for workers to say what is installed
 _log = logging.getLogger("swarm.master")
 
+T = TypeVar("T")
 Unfit = Callable[[Iterable[str]], Awaitable[str | None]]
 
 
@@ -122,6 +123,10 @@ class Means:
     deleting: set[asyncio.Task[None]] = field(default_factory=set)
     aside: set[asyncio.Task[None]] = field(default_factory=set)
     replaying: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def in_store(self, work: Callable[[], T]) -> T:
+        """Do what uses the store, which may be slow."""
+        return await in_thread(self.thread, work)
 
 
 class Hosted:
@@ -203,8 +208,8 @@ class Hosted:
 
     async def _counted(self) -> None:
         """Replay, and remember until the end that it was begun."""
-        store, thread = self._means.store, self._means.thread
-        begun = await in_thread(thread, lambda: store.begin_replay(self.name))
+        store = self._means.store
+        begun = await self._means.in_store(lambda: store.begin_replay(self.name))
         try:
             if begun > REPLAYS_ALLOWED:
                 raise SetAside(
@@ -213,7 +218,7 @@ class Hosted:
                 )
             await self._replay()
         finally:
-            await in_thread(thread, lambda: store.end_replay(self.name))
+            await self._means.in_store(lambda: store.end_replay(self.name))
 
     async def _replay(self) -> None:
         stopped = threading.Event()
@@ -255,7 +260,7 @@ class Hosted:
     async def _wait_for_runs(self) -> None:
         """Wait while somebody runs the job without us, and take up what they have found."""
         waited = False
-        while (trouble := await in_thread(self._means.thread, self._runs_elsewhere)) is not None:
+        while (trouble := await self._means.in_store(self._runs_elsewhere)) is not None:
             waited = True
             self._say(trouble)
             await asyncio.sleep(_POLL_SECONDS)

@@ -161,3 +161,12 @@ def check_user(user: str) -> None:
     """
     if len(user) > _NAME or not user.isprintable():
         raise InvalidInput(f"a user's name has up to {_NAME} characters that can be printed, not {user[:_NAME]!r}")
+
+
+def check_most(name: str, replicas: int, most: int | None) -> None:
+    """Refuse a limit below which no training of the job could ever begin."""
+    if most is not None and most < replicas:
+        raise InvalidInput(
+            f"a training of job {name!r} takes {replicas} slots, its replicas, and it may use {most}: "
+            f"give --max-slots {replicas} (in Python, most={replicas}) or more, or no limit"
+        )

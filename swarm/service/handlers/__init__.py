@@ -1,0 +1,1 @@
+"""What the master does about a request: who may ask for it, and what changes then."""
