@@ -6,63 +6,29 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, Unpack
+from typing import Annotated, Any, Literal, Self, Unpack
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from swarm.errors import InvalidInput, InvalidJob, InvalidSpace
+from swarm.errors import InvalidInput, InvalidJob
 from swarm.job import fields as job_fields
 from swarm.job import limits
 from swarm.job.earlier.belonging import known_results
-from swarm.job.earlier.sources import beside
 from swarm.job.file import read
 from swarm.job.given import JobFields
 from swarm.job.problem import Problem
 from swarm.job.raised import Differences, is_raised
 from swarm.job.rules import Prune, Stop, Then
+from swarm.job.specification import comparison, contradictions, merit, reading, spaces
+from swarm.job.specification.merit import Scored
 from swarm.job.stored_problem import Content, StoredProblem
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
-from swarm.optimizers.given import check_part
 from swarm.optimizers.surrogate_pso import SurrogatePSO
 from swarm.space.space import Space
-from swarm.trial import (
-    Criterion,
-    Direction,
-    Evaluation,
-    Isolation,
-    Params,
-    Purpose,
-    Trial,
-    params_as_json,
-    plain,
-    plain_data,
-)
-
-_NUMBERS = {"integer", "real", "log", "digits", "step", "default"}  # of a domain, where 2 is 2.0
-
+from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Trial
 
 _ELSEWHERE = {"name", "problem", "options", "space", "constraint", "optimizer", "then"}  # in what describes a job
-
-
-class Scored(Protocol):
-    """What has a fitness, if all went well, and other numbers beside it: the result of a training, or of a trial."""
-
-    @property
-    def fitness(self) -> float | None:
-        """In the job's own direction; None if it failed."""
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """Other numbers by name."""
 
 
 class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=()):
@@ -222,7 +188,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         if data.get("optimizer") is None:
             data.pop("optimizer", None)
         try:
-            super().__init__(**_with_program(_plain(dict(data))))
+            super().__init__(**reading.with_program(reading.as_python(dict(data))))
         except ValidationError as error:
             complaint = job_fields.own(error) or InvalidJob(
                 job_fields.first(error, Job, {"stop": Stop, "prune": Prune, "then": Then})
@@ -242,32 +208,19 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             object.__setattr__(self, "optimizer", SurrogatePSO(trials=self.stop.trials(self.folds * self.repeats)))
         code = self.problem if isinstance(self.problem, Problem) else Problem.of(self.problem, self.options)
         code = code.with_data(self.version, self.files, Path())
-        space = self.space or (Space.parse(code.space) if code.space else None)
-        if space is None:
-            raise InvalidJob(f"job {self.name!r} has no search space; give one: space: {{name: {{integer: [1, 9]}}}}")
-        space = space.constrained(self.constraint).rewritten(partial(job_fields.written, names=list(space.domains)))
-        limits.check_space(space)
-        object.__setattr__(self, "first", [_part_of(space, *each) for each in enumerate(self.first)])
-        if self.test and not code.testable:
-            raise InvalidJob(f"problem {code.name} has no test(params, ctx), so there is no test score; leave test out")
-        if self.isolation == "thread" and self.time_limit is not None:
-            raise InvalidJob("a training in a thread cannot be stopped; a time_limit needs isolation: process")
-        if self.isolation == "thread" and self.prune is not None:
-            raise InvalidJob("a training in a thread cannot be stopped; prune needs isolation: process")
-        if self.isolation == "thread" and self.deterministic:
-            raise InvalidJob("deterministic changes a whole process, so it needs isolation: process")
-        if self.replicas > 1 and self.gpus_per_training > 1:
-            raise InvalidJob("a training has several replicas, or several GPUs on one machine: give one of them")
-        object.__setattr__(self, "direction", self._direction(code))
-        if self.prune is not None and self.direction == "minimize" and "metric" not in self.prune.model_fields_set:
-            raise InvalidJob(
-                f"prune judges by {self.prune.metric} unless told otherwise, larger is better, but the fitness is to "
-                "minimize: name a metric that falls, prune: {metric: val_loss}"
-            )
+        space = spaces.space_of(self.name, self.space, code, self.constraint)
+        object.__setattr__(self, "first", [spaces.tried_first(space, *each) for each in enumerate(self.first)])
+        contradictions.check_test(self.test, code)
+        contradictions.check_isolation(
+            self.isolation, time_limit=self.time_limit, prune=self.prune, deterministic=self.deterministic
+        )
+        contradictions.check_replicas(self.replicas, self.gpus_per_training)
+        object.__setattr__(self, "direction", merit.direction_of(self.fitness, self.direction, code))
+        contradictions.check_prune(self.prune, self.direction)
         object.__setattr__(self, "space", space)
         object.__setattr__(self, "checkpoints", code.resumable if self.checkpoints is None else self.checkpoints)
         if self.optimizer.inherits:
-            self._check_heritable(code, space)
+            contradictions.check_heritable(self.optimizer, code, space, self.checkpoints)
         object.__setattr__(self, "test", code.testable if self.test is None else self.test)
         self._code = code
         method = self.method()
@@ -275,62 +228,14 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         method = method.start(space, seed=self.seed)  # an optimizer that refuses the space does so now
         method.give(self.first)
         limits.check_plan(method, self.repeats * (self.folds if self.fold_mode == "mean" else 1))
-        if self.targets and isinstance(method, Folds):
-            raise InvalidJob(
-                "several targets are compared in one search for all folds, and Folds does not: say fold_mode: mean, or "
-                "give the metrics weights"
-            )
-        if self.targets and self.prune is not None:
-            raise InvalidJob("prune judges a training by one metric, and the fitness has several: leave prune out")
-        self._read_results(space)
+        contradictions.check_targets(self.targets, method, self.prune)
+        contradictions.check_results(self.results, self.targets)
+        if self.results:  # in place of where they are
+            assert self.direction is not None
+            object.__setattr__(self, "results", known_results(self.results, space, self.direction, Path()))
         if self.then is not None:
             self.following(space.decode([0.5] * space.dimensions))  # and so does the one that follows
         return self
-
-    def _read_results(self, space: Space) -> None:
-        """Have the earlier results themselves in place of where they are."""
-        if not self.results:
-            return
-        if self.targets:
-            raise InvalidJob("earlier results have one fitness, and the job several targets: leave results out")
-        assert self.direction is not None
-        object.__setattr__(self, "results", known_results(self.results, space, self.direction, Path()))
-
-    def _direction(self, code: Problem) -> str:
-        """Which way is better, by the job or by the problem."""
-        targets = tuple(Criterion(metric=metric, direction=each) for metric, each in self.targets.items())
-        if criteria := self.fitness if isinstance(self.fitness, tuple) else targets:
-            first = criteria[0]
-            if self.direction not in (None, first.direction):
-                raise InvalidJob(
-                    f"the fitness has the direction of its first metric: {first.metric} is to {first.direction}, the "
-                    f"job says {self.direction}: leave direction out"
-                )
-            return first.direction
-        if self.fitness is not None and self.direction is None:
-            raise InvalidJob("a fitness of its own needs a direction: say direction: minimize, or maximize")
-        if self.fitness is None and None not in (self.direction, code.direction) and self.direction != code.direction:
-            raise InvalidJob(
-                f"problem {code.name} says that its fitness is to {code.direction}, the job that it is to "
-                f"{self.direction}: leave direction out"
-            )
-        return self.direction or code.direction or "maximize"
-
-    def _check_heritable(self, code: Problem, space: Space) -> None:
-        """Refuse a training that cannot be handed on from trial to trial."""
-        method = type(self.optimizer).__name__
-        if not self.checkpoints:
-            raise InvalidJob(
-                f"{method} hands trainings on through checkpoints, which problem {code.name} does not say it keeps: "
-                "call ctx.restore() and ctx.save() in it, and give checkpoints: true"
-            )
-        fixed = [name for name in space.names if code.changeable is not None and name not in code.changeable]
-        if fixed:
-            raise InvalidJob(
-                f"{method} changes hyper-parameters while a network trains, but {', '.join(fixed)} would change its "
-                f"shape, and the weights would not fit: fix what would in the space (another "
-                f"method may search them first); {', '.join(code.changeable or ())} can be searched"
-            )
 
     # --- what the search needs
 
@@ -340,10 +245,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
 
         The first is shown as the fitness; if the training's own is among them, that.
         """
-        if not isinstance(self.fitness, dict):
-            return {}
-        found = {name: each for name, each in self.fitness.items() if isinstance(each, str)}
-        return {name: found[name] for name in sorted(found, key=lambda name: name != "fitness")}
+        return merit.targets_of(self.fitness)
 
     @property
     def code(self) -> Problem:
@@ -362,24 +264,11 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
 
     def losses(self, found: Scored) -> list[float]:
         """What the optimizer is told of a trial that has a fitness: one loss, or one for each target."""
-        assert found.fitness is not None
-        if not self.targets:
-            return [self.sign * found.fitness]
-        values = {**found.metrics, next(iter(self.targets)): found.fitness}  # the first is the fitness
-        return [values[name] if direction == "minimize" else -values[name] for name, direction in self.targets.items()]
+        return merit.losses(found, self.targets, self.sign)
 
     def unmet(self, found: Scored) -> str | None:
         """The first constraint that a trial with a fitness does not meet, in words; None if it meets all."""
-        values = {"fitness": found.fitness, **found.metrics}
-        if self.targets:
-            values[next(iter(self.targets))] = found.fitness
-        for metric, wanted in self.constraints.items():
-            value = values.get(metric)
-            if value is None:
-                return f"{metric} {wanted}, but the training returned no {metric}"
-            if not job_fields.holds(value, wanted):
-                return f"{metric} {wanted}"
-        return None
+        return merit.unmet(found, self.targets, self.constraints)
 
     def start(self) -> Optimizer:
         """The optimizer, started on this job's space and seed, with what it is to try first."""
@@ -428,9 +317,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         repeats = 1 if purpose == "test" else self.repeats
         places = [(fold, repeat) for fold in folds for repeat in range(repeats)]
         continued = list(parents) if parents and self.checkpoints else [None] * len(places)
-        merit: Any = {self.fitness: 1.0} if isinstance(self.fitness, str) else self.fitness
-        if self.targets:  # the first is the fitness; the others weigh nothing in it, but have to be there
-            merit = {name: float(place == 0) for place, name in enumerate(self.targets)}
+        weights = merit.weights_of(self.fitness)
         salt = "" if self.archive else f"{self.name}/{trial.id}"
         if handed_on and self.archive:
             salt = self.name  # another job's answer would leave nothing to continue from
@@ -450,7 +337,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
                 isolation=self.isolation,
                 time_limit=self.time_limit,
                 slice=handed_on,
-                merit=merit,
+                merit=weights,
                 replicas=self.replicas,
                 sync=self.sync,
                 deterministic=self.deterministic,
@@ -467,19 +354,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             InvalidOptimizer, InvalidJob: What follows does not fit.
         """
         assert self.then is not None and self.space is not None
-        unknown = [name for name in self.then.search if name not in self.space.names]
-        if unknown:
-            raise InvalidJob(
-                f"then.search: {unknown[0]} is not searched before; name some of {', '.join(self.space.names)}"
-            )
-        domains = {name: value for name, value in self.space.to_dict().items() if name in self.then.search}
-        data = {name: {"fixed": value} for name, value in params_as_json(found).items()}
-        for name, value in params_as_json(found).items():
-            if name in domains:
-                data[name] = {**domains[name], "default": value}
+        space = spaces.space_around(found, self.space, self.then.search)
         left_out = ("then", "options", "constraint")
-        concerning = [each for each in self.space.constraints if (each.names or set()) <= found.keys()]
-        space = Space.parse(data).constrained(concerning or None)
         fields = {name: getattr(self, name) for name in type(self).model_fields if name not in left_out}
         changed = {
             "name": f"{self.name}-then",
@@ -524,11 +400,11 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             InvalidInput: It describes none, or one that is larger than the settings of this machine allow.
         """
         given: Any = code
-        _check_keys(data)
+        reading.check_keys(data, cls.model_fields)
         limits.check_data(data.get("problem"))
         problem = StoredProblem.from_dict(data.get("problem"), given)
         try:
-            return cls(**{**_with_methods_as_stored(data), "problem": problem})
+            return cls(**{**comparison.with_methods_as_stored(data), "problem": problem})
         except (TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:  # a bug; not for all
             raise InvalidJob(
                 f"the job cannot be built: {type(error).__name__}: {error}; report this as a bug"
@@ -551,22 +427,8 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         data = read(path, settings)
         data |= {name: value for name, value in changes.items() if value is not None}
         try:
-            _check_keys(data)
-            options = data.get("options")
-            if options is not None and not isinstance(options, dict):
-                raise InvalidJob(f"options are arguments by name, {{data: mnist}}, not {options!r}")
-            if isinstance(data.get("command"), str):
-                data["options"] = {"cwd": str(path.parent.absolute()), **(options or {})}
-            elif isinstance(data.get("problem"), str):
-                data["problem"] = Problem.find(data["problem"], options or {}, folder=path.parent)
-            data = _with_program(data)
-            if isinstance(data.get("results"), list):
-                data["results"] = [beside(path.parent, each) for each in data["results"]]
-            if isinstance(data.get("problem"), Problem):
-                data["problem"] = data["problem"].with_data(
-                    data.get("version"), data.get("files") or [], path.parent.absolute()
-                )
-            return cls(**data)
+            reading.check_keys(data, cls.model_fields)
+            return cls(**reading.beside_file(data, path.parent))
         except InvalidInput as error:
             raise type(error)(f"{path}: {limits.shortened(error)}") from None
 
@@ -581,98 +443,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
 
         A job whose second search began around what it found then has no limits of its own that could be raised.
         """
-        fields, mine, other = type(self).model_fields, self.to_dict(), _with_methods_as_stored(other)
-        for name in mine.keys() ^ other.keys():  # what one of them does not say is as it is by default
-            default = {name: fields[name].get_default(call_default_factory=True)} if name in fields else {}
-            mine, other = {**default, **mine}, {**default, **other}
-        rows = _differ(_identity(mine), _identity(other))
-        if other["problem"].get("identity", 1) != self._code.identity:
-            earlier = (
-                "it is of an earlier version of dask-swarm, which told problems apart in another way; go on with it as "
-                f"it is stored, swarm resume {self.name}"
-            )
-            return Differences(others=[earlier])
-        raised = {where: (mine, theirs) for where, mine, theirs in rows if self._raises(where, mine, theirs)}
-        others = [f"{where} is {mine!r}, was {theirs!r}" for where, mine, theirs in rows if where not in raised]
-        return Differences(raised, others)
-
-    def _raises(self, where: str, now: Any, before: Any) -> bool:
-        """Whether what differs is a limit that is higher than it was."""
         assert self.direction is not None
-        if not where.startswith("then."):
-            return self.then is None and is_raised(where, now, before, self.optimizer, self.direction)
-        where = where.removeprefix("then.")
-        return self.then is not None and is_raised(where, now, before, self.then.optimizer, self.direction)
-
-
-def _part_of(space: Space, place: int, given: dict[str, Any]) -> dict[str, Any]:
-    """A configuration that is to be tried first, in the values of the space; refused if it is none of it."""
-    part = space.normalised(given)
-    try:
-        check_part(space, part)
-    except InvalidSpace as error:
-        raise InvalidSpace(f"first[{place}]: {error}") from None
-    return part
-
-
-def _with_methods_as_stored(data: dict[str, Any]) -> dict[str, Any]:
-    """A stored job, also an earlier version's, with all options of its methods."""
-    data = {**data, "optimizer": job_fields.as_stored(data.get("optimizer"))}
-    if isinstance(then := data.get("then"), dict):
-        data["then"] = {**then, "optimizer": job_fields.as_stored(then.get("optimizer"))}
-    return data
-
-
-def _check_keys(data: Any) -> None:
-    """Refuse what is no mapping of texts, as a job is."""
-    if not isinstance(data, dict):
-        raise InvalidJob(f"a job is a mapping, name: …, problem: …, not {type(data).__name__}")
-    for key in data:
-        if not isinstance(key, str):
-            known = ", ".join(Job.model_fields)
-            raise InvalidJob(f"unknown key {key!r}{job_fields.guess(key, Job.model_fields)}; known are {known}")
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a job without values of NumPy; the problem is the user's own, and so are arrays in its options."""
-    found = {name: value if name in ("problem", "options") else plain_data(value) for name, value in data.items()}
-    if isinstance(found.get("options"), dict):
-        found["options"] = {name: plain(value) for name, value in found["options"].items()}
-    return found
-
-
-def _with_program(data: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a job, where ``command`` stands for the problem that runs it."""
-    if "command" not in data:
-        return data
-    data = dict(data)
-    command, options = data.pop("command"), data.pop("options", None) or {}
-    if data.get("problem") is not None:
-        raise InvalidJob("there are both problem and command: give one of them")
-    if not isinstance(command, str):
-        raise InvalidJob(f"command is the program with its arguments, as one text, not {command!r}")
-    if not isinstance(options, dict):
-        raise InvalidJob(f"options are arguments by name, {{metric: FoM}}, not {options!r}")
-    if data.get("space") is not None:
-        options = {"space": job_fields.space(data["space"]).to_dict(), **options}
-    return {**data, "problem": Problem.find("command", {"command": command, **options})}
-
-
-def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    """What a job searches and how; not where its problem was found, where it may run, what it began with (the journal
-    has that), and when it gives up.
-    """
-    problem = {name: value for name, value in spec["problem"].items() if name not in ("origin", "options", "identity")}
-    left_out = dict.fromkeys(("requirements", "max_failures", "gpu_memory", "results", "notify"))
-    return {**spec, "problem": problem, **left_out}
-
-
-def _differ(mine: Any, theirs: Any, where: tuple[str, ...] = ()) -> list[tuple[str, Any, Any]]:
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        names = {**mine, **theirs}
-        return [row for name in names for row in _differ(mine.get(name), theirs.get(name), (*where, str(name)))]
-    # What trainings get as it is: true is not 1, nor 2 2.0.
-    as_given = (
-        where[:1] == ("space",) and not _NUMBERS.intersection(where[2:3]) and json.dumps(mine) != json.dumps(theirs)
-    )
-    return [(".".join(where), mine, theirs)] if as_given or mine != theirs else []
+        then = None if self.then is None else self.then.optimizer
+        raised = partial(is_raised, method=self.optimizer, then=then, direction=self.direction)
+        return comparison.compared(self.to_dict(), other, type(self).model_fields, raised)

@@ -34,16 +34,25 @@ class Differences:
         return any(name.split(".")[0] in ("optimizer", "stop") for name in self.raised)
 
 
-def is_raised(where: str, now: Any, before: Any, method: Optimizer, direction: Direction) -> bool:
-    """Whether a difference between two jobs is a limit that was raised.
+def is_raised(
+    where: str, now: Any, before: Any, *, method: Optimizer, then: Optimizer | None, direction: Direction
+) -> bool:
+    """Whether a difference between two jobs is a limit that was raised: the search's own, if none follows it.
 
     Args:
         where: What differs: names of keys, with dots in between.
         now: What it is.
         before: What it was.
-        method: The method of the search that the key belongs to, as it is now.
+        method: The method of the search, as it is now.
+        then: The method of the search that follows it, if one does.
         direction: Whether a larger or a smaller fitness is better.
     """
+    if where.startswith("then."):
+        return then is not None and _is_raised(where.removeprefix("then."), now, before, then, direction)
+    return then is None and _is_raised(where, now, before, method, direction)
+
+
+def _is_raised(where: str, now: Any, before: Any, method: Optimizer, direction: Direction) -> bool:
     first, *rest = where.split(".")
     if first == "time_limit" or (first == "stop" and rest and rest[0] in _RULES):
         return _no_limit(now) > _no_limit(before)

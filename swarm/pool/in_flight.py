@@ -1,19 +1,26 @@
-"""An evaluation that is in flight on a Dask cluster, and the names that its tasks have there."""
+"""An evaluation that is in flight on a Dask cluster, and how it is sent there."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from distributed import Future
+import dask
+from distributed import Client, Future, fire_and_forget
 
-from swarm.pool.task_names import dask_key
+from swarm.pool.task_names import CONTINUES, dask_key, task_name
 from swarm.trial import Evaluation, Result, Status
 
 if TYPE_CHECKING:
-    from swarm.pool.tenant import Tenant
+    from swarm.pool.tenancy.tenant import Tenant
+
+_LARGE = 1_000_000  # bytes of code, far below what Dask has something to say about
+_filtering = threading.Lock()
 
 
 @dataclass(eq=False)
@@ -89,3 +96,56 @@ class InFlight:
         if result.status is Status.PRUNED:
             return pool in self.hopeless or not self.hopeless  # then another master has ended it
         return result.status is not Status.FAILED or result.answers_others or pool is self.pools[0]
+
+
+def sent(
+    client: Client,
+    task: Callable[..., Result],
+    pool: Tenant,
+    evaluation: Evaluation,
+    outlive: bool,
+    key: str,
+    *args: Any,
+    **options: Any,
+) -> Future:
+    """A task of an evaluation, as Dask has it now: its scheduler sends it to a worker that has a slot.
+
+    Args:
+        client: The client that sends it.
+        task: What a worker runs: ``task(problem, evaluation, *args, **options) -> Result``.
+        pool: Whose evaluation it is.
+        evaluation: What is evaluated.
+        outlive: It goes on when this process dies.
+        key: Dask's name of the task.
+        *args: What else the task is handed.
+        **options: What else the task is handed by name.
+    """
+    earlier = [evaluation.parent, *evaluation.donors]
+    continues = {CONTINUES: [task_name("fitness", one) for one in earlier if one is not None]}
+    annotated = dask.annotate(**continues) if continues[CONTINUES] else contextlib.nullcontext()
+    with annotated, _without_dasks_advice(len(pool.problem)):
+        future = client.submit(  # Dask joins an equal key that runs, whoever submitted it
+            task,
+            pool.problem,
+            evaluation,
+            *args,
+            key=key,
+            resources={pool.resource: 1},
+            retries=0,
+            pure=False,
+            **options,
+        )
+    if outlive:
+        fire_and_forget(future)
+    return future
+
+
+@contextlib.contextmanager
+def _without_dasks_advice(size: int) -> Iterator[None]:
+    """Dask says at every training that a large graph is sent; we say once what the user can do about it."""
+    if size < _LARGE:
+        yield
+        return
+    with _filtering, warnings.catch_warnings():  # which is not safe among threads
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        yield

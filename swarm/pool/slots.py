@@ -12,45 +12,30 @@ import asyncio
 import contextlib
 import functools
 import logging
-import threading
-import warnings
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import dask
-from distributed import Client, Future, KilledWorker, fire_and_forget
+from distributed import Client, Future, KilledWorker
 from distributed.client import ClosedClientError
 
-from swarm.pool.fair_share import Claim, allot
-from swarm.pool.in_flight import InFlight
-from swarm.pool.task_names import CONTINUES, GPU, WAITS, dask_key, key_of, task_name
+from swarm.pool.fair_share import Claim
+from swarm.pool.in_flight import InFlight, sent
+from swarm.pool.task_names import GPU, WAITS, dask_key, key_of
+from swarm.pool.tenancy.division import Division
 from swarm.pool.wishes import Wishes
 from swarm.pool.worker_registry import WorkerRegistry
 from swarm.trial import Evaluation, Result, Status
 
 if TYPE_CHECKING:
-    from swarm.pool.tenant import Tenant
+    from swarm.pool.tenancy.tenant import Tenant
 
 _SEND_INTERVAL = 0.001
 _RELEASE_SECONDS = 0.02
 _PARTING_SECONDS = 10.0  # between the end of a training and that of all its replicas
 _STOP_SECONDS = 10.0  # for a training to be told to stop: its worker may hang
 _AT_HAND = 4096  # results
-_LARGE = 1_000_000  # bytes of code, far below what Dask has something to say about
-_filtering = threading.Lock()
 _log = logging.getLogger("swarm.slots")
-
-
-@contextlib.contextmanager
-def _without_dasks_advice(size: int) -> Iterator[None]:
-    """Dask says at every training that a large graph is sent; we say once what the user can do about it."""
-    if size < _LARGE:
-        yield
-        return
-    with _filtering, warnings.catch_warnings():  # which is not safe among threads
-        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-        yield
 
 
 async def _settled(future: Future) -> None:
@@ -95,15 +80,11 @@ class Slots:
         self.wishes = Wishes(client, scaling)
         self._roster = WorkerRegistry(client, {self.topic: self._on_announcement, WAITS: self._on_wait})
         self._flights: dict[str, InFlight] = {}
-        self._pools: list[Tenant] = []
-        self._users: dict[str, dict[str, Claim]] = {}  # claims to the slots of a class, by its name and theirs
-        self._weights: dict[str, float] = {}  # of the users, where it is not 1
-        self._allowed: dict[Tenant, int] | None = None
+        self._division = Division(self.total, self.used, self.charge)
         self._watchers: set[asyncio.Task[None]] = set()
         self._left: dict[str, list[str]] = {}  # what another process left running, with the class of each slot it has
         self._results: dict[str, Result] = {}  # that workers have announced, the latest: answers that need no slot
         self._inherited: set[str] = set()  # keys of results of another process's trainings
-        self._dividing = False
 
     async def __aenter__(self) -> Slots:
         # Dask's client holds messages back for 10 ms, longer than all the rest of a round trip takes together.
@@ -149,42 +130,24 @@ class Slots:
 
     def join(self, pool: Tenant) -> None:
         """A pool begins to take part."""
-        self.level(pool)
-        self._pools.append(pool)
-        self.divide()
+        self._division.join(pool)
 
     def level(self, pool: Tenant) -> None:
         """Give a pool no credit for the time before, beside those that use slots of its class; nor its user."""
-        self.charge()
-        share = pool.share
-        others = [each.share for each in self._pools if each.resource == pool.resource and each is not pool]
-        active = [other for other in others if other.active]
-        mine = [other.turn for other in active if other.user is share.user]
-        share.begin_at(min(mine, default=0.0))
-        if share.user is not None and not mine:
-            latest = max((claim.turn for claim in self._users.get(pool.resource, {}).values()), default=0.0)
-            share.user.begin_at(min((other.user.turn for other in active if other.user), default=latest))
+        self._division.level(pool)
 
     def user(self, name: str, resource: str = GPU) -> Claim:
         """The claim of a user to the slots of a class, which the shares of all the user's jobs name."""
-        claims = self._users.setdefault(resource, {})
-        return claims.setdefault(name, Claim(self._weights.get(name, 1.0)))
+        return self._division.user(name, resource)
 
     def weigh(self, user: str, weight: float) -> None:
         """Have a user's share in the slots be in proportion to this weight from now on."""
-        self.charge()
-        self._weights[user] = weight
-        for claims in self._users.values():
-            if user in claims:
-                claims[user].weigh(weight)
-        self.divide()
+        self._division.weigh(user, weight)
 
     def leave(self, pool: Tenant) -> None:
         """A pool takes part no more."""
-        if pool in self._pools:
-            self._pools.remove(pool)
         self.wishes.forget(pool)
-        self.divide()
+        self._division.leave(pool)
 
     def charge(self) -> None:
         """Charge what runs to the pools that pay for it, up to this moment."""
@@ -193,9 +156,7 @@ class Slots:
 
     def allowed(self, pool: Tenant) -> int:
         """How many more slots the pool may take now."""
-        if self._allowed is None:
-            self._allowed = self._divided()
-        return self._allowed.get(pool, 0)
+        return self._division.allowed(pool)
 
     def spare(self, pool: Tenant) -> int:
         """How many evaluations of the pool may wait beside those that run: one for each slot.
@@ -204,8 +165,7 @@ class Slots:
         behind which it would wait while another is free. What waits is recalled as what runs is, by :meth:`drop`, and
         nobody blames it for its worker's end.
         """
-        others = [each for each in self._pools if each is not pool and each.resource == pool.resource]
-        if any(each.share.active for each in others) or self._left or not self._roster.wide(pool.resource):
+        if self._division.shared(pool) or self._left or not self._roster.wide(pool.resource):
             return 0
         total = self.total(pool.resource)
         most = total if pool.share.most is None else min(total, pool.share.most)
@@ -213,10 +173,7 @@ class Slots:
 
     def divide(self) -> None:
         """Divide the free slots anew, since something has changed, and wake those who may take some."""
-        self._allowed = None
-        if not self._dividing:
-            self._dividing = True
-            asyncio.get_running_loop().call_soon(self._wake_entitled)
+        self._division.divide()
 
     def submit(self, pool: Tenant, evaluation: Evaluation, *args: Any, **options: Any) -> None:
         """Send an evaluation to a worker for a pool, unless it is in flight already; Dask's key is the evaluation's."""
@@ -228,7 +185,9 @@ class Slots:
             return
         self._left.pop(evaluation.key, None)
         if flight is None:
-            send: Callable[..., Future] = functools.partial(self._send, pool, evaluation, **options)
+            send: Callable[..., Future] = functools.partial(
+                sent, self.client, self._task, pool, evaluation, self.outlive, **options
+            )
             future = send(dask_key(evaluation), *args)
             flight = self._flights[evaluation.key] = InFlight(evaluation, pool.resource, send, future)
             self.watch(self._await_end(evaluation.key, flight))
@@ -236,7 +195,7 @@ class Slots:
             pool.wake()  # to join takes no slot, so the search still has what it was offered
         if not flight.pools:
             pool.share.used += flight.size  # the first one pays
-            self._allowed = None
+            self._division.outdate()
         flight.pools.append(pool)
 
     def follow(self, running: Mapping[str, list[str]], results: Iterable[Result] = ()) -> None:
@@ -313,41 +272,6 @@ class Slots:
             _log.warning("work beside the searches failed: %s: %s", type(error).__name__, error)
 
     # --- inside
-
-    def _divided(self) -> dict[Tenant, int]:
-        allowed: dict[Tenant, int] = {}
-        for wanted in {pool.resource for pool in self._pools}:
-            pools = {pool.share: pool for pool in self._pools if pool.resource == wanted}
-            total = self.total(wanted)
-            given = allot(pools, total, max(0, total - self.used(wanted)))
-            allowed.update({pools[share]: count for share, count in given.items()})
-        return allowed
-
-    def _wake_entitled(self) -> None:
-        self._dividing = False
-        for pool in self._pools:
-            if self.allowed(pool) and pool.share.wants:
-                pool.wake()
-
-    def _send(self, pool: Tenant, evaluation: Evaluation, key: str, *args: Any, **options: Any) -> Future:
-        earlier = [evaluation.parent, *evaluation.donors]
-        continues = {CONTINUES: [task_name("fitness", one) for one in earlier if one is not None]}
-        annotated = dask.annotate(**continues) if continues[CONTINUES] else contextlib.nullcontext()
-        with annotated, _without_dasks_advice(len(pool.problem)):
-            future = self.client.submit(  # Dask joins an equal key that runs, whoever submitted it
-                self._task,
-                pool.problem,
-                evaluation,
-                *args,
-                key=key,
-                resources={pool.resource: 1},
-                retries=0,
-                pure=False,
-                **options,
-            )
-        if self.outlive:
-            fire_and_forget(future)
-        return future
 
     async def _await_end(self, key: str, flight: InFlight) -> None:
         with contextlib.suppress(Exception):  # how it ended is read from the future
@@ -489,21 +413,16 @@ class Slots:
 
     async def _look(self) -> None:
         changed = await self._roster.count()
-        self._allowed = None
+        self._division.outdate()
         await self.wishes.look()
         if any(self._left.values()):
             await self._count_left()
         if changed:
-            self._wake_all()
+            self._division.wake_all()
 
     async def _keep_looking(self) -> None:
         await self._roster.keep(self._look)
-        self._wake_all()
-
-    def _wake_all(self) -> None:
-        for pool in self._pools:
-            pool.wake()
-        self.divide()
+        self._division.wake_all()
 
     async def _count_left(self) -> None:
         """What another process has left running takes no slot when its worker is gone; it may be submitted again."""
