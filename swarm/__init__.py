@@ -126,7 +126,7 @@ if TYPE_CHECKING:
     from swarm.workers.context import Context
 
 if "SWARM_START_REPORT" in os.environ:  # a worker process, perhaps, that imports the user's script: see that module
-    from swarm.main_guard import listen
+    from swarm.manners.main_guard import listen
 
     listen()
 

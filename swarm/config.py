@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from swarm.errors import InvalidInput
-from swarm.guest import LOGGING, NOISY
+from swarm.manners.guest import LOGGING, NOISY
 
 _DEFAULTS = Path(__file__).with_name("swarm.yaml")
 SETTINGS = {
@@ -200,7 +200,7 @@ def scheduler_settings() -> dict[str, Any]:
 def quiet_dask(level: str = "critical") -> None:
     """Let Dask log from ``level`` on, here and in the workers that are started from here, for good.
 
-    That is for a process of ours; in a process of the user's see :mod:`swarm.guest`. Whoever has set
+    That is for a process of ours; in a process of the user's see :mod:`swarm.manners.guest`. Whoever has set
     ``DASK_LOGGING__DISTRIBUTED`` wants it otherwise, and gets it.
     """
     if LOGGING in os.environ:

@@ -27,11 +27,11 @@ from swarm.errors import (
     ScriptEnded,
     StoreUnavailable,
 )
-from swarm.guest import quiet, tidy
 from swarm.job.job import Job
 from swarm.job.raised import Differences
 from swarm.job.stored_problem import advice
-from swarm.main_guard import check_guarded
+from swarm.manners.guest import quiet, tidy
+from swarm.manners.main_guard import check_guarded
 from swarm.pool.base import Pool
 from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
 from swarm.runs.upkeep import check_not_submitted

@@ -21,7 +21,7 @@ STDLIB = set(sys.stdlib_module_names) | {"__future__"}
 GROUND = ("trial", "errors", "version", "old_names")
 FLOORS = (
     GROUND,
-    ("blocking", "guest", "main_guard", "keras", "one_thread", "users_dask"),
+    ("blocking", "manners", "keras", "users_dask"),
     ("config",),
     ("space",),
     ("optimizers",),

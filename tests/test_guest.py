@@ -22,7 +22,7 @@ import pytest
 
 from swarm import Grid, Integer, Job, run
 from swarm.errors import StoreUnavailable
-from swarm.guest import NOISY, Shared, quiet
+from swarm.manners.guest import NOISY, Shared, quiet
 
 
 def flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -133,7 +133,7 @@ def test_a_level_that_the_user_has_set_before_dask_is_imported_stays() -> None:
 import logging
 for name in ("distributed", "tornado.application"):
     logging.getLogger(name).setLevel(logging.DEBUG)
-from swarm.guest import quiet
+from swarm.manners.guest import quiet
 with quiet:
     print(logging.getLogger("distributed").level)
 print(*(logging.getLogger(name).level for name in ("distributed", "tornado.application")))

@@ -17,7 +17,7 @@ from swarm.client.handle import AsyncJobHandle, JobHandle
 from swarm.errors import InvalidInput, InvalidSpace
 from swarm.job.job import Job
 from swarm.job.stored_problem import advice
-from swarm.main_guard import check_guarded
+from swarm.manners.main_guard import check_guarded
 from swarm.service.health import health_in
 from swarm.service.published.job_state import ENDED, JobState
 from swarm.space.constraint import Function

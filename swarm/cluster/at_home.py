@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from swarm.blocking import in_thread
 from swarm.cluster.connect import dashboard_of, embedded, paged, pool_on
-from swarm.guest import quiet
 from swarm.job.job import Job
+from swarm.manners.guest import quiet
 from swarm.pool.local import GrowingPool, LocalPool
 from swarm.search.search import Search
 from swarm.service.published.publisher import Publisher, showing

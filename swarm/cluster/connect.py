@@ -15,9 +15,9 @@ from swarm.cluster.certificates import temporary
 from swarm.cluster.nannies import started
 from swarm.config import scheduler_settings
 from swarm.errors import InvalidInput, NotAllowed, SchedulerUnreachable
-from swarm.guest import Shared, configured
 from swarm.job.job import Job
-from swarm.main_guard import reason, reported
+from swarm.manners.guest import Shared, configured
+from swarm.manners.main_guard import reason, reported
 from swarm.trial import resource
 from swarm.users_dask import UsersDask
 from swarm.workers.checkpoints.checkpoint import CheckpointStore

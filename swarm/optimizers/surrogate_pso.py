@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarm.errors import InvalidSpace, JournalMismatch
-from swarm.one_thread import one_thread
+from swarm.manners.one_thread import one_thread
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.front import scalarised
 from swarm.optimizers.guided.acquisition import drawn

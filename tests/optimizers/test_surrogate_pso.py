@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import qmc
 
 from swarm.errors import InvalidOptimizer, JournalMismatch
-from swarm.one_thread import one_thread
+from swarm.manners.one_thread import one_thread
 from swarm.optimizers.folds import Folds
 from swarm.optimizers.guided.acquisition import log_improvement
 from swarm.optimizers.guided.candidates import Particle, changed, moves, near

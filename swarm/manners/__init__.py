@@ -1,0 +1,1 @@
+"""Manners of a package in a process that is the user's."""
