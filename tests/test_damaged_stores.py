@@ -259,7 +259,8 @@ def test_rows_of_an_earlier_version_are_read_without_a_checksum(store: Store, st
     for table in tables:
         execute(store, f"ALTER TABLE swarm_{table} DROP COLUMN crc")
     execute(store, "ALTER TABLE swarm_jobs DROP COLUMN code")
-    execute(store, "DROP INDEX swarm_submissions_ended")
+    for index in ("swarm_submissions_ended", "swarm_submissions_states"):
+        execute(store, f"DROP INDEX {index}")
     execute(store, "ALTER TABLE swarm_submissions DROP COLUMN ended")
     execute(store, "DROP TABLE swarm_lengths")
     execute(store, "UPDATE swarm_meta SET value = '3'")
