@@ -82,7 +82,7 @@ def _thinned(items: list[pytest.Item]) -> set[pytest.Item]:
         if rows is None or item.get_closest_marker("matrix") is None:
             kept.add(item)
         else:
-            matrices[item.nodeid.partition("[")[0]].append((item, set(rows.indices.items())))
+            matrices[item.nodeid.partition("[")[0]].append((item, {(name, id(value)) for name, value in rows.params.items()}))
     for matrix in matrices.values():
         missing = set().union(*(values for _, values in matrix))
         while missing:
