@@ -82,7 +82,8 @@ def _thinned(items: list[pytest.Item]) -> set[pytest.Item]:
         if rows is None or item.get_closest_marker("matrix") is None:
             kept.add(item)
         else:
-            matrices[item.nodeid.partition("[")[0]].append((item, {(name, id(value)) for name, value in rows.params.items()}))
+            values = {(name, id(value)) for name, value in rows.params.items()}
+            matrices[item.nodeid.partition("[")[0]].append((item, values))
     for matrix in matrices.values():
         missing = set().union(*(values for _, values in matrix))
         while missing:
