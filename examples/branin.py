@@ -1,4 +1,4 @@
-"""The swarm on the Branin function, whose minimum 0.397887 is known: no network, no GPU, one second."""
+"""The swarm on the Branin function, whose minimum 0.397887 is known: no network, no GPU, a few seconds."""
 
 from math import cos, pi
 

@@ -87,14 +87,17 @@ def test_the_job_file_runs(tmp_path: Path) -> None:
     assert "learning_rate" in names and "fitness" in names
     assert re.findall(r"^ (\w+) ", printed, re.MULTILINE) == names
     assert "trainings run" in shown and "4 evaluations: 4 trainings run" in printed
-    assert {"finished: done", "more: swarm show digits --store demo.db"} <= set(shown.splitlines())
-    assert "finished: done\nmore: swarm show digits --store " in printed
+    assert {
+        "finished: done",
+        "more: swarm show digits --store demo.db, swarm report digits --store demo.db, swarm dashboard --store demo.db",
+    } <= set(shown.splitlines())
+    assert "finished: done\nmore: swarm show digits, swarm report digits, swarm dashboard\n" in printed
 
 
 def test_branin_finds_the_known_minimum(tmp_path: Path) -> None:
     printed = call(sys.executable, EXAMPLES / "branin.py", cwd=tmp_path)
     result = printed.splitlines()[-1]  # after the progress
-    assert float(result.split()[0]) == pytest.approx(0.397887, abs=1e-3)
+    assert float(result.split()[0]) == pytest.approx(0.397887, abs=5e-3)
 
 
 @pytest.mark.slow
