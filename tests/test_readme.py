@@ -176,5 +176,5 @@ def test_every_target_of_make_that_is_named_exists() -> None:
 def test_every_file_that_is_named_exists(text: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     paths = [span for span in code(text) if re.fullmatch(r"[\w.-]+(/[\w.-]+)*(/|\.(md|py|svg|toml|txt|yaml))", span)]
-    placeholders = {"tests/optimizers/test_NAME.py", "JOB.yaml", "train.py"}
+    placeholders = {"tests/optimizers/test_NAME.py", "JOB.yaml", "job.yaml", "train.py"}
     assert not [path for path in links + paths if path not in placeholders and not (ROOT / path).exists()]

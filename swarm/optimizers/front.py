@@ -26,7 +26,13 @@ def scalarised(losses: Sequence[float]) -> float:
     It depends on these losses alone, not on what else was told, so that a swarm is the same in whatever order its
     results come. Of two trials the one that dominates has the lower number. Logarithms of numbers of both signs: asinh.
     """
-    return math.fsum(math.copysign(math.asinh(abs(loss) / _TINY), loss) for loss in losses)
+    return math.fsum(math.copysign(_logarithm(abs(loss)), loss) for loss in losses)
+
+
+def _logarithm(size: float) -> float:
+    """asinh of a size in units of the smallest that counts, of any float."""
+    ratio = size / _TINY
+    return math.asinh(ratio) if math.isfinite(ratio) else math.log(2) + math.log(size) - math.log(_TINY)
 
 
 def weighed(losses: Array, weights: Array) -> Array:
