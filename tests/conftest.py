@@ -75,22 +75,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _thinned(items: list[pytest.Item]) -> set[pytest.Item]:
-    """All tests, but of each matrix only rows that together have each value of each parameter."""
-    kept, matrices = set[pytest.Item](), defaultdict[str, list[tuple[pytest.Item, set[tuple[str, int]]]]](list)
+    """All tests, but of each matrix only rows that together have each value of each parameter so many ``times``."""
+    kept = {item for item in items if not _is_row(item)}
+    matrices = defaultdict[str, list[pytest.Item]](list)
     for item in items:
-        rows = getattr(item, "callspec", None)
-        if rows is None or item.get_closest_marker("matrix") is None:
-            kept.add(item)
-        else:
-            values = {(name, id(value)) for name, value in rows.params.items()}
-            matrices[item.nodeid.partition("[")[0]].append((item, values))
-    for matrix in matrices.values():
-        missing = set().union(*(values for _, values in matrix))
-        while missing:
-            item, values = max(matrix, key=lambda row: len(row[1] & missing))  # of equal ones the first
-            kept.add(item)
-            missing -= values
+        if item not in kept:
+            matrices[item.nodeid.partition("[")[0]].append(item)
+    for rows in matrices.values():
+        values = {row: {(name, id(value)) for name, value in row.callspec.params.items()} for row in rows}  # type: ignore[attr-defined]
+        marker = rows[0].get_closest_marker("matrix")
+        missing = Counter(dict.fromkeys(set().union(*values.values()), marker.kwargs.get("times", 1) if marker else 1))
+        left = dict.fromkeys(rows)
+        while left and (row := max(left, key=lambda row: sum(missing[value] > 0 for value in values[row]))):
+            if all(missing[value] <= 0 for value in values[row]):
+                break
+            kept.add(row)
+            del left[row]
+            missing.subtract(values[row])
     return kept
+
+
+def _is_row(item: pytest.Item) -> bool:
+    return item.get_closest_marker("matrix") is not None and hasattr(item, "callspec")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from services import Service, wait_until
+from typer.testing import CliRunner
 
 from swarm import PSO, Job
+from swarm.cli import app
 from swarm.optimizers import OPTIMIZERS
 from swarm.workers.models import PROBLEMS
 
@@ -53,7 +55,7 @@ def call(*command: str | Path, cwd: Path = ROOT) -> str:
 
 @cache
 def usage(*command: str) -> str:
-    return call(BIN / "swarm", *command, "--help")
+    return CliRunner().invoke(app, [*command, "--help"], prog_name="swarm").output
 
 
 SWARM = sorted({text for text in code(README) + code(CONTRIBUTING) if text.startswith("swarm ")})

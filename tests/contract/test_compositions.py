@@ -70,6 +70,7 @@ def test_every_composite_goes_with_some_methods_and_every_method_with_some_compo
     assert {method for _, method in COMPOSED} == set(METHODS)
 
 
+@pytest.mark.matrix(times=2)
 @pytest.mark.parametrize(("composite", "method"), COMPOSED)
 def test_a_composite_comes_to_its_end_over_every_method(composite, method):
     options = COMPOSED[composite, method]

@@ -31,6 +31,7 @@ OPTIONS = {
     "Staged": {"stages": [[1, 15], [3, 10], [9, 5]], "patience": 6},
     "TPE": {"trials": 40},
 }
+pytestmark = pytest.mark.matrix(times=3)  # of the six spaces each variant of a method meets three
 SPACES = {
     "mixed": Space({"n": Integer(1, 40), "lr": Real(1e-4, 1, log=True), "act": Choice("a", "b", "c"), "batch": 32}),
     "conditional": Space(
