@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -36,7 +39,8 @@ def init_command(
 ) -> None:
     """Write train.py and job.yaml, a small search that runs, to make your own of."""
     here = resources.files("swarm.cli") / "templates" / kind
-    files = {folder / each.name.removesuffix(".in"): each.read_text(encoding="utf-8") for each in here.iterdir()}
+    texts = {each.name.removesuffix(".in"): each.read_text(encoding="utf-8") for each in here.iterdir()}
+    files = {folder / name: text.replace("@python@", _interpreter()) for name, text in texts.items()}
     taken = [str(path) for path in files if path.exists()]
     if taken:
         raise InvalidInput(
@@ -51,6 +55,13 @@ def init_command(
     for path in sorted(files):
         _say(f"wrote {path}")
     _say(f"next: swarm run {folder / 'job.yaml'} --dry-run, then without --dry-run")
+
+
+def _interpreter() -> str:
+    """``python`` where that is the one with this package, else its path."""
+    found = shutil.which("python")
+    same = found is not None and Path(found).parent.resolve() == Path(sys.executable).parent.resolve()
+    return "python" if same else shlex.quote(sys.executable)
 
 
 def show_plan(job: Job, where: Where, store: str) -> None:

@@ -8,8 +8,21 @@ from typer.core import TyperGroup
 
 SECTIONS = {
     "Begin": ("init", "doctor"),
-    "Search on this machine, or on a scheduler's workers": ("run", "resume", "show", "best"),
-    "Search on a service": ("submit", "jobs", "watch", "top", "fetch", "cancel", "pause", "unpause", "share", "health"),
+    "Search on this machine, or on a scheduler's workers": ("run", "resume", "import", "show", "best"),
+    "Search on a service": (
+        "submit",
+        "jobs",
+        "watch",
+        "top",
+        "fetch",
+        "enqueue",
+        "stop",
+        "cancel",
+        "pause",
+        "unpause",
+        "share",
+        "health",
+    ),
     "Run a service": ("scheduler", "master", "worker"),
     "Look at what was found": ("dashboard", "report", "compare", "export", "schedule", "replay", "architecture"),
     "Keep the store": ("archive", "delete", "check"),

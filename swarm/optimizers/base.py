@@ -241,11 +241,15 @@ class Optimizer(ABC):
                 f"trial {trial.id} is not open: tell each trial once, as ask gave it, to the one that asked"
             )
         losses = self._losses(loss)
-        value = losses[0] if len(losses) == 1 else scalarised(losses)
+        value = losses[0] if len(losses) == 1 else self._whole(losses)
         del self._open[trial.id]
         if value < math.inf and (self._best_rank is None or rank(trial, value) < self._best_rank):
             self._best, self._best_rank = (trial, losses[0]), rank(trial, value)
         self._tell_targets(trial, losses)
+
+    def _whole(self, losses: Sequence[float]) -> float:
+        """One loss of several, by which the best is told as long as the method has no other way."""
+        return scalarised(losses)
 
     @property
     def done(self) -> bool:

@@ -30,7 +30,7 @@ def scalarised(losses: Sequence[float]) -> float:
 
 
 def _logarithm(size: float) -> float:
-    """asinh of a size in units of the smallest that counts, of any float."""
+    """Asinh of a size in units of the smallest that counts, of any float."""
     ratio = size / _TINY
     return math.asinh(ratio) if math.isfinite(ratio) else math.log(2) + math.log(size) - math.log(_TINY)
 

@@ -223,6 +223,10 @@ class MuPlusLambda(Unrepeated):
             params = self._unknown(lambda: self._child(rng) if breeds else self._space.sample(rng), rng)
         return self._trial(params, generation=self._generation, member=member)
 
+    def _whole(self, losses: Sequence[float]) -> float:
+        """The first: before a generation is complete it decides alone."""
+        return losses[0]
+
     def _tell_targets(self, trial: Trial, losses: Losses) -> None:
         self._newborn[trial.member] = losses, trial
         if len(self._newborn) == self._size:
