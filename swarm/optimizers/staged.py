@@ -96,8 +96,9 @@ class Staged(Unrepeated):
 
     def raises(self, option: str, before: Any) -> bool:
         """Whether there are the stages that there were, and further ones."""
-        now = getattr(self, option)
-        return option == "stages" and isinstance(before, list | tuple) and now[: len(before)] == list(map(list, before))
+        if option != "stages" or not isinstance(before, list | tuple):
+            return False
+        return self.stages[: len(before)] == [list(stage) if isinstance(stage, tuple) else stage for stage in before]
 
     @property
     def planned(self) -> int | None:
