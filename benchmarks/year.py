@@ -61,7 +61,7 @@ def job_of(number: int) -> Job:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=positive, default=20_000)
-    parser.add_argument("--live", type=positive, default=1000, help="so many of them are submitted and run")
+    parser.add_argument("--live", type=positive, default=1000, help="how many of them are submitted and run")
     parser.add_argument("--seconds", type=float, help="submit no more after this time")
     parser.add_argument("--quick", action="store_true", help="60 jobs")
     options = parser.parse_args()

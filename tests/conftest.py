@@ -63,7 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest files come first, so that none begins when the other processes have nothing left to do.
 
-    Of a test that is marked ``matrix`` so many rows run that each value of each parameter is met; all with ``--all``.
+    Of a test that is marked ``matrix`` enough rows run to use each value of each parameter; ``--all`` runs all.
     """
     if not config.getoption("--all"):
         thinned = _thinned(items)
@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _thinned(items: list[pytest.Item]) -> set[pytest.Item]:
-    """All tests, but of each matrix only rows that together have each value of each parameter so many ``times``."""
+    """All tests, but of each matrix only rows that together use each value of each parameter ``times`` times."""
     kept = {item for item in items if not _is_row(item)}
     matrices = defaultdict[str, list[pytest.Item]](list)
     for item in items:

@@ -93,7 +93,7 @@ class Line:
 
 
 class _NeverThere(SchedulerUnreachable):
-    """Nobody will answer there, however long one waits."""
+    """No scheduler will ever answer at this address."""
 
 
 class Connection:
@@ -150,7 +150,7 @@ class Connection:
         return f"no scheduler answers at {self._address} ({reason}); is it started, and is your certificate its own?"
 
     async def _patiently(self, missing: type[SwarmError], work: Callable[[], Awaitable[T]]) -> T:
-        """Do what needs somebody who may still be starting: wait for them as long as there is patience."""
+        """Do what needs a scheduler or master that may still be starting: wait for it as long as there is patience."""
         deadline, said = time.monotonic() + self._patience, False
         while True:
             try:

@@ -1,4 +1,4 @@
-"""A master that waits for the office tells the scheduler so, for whoever asks how the service is."""
+"""A master that stands by tells the scheduler so, which says it in the health of the service."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def fill(
     links: Sequence[tuple[str, str]] = (),
     kinds: Sequence[type[Page]] = PAGES,
 ) -> None:
-    """Make a document of all pages, for whoever opened it.
+    """Make a document of all pages, for the user who opened it.
 
     Args:
         doc: The document.

@@ -53,7 +53,7 @@ class Pool(Protocol):
         ...
 
     def want(self, trainings: int) -> None:
-        """So many more trainings could run now, had it more slots: a cluster that scales by itself has to know."""
+        """Say how many more trainings could run, had it more slots: a cluster that scales by itself has to know."""
         ...
 
     def prune(self, key: str, metric: str) -> None:

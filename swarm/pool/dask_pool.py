@@ -130,7 +130,7 @@ class DaskPool:
         self._slots.divide()
 
     def want(self, trainings: int) -> None:
-        """So many more trainings could run now: a cluster that scales by itself is shown those without a slot."""
+        """Say how many more trainings could run: a cluster that scales by itself is shown those without a slot."""
         self._slots.wishes.want(self, max(0, trainings - self.free()))
 
     def prune(self, key: str, metric: str) -> None:

@@ -219,7 +219,7 @@ class GrowingPool:
             self._later.close()
 
     def want(self, trainings: int) -> None:
-        """So many more trainings could run now."""
+        """Say how many more trainings could run."""
         if self._later is not None:
             self._later.want(trainings)
 

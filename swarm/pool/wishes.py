@@ -44,7 +44,7 @@ class Wishes:
             self._tell()
 
     def want(self, who: object, trainings: int) -> None:
-        """From now on so many of this one's trainings wait for a slot."""
+        """Note how many of this one's trainings wait for a slot from now on."""
         if self._waiting.get(who, 0) != trainings:
             self._waiting[who] = trainings
             self._tell()

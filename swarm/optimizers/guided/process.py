@@ -44,7 +44,7 @@ class Kernel:
         return cls(np.array([math.log(0.6 * math.sqrt(d))] * d + [math.log(0.01), 0.0]), choices)
 
     def shorter(self, by: float) -> Kernel:
-        """One whose lengths are so many times as short."""
+        """One whose lengths are shorter by this factor."""
         theta = self.theta.copy()
         theta[:-2] -= math.log(by)
         return Kernel(theta, self.choices)
