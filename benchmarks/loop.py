@@ -154,7 +154,7 @@ def nothing(params: Any, ctx: Any) -> float:
 
 
 class Large:
-    """A training with so many bytes of code."""
+    """A training whose code has this many bytes."""
 
     def __init__(self, size: int) -> None:
         self.data = bytes(range(256)) * (size // 256)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dumps import restored
 
 from swarm import Job
 from swarm.optimizers.parzen import ParzenModel
@@ -20,16 +18,12 @@ from swarm.store import Store
 from swarm.store.events import Asked
 from swarm.trial import Evaluation, Trial, canonical
 
-DUMP = Path(__file__).with_name("stored_guided.sql.gz")
 METHODS = ("guided", "guided-folds", "tpe", "bohb")
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    file = tmp_path / "swarm.db"
-    with closing(sqlite3.connect(file)) as database:
-        database.executescript(gzip.decompress(DUMP.read_bytes()).decode())
-    with closing(Store(str(file))) as opened:
+    with restored("stored_guided", tmp_path) as opened:
         yield opened
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dumps import restored
 
 from swarm import PSO, Job
 from swarm.pool.virtual import VirtualPool
@@ -18,7 +16,6 @@ from swarm.store import Store
 from swarm.store.events import Asked
 from swarm.trial import Evaluation, Trial
 
-DUMP = Path(__file__).with_name("stored_methods.sql.gz")
 METHODS = (
     *("pso", "async-pso", "random", "tpe", "bohb", "hyperband", "ga", "demes", "evolution", "staged", "rescored"),
 )
@@ -26,10 +23,7 @@ METHODS = (
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    file = tmp_path / "swarm.db"
-    with closing(sqlite3.connect(file)) as database:
-        database.executescript(gzip.decompress(DUMP.read_bytes()).decode())
-    with closing(Store(str(file))) as opened:
+    with restored("stored_methods", tmp_path) as opened:
         yield opened
 
 

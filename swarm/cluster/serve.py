@@ -126,7 +126,7 @@ async def serve_jobs(
     """Be the master of the jobs in a store, until cancelled: wait for the lease, dial, serve, and dial again.
 
     Args:
-        scheduler: Gives the scheduler's address, anew for each dial.
+        scheduler: Returns the scheduler's address; called before each attempt to connect.
         store: URL of the store.
         places: Where trainings leave what others need.
         lease_seconds: A standby takes over when the master has been silent for so long.

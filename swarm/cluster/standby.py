@@ -16,7 +16,7 @@ async def keep_standing_by(scheduler: Callable[[], str], name: str) -> None:
     """Tell the scheduler every second that a master stands by, until cancelled; what goes wrong is only said.
 
     Args:
-        scheduler: Gives the scheduler's address, anew for each dial.
+        scheduler: Returns the scheduler's address; called before each attempt to connect.
         name: Name of the master, as in the store's lease.
     """
     said = ""

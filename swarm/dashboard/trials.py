@@ -26,7 +26,7 @@ from swarm.trial import params_as_json
 
 _PARAM, _METRIC = "p:", "m:"  # columns of hyper-parameters and metrics, whatever those are called
 _CURVES = 6  # metrics whose curves are drawn
-_ANSWERS = {"archive": "from the archive", "in_flight": "of a training of it that ran already"}
+_ANSWERS = {"archive": "from the archive", "in_flight": "from a training of the same configuration that was running"}
 _SHORT = "<%- value === null || Number.isNaN(value) ? '' : typeof value === 'number' ? +value.toPrecision(5) : value %>"
 _FILTER = """
 const terms = text.value.trim().split(/\\s+/).filter(Boolean).map((term) => {
