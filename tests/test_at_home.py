@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -136,3 +138,42 @@ def test_a_run_in_this_process_finds_what_one_in_processes_does(tmp_path: Path) 
         assert best is not None
         bests.append((best.trial.id, best.params, best.fitness))
     assert bests[0] == bests[1]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from swarm import PSO, Job, Real, run
+
+def train(params, ctx):
+    with open("log", "a") as log:
+        log.write(f"{params['x']!r}\\n")
+    if Path("deadly").exists() and len(Path("log").read_text().splitlines()) == 23:
+        Path("deadly").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return (params["x"] - 1) ** 2
+
+if __name__ == "__main__":
+    job = Job(name="home", problem=train, space={"x": Real(-5, 5)}, optimizer=PSO(particles=5, generations=7),
+              direction="minimize", isolation="thread", seed=3)
+    found = run(job, slots=1, store=sys.argv[1], progress=False)
+    print(found.best.fitness, found.counts["trained"])
+"""
+
+
+def test_a_run_whose_process_is_killed_amid_a_call_goes_on_to_the_same_answer(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(KILLED)
+
+    def called(store: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "main.py", store]
+        return subprocess.run(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
+
+    whole = called("whole.db")
+    calls = (tmp_path / "log").read_text().split()
+    (tmp_path / "log").unlink()
+    (tmp_path / "deadly").touch()
+    assert called("home.db").returncode == -signal.SIGKILL
+    again = called("home.db")
+    assert (again.returncode, again.stdout) == (0, whole.stdout)
+    log = (tmp_path / "log").read_text().split()
+    assert (sorted(set(log)), len(log)) == (sorted(calls), len(calls) + 1)  # the call that was killed is made again
