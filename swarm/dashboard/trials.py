@@ -88,7 +88,7 @@ class Trials(JobPage):
         self._text = CustomJS(args={"text": ""}, code="navigator.clipboard.writeText(text);")
         self._copy.js_on_click(self._text)
         self._curves = column(sizing_mode="stretch_width")
-        closely = column(row(self._copy), self._detail, self._curves, width=400)
+        closely = column(row(self._copy), self._detail, self._curves, width=340)
         beside = row(column(text, table, sizing_mode="stretch_width", min_width=320), closely, spacing=24)
         beside.update(sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})  # below it where there is no room
         yield beside
