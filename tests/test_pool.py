@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -271,6 +272,7 @@ async def test_many_searches_on_few_slots_all_end_and_train_nothing_twice(tmp_pa
 
     methods = [Grid(), Random(trials=20), PSO(particles=5, generations=6), AsyncPSO(particles=4, generations=7)]
     store = Store(str(tmp_path / "swarm.db"))
+    writing = ThreadPoolExecutor(1)  # so that slots change while a search writes
     async with embedded(make_slots(slots=1 + seed % 3)) as client, slots_of(client) as slots:
 
         async def search(number: int, share: Share) -> Search:
@@ -281,7 +283,7 @@ async def test_many_searches_on_few_slots_all_end_and_train_nothing_twice(tmp_pa
             search = Search(job, store)
             pool = DaskPool(slots, job.code.pickle, share=share)
             slots.join(pool)  # and it stays when its search has ended
-            await search.run(pool)
+            await search.run(pool, thread=writing)
             return search
 
         async with asyncio.timeout(120), asyncio.TaskGroup() as group:
@@ -294,6 +296,7 @@ async def test_many_searches_on_few_slots_all_end_and_train_nothing_twice(tmp_pa
     assert all(task.result().state.finished() for task in searches)
     trained = (tmp_path / "log").read_text().split()
     assert len(trained) == len(set(trained)) > 20
+    writing.shutdown()
     store.close()
 
 

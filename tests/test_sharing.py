@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import random
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 from swarm.pool.dask_pool import DaskPool
 from swarm.pool.fair_share import Claim, Share, allot, entitlements
 from swarm.pool.slots import Slots
+from swarm.pool.tenancy.division import Division
+from swarm.trial import Result, Status
 
 
 def test_a_single_job_may_use_all_slots() -> None:
@@ -270,3 +273,47 @@ async def test_a_user_s_weight_holds_for_the_jobs_that_are_there_and_that_come_a
     assert slots.user("ann") is here
     assert slots.user("ann", "GPU-2").weight == 4.0
     assert slots.user("bob").weight == 1.0
+
+
+async def test_a_slot_that_comes_free_while_a_search_writes_is_offered_to_it() -> None:
+    """It has seen none and goes to wait; nobody wakes it for what was there before it waits."""
+    busy = 1
+    slots = Slots(None, None, topic="results")  # type: ignore[arg-type]  # nothing is sent
+    slots._division = Division(lambda _: 1, lambda _: busy, lambda: None)
+    pool = DaskPool(slots, b"")
+    slots.join(pool)
+    await turns()
+    assert pool.free() == 0
+    busy = 0
+    slots._division.outdate()
+    async with asyncio.timeout(5):
+        assert await pool.next() == []
+    assert pool.free() == 1
+
+
+async def test_a_slot_that_a_search_leaves_goes_to_another_and_comes_back_with_the_next_result() -> None:
+    slots = Slots(None, None, topic="results")  # type: ignore[arg-type]  # nothing is sent
+    slots._division = Division(lambda _: 1, lambda _: 0, lambda: None)
+    content, other = DaskPool(slots, b""), DaskPool(slots, b"")
+    slots.join(content)
+    await turns()
+    for _ in range(2):  # the first one told it that it has joined
+        assert content.free() == 1
+        waiting = asyncio.ensure_future(content.next())
+        await turns()
+    assert not waiting.done()
+    slots.join(other)
+    await turns()
+    assert (content.free(), other.free()) == (0, 1)
+    result = Result(key="k", status=Status.OK, fitness=1.0)
+    other.share.seconds = 9.0
+    content.deliver(result)
+    assert await waiting == [result]
+    slots.divide()
+    assert (content.free(), other.free()) == (1, 0)
+
+
+async def turns() -> None:
+    """Let the loop do what it has to do."""
+    for _ in range(5):
+        await asyncio.sleep(0)

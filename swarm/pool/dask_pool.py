@@ -57,6 +57,7 @@ class DaskPool:
         self._checkpoints = checkpoints
         self._ended: list[Result] = []
         self._ahead = Ahead()
+        self._told_of_slots = False  # whether every answer of free() since the last next() was that there are some
         self._woken = asyncio.Event()
 
     async def __aenter__(self) -> DaskPool:
@@ -78,7 +79,9 @@ class DaskPool:
 
     def free(self) -> int:
         """Number of trainings that this search may start now."""
-        return self._slots.allowed(self) // self.share.grain
+        found = self._slots.allowed(self) // self.share.grain
+        self._told_of_slots = self._told_of_slots and found > 0
+        return found
 
     def spare(self) -> int:
         """How many more evaluations may wait beside those that run, where these are so short that it pays."""
@@ -105,9 +108,13 @@ class DaskPool:
         Raises:
             ClusterError: The scheduler is gone.
         """
-        if self.share.hungry and self.free():  # the search has left slots that it was offered
-            self.share.hungry = False
-            self._slots.divide()
+        if self.share.hungry and self._slots.allowed(self) >= self.share.grain:
+            if self._told_of_slots:  # the search has left slots that it was offered
+                self.share.hungry = False
+                self._slots.divide()
+            else:  # they are there since it looked
+                self._woken.set()
+        self._told_of_slots = True
         self._slots.check()
         await self._woken.wait()
         self._woken.clear()

@@ -195,7 +195,7 @@ class Slots:
             pool.wake()  # to join takes no slot, so the search still has what it was offered
         if not flight.pools:
             pool.share.used += flight.size  # the first one pays
-            self._division.outdate()
+            self.divide()
         flight.pools.append(pool)
 
     def follow(self, running: Mapping[str, list[str]], results: Iterable[Result] = ()) -> None:
