@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster, Security, default_client
 import swarm
 from swarm import PSO, Grid, Integer, Job, run
 from swarm.cluster.certificates import temporary
+from swarm.cluster.connect import connected
 from swarm.errors import InvalidInput, NoSlots
 
 
@@ -135,3 +136,38 @@ def test_what_is_closed_asynchronous_or_no_scheduler_is_refused_before_anything_
         with pytest.raises(InvalidInput, match="a scheduler is given by its address"):
             run(a_job(), scheduler=wrong, store=tmp_path / "none.db", progress=False)  # type: ignore[arg-type]
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_client_that_is_cancelled_amid_its_start_or_end_is_closed_all_the_same() -> None:
+    left: list[str] = []
+
+    async def cancelled(after: int) -> bool:
+        """Whether the client was there already, when this was cancelled after so many turns of the loop."""
+        reached = False
+
+        async def use() -> None:
+            nonlocal reached
+            async with connected(address):
+                reached = True
+
+        task = asyncio.create_task(use())
+        for _ in range(after):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return reached and task.cancelled()
+
+    async def each_moment(clients: list[Client]) -> None:
+        after = 0
+        while not await cancelled(after) and after < 5000:
+            after = after * 5 // 4 + 1
+        for more in range(12):
+            await cancelled(after + more)
+        left.extend(client.status for client in clients if client.status not in ("closed", "newly-created"))
+
+    with cluster_of(0) as cluster, pytest.MonkeyPatch.context() as patch:
+        address, made, start = cluster.scheduler_address, list[Client](), Client.start
+        patch.setattr(Client, "start", lambda self, **options: (made.append(self), start(self, **options))[1])
+        asyncio.run(each_moment(made))
+    assert len(made) > 5
+    assert left == []

@@ -80,7 +80,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
     Raises:
         NotStarted: A worker process could not be started, such as one that cannot import the user's script.
     """
-    from distributed import Client, Nanny, Scheduler, SpecCluster
+    from distributed import Nanny, Scheduler, SpecCluster
 
     nannies: list[Nanny] = []
 
@@ -102,10 +102,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
             asynchronous=True,
             name="swarm",
         )
-        async with (
-            started(cluster, nannies, reason),
-            Client(cluster, asynchronous=True, set_as_default=False) as client,
-        ):
+        async with started(cluster, nannies, reason), _client(cluster) as client:
             # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
             cluster.scheduler.client_comms[client.id].interval = _SEND_INTERVAL
             yield client
@@ -114,7 +111,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def paged() -> AsyncIterator[Client]:
     """A scheduler without workers in this process, for its pages alone; nobody else can talk to it."""
-    from distributed import Client, Scheduler
+    from distributed import Scheduler
 
     with _configured:
         scheduler = Scheduler(
@@ -123,7 +120,7 @@ async def paged() -> AsyncIterator[Client]:
             preload=["swarm.scheduler"],
             local_directory=scratch(),
         )
-        async with scheduler, Client(scheduler.address, asynchronous=True, set_as_default=False) as client:
+        async with scheduler, _client(scheduler.address) as client:
             yield client
 
 
@@ -135,22 +132,38 @@ async def connected(scheduler: str | UsersDask) -> AsyncIterator[Client]:
         SchedulerUnreachable: Nothing answers there.
         NotAllowed: Our certificate is one of a user or a worker, who have no trainings run by themselves.
     """
-    from distributed import Client
-
     place = UsersDask(scheduler) if isinstance(scheduler, str) else scheduler
     address = place.address
-    try:
-        await _check_role(place)
-        client = await Client(
-            address, asynchronous=True, timeout=_CONNECT_SECONDS, security=place.security, set_as_default=False
-        )
-    except (OSError, TimeoutError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SchedulerUnreachable(
-            f"no Dask scheduler answers at {address} ({reason}); start one: dask scheduler --port 8786"
-        ) from None
-    async with client:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await _check_role(place)
+            client = await stack.enter_async_context(
+                _client(address, timeout=_CONNECT_SECONDS, security=place.security)
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SchedulerUnreachable(
+                f"no Dask scheduler answers at {address} ({reason}); start one: dask scheduler --port 8786"
+            ) from None
         yield client
+
+
+@asynccontextmanager
+async def _client(where: Any, **options: Any) -> AsyncIterator[Client]:
+    """A client of our own, closed however this ends.
+
+    Dask leaves one open if it is cancelled while it connects or closes, and the garbage collector would close it where
+    no loop runs any more.
+    """
+    from distributed import Client
+
+    client = Client(where, asynchronous=True, set_as_default=False, **options)
+    try:
+        async with client:
+            yield client
+    finally:
+        if client.status != "closed":
+            await client.close()
 
 
 async def _check_role(place: UsersDask) -> None:
