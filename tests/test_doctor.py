@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from gpus import Gpus, card, gpus_here, uuid
+from modules import put_away
 from services import Service
 from typer.testing import CliRunner
 
@@ -34,8 +34,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(machine, "FRAMEWORKS", {"framework": "Framework"})
     monkeypatch.syspath_prepend(str(file.parent))
     monkeypatch.setenv("PYTHONPATH", str(file.parent), prepend=":")
-    yield file
-    sys.modules.pop("framework", None)
+    with put_away("framework"):
+        yield file
 
 
 def found(name: str, store: str = "sqlite:///swarm.db", **options: str) -> Check:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from modules import put_away
 
 from swarm import Integer, Job, Random
 from swarm.cluster.connect import embedded, slots_of
@@ -109,16 +110,12 @@ async def test_a_server_that_dies_is_replaced_and_reaped(tmp_path: Path) -> None
 def test_the_scout_lets_nobody_catch_what_it_says() -> None:
     from swarm.workers.isolation.scout import NeededError, Scout
 
-    before = {name: sys.modules.pop(name) for name in ("tensorflow", "keras") if name in sys.modules}
-    try:
-        with Scout(["keras"]) as scout:
-            try:
-                import tensorflow  # noqa: F401
-            except Exception:
-                pytest.fail("a problem that can do without would have caught it")
-            except NeededError:
-                pass
-    finally:
-        sys.modules.update(before)
+    with put_away("tensorflow", "keras"), Scout(["keras"]) as scout:
+        try:
+            import tensorflow  # noqa: F401
+        except Exception:
+            pytest.fail("a problem that can do without would have caught it")
+        except NeededError:
+            pass
     assert scout.needed == ["tensorflow"]
     assert scout not in sys.meta_path

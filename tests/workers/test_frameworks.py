@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from modules import put_away
 
 from swarm.trial import Evaluation, Result, Status
 from swarm.workers.evaluate import evaluate
@@ -67,9 +67,9 @@ def torch(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
                 "cublas": float("CUBLAS_WORKSPACE_CONFIG" in os.environ),
             }
 
-    yield cloudpickle.dumps(Told())
-    process.close()
-    sys.modules.pop("torch", None)
+    with put_away("torch"):
+        yield cloudpickle.dumps(Told())
+        process.close()
 
 
 def trained(problem: bytes, slot: Slot, checkpoints: str | None = None, **options: Any) -> Result:
