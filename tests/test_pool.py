@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -108,6 +109,28 @@ async def test_results_leave_the_workers_and_the_scheduler(tmp_path: Path) -> No
         while await client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)):
             pass  # the release is on its way; should it never come, the test's time limit fails us
         assert not client.futures
+
+
+async def test_the_scheduler_keeps_no_record_of_trainings_that_have_ended() -> None:
+    """A service has millions of them in a year, and its scheduler is never idle."""
+    job = job_of(lambda params, ctx: float(params["x"]))
+
+    def kept(dask_scheduler: Any) -> tuple[int, int]:
+        gc.collect()  # groups of tasks are held by weak references
+        return len(dask_scheduler.task_groups), len(dask_scheduler.extensions["spans"].spans)
+
+    async with pool_of(job, 2) as (client, pool):
+        waiting = [job.evaluations(Trial(id=x, params={"x": x})) for x in range(40)]
+        left = len(waiting)
+        while left:
+            while waiting and pool.free():
+                pool.submit(waiting.pop())
+            left -= len(await pool.next())
+        while await client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)):
+            pass  # as above
+        groups, spans = await client.run_on_scheduler(kept)
+    assert groups < 10
+    assert spans == 0
 
 
 async def test_a_killed_worker_is_a_lost_evaluation_and_its_slot_comes_back(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from swarm.scheduler import metrics
 from swarm.scheduler.gate import guard
 from swarm.scheduler.hosts import guard_pages
 from swarm.scheduler.plugin import Service
+from swarm.scheduler.spans import NoSpans
 
 dask.config.set(scheduler_settings())
 mount()
@@ -36,6 +37,7 @@ routes: list[tuple[str, type, dict[str, Any]]] = [("swarm/health", HealthHandler
 def dask_setup(scheduler: Scheduler) -> None:
     """What Dask runs when it loads this module into a scheduler."""
     scheduler.allowed_failures = 0  # the master decides what runs again
+    scheduler.extensions["spans"] = NoSpans(scheduler)
     chosen = settings()
     guard(scheduler, chosen.max_submission)
     if Service.name not in scheduler.plugins:
