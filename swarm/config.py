@@ -13,13 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import dask
-import dask.utils
-import yaml
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from swarm.errors import InvalidInput
-from swarm.manners.guest import LOGGING, NOISY
+from swarm.manners.noise import LOGGING, NOISY
 
 _DEFAULTS = Path(__file__).with_name("swarm.yaml")
 SETTINGS = {
@@ -33,10 +30,18 @@ SETTINGS = {
 ROUTES = "distributed.scheduler.http.routes"
 
 
+def _dask() -> Any:
+    """Dask, which is imported when a setting is read: a training's process, which reads none, does without."""
+    import dask
+    import dask.utils
+
+    return dask
+
+
 def _seconds(value: Any) -> Any:
     """A time such as ``365 days`` in seconds; anything else as it is, for pydantic to judge."""
     try:
-        return dask.utils.parse_timedelta(value, default="s") if isinstance(value, str) else value
+        return _dask().utils.parse_timedelta(value, default="s") if isinstance(value, str) else value
     except (KeyError, ValueError):
         return value
 
@@ -138,7 +143,7 @@ def limits() -> Limits:
     Raises:
         InvalidInput: One of them has a value that cannot be.
     """
-    said = dask.config.get("swarm", None)
+    said = _dask().config.get("swarm", None)
     found = {key.replace("-", "_"): value for key, value in _shipped().items()}
     found |= {str(key).replace("-", "_"): value for key, value in said.items()} if isinstance(said, Mapping) else {}
     try:
@@ -154,10 +159,10 @@ def settings() -> Settings:
         InvalidInput: The configuration has an unknown key, or a value that cannot be.
     """
     # Merged here once more: whoever called `dask.config.set` before us has taken the defaults along when leaving.
-    found = dask.config.merge({"swarm": _defaults()}, {"swarm": dask.config.get("swarm", None) or {}})["swarm"]
+    found = _dask().config.merge({"swarm": _defaults()}, {"swarm": _dask().config.get("swarm", None) or {}})["swarm"]
     if isinstance(found, Mapping):
         found = {key.replace("-", "_"): value for key, value in found.items()}
-        found["scheduler_address"] = found["scheduler_address"] or dask.config.get("scheduler-address", None)
+        found["scheduler_address"] = found["scheduler_address"] or _dask().config.get("scheduler-address", None)
     try:
         return Settings.model_validate(found)
     except ValidationError as error:
@@ -167,14 +172,16 @@ def settings() -> Settings:
 @cache
 def _defaults() -> dict[str, Any]:
     """What ``swarm.yaml`` says, made known to Dask and to the user's folder of configurations the first time."""
-    dask.config.ensure_file(source=str(_DEFAULTS))
-    dask.config.update_defaults({"swarm": dict(_shipped())})
+    _dask().config.ensure_file(source=str(_DEFAULTS))
+    _dask().config.update_defaults({"swarm": dict(_shipped())})
     return dict(_shipped())
 
 
 @cache
 def _shipped() -> dict[str, Any]:
     """What ``swarm.yaml`` beside this file says."""
+    import yaml
+
     return dict(yaml.safe_load(_DEFAULTS.read_text(encoding="utf-8"))["swarm"])
 
 
@@ -193,7 +200,7 @@ def scheduler_settings() -> dict[str, Any]:
     """Those of Dask's scheduler where it is ours, with the swarm's pages."""
     import distributed  # noqa: F401 - its own settings must be there before ours
 
-    routes = dask.config.get(ROUTES)
+    routes = _dask().config.get(ROUTES)
     return {**SETTINGS, ROUTES: routes if "swarm.scheduler" in routes else [*routes, "swarm.scheduler"]}
 
 
@@ -206,6 +213,6 @@ def quiet_dask(level: str = "critical") -> None:
     if LOGGING in os.environ:
         return
     os.environ[LOGGING] = level  # for the worker processes
-    dask.config.set({"logging.distributed": level})  # for the import of distributed, which sets the levels
+    _dask().config.set({"logging.distributed": level})  # for the import of distributed, which sets the levels
     for name in NOISY:
         logging.getLogger(name).setLevel(level.upper())

@@ -266,3 +266,9 @@ def test_importing_the_package_and_its_types_loads_no_library() -> None:
     )
     run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert set(run.stdout.split()) <= STDLIB | {"swarm"}
+
+
+def test_a_script_that_describes_a_job_loads_neither_dask_nor_the_database_in_the_processes_of_its_trainings() -> None:
+    code = "import sys; from swarm import PSO, Job, Real; print(*{m.split('.')[0] for m in sys.modules})"
+    run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert not {"dask", "distributed", "sqlalchemy", "bokeh", "tornado"} & set(run.stdout.split())

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Mapping, Sized
 from typing import Annotated, Any, get_args
 
-import packaging.requirements
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from swarm.code.expression import expression_of
@@ -212,6 +211,8 @@ def _criterion(value: Any) -> Criterion:
 
 
 def _requirement(text: str) -> str:
+    import packaging.requirements
+
     try:
         packaging.requirements.Requirement(text)
     except packaging.requirements.InvalidRequirement as error:

@@ -17,8 +17,8 @@ from typing import Any
 
 import dask
 
-LOGGING = "DASK_LOGGING__DISTRIBUTED"
-NOISY = ("distributed", "distributed.worker", "distributed.nanny", "distributed.scheduler", "bokeh")
+from swarm.manners.noise import LOGGING, NOISY
+
 _FAMILIES = ("bokeh", "dask", "distributed", "tornado")
 _SET_BY_DASK = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
 _SCRATCH = "dask-scratch-space"  # folders that Dask puts into the search path of modules, and may leave there

@@ -8,17 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy.exc import SQLAlchemyError
+from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InvalidJob, JobNotFound, StoreError
-from swarm.store.columns import METRICS, PARAMS
-from swarm.store.outcome import Outcome
-from swarm.store.path import store_url
-from swarm.store.pending import joined
-from swarm.store.sql import Store
 from swarm.trial import Direction, Status, plain
+
+if TYPE_CHECKING:  # imported where a source is read: whoever only describes a job does without a database
+    from swarm.store.outcome import Outcome
 
 HOW = (
     "write {run: NAME, store: FILE}, {csv: FILE}, {parquet: FILE}, {optuna: URL, study: NAME}, or {params: {…}, "
@@ -116,6 +112,10 @@ def _given(source: Mapping[str, Any], folder: Path, direction: Direction) -> Ite
 
 
 def _run(source: Mapping[str, Any], folder: Path, direction: Direction) -> Iterator[Row]:
+    from swarm.store import Store
+    from swarm.store.path import store_url
+    from swarm.store.pending import joined
+
     name, store = str(source["run"]), source.get("store", _STORE)
     store = store if "://" in str(store) else store_url(folder / str(store))
     try:
@@ -163,11 +163,15 @@ def _table(source: Mapping[str, Any], folder: Path, direction: Direction) -> Ite
 
 def _own_names(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values under the names of hyper-parameters; what is called like a column stands there as ``params.NAME``."""
+    from swarm.store.columns import METRICS, PARAMS
+
     others = {name: value for name, value in values.items() if not name.startswith((PARAMS, METRICS))}
     return others | {name.removeprefix(PARAMS): v for name, v in values.items() if name.startswith(PARAMS)}
 
 
 def _optuna(source: Mapping[str, Any], folder: Path, direction: Direction) -> Iterator[Row]:
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         optuna: Any = importlib.import_module("optuna")
     except ImportError:
