@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
+from operator import le
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +224,39 @@ def test_ranks_crowding_and_order_are_those_of_nsga_ii() -> None:
     assert sorted(undominated(losses)) == [0, 1, 2, 5]
     assert crowding([(0.0, 4.0), (1.0, 2.0), (3.0, 1.0), (4.0, 0.0)]) == [np.inf, 0.75 + 0.75, 0.75 + 0.5, np.inf]
     assert ordered([(0.0, 4.0), (3.0, 1.0), (1.0, 2.0), (4.0, 0.0), (9.0, 9.0)]) == [0, 3, 2, 1, 4]
+
+
+@pytest.mark.parametrize("targets", [1, 2, 3, 4])
+def test_the_front_of_a_trial_follows_from_who_dominates_whom_with_equals_and_failures(targets: int) -> None:
+    rng = random.Random(targets)
+    for _ in range(100):
+        values = [rng.random() for _ in range(5)] + [math.inf, 0.0, -1.0]
+        losses = [tuple(rng.choice(values) for _ in range(targets)) for _ in range(rng.randint(1, 40))]
+        found = ranks(losses)
+        for mine, rank in zip(losses, found, strict=True):
+            above = [r for other, r in zip(losses, found, strict=True) if other != mine and all(map(le, other, mine))]
+            assert rank == max(above, default=-1) + 1
+        assert sorted(undominated(losses)) == [place for place, rank in enumerate(found) if rank == 0]
+
+
+def test_a_large_population_is_ranked_beforehand_and_bears_the_same_children() -> None:
+
+    def born(prepared: bool) -> list[Any]:
+        method = GA(population=300, generations=3).start(Space({"x": Real(0, 1), "y": Real(0, 1)}), seed=1)
+        rng, found, pondered = random.Random(3), list[Any](), 0
+        while len(found) < (method.planned or 0):
+            if method.ponders:
+                pondered += 1
+                if prepared:
+                    method.prepare()
+            generation = [trial for trial in iter(method.ask, None) if trial is not None]
+            for trial in generation:
+                method.tell(trial, (rng.random(), rng.random()))
+            found += [trial.params for trial in generation]
+        assert pondered > 0
+        return found
+
+    assert born(prepared=True) == born(prepared=False)
 
 
 def test_the_hypervolume_is_the_area_below_the_steps_and_the_volume_of_boxes() -> None:

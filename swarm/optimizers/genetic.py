@@ -19,6 +19,8 @@ from swarm.optimizers.recombination import SELECTION, Genetic, Mating, Rng, rela
 from swarm.optimizers.unrepeated import DRAWS, KICKS, Unrepeated
 from swarm.trial import Params, Trial
 
+_MANY = 500  # individuals to be ranked, in some ten milliseconds
+
 Children = Literal["one", "both", "overproduce"]
 
 
@@ -131,12 +133,12 @@ class GA(Genetic, Unrepeated):
     def members(self) -> list[Individual]:
         """The last complete generation, and the elite."""
         self._check_started()
-        return list(self._adults)
+        return list(self._parents())
 
     def immigrate(self, newcomer: Individual) -> None:
         """Take in an individual in place of the worst, before the first child of a generation is asked for."""
         self._check_started()
-        replace_worst(self._adults, newcomer)
+        replace_worst(self._parents(), newcomer)
 
     def _begin(self) -> None:
         super()._begin()
@@ -144,6 +146,7 @@ class GA(Genetic, Unrepeated):
         self._adults: list[Individual] = []  # of the last generation, and the elite: they mate
         self._genomes: list[Genome] = []  # of this generation, as far as it is asked
         self._newborn: dict[int, Individual] = {}  # told of this generation, by member
+        self._unranked: list[Individual] = []  # parents and children, of whom the best by several targets mate
         self._vectors: dict[int, tuple[float, ...]] = {}  # losses of several targets, by trial, of all these
         self._sibling: Genome | None = None
         self._pairs: Mating | None = None  # drawn with the first child of a generation
@@ -184,13 +187,13 @@ class GA(Genetic, Unrepeated):
         return (self._space.completed(params),) * self.ploidy, params
 
     def _conceived(self, member: int, rng: Rng) -> Genome:
-        if not any(math.isfinite(adult.loss) for adult in self._adults):
+        if not any(math.isfinite(adult.loss) for adult in self._parents()):
             return self._founder(rng, member, mutated=self._generation > 0)
         if self._sibling is not None:
             genome, self._sibling = self._sibling, None
             return genome
         if self._pairs is None:
-            self._pairs = self._mating(self._adults, self._rng(self._generation, SELECTION))
+            self._pairs = self._mating(self._parents(), self._rng(self._generation, SELECTION))
         one, other = self._pairs.pair(rng)
         genome, sibling = self._offspring(rng, one.genome, other.genome)
         if self.children != "one":
@@ -208,16 +211,35 @@ class GA(Genetic, Unrepeated):
             self._end_generation()
 
     def _end_generation(self) -> None:
-        elite = sorted(self._adults, key=lambda adult: (adult.loss, adult.trial.id))[: self.elite]
+        elite = sorted(self._parents(), key=lambda adult: (adult.loss, adult.trial.id))[: self.elite]
         children = [self._newborn[member] for member in sorted(self._newborn)]
         self._generation += 1
         if self._vectors:
-            self._adults = self._first_of([*self._adults, *children])
+            self._unranked = [*self._parents(), *children]
+            known = (each.trial.id for each in self._unranked)
+            self._vectors = {trial: self._vectors[trial] for trial in known if trial in self._vectors}
         else:
             if len(children) > self.population:
                 children = self._culled(children, self.population - len(elite))
             self._adults = [*children, *(adult for adult in elite if math.isfinite(adult.loss))]
         self._genomes, self._newborn, self._sibling, self._pairs = [], {}, None, None
+
+    @property
+    def ponders(self) -> bool:
+        """Whether so many individuals are to be ranked by several targets that it takes longer than milliseconds."""
+        return self._started and len(self._unranked) > _MANY
+
+    def prepare(self) -> None:
+        """Rank the individuals of whom the next ones are born."""
+        self._check_started()
+        self._parents()
+
+    def _parents(self) -> list[Individual]:
+        """Who mates: of several targets, ranked when somebody asks for it."""
+        if self._unranked:
+            self._adults = self._first_of(self._unranked)
+            self._unranked = []
+        return self._adults
 
     def _first_of(self, individuals: list[Individual]) -> list[Individual]:
         """The next parents where several targets count; those that failed come last, and are as bad as any."""
@@ -225,10 +247,7 @@ class GA(Genetic, Unrepeated):
         places = ordered([self._vectors[each.trial.id] for each in alive])
         found = [replace(alive[place], loss=float(rank)) for rank, place in enumerate(places)]
         found += [each for each in individuals if each.trial.id not in self._vectors]
-        found = found[: self.population]
-        kept = [each.trial.id for each in found if each.trial.id in self._vectors]
-        self._vectors = {trial: self._vectors[trial] for trial in kept}
-        return found
+        return found[: self.population]
 
     def _culled(self, children: list[Individual], room: int) -> list[Individual]:
         """Those that viability leaves, at most as many as there is room for."""
