@@ -109,6 +109,10 @@ class Slots:
         """Number of workers, whatever they offer."""
         return self._roster.workers()
 
+    def classes(self) -> set[str]:
+        """The classes of the slots that there are."""
+        return self._roster.classes()
+
     def used(self, resource: str = GPU) -> int:
         """Number of slots of this class that something runs on."""
         taken = sum(flight.size for flight in self._flights.values() if flight.resource == resource)

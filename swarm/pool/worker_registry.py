@@ -40,6 +40,10 @@ class WorkerRegistry:
         """Number of workers, whatever they offer."""
         return len(self._workers)
 
+    def classes(self) -> set[str]:
+        """The classes of the slots that there are."""
+        return {name for slots in self._workers.values() for name, amount in slots.items() if amount}
+
     def wide(self, resource: str = GPU) -> bool:
         """Whether there are workers that offer slots of this class, and each of these has several."""
         offered = [slots[resource] for slots in self._workers.values() if slots.get(resource)]

@@ -41,6 +41,7 @@ from swarm.trial import Params, resource
 REPLAYS_ALLOWED = 3  # that are begun and do not end, since their master dies
 _POLL_SECONDS = 1.0
 _REACH_SECONDS = 10.0  # for checkpoints to be reached
+_SLOTLESS_SECONDS = 60.0  # without a slot that a job uses, until that is said
 _UNFIT_SECONDS = 30.0  # for workers to say what is installed
 _log = logging.getLogger("swarm.master")
 
@@ -165,6 +166,7 @@ class Hosted:
         self._renewing: asyncio.Task[None] | None = None
         self._over = threading.Event()  # so that no snapshot is renewed any more
         self._trouble = None if stored.status is JobStatus.NEW else "its journal is being replayed"
+        self._slotless: float | None = None  # since when there is no slot for it
 
     @property
     def name(self) -> str:
@@ -311,6 +313,41 @@ class Hosted:
             store, show = means.thread, lambda _: self._on_change()
             await self.search.run(pool, show, forget, math.inf, store, means.asking, notice=notice)
         await forget.done()
+
+    def look_for_slots(self, now: float) -> None:
+        """Say it when there has been no slot of its class for long, and when there is one again.
+
+        Args:
+            now: Seconds on a clock that only goes forward.
+        """
+        if self.pool is None or self.submission.state is State.PAUSED or self.pool.slots >= self.replicas:
+            if self._slotless is not None and now - self._slotless >= _SLOTLESS_SECONDS:
+                self._say(None)
+            self._slotless = None
+            return
+        self._slotless = now if self._slotless is None else self._slotless
+        if now - self._slotless >= _SLOTLESS_SECONDS:
+            text = self._without_slots(int((now - self._slotless) // 60))
+            if text != self._trouble:
+                self._say(text)
+
+    def _without_slots(self, minutes: int) -> str:
+        assert self.pool is not None
+        kind, slots, workers = self.pool.resource, self._means.slots, self._means.slots.workers()
+        few = f"fewer than the {self.replicas} slots of class {kind} of one training"
+        what = few if self.pool.slots else f"no slot of class {kind}"
+        offers = sorted(slots.classes())
+        there = "no worker is connected"
+        if workers:
+            there = f"{workers} {'worker is' if workers == 1 else 'workers are'} connected"
+        if offers and kind not in offers:
+            there += f", with slots of class {' and '.join(offers)}"
+        share = kind.partition("-")[2]
+        option = f" --gpus-per-training {share}" if share else ""
+        return (
+            f"{what} for {minutes} min; {there}: start one with swarm worker --scheduler "
+            f"{slots.client.scheduler.address} --gpus all{option}, or --slots N{option} without GPUs"
+        )
 
     async def _unfit(self, requirements: list[str]) -> str | None:
         """Why the workers cannot run it; what hangs is not waited for, and says nothing."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -315,6 +316,8 @@ class Master:
 
     async def _keep_publishing(self) -> None:
         while True:
+            for hosted in self._hosted.values():
+                hosted.look_for_slots(time.monotonic())
             await self._mirror.update()
             await self._mirror.draw()
             await asyncio.sleep(_PUBLISH_SECONDS)

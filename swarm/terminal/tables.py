@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -63,7 +63,7 @@ def _times(state: JobState) -> Iterator[str]:
 
 
 def job_table(
-    states: Iterable[JobState],
+    states: Sequence[JobState],
     traces: Mapping[str, Sparkline] | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> Table:
@@ -75,9 +75,6 @@ def job_table(
         weights: Of the users whose weight is not 1, by name.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    if weights:
-        table.caption = line(weights_line(weights))
-        table.caption_justify = "left"
     right = ("priority", "running", "trials", "left", "best")
     for name in ("job", "owner", "state", "priority", "running", "trials", "left", "best", "method", "problem"):
         table.add_column(name, justify="right" if name in right else "left")
@@ -90,6 +87,11 @@ def job_table(
             cells = [str(state.name), "", f"cannot be shown: {type(error).__name__}", *[""] * 7]
         trace: list[RenderableType] = [] if traces is None else [traces.get(state.name, "")]
         table.add_row(*map(line, cells), *trace)
+    below = [weights_line(weights)] if weights else []
+    below += [f"{state.name}: {state.trouble}" for state in states if isinstance(state.trouble, str)]
+    if below:
+        table.caption = Text("\n").join(map(line, below))
+        table.caption_justify = "left"
     return table
 
 
