@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from swarm.pool.base import OnReport, Pool
+from swarm.pool.base import OnReport
 from swarm.trial import Evaluation, Result
+
+if TYPE_CHECKING:
+    from swarm.pool.dask_pool import DaskPool
 
 Call = Callable[[Evaluation, OnReport], Result]
 _LONG_SECONDS = 0.02  # what a call in another process costs is small beside this
@@ -157,10 +160,10 @@ class GrowingPool:
 
     def __init__(self, first: LocalPool) -> None:
         self._first = first
-        self._later: Pool | None = None
+        self._later: DaskPool | None = None
         self._on_report: OnReport | None = None
 
-    def grow(self, later: Pool) -> None:
+    def grow(self, later: DaskPool) -> None:
         """From now on what is submitted goes there."""
         if self._on_report is not None:
             later.open(self._on_report)
@@ -198,15 +201,18 @@ class GrowingPool:
         if self._later is None:
             return await self._first.next()
         if not self._first.busy:
-            left = self._first.take_ended()
-            return left or await self._later.next()
-        waiting = {asyncio.ensure_future(each.next()) for each in (self._first, self._later)}
+            if ended := self._first.take_ended():
+                self._later.wake()  # the slots that it left to these are its own now
+            return ended or await self._later.next()
+        here, there = (asyncio.ensure_future(each.next()) for each in (self._first, self._later))
         try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((here, there), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in waiting:
+            for task in (here, there):
                 task.cancel()  # which loses nothing: results are taken after the last wait
-        return [result for task in done for result in task.result()]
+        if here.done():
+            self._later.wake()  # likewise
+        return [result for task in (here, there) if task.done() for result in task.result()]
 
     def open(self, on_report: OnReport) -> None:
         """The search begins to take slots."""
