@@ -45,6 +45,7 @@ from rich.table import Table
 from scipy.stats import rankdata, wilcoxon
 
 from swarm.optimizers import OPTIMIZERS, PSO, Optimizer
+from swarm.optimizers.front import scalarised
 from swarm.pool.virtual import VirtualPool
 from swarm.space import Choice, Integer, Real, Space
 from swarm.trial import Evaluation, Params
@@ -67,8 +68,8 @@ class Searcher(Protocol):
     def ask(self) -> tuple[Any, Params] | None:
         """A ticket and a configuration; None until more is told."""
 
-    def tell(self, ticket: Any, loss: float) -> None:
-        """What came of it."""
+    def tell(self, ticket: Any, loss: Any) -> None:
+        """What came of it: a loss, or one for each target."""
 
 
 Method = Callable[[Space, int, int], Searcher]  # space, seed, trainings
@@ -88,26 +89,28 @@ class Ours:
         trial = self._optimizer.ask()
         return None if trial is None else (trial, trial.params)
 
-    def tell(self, ticket: Any, loss: float) -> None:
-        """The loss of a trial."""
-        self._optimizer.tell(ticket, loss)
+    def tell(self, ticket: Any, loss: Any) -> None:
+        """The loss of a trial, or its losses, of which a method that takes one gets the number that a job gives it."""
+        several = np.ndim(loss) > 0 and not self._optimizer.compares
+        self._optimizer.tell(ticket, scalarised(loss) if several else loss)
 
 
 class Optuna:
     """A study of Optuna, which suggests parameters one by one."""
 
-    def __init__(self, sampler: Any, space: Space) -> None:
+    def __init__(self, sampler: Any, space: Space, targets: int = 1) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._study, self._space = optuna.create_study(sampler=sampler), space
+        self._study = optuna.create_study(sampler=sampler, directions=["minimize"] * targets)
+        self._space = space
 
     def ask(self) -> tuple[Any, Params] | None:
         """The study's next trial."""
         trial, params = self._study.ask(), {}
         for name, domain in self._space.domains.items():
             if isinstance(domain, Integer):
-                params[name] = trial.suggest_int(name, domain.low, domain.high)
+                params[name] = trial.suggest_int(name, domain.low, domain.high, log=domain.log)
             elif isinstance(domain, Real):
                 params[name] = trial.suggest_float(name, domain.low, domain.high, log=domain.log)
             elif isinstance(domain, Choice):
@@ -116,9 +119,9 @@ class Optuna:
                 params[name] = domain
         return trial, self._space.normalised(params)
 
-    def tell(self, ticket: Any, loss: float) -> None:
-        """The loss of a trial."""
-        self._study.tell(ticket, min(loss, 1e300))
+    def tell(self, ticket: Any, loss: Any) -> None:
+        """The loss of a trial, or its losses."""
+        self._study.tell(ticket, np.minimum(loss, 1e300).tolist())
 
     def take_in(self, told: Sequence[tuple[Params, float]]) -> None:
         """Results of trials that it did not ask for."""
@@ -128,7 +131,7 @@ class Optuna:
         kinds: dict[str, Any] = {}
         for name, domain in self._space.domains.items():
             if isinstance(domain, Integer):
-                kinds[name] = IntDistribution(domain.low, domain.high)
+                kinds[name] = IntDistribution(domain.low, domain.high, log=domain.log)
             elif isinstance(domain, Real):
                 kinds[name] = FloatDistribution(domain.low, domain.high, log=domain.log)
             elif isinstance(domain, Choice):

@@ -50,6 +50,26 @@ def answers(result: Result) -> Iterator[Row]:
             )  # fmt: skip
 
 
+def fronts(result: Result) -> Iterator[Row]:
+    scale = (
+        "error against parameters of networks on the digits, 6 hyper-parameters; real trainings, "
+        f"{result['seeds']} seeds, "
+        f"{result['in_flight']} in flight on emulated slots; reference: an error of {result['reference']['error']} and "
+        f"{result['reference']['parameters']:,} parameters"
+    )
+    for after, rows in result["after"].items():
+        for measure, over in {"volume": "", "log": ", over the logarithm of the parameters"}.items():
+            order = sorted(rows, key=lambda row, measure=measure: -statistics.median(row[measure]))
+            said = ", ".join(f"{row['method']} {ranged(row[measure], '.3f')}" for row in order)
+            wins = "; ".join(
+                f"{row['method']} against {peer} {each['wins']} : {each['losses']} (p = {each['p']:.1g})"
+                for row in order if row["method"] in ("SurrogatePSO", "GA")
+                for peer, each in row.get(f"{measure}_against", {}).items()
+            )  # fmt: skip
+            what = f"Two targets: hypervolume as a share of the box after {after} trainings{over}"
+            yield Row(PEERS, what, f"{said}; {wins}" if wins else said, scale, "python benchmarks/fronts.py")
+
+
 def questions(result: Result) -> Iterator[Row]:
     for told in dict.fromkeys(row["told"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["told"] == told]

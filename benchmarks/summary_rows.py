@@ -21,6 +21,7 @@ READERS: dict[str, Reader] = {
     "nhop": rows_of_papers.nhop,
     "quality": rows_of_peers.quality,
     "answers": rows_of_peers.answers,
+    "fronts": rows_of_peers.fronts,
     "questions": rows_of_peers.questions,
     "overhead": rows_of_peers.overhead,
     "peers-utilisation": rows_of_peers.peers_utilisation,

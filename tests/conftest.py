@@ -21,6 +21,7 @@ LONGEST = (
     "test_keras.py",
     "test_networks.py",
     "test_docs.py",
+    "test_coming_from.py",
     "test_backends.py",
     "test_one_worker.py",
     "test_surrogate_pso.py",

@@ -152,3 +152,65 @@ def test_a_training_of_the_peers_depends_on_its_parameters_alone(tmp_path):
     assert lengths == {1, 10}
     assert task.seconds([0.1, 0.5]) == task.seconds([0.1, 0.5])
     assert task.loss([0.5, 0.5]) != Task(**what, seed=4).loss([0.5, 0.5])
+
+
+def test_a_network_of_the_fronts_goes_down_the_gradient_of_its_cross_entropy():
+    import numpy as np
+    from fronts import Network
+
+    def entropy(network):
+        sums = network.outputs(images)[-1]
+        shares = np.exp(sums) / np.exp(sums).sum(axis=1, keepdims=True)
+        return -np.log(shares[np.arange(5), labels]).mean()
+
+    rng = np.random.default_rng(1)
+    images, labels = rng.random((5, 4)), np.array([0, 9, 3, 3, 7])
+    for activation in ("tanh", "relu"):
+        network = Network([4, 6, 3, 10], activation, rng)
+        for layer in range(3):
+            before = [each.copy() for each in network._weights]
+            network._weights[layer][1, 2] += 1e-6
+            slope = entropy(network)
+            network._weights[layer][1, 2] -= 2e-6
+            slope = (slope - entropy(network)) / 2e-6
+            network._weights = [each.copy() for each in before]
+            biases = [each.copy() for each in network._biases]
+            network._moving = [(0 * weights, 0 * bias) for weights, bias in zip(before, biases, strict=True)]
+            network.step(images, labels, rate=1.0)
+            assert before[layer][1, 2] - network._weights[layer][1, 2] == pytest.approx(slope, rel=1e-4, abs=1e-8)
+            network._weights, network._biases = before, biases
+
+
+def test_a_training_of_the_fronts_depends_on_its_configuration_and_seed_and_is_done_once(tmp_path):
+    from fronts import LARGEST, Trainings, size, trained, volume
+
+    params = {"units": 16, "more_units": 0, "pixels": 4, "activation": "tanh", "rate": 0.1, "batch": 64}
+    assert size(params) == 17 * 16 + 17 * 10
+    assert size({**params, "more_units": 4}) == 17 * 16 + 17 * 4 + 5 * 10
+    train = Trainings(tmp_path / "trained")
+    found = train(params, 0)
+    assert found == train(params, 0) == trained(params, 0) and train.done == 1
+    assert found[0] < 0.3 and found[1] == size(params)
+    again = Trainings(tmp_path / "trained")
+    assert again(params, 0) == found and again.done == 0
+    assert again(params, 1) != found and again.done == 1
+    assert volume([(0.45, LARGEST / 2), (0.5, LARGEST)]) == pytest.approx(0.25)
+
+
+def test_the_fronts_of_all_methods_are_compared_seed_by_seed(monkeypatch):
+    import argparse
+
+    import fronts
+    import numpy as np
+
+    monkeypatch.setattr(fronts, "EPOCHS", 1)
+    options = argparse.Namespace(trainings=12, in_flight=4, seeds=2)
+    growing = fronts.volumes(options, fronts.Trainings())
+    rows = fronts.summary(growing, 12)
+    assert {"SurrogatePSO", "GA", "Random"} <= {row["method"] for row in rows}
+    for measure, found in growing.items():
+        for name, each in found.items():
+            assert each.shape == (2, 12) and (np.diff(each) > -1e-12).all() and 0 < each.max() < 1, (measure, name)
+    for row in rows:
+        for each in row.get("volume_against", {}).values():
+            assert each["wins"] + each["losses"] <= 2
