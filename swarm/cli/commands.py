@@ -308,6 +308,7 @@ def worker_command(
 
     from swarm.cluster.serve import scheduler_address
     from swarm.config import settings
+    from swarm.manners.shadowing import check_unhidden
     from swarm.workers.node.gpu import claimed
     from swarm.workers.node.listen import listening_host
     from swarm.workers.node.supervisor import make_slots, serve
@@ -316,6 +317,7 @@ def worker_command(
     named = one_address(address, scheduler)
     found = scheduler_address(named, scheduler_file, chosen.scheduler_address)
     insecure = insecure or chosen.insecure
+    check_unhidden()
     with contextlib.suppress(OSError):  # not known yet: it is looked up again at each dial
         listening_host(found(), host, insecure)
     offered = make_slots(gpus, slots, threads, gpus_per_training)
@@ -324,10 +326,11 @@ def worker_command(
     say = start_logging(log_format, "worker", "critical", lambda text: _out.print(text, soft_wrap=True))
     with claimed(gpu for slot in offered for gpu in slot.gpus), contextlib.suppress(KeyboardInterrupt):
         names, whose = ", ".join(slot.name for slot in offered), named or scheduler_file or found()
-        say(f"{len(offered)} slots for {whose}: {names}; stop with Ctrl-C")
+        say(f"{len(offered)} slot{'s' if len(offered) > 1 else ''} for {whose}: {names}; stop with Ctrl-C")
         if gpus_per_training < 1 and offered[0].gpus:
             say("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
-        asyncio.run(serve(found, offered, host=host, insecure=insecure))
+        first = chosen.first_contact_seconds
+        asyncio.run(serve(found, offered, host=host, insecure=insecure, first_seconds=first))
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def report_command(
 @app.command("dashboard")
 def dashboard_command(
     store: StoreOption = STORE,
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 8790,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.", min=0, max=65535)] = 8790,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Look at the runs of a store in the browser, ended or not, until Ctrl-C; no scheduler is needed."""

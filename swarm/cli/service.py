@@ -58,7 +58,7 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job
 @app.command("scheduler")
 def scheduler_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 8786,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.", min=0, max=65535)] = 8786,
     dashboard: Annotated[
         str, typer.Option("--dashboard", "--dashboard-address", help="Address of the dashboard; :8787 is on this host.")
     ] = "127.0.0.1:8787",
@@ -132,6 +132,7 @@ def master_command(
             admins=chosen.admins,
             shared=chosen.shared,
             keep_ended=chosen.keep_ended,
+            first_seconds=chosen.first_contact_seconds,
             say=say,
         )
     )
