@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from scripts import run_swarm
-from services import free_port
+from services import Service, free_port
 
-from swarm.errors import InvalidInput, SchedulerUnreachable
+from swarm import Job
+from swarm.errors import InvalidInput, InvalidJob, SchedulerUnreachable
 from swarm.users_dask import checked_address
 from swarm.workers.node.first_contact import FirstContact
 
@@ -187,3 +188,73 @@ def test_in_a_notebook_the_import_fails_with_the_remedy(tmp_path: Path) -> None:
     code = "try:\n    from swarm import Job\nexcept ImportError as error:\n    print(error)\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "give it another name, such as my_string.py" in done.stdout
+
+
+# --- job files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("empty.yaml", b"", "empty.yaml is empty: expected lines like"),
+        ("comment.yaml", b"# nothing yet\n", "comment.yaml is empty"),
+        ("words.yaml", b"just some words\n", "words.yaml holds no job"),
+        ("binary.yaml", bytes(range(256)), "binary.yaml is no text: a job file is YAML or JSON, in UTF-8"),
+        ("zeros.yaml", bytes(200), "zeros.yaml is no text"),
+        ("utf16.yaml", JOB.encode("utf-16"), "utf16.yaml is no text"),
+        ("job.yaml.gz", b"\x1f\x8b\x08\x00", "unpack it first: gunzip"),
+        ("other.py", TRAIN.encode(), "is a Python file: name it in a job file, problem: other.py:FUNCTION"),
+        ("more.py", b"import numpy\nx = {1: [2}\n", "is a Python file"),
+        ("tab.yaml", b"name:\tbowl\n\tproblem: x\n", "tab.yaml is not YAML"),
+    ],
+)
+def test_what_is_no_job_file_is_told_from_one(name: str, content: bytes, hint: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidJob, match=re.escape(hint)) as raised:
+        Job.from_file(tmp_path / name)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_and_a_misspelt_file_are_answered_with_what_is_there(tmp_path: Path) -> None:
+    job_folder(tmp_path)
+    assert "Is a directory (did you mean 'job.yaml'?)" in refused(tmp_path, "run", ".")
+    assert "No such file or directory (did you mean 'job.yaml'?)" in refused(tmp_path, "run", "jbo.yaml")
+    (tmp_path / "bare").mkdir()
+    assert "there is no job file in it: swarm init writes one" in refused(tmp_path, "run", "bare")
+
+
+# --- files to write
+
+
+def test_what_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    job_folder(tmp_path, **{"job.yaml": JOB + "isolation: thread\n"})
+    assert run_swarm(tmp_path, "run", "job.yaml", "--slots", "1").returncode == 0
+    for command in (
+        ["report", "bowl", "--output"],
+        ["report", "bowl", "--png"],
+        ["export", "bowl", "--csv"],
+        ["compare", "bowl", "bowl", "--output"],
+    ):
+        if command[-1] == "--png":  # a folder, which is made
+            (tmp_path / "file").touch()
+            assert "cannot write file/x: " in refused(tmp_path, *command, "file/x")
+        else:
+            said = refused(tmp_path, *command, "absent/x.csv")
+            assert "cannot write absent/x.csv: there is no folder absent; make it, mkdir -p absent" in said
+    assert "that is a folder; name a file in it" in refused(tmp_path, "export", "bowl", "--csv", ".")
+
+
+# --- jobs of the service
+
+
+def test_a_finished_job_that_is_submitted_again_is_refused_unless_there_is_more_to_do(tmp_path: Path) -> None:
+    job_folder(tmp_path, **{"job.yaml": JOB + "isolation: thread\n"})
+    with Service(tmp_path).started(slots=1) as service:
+        at = ["--scheduler", service.address]
+        assert run_swarm(tmp_path, "submit", "job.yaml", "--wait", *at).returncode == 0
+        said = refused(tmp_path, "submit", "job.yaml", *at)
+        assert "job 'bowl' is finished already, and has nothing left to do, its best is" in said
+        assert "nothing left to do" in refused(tmp_path, "submit", "job.yaml", "--wait", *at)
+        more = run_swarm(tmp_path, "submit", "job.yaml", "optimizer.trials=4", "--wait", *at)
+        assert more.returncode == 0, more.stderr
+        assert "4 of 4 trials" in more.stdout

@@ -14,6 +14,7 @@ from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
 from swarm.cli.sections import Sections
 from swarm.cli.service import AddressArgument, AddressOption, one_address
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
+from swarm.manners.files import writing
 from swarm.runner import Where, free_name, resume, run
 from swarm.runs.run import STORE, Run
 from swarm.terminal.progress import console
@@ -193,7 +194,8 @@ def export_command(
 
     found = Run.load(name, store)
     if csv is not None:
-        csv.write_text(found.history.to_csv(index=False), encoding="utf-8")
+        with writing(csv):
+            csv.write_text(found.history.to_csv(index=False), encoding="utf-8")
     if parquet is not None:
         export.to_parquet(found, parquet)
     if optuna is not None:
@@ -254,11 +256,14 @@ def schedule_command(
 
     table = Run.load(name, store).schedule
     if csv is not None:
-        table.to_csv(csv, index=False)
+        with writing(csv):
+            table.to_csv(csv, index=False)
     if json is not None:
-        table.to_json(json, orient="records", indent=2)
+        with writing(json):
+            table.to_json(json, orient="records", indent=2)
     if plot is not None:
-        draw(table, plot, title=f"Schedule of {name}")
+        with writing(plot):
+            draw(table, plot, title=f"Schedule of {name}")
     _out.print(frame_table(table, title=f"Schedule of {name}"))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from swarm.manners.files import writing
 from swarm.plots.units import duration
 from swarm.runs.run import STORE, Run
 from swarm.terminal.progress import console
@@ -37,13 +38,15 @@ def report_command(
     if png is not None:
         from swarm.report.figures import save_all
 
-        _say(f"wrote {len(save_all(run, png))} figures to {png}, as PNG and PDF")
+        with writing(png):
+            _say(f"wrote {len(save_all(run, png))} figures to {png}, as PNG and PDF")
         if output is None:
             return
     from swarm.report.report import write
 
     file = output or Path(f"{name}.html")
-    write(run, file)
+    with writing(file):
+        write(run, file)
     _say(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -83,7 +86,8 @@ def compare_command(
     for test in comparison.paired():
         _say(f"{test.second} – {test.first}: {test.sentence}")
     if output is not None:
-        comparison.write(output)
+        with writing(output):
+            comparison.write(output)
         _say(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
