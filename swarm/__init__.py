@@ -136,7 +136,13 @@ if not TYPE_CHECKING:  # to a type checker, a module with a __getattr__ has ever
     def __getattr__(name: str) -> Any:
         if name not in _HOME:
             raise AttributeError(f"module 'swarm' has no attribute {name!r}")
-        value = getattr(import_module(_HOME[name]), name)
+        try:
+            value = getattr(import_module(_HOME[name]), name)
+        except (ImportError, AttributeError) as error:
+            from swarm.manners.shadowing import explain
+
+            explain(error)
+            raise
         globals()[name] = value
         return value
 

@@ -81,6 +81,8 @@ class Settings(Limits):
         store_timeout_seconds: A statement that a server of the store has not answered for so long has failed.
         store_patience_seconds: A run of one's own waits so long for a store that is locked or away.
         client_patience_seconds: A client waits so long for a scheduler or a master that is still starting.
+        first_contact_seconds: A worker or a master that has never reached its scheduler gives up after so long; None:
+            it never does.
         keep_ended: Seconds for which the service keeps jobs that have ended; None keeps them for ever. A text such as
             ``365 days`` says it as well.
         results: Folder that all workers see, where finished evaluations are committed; None commits none.
@@ -114,6 +116,7 @@ class Settings(Limits):
     store_timeout_seconds: float = Field(gt=0, allow_inf_nan=False)
     store_patience_seconds: float = Field(ge=0, allow_inf_nan=False)
     client_patience_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    first_contact_seconds: float | None = Field(default=60.0, ge=0, allow_inf_nan=False)
     keep_ended: Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)] | None
     results: str | None
     checkpoints: str | None

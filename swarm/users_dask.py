@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from swarm.errors import InvalidInput
 
+_SCHEMES = ("", "tcp", "tls", "ucx", "ws", "wss")  # of Dask
 _ENDED = ("closed", "closing", "failed")
 
 
@@ -64,6 +65,28 @@ class UsersDask:
         return hasattr(cluster, "adapt")  # one that is managed elsewhere, as a gateway's is
 
 
+def checked_address(text: str) -> str:
+    """The text, if a scheduler could have that address.
+
+    Raises:
+        InvalidInput: None could.
+    """
+    scheme, _, place = text.strip().rpartition("://")
+    if scheme == "inproc":
+        return text.strip()
+    wanted = "a scheduler's address is tcp://HOST:PORT, such as tcp://127.0.0.1:8786"
+    if scheme.startswith("http"):
+        raise InvalidInput(f"{text!r} is the address of a page: {wanted}, as swarm scheduler says when it starts")
+    if scheme not in _SCHEMES:
+        raise InvalidInput(f"{text!r} begins with {scheme}://: {wanted}, or tls://HOST:PORT")
+    host, colon, port = place.rpartition(":")
+    if not colon or not host or (host.startswith("[") != host.endswith("]")):
+        raise InvalidInput(f"{text!r} names no port: {wanted}" if place else f"there is no address: {wanted}")
+    if not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise InvalidInput(f"{text!r} has no such port as {port!r}: {wanted}")
+    return text.strip()
+
+
 def users_dask(named: Named, *, beside: bool = True) -> UsersDask:
     """The scheduler that an address, a client or a cluster stands for.
 
@@ -72,10 +95,10 @@ def users_dask(named: Named, *, beside: bool = True) -> UsersDask:
         beside: The caller's event loop stands still while we talk to the scheduler.
 
     Raises:
-        InvalidInput: It is none of these, or closed, or asynchronous.
+        InvalidInput: It is none of these, no address of a scheduler, or closed, or asynchronous.
     """
     if isinstance(named, str):
-        return UsersDask(named)
+        return UsersDask(checked_address(named))
     if isinstance(named, type) or not (hasattr(named, "scheduler_address") or _is_client(named)):
         raise InvalidInput(
             "a scheduler is given by its address, tcp://HOST:8786, by a distributed.Client, or by a cluster such as "

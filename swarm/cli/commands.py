@@ -14,6 +14,7 @@ from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
 from swarm.cli.sections import Sections
 from swarm.cli.service import AddressArgument, AddressOption, one_address
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
+from swarm.manners.files import writing
 from swarm.runner import Where, free_name, resume, run
 from swarm.runs.run import STORE, Run
 from swarm.terminal.progress import console
@@ -193,7 +194,8 @@ def export_command(
 
     found = Run.load(name, store)
     if csv is not None:
-        csv.write_text(found.history.to_csv(index=False), encoding="utf-8")
+        with writing(csv):
+            csv.write_text(found.history.to_csv(index=False), encoding="utf-8")
     if parquet is not None:
         export.to_parquet(found, parquet)
     if optuna is not None:
@@ -254,11 +256,14 @@ def schedule_command(
 
     table = Run.load(name, store).schedule
     if csv is not None:
-        table.to_csv(csv, index=False)
+        with writing(csv):
+            table.to_csv(csv, index=False)
     if json is not None:
-        table.to_json(json, orient="records", indent=2)
+        with writing(json):
+            table.to_json(json, orient="records", indent=2)
     if plot is not None:
-        draw(table, plot, title=f"Schedule of {name}")
+        with writing(plot):
+            draw(table, plot, title=f"Schedule of {name}")
     _out.print(frame_table(table, title=f"Schedule of {name}"))
 
 
@@ -308,6 +313,7 @@ def worker_command(
 
     from swarm.cluster.serve import scheduler_address
     from swarm.config import settings
+    from swarm.manners.shadowing import check_unhidden
     from swarm.workers.node.gpu import claimed
     from swarm.workers.node.listen import listening_host
     from swarm.workers.node.supervisor import make_slots, serve
@@ -316,6 +322,7 @@ def worker_command(
     named = one_address(address, scheduler)
     found = scheduler_address(named, scheduler_file, chosen.scheduler_address)
     insecure = insecure or chosen.insecure
+    check_unhidden()
     with contextlib.suppress(OSError):  # not known yet: it is looked up again at each dial
         listening_host(found(), host, insecure)
     offered = make_slots(gpus, slots, threads, gpus_per_training)
@@ -324,10 +331,11 @@ def worker_command(
     say = start_logging(log_format, "worker", "critical", lambda text: _out.print(text, soft_wrap=True))
     with claimed(gpu for slot in offered for gpu in slot.gpus), contextlib.suppress(KeyboardInterrupt):
         names, whose = ", ".join(slot.name for slot in offered), named or scheduler_file or found()
-        say(f"{len(offered)} slots for {whose}: {names}; stop with Ctrl-C")
+        say(f"{len(offered)} slot{'s' if len(offered) > 1 else ''} for {whose}: {names}; stop with Ctrl-C")
         if gpus_per_training < 1 and offered[0].gpus:
             say("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
-        asyncio.run(serve(found, offered, host=host, insecure=insecure))
+        first = chosen.first_contact_seconds
+        asyncio.run(serve(found, offered, host=host, insecure=insecure, first_seconds=first))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from swarm.manners.files import writing
 from swarm.plots.units import duration
 from swarm.runs.run import STORE, Run
 from swarm.terminal.progress import console
@@ -37,20 +38,22 @@ def report_command(
     if png is not None:
         from swarm.report.figures import save_all
 
-        _say(f"wrote {len(save_all(run, png))} figures to {png}, as PNG and PDF")
+        with writing(png):
+            _say(f"wrote {len(save_all(run, png))} figures to {png}, as PNG and PDF")
         if output is None:
             return
     from swarm.report.report import write
 
     file = output or Path(f"{name}.html")
-    write(run, file)
+    with writing(file):
+        write(run, file)
     _say(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
 
 
 @app.command("dashboard")
 def dashboard_command(
     store: StoreOption = STORE,
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 8790,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.", min=0, max=65535)] = 8790,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Look at the runs of a store in the browser, ended or not, until Ctrl-C; no scheduler is needed."""
@@ -83,7 +86,8 @@ def compare_command(
     for test in comparison.paired():
         _say(f"{test.second} – {test.first}: {test.sentence}")
     if output is not None:
-        comparison.write(output)
+        with writing(output):
+            comparison.write(output)
         _say(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -15,8 +15,9 @@ import typer
 from rich.live import Live
 
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
-from swarm.errors import InvalidInput, SwarmError
-from swarm.service.published.job_state import ENDED
+from swarm.errors import InvalidInput, JobConflict, JobNotFound, SwarmError
+from swarm.manners.files import writing
+from swarm.service.published.job_state import ENDED, JobState
 from swarm.terminal.progress import JobProgress, console
 from swarm.terminal.sparkline import Sparkline
 from swarm.terminal.tables import (
@@ -58,7 +59,7 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job
 @app.command("scheduler")
 def scheduler_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 8786,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.", min=0, max=65535)] = 8786,
     dashboard: Annotated[
         str, typer.Option("--dashboard", "--dashboard-address", help="Address of the dashboard; :8787 is on this host.")
     ] = "127.0.0.1:8787",
@@ -132,6 +133,7 @@ def master_command(
             admins=chosen.admins,
             shared=chosen.shared,
             keep_ended=chosen.keep_ended,
+            first_seconds=chosen.first_contact_seconds,
             say=say,
         )
     )
@@ -179,11 +181,32 @@ def submit_command(
     from swarm.job.job import Job
 
     job = Job.from_file(job_file, settings or (), name=name, seed=seed)
-    handle = _client(scheduler).submit(job, priority=priority, most=max_slots, retry_failed=retry_failed)
+    client = _client(scheduler)
+    before = None if retry_failed else _ended(client, job.name)
+    handle = client.submit(job, priority=priority, most=max_slots, retry_failed=retry_failed)
+    if before is not None and (after := handle.state()).ended and after.told == before.told:
+        raise JobConflict(_nothing_left(after))
     if wait:
         _watch(handle)
     else:
         _say(f"submitted {job.name}; look: swarm watch {job.name} --scheduler {handle.client.address}")
+
+
+def _ended(client: Client, name: str) -> JobState | None:
+    """A job of that name that has ended."""
+    try:
+        state = client.attach(name).state()
+    except JobNotFound:
+        return None
+    return state if state.ended else None
+
+
+def _nothing_left(state: JobState) -> str:
+    found = "" if state.best is None else f", its best is {state.best['fitness']:.6g}"
+    return (
+        f"job {state.name!r} is {state.state} already, and has nothing left to do{found}: look with swarm fetch "
+        f"{state.name}, search on with a higher limit (stop.…, the method's own), or submit it under another --name"
+    )
 
 
 @app.command("jobs")
@@ -246,7 +269,8 @@ def fetch_command(
     handle = _client(scheduler).attach(name)
     search = handle.search()
     if csv is not None:
-        handle.history.to_csv(csv, index=False)
+        with writing(csv):
+            handle.history.to_csv(csv, index=False)
     if errors:
         _out.print(errors_block(search), soft_wrap=True)
         return

@@ -18,6 +18,7 @@ from swarm.errors import InvalidInput, NotAllowed, SchedulerUnreachable
 from swarm.job.job import Job
 from swarm.manners.guest import Shared, configured
 from swarm.manners.main_guard import reason, reported
+from swarm.manners.shadowing import check_unhidden
 from swarm.trial import resource
 from swarm.users_dask import UsersDask
 from swarm.workers.checkpoints.checkpoint import CheckpointStore
@@ -82,6 +83,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
     """
     from distributed import Nanny, Scheduler, SpecCluster
 
+    check_unhidden()
     nannies: list[Nanny] = []
 
     def nanny(*arguments: Any, **options: Any) -> Nanny:
@@ -143,7 +145,7 @@ async def connected(scheduler: str | UsersDask) -> AsyncIterator[Client]:
         except (OSError, TimeoutError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SchedulerUnreachable(
-                f"no Dask scheduler answers at {address} ({reason}); start one: dask scheduler --port 8786"
+                f"no Dask scheduler answers at {address} ({reason}); start one: swarm scheduler"
             ) from None
         yield client
 

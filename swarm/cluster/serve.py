@@ -8,11 +8,12 @@ import gc
 import os
 import socket
 import uuid
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenacity import (
     AsyncRetrying,
@@ -24,10 +25,13 @@ from tenacity import (
 
 from swarm.blocking import in_thread
 from swarm.cluster.connect import connected, forgetting, slots_of
+from swarm.cluster.ports import check_free, dashboard_place
 from swarm.cluster.standby import keep_standing_by
 from swarm.errors import ClusterError, InvalidInput, LeaseLost, NoService, SchedulerUnreachable, StoreUnavailable
 from swarm.service.garbage import lighten
 from swarm.store.sql import SECONDS, Store
+from swarm.users_dask import checked_address
+from swarm.workers.node.first_contact import FirstContact
 from swarm.workers.node.listen import check_exposed, other_users
 from swarm.workers.node.private import scratch
 from swarm.workers.node.requirements import unmet
@@ -60,9 +64,11 @@ async def serve_scheduler(
         say: Told the addresses.
 
     Raises:
-        InvalidInput: Others could reach it without TLS.
+        InvalidInput: Others could reach it without TLS, or one of the addresses is none.
         SchedulerUnreachable: The port is taken, or the address is not ours.
     """
+    shown = dashboard_place(dashboard)
+    check_free(host.rpartition("://")[2], port)
     from distributed import Scheduler, Security
 
     import swarm.scheduler  # its settings must be there before a scheduler is made
@@ -82,24 +88,43 @@ async def serve_scheduler(
         local_directory=scratch(),
         worker_ttl=f"{settings().worker_ttl_seconds} s",
     )
-    try:
-        await scheduler
-    except OSError as error:
-        raise SchedulerUnreachable(f"cannot listen on {host}:{port} ({error}); take another --port") from None
+    await _start(scheduler, host, port)
     async with scheduler:
         import swarm.dashboard.pages  # now, when nobody waits for it
 
         gc.freeze()  # what has been imported stays: looking through it for garbage would take 150 ms at a time
-        pages = f"http://{dashboard.rpartition(':')[0]}:{scheduler.services['dashboard'].port}/swarm"
+        served = scheduler.services["dashboard"].port
+        if shown[1] not in (0, served):
+            say(f"port {shown[1]} is in use already, so the dashboard has another; --dashboard HOST:PORT chooses it")
+        pages = f"http://{shown[0]}:{served}/swarm"
         say(f"scheduler at {scheduler.address}, dashboard at {pages}")
         await scheduler.finished()
+
+
+async def _start(scheduler: Any, host: str, port: int) -> None:
+    """Start a scheduler of Dask's, which may take another port for its pages than the one that was named.
+
+    Raises:
+        SchedulerUnreachable: It cannot listen, or write its file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"\s*Port .* is already in use")
+            await scheduler
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        if cause.filename is not None:
+            raise SchedulerUnreachable(f"cannot write {cause.filename}: {cause.strerror}; name another file") from None
+        raise SchedulerUnreachable(f"cannot listen on {host}:{port} ({cause}); take another --port") from None
 
 
 def scheduler_address(address: str | None, file: Path | None, configured: str | None) -> Callable[[], str]:
     """What gives the scheduler's address: as it was said, or what a scheduler file says at that moment.
 
     Raises:
-        InvalidInput: Both or none was given.
+        InvalidInput: Both or none was given, or what was said is no address.
     """
     if address is not None and file is not None:
         raise InvalidInput("give the scheduler's address or --scheduler-file, not both")
@@ -108,7 +133,8 @@ def scheduler_address(address: str | None, file: Path | None, configured: str | 
     address = address or configured
     if address is None:
         raise InvalidInput("give the scheduler's address, tcp://HOST:8786, --scheduler-file, or DASK_SCHEDULER_ADDRESS")
-    return lambda: address
+    found = checked_address(address)
+    return lambda: found
 
 
 async def serve_jobs(
@@ -121,6 +147,7 @@ async def serve_jobs(
     admins: Iterable[str] = (),
     shared: bool = False,
     keep_ended: float | None = None,
+    first_seconds: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Be the master of the jobs in a store, until cancelled: wait for the lease, dial, serve, and dial again.
@@ -134,19 +161,23 @@ async def serve_jobs(
         admins: Who may steer everybody's jobs.
         shared: With TLS, everybody who has a certificate may read everybody's jobs.
         keep_ended: Jobs that ended more than so many seconds ago are deleted; None keeps them for ever.
+        first_seconds: Give up if the scheduler, or the store, was never reached for so long; None tries for ever. Once
+            both were there, it always does.
         say: Told what happens.
 
     Raises:
+        SchedulerUnreachable: It has given up.
         NoService: The scheduler was started without our plugin.
     """
     lighten()
     thread = ThreadPoolExecutor(1, "swarm-lease")
+    contact = FirstContact(first_seconds)
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
     attempts = AsyncRetrying(
         retry=retry_if_exception_type((ClusterError, LeaseLost, StoreUnavailable, OSError))
         & retry_if_not_exception_type(NoService),
         wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
-        before_sleep=lambda state: say(f"{_reason(state)}; trying again"),
+        before_sleep=lambda state: say(f"{contact.failed(_reason(state))}; trying again"),
     )
     while True:
         async for attempt in attempts:
@@ -154,8 +185,8 @@ async def serve_jobs(
                 opened = await in_thread(thread, lambda: Store(store, seconds=store_seconds))
                 try:
                     how = lease_seconds, tuple(admins), shared, keep_ended
-                    await _wait_for_office(scheduler, opened, holder, lease_seconds, thread, say)
-                    await _hold_office(scheduler, opened, holder, places, *how, say)
+                    await _wait_for_office(scheduler, opened, holder, lease_seconds, thread, contact, say)
+                    await _hold_office(scheduler, opened, holder, places, *how, contact, say)
                 finally:
                     with contextlib.suppress(StoreUnavailable):
                         opened.give_up_lease()
@@ -168,12 +199,14 @@ async def _wait_for_office(
     holder: str,
     lease_seconds: float,
     thread: Executor,
+    contact: FirstContact,
     say: Callable[[str], None],
 ) -> None:
     """Take the lease as soon as nobody has it, and have the scheduler know that we wait."""
     lease = partial(store.lease, holder, lease_seconds)
     if await in_thread(thread, lease):
         return
+    contact.reached()  # by the one that is at work: this one is to outlast whatever ends that
     say("another master is at work; standing by")
     telling = asyncio.ensure_future(keep_standing_by(scheduler, holder))
     try:
@@ -193,6 +226,7 @@ async def _hold_office(
     admins: tuple[str, ...],
     shared: bool,
     keep_ended: float | None,
+    contact: FirstContact,
     say: Callable[[str], None],
 ) -> None:
     """One term of office."""
@@ -200,6 +234,7 @@ async def _hold_office(
     from swarm.service.protocol import RESULTS
 
     async with connected(scheduler()) as client, slots_of(client, topic=RESULTS, outlive=True) as slots:
+        contact.reached()
         say(f"serving {client.scheduler.address}, {slots.total()} slots, store {store.url}")
 
         async def unfit(requirements: Iterable[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import yaml
 from swarm.config import limits
 from swarm.errors import InvalidInput, InvalidJob
 from swarm.job.limits import check_data, check_size, too_deep
+
+SUFFIXES = (".yaml", ".yml", ".json")
+"""Of job files."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where there is one
 
@@ -30,15 +34,48 @@ def read(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
         check_size(path.stat().st_size, f"the job file {path}")
         data = parsed(path.read_text(encoding="utf-8"), f"the job file {path}")
     except OSError as error:
-        raise InvalidJob(f"cannot read the job file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, _Unreadable) as error:
+        raise InvalidJob(f"cannot read the job file {path}: {error.strerror}{_instead(path)}") from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
+        raise InvalidJob(f"{path} is no text: a job file is YAML or JSON, in UTF-8{_remedy(path)}") from None
+    except (yaml.YAMLError, _Unreadable) as error:
+        if path.suffix == ".py":
+            raise InvalidJob(_script(path)) from None
         where = " ".join(str(error).split())
         raise InvalidJob(f"{path} is not YAML: {where}") from None
+    if path.suffix == ".py":
+        raise InvalidJob(_script(path))
     if not isinstance(data, dict):
-        raise InvalidJob(f"{path} holds no job: expected lines like 'name: digits', 'problem: lenet4'")
+        what = "is empty" if data is None else "holds no job"
+        raise InvalidJob(
+            f"{path} {what}: expected lines like 'name: digits', 'problem: lenet4'; swarm init writes some"
+        )
     for setting in settings:
         _set(data, setting)
     return data
+
+
+def _instead(path: Path) -> str:
+    """What may have been meant by a path that is no file."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        there = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
+    except OSError:
+        return ""
+    near = there if path.is_dir() else get_close_matches(path.name, there, n=1)
+    if path.is_dir() and not near:
+        return "; there is no job file in it: swarm init writes one"
+    return f" (did you mean {str(folder / near[0])!r}?)" if near else "; swarm init writes one to begin with"
+
+
+def _remedy(path: Path) -> str:
+    return f"; unpack it first: gunzip {path}" if path.suffix == ".gz" else ""
+
+
+def _script(path: Path) -> str:
+    return (
+        f"{path} is a Python file: name it in a job file, problem: {path.name}:FUNCTION, which swarm init writes; "
+        f"or run it, python {path}, if it calls swarm.run"
+    )
 
 
 class _Unreadable(Exception):

@@ -19,6 +19,7 @@ from swarm.errors import InvalidInput
 from swarm.trial import resource
 from swarm.workers.cards.choice import chosen
 from swarm.workers.cards.driver import Device
+from swarm.workers.node.first_contact import FirstContact
 from swarm.workers.node.gate import WORKER, guard
 from swarm.workers.node.gpu import devices, gpus, slot_env
 from swarm.workers.node.listen import listening_host
@@ -107,7 +108,12 @@ def dask_setup(worker: Any) -> None:
 
 
 async def serve(
-    scheduler: Callable[[], str], slots: Iterable[Slot], *, host: str | None = None, insecure: bool = False
+    scheduler: Callable[[], str],
+    slots: Iterable[Slot],
+    *,
+    host: str | None = None,
+    insecure: bool = False,
+    first_seconds: float | None = None,
 ) -> None:
     """Keep one worker process with these slots connected to the scheduler, until cancelled.
 
@@ -120,27 +126,31 @@ async def serve(
         slots: What to serve.
         host: Address to listen on; None is the interface that leads to the scheduler.
         insecure: Listen where others can reach us even without TLS.
+        first_seconds: Give up if the scheduler was never reached for so long; None tries for ever.
 
     Raises:
+        SchedulerUnreachable: It was not.
         InvalidInput: Others could reach the worker, or TLS lacks its certificates.
     """
     import dask
     from distributed import Nanny
 
     dask.config.set(_SETTINGS)
-    served, pause = tuple(slots), _FIRST_PAUSE
+    served, pause, contact = tuple(slots), _FIRST_PAUSE, FirstContact(first_seconds)
     name = worker_name(served)
     while True:
         try:
             address = scheduler()
             listen = listening_host(address, host, insecure)
             await _check_answer(address)
+            contact.reached()
             async with Nanny(address, **nanny_options(*served, host=listen), death_timeout=None) as nanny:
                 _log.info("worker %s serves %s with %d slots", name, address, len(served))
                 pause = _FIRST_PAUSE
                 await nanny.finished()
         except (OSError, TimeoutError, RuntimeError) as error:
-            _log.warning("worker %s: %s", name, str(error).splitlines()[0] if str(error) else type(error).__name__)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            _log.warning("worker %s: %s", name, contact.failed(reason))
         seconds = random.uniform(pause / 2, pause)
         _log.info("worker %s dials again in %.1f s", name, seconds)
         await asyncio.sleep(seconds)
@@ -178,7 +188,11 @@ async def _check_answer(address: str) -> None:
             f"{address} speaks TLS, but this machine's certificates are not configured: set Dask's "
             "distributed.comm.tls.ca-file, distributed.comm.tls.worker.cert and distributed.comm.tls.worker.key"
         )
-    line = await connect(address, timeout=_DIAL_SECONDS, **options)
+    try:
+        async with asyncio.timeout(2 * _DIAL_SECONDS):  # Dask's own limit does not hold for the greeting
+            line = await connect(address, timeout=_DIAL_SECONDS, **options)
+    except TimeoutError:
+        raise OSError(f"no scheduler answers at {address}: is that its port?") from None
     try:
         if address.startswith("tls://"):
             async with asyncio.timeout(_DIAL_SECONDS):
