@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from math import isnan, log
 from typing import Any
@@ -14,105 +13,112 @@ import numpy as np
 from bokeh.layouts import column, gridplot, row
 from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.models.layouts import LayoutDOM
-from bokeh.models.widgets import Div, Select
+from bokeh.models.widgets import Div, Select, Toggle
 from bokeh.plotting import figure
 
 from swarm.dashboard.board import Shown, Shows
 from swarm.dashboard.feed import Columns, Feed, replace
-from swarm.dashboard.live import Page
-from swarm.dashboard.theme import WIDGETS
+from swarm.dashboard.job_page import JobPage
+from swarm.dashboard.search.ranges import Followed, spread
+from swarm.dashboard.search.words import best_html, better, fitness_name
+from swarm.dashboard.theme import TABLE, WIDGETS
 from swarm.plots import charts
-from swarm.plots.axes import Axis, axes, drawable
+from swarm.plots.axes import Axis, drawable
+from swarm.plots.units import Unit
 from swarm.service.published.snapshot import Lead, Point, Row, View
-from swarm.space.space import Space
 from swarm.store.records import Source
 
 _LINES = 300
 _REASONS = 5  # why trials failed
 _GOLDEN = 0.618034  # neighbours land far apart
-_NOTHING = "Nothing to see yet."
+_SECONDS = Unit.of(0.0)
 _NAN = float("nan")  # always the same one: lists with it are then equal, and are not sent again
 
 
-class JobPage(Page):
-    """A tab about one job; its figures are made anew when another job is chosen."""
+class Fitness(JobPage):
+    """Every trial, how good the search became, and the best configuration."""
 
-    sizing: str = "stretch_width"
+    title = "Fitness"
 
     def __init__(self, board: Shows) -> None:
         super().__init__(board)
-        self._said = Div(text=_NOTHING, disable_math=True, sizing_mode="stretch_width")
-        self.root = column(self._said, sizing_mode=self.sizing)
-        self._kind: object = None
-
-    def update(self, job: str | None) -> None:
-        """What there is to see of this job."""
-        shown = None if job is None else self.board.shown.get(job)
-        if shown is None or shown.view is None or not shown.view.points:
-            self._kind = None
-            self.root.children = [self._said]
-            self._said.text = _NOTHING
-            return
-        kind = (job, shown.job, self.kind(shown.view))
-        if self._kind != kind:
-            self._kind = kind
-            self._coming = iter(self.figures(axes(Space.parse(shown.job["space"])), shown))
-            self._there: list[LayoutDOM] = []
-        come = next(self._coming, None)  # one at a time, so that the scheduler's loop comes round in between
-        said = self.draw(shown.view, job)
-        if self._said.text != said:
-            self._said.text = said
-        if come is not None:  # now that there is something to draw: a legend cannot be drawn of nothing
-            self._there.append(come)
-        if self.root.children != [self._said, *self._there]:
-            self.root.children = [self._said, *self._there]
+        self._along = Select(title="along", options=[], width=140, stylesheets=[WIDGETS])
+        self._zoom = Toggle(label="zoom to the best", width=140, align="end", stylesheets=[WIDGETS])
+        self._zoom.on_change("active", lambda attr, old, new: self._zoomed())
+        self._offered = ""
+        self._anew = False
 
     def kind(self, view: View) -> object:
-        """Of what the choice of figures depends."""
-        return None
-
-    @abstractmethod
-    def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterable[LayoutDOM]:
-        """Make the sources, and then the figures, for these hyper-parameters."""
-
-    @abstractmethod
-    def draw(self, view: View, job: object) -> str:
-        """Bring their sources up to date; what is said above them, as HTML."""
-
-
-class Fitness(JobPage):
-    """Every trial, and how good the search became."""
-
-    title = "Fitness"
-    sizing = "stretch_both"
+        """Whether the budgets are colours, and whether the scale is logarithmic."""
+        return len(_budgets(view)) > 1, _wide(view)
 
     def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
-        """One."""
+        """One, and beside it the best configuration."""
         assert shown.view is not None
-        self._axes, self._by_generation = axes, len(shown.view.rows) > 1
-        self._points: Feed[Point] = Feed(self._columns)
-        self._bands = ColumnDataSource(_bands(shown.view))
-        plot = charts.fitness(self._points.source, self._bands, axes)
-        plot.update(sizing_mode="stretch_both", min_height=420)
+        self._axes, self._name = axes, fitness_name(shown.job)
+        self._offer(shown.view)
+        self._points: Feed[Point] = Feed(lambda points: self._columns(points, shown.view))
+        self._bands = ColumnDataSource(_bands(shown.view, self._along.value))
+        self._up, self._log = Followed(), _wide(shown.view)
+        plot = charts.fitness(
+            self._points.source,
+            self._bands,
+            axes,
+            title=f"{shown.view.direction} {self._name}",
+            y_label=f"{self._name} ({better(shown.view.direction)})",
+            log=self._log,
+            budgets=len(_budgets(shown.view)) > 1,
+        )
+        plot.update(height=520, y_range=self._up.range)
         self._axis = plot.xaxis[0]
-        return [plot]
+        self._best = Div(width=260, disable_math=True, stylesheets=[TABLE])
+        beside = row(column(plot, sizing_mode="stretch_width", min_width=280), self._best, spacing=16)
+        beside.update(sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})  # below it where there is no room
+        return [column(row(self._along, self._zoom), beside, sizing_mode="stretch_width")]
 
     def draw(self, view: View, job: object) -> str:
-        """Points and bands."""
-        self._by_generation = len(view.rows) > 1
-        self._axis.axis_label = "generation" if self._by_generation else "trial"
-        self._points.show(view.points, (job, view.thinned, self._by_generation))
-        replace(self._bands, _bands(view))
+        """Points, bands and the best."""
+        self._offer(view)
+        self._unit, self._began = Unit.of(view.points[-1].end - view.points[0].start), view.points[0].start
+        along = self._along.value
+        self._axis.axis_label = f"time since the start ({self._unit.name})" if along == "time" else along
+        self._points.show(view.points, (job, view.thinned, along, self._unit, _budgets(view)))
+        replace(self._bands, _bands(view, along, self._began, self._unit))
+        known = [point.fitness for point in view.points if point.fitness is not None]
+        ends = spread(known, direction=view.direction, zoomed=self._zoom.active, log=self._log)
+        self._up.follow(ends, anew=self._anew)
+        self._anew = False
+        self._best.text = best_html(self._name, _best(view))
         said = f"<b>{view.all.told}</b> trials answered"
         said += "" if view.lead is None else f", best <b>{view.lead.fitness:.6g}</b>"
         return said + (f", <b>{view.all.failed}</b> failed{errors_html(view)}" if view.all.failed else "")
 
-    def _columns(self, points: Sequence[Point]) -> Columns:
-        return {"x": np.array([self._x(point) for point in points], float), **_point_columns(points, self._axes)}
+    def _zoomed(self) -> None:
+        self._anew = True
+
+    def _offer(self, view: View) -> None:
+        """Offer what there is to draw along; generations first, once there are several."""
+        options = [*(["generation"] if len(view.rows) > 1 else []), "trial", "time"]
+        if self._along.options != options:
+            self._along.options = options
+        if self._along.value in ("", self._offered) or self._along.value not in options:
+            self._along.value = self._offered = options[0]  # nobody has chosen another
+
+    def _columns(self, points: Sequence[Point], view: View | None) -> Columns:
+        found = {"x": np.array([self._x(point) for point in points], float), **_point_columns(points, self._axes)}
+        budgets = [] if view is None else _budgets(view)
+        shades = charts.shades(len(budgets))
+        found["budget"] = ["" if point.budget is None else f"budget {point.budget:g}" for point in points]
+        found["color"] = [
+            shades[budgets.index(point.budget)] if point.budget in budgets else charts.BLUE for point in points
+        ]
+        return found
 
     def _x(self, point: Point) -> float:
+        if self._along.value == "time":
+            return (point.end - self._began) / self._unit.seconds
         aside = point.member * _GOLDEN % 1 - 0.5  # members of a generation side by side
-        return point.generation + 0.6 * aside if self._by_generation else float(point.trial)
+        return point.generation + 0.6 * aside if self._along.value == "generation" else float(point.trial)
 
 
 class SearchSpace(JobPage):
@@ -267,9 +273,10 @@ def errors_html(view: View) -> str:
     )
 
 
-def _bands(view: View) -> Columns:
+def _bands(view: View, along: str = "", began: float = 0.0, unit: Unit = _SECONDS) -> Columns:
+    """Range, mean and best so far, along generations, trials or time; left out, as the page begins."""
     rows = sorted(view.rows.values(), key=lambda row: row.number)
-    if len(rows) == 1:
+    if len(rows) == 1 or along in ("trial", "time"):
         rows = _blocks(view)
     rows = [row for row in rows if row.lead is not None or row.low is not None]
     best, lead = [], None
@@ -279,20 +286,55 @@ def _bands(view: View) -> Columns:
         best.append(_NAN if lead is None else lead.fitness)
     if view.led and view.lead is not None and best:  # the rows of a run without generations do not know
         best[-1] = view.lead.fitness
+    places = [float(row.number) for row in rows]
+    if along == "time":
+        ends = _ends(view)
+        places = [(ends[row.number] - began) / unit.seconds for row in rows]
     return {
-        "x": [float(row.number) for row in rows],
+        "x": places,
         **{name: [_number(getattr(row, name)) for row in rows] for name in ("low", "mean", "high")},
         "best": [_number(each) for each in best],
     }
+
+
+def _ends(view: View) -> dict[int, float]:
+    """When the last of each of the :func:`_blocks` was answered, none before the one ahead of it."""
+    width, ends = _width(view), dict[int, float]()
+    latest = view.points[0].end
+    for point in sorted(view.points, key=lambda point: point.trial):
+        latest = max(latest, point.end)
+        ends[point.trial // width * width + width // 2] = latest
+    return ends
+
+
+def _budgets(view: View) -> list[float]:
+    """What trials were trained up to, from the lowest to the highest."""
+    return sorted({point.budget for point in view.points if point.budget is not None})
+
+
+def _wide(view: View) -> bool:
+    """Whether fitness is a loss over so wide a range that it needs a logarithmic scale."""
+    known = [point.fitness for point in view.points if point.fitness is not None]
+    return view.direction == "minimize" and bool(known) and 0 < 20 * min(known) < max(known)
+
+
+def _best(view: View) -> Point | None:
+    """The trial that leads, if it is still known."""
+    return next((point for point in view.points if view.lead is not None and point.trial == view.lead.trial), None)
 
 
 def _number(value: float | None) -> float:
     return _NAN if value is None or isnan(value) else float(drawable(value))
 
 
+def _width(view: View) -> int:
+    """Trials of one of the :func:`_blocks`."""
+    return max(5, view.all.told // 30)
+
+
 def _blocks(view: View) -> list[Row]:
     """Rows of so many trials each, for methods without generations."""
-    width = max(5, view.all.told // 30)
+    width = _width(view)
     blocks: dict[int, Row] = {}
     for point in reversed(view.ordered()):  # the last to lead a block is its best
         if point.fitness is not None:

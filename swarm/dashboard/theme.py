@@ -58,6 +58,7 @@ WIDGETS = """
 .bk-input, .bk-btn, .bk-tab.bk-active {
   color: var(--ink, #24292f) !important; background-color: var(--field, #fff) !important; }
 .bk-input, .bk-btn, .bk-tab { border-color: var(--edge, #ccc) !important; }
+select.bk-input { appearance: auto; background-image: none !important; }
 .bk-header { overflow-x: auto !important; }
 """
 TABLE = """
