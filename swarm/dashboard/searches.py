@@ -6,26 +6,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from math import isnan, log
-from typing import Any
+from math import isnan
 
 import numpy as np
-from bokeh.layouts import column, gridplot, row
-from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.layouts import column, row
+from bokeh.models import ColumnDataSource, CustomJS, LinearColorMapper
 from bokeh.models.layouts import LayoutDOM
-from bokeh.models.widgets import Div, Select, Toggle
-from bokeh.plotting import figure
+from bokeh.models.widgets import Button, Div, Select, Toggle
 
 from swarm.dashboard.board import Shown, Shows
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.job_page import JobPage
-from swarm.dashboard.search.ranges import Followed, spread
+from swarm.dashboard.search.choice import brush_lines, chosen_html
+from swarm.dashboard.search.ground import position
+from swarm.dashboard.search.importance import Matters
+from swarm.dashboard.search.plane import Plane, drawn
+from swarm.dashboard.search.ranges import Followed, shaded, spread
 from swarm.dashboard.search.words import best_html, better, fitness_name
-from swarm.dashboard.theme import TABLE, WIDGETS
+from swarm.dashboard.theme import TABLE, WIDGETS, tiled, write_on
 from swarm.plots import charts
 from swarm.plots.axes import Axis, drawable
+from swarm.plots.plane import brushed
 from swarm.plots.units import Unit
 from swarm.service.published.snapshot import Lead, Point, Row, View
+from swarm.space.space import Space
 from swarm.store.records import Source
 
 _LINES = 300
@@ -72,9 +76,7 @@ class Fitness(JobPage):
         plot.update(height=520, y_range=self._up.range)
         self._axis = plot.xaxis[0]
         self._best = Div(width=260, disable_math=True, stylesheets=[TABLE])
-        beside = row(column(plot, sizing_mode="stretch_width", min_width=280), self._best, spacing=16)
-        beside.update(sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})  # below it where there is no room
-        return [column(row(self._along, self._zoom), beside, sizing_mode="stretch_width")]
+        return [column(row(self._along, self._zoom), tiled([plot, self._best]), sizing_mode="stretch_width")]
 
     def draw(self, view: View, job: object) -> str:
         """Points, bands and the best."""
@@ -122,41 +124,75 @@ class Fitness(JobPage):
 
 
 class SearchSpace(JobPage):
-    """Where the search has looked, what it found there, and where its members are moving."""
+    """Where the search has looked, what it found there, what matters, and where its members are moving."""
 
     title = "Search space"
 
     def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterator[LayoutDOM]:
-        """Members in a plane of two hyper-parameters, parallel coordinates, and each hyper-parameter by itself."""
-        self._axes = axes
-        self._palette = charts.PALETTE if shown.job["direction"] == "minimize" else charts.PALETTE[::-1]
+        """Two hyper-parameters, parallel coordinates, importance, and each hyper-parameter by itself.
+
+        What is chosen in one of them by a drag is chosen in all.
+        """
+        assert shown.view is not None
+        self._axes, self._view, self._name = axes, shown.view, fitness_name(shown.job)
         self._points: Feed[Point] = Feed(lambda points: _point_columns(points, axes))
-        self._lines = ColumnDataSource(_lines([], axes))
-        self._moves = ColumnDataSource(_moves([], axes[0], axes[-1], self._palette))
-        names = [axis.name for axis in axes]
-        self._across = Select(title="across", options=names, value=names[0], width=180, stylesheets=[WIDGETS])
-        self._up = Select(
-            title="up", options=names, value=names[min(1, len(names) - 1)], width=180, stylesheets=[WIDGETS]
-        )
-        swarm = column(row(self._across, self._up), _plane(self._moves), sizing_mode="stretch_width")
-        parallel = charts.parallel(self._lines, axes, palette=self._palette)
-        yield row(swarm, parallel, sizing_mode="stretch_width") if len(axes) > 1 else swarm
-        values = [charts.value(self._points.source, axis) for axis in axes]
-        yield gridplot(values, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
+        self._points.source.selected.on_change("indices", lambda attr, old, new: self._choose())
+        self._lines, self._chosen = ColumnDataSource(_lines([], axes)), ""
+        palette = list(charts.PALETTE if shown.job["direction"] == "minimize" else charts.PALETTE[::-1])
+        self._mapper = LinearColorMapper(palette=palette, low=0.0, high=1.0, nan_color="#00000000")
+        self._plane = Plane(self._points.source, self._mapper, axes, self._name)
+        self._matters = Matters(Space.parse(shown.job["space"]))
+        clear = Button(label="choose none", width=120, align="end", stylesheets=[WIDGETS])
+        clear.js_on_click(CustomJS(args={"source": self._points.source}, code="source.selected.indices = [];"))
+        self._about = Div(disable_math=True, sizing_mode="stretch_width", visible=False)
+        top = row(*self._plane.selects, clear, styles={"flex-wrap": "wrap"}, sizing_mode="stretch_width")
+        parallel = charts.parallel(self._lines, axes, palette=palette, y_label=self._name)
+        brush_lines(parallel, self._lines, self._points.source)
+        beside = [self._plane.root] if len(axes) < 2 else [self._plane.root, parallel]
+        write_on(self.root.document, parallel)
+        yield column(top, self._about, tiled(beside), sizing_mode="stretch_width")
+        values = [charts.value(self._points.source, axis, y_label=self._name) for axis in axes]
+        for plot in values:
+            brushed(plot, plot.renderers[0])
+        yield tiled(values)
+        yield self._matters.root
 
     def draw(self, view: View, job: object) -> str:
-        """Points, the best and latest lines, and the last move of each member."""
-        self._points.show([point for point in view.points if point.fitness is not None], (job, view.thinned))
+        """Points, the best and latest lines, the last move of each member, and what matters."""
+        known = [point for point in view.points if point.fitness is not None]
+        if self._points.show(known, (job, view.thinned)):
+            low, high = shaded([each for point in known if (each := point.fitness) is not None], view.direction)
+            self._mapper.update(low=low, high=high)
         best = view.ordered()[:20][::-1]
         drawn = {point.trial for point in best}
-        others = [point for point in view.points if point.fitness is not None and point.trial not in drawn]
+        others = [point for point in known if point.trial not in drawn]
         chosen = [*others[-(_LINES - len(best)) :], *best]  # the best on top
         replace(self._lines, _lines(chosen, self._axes))
-        by_name = {axis.name: axis for axis in self._axes}
-        across, up = by_name[self._across.value], by_name[self._up.value]
-        replace(self._moves, _moves([list(points) for points in view.moves.values()], across, up, self._palette))
+        self._follow()
+        self._plane.draw(known, [list(points) for points in view.moves.values()])
+        self._matters.draw(known)
         moved = any(len(points) > 1 for points in view.moves.values())
-        return f"<b>{len(view.moves)}</b> members" + ("; a line leads back to where each was before" if moved else "")
+        said = f"<b>{len(view.moves)}</b> members" + (
+            ", in rings; a line leads back to where each was" if moved else ""
+        )
+        return f"{said}. A drag over trials or lines chooses them in all figures; Escape or a button chooses none."
+
+    def _choose(self) -> None:
+        """Trials were chosen, in whichever figure."""
+        self._follow()
+        rows = self._points.source.selected.indices
+        trials = {int(self._points.source.data["trial"][i]) for i in rows if i < len(self._points.source.data["trial"])}
+        chosen = [point for point in self._view.points if point.trial in trials]
+        said = chosen_html(chosen, self._axes, self._name, self._view.direction) if chosen else ""
+        self._about.update(text=said, visible=bool(said))
+
+    def _follow(self) -> None:
+        """Choose the lines of the trials that are chosen."""
+        data, rows = self._points.source.data["trial"], self._points.source.selected.indices
+        trials = {int(data[i]) for i in rows if i < len(data)}
+        lines = [i for i, trial in enumerate(self._lines.data["trial"]) if int(trial) in trials]
+        if self._lines.selected.indices != lines:
+            self._lines.selected.indices = lines
 
 
 class Archive(JobPage):
@@ -205,8 +241,7 @@ class Lineage(JobPage):
             for axis in axes
             if axis.scale != "options"
         ]
-        grid = gridplot(schedules, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
-        return [tree, grid]
+        return [tree, tiled(schedules)]
 
     def draw(self, view: View, job: object) -> str:
         """Tree and schedule, where trainings are handed on."""
@@ -222,26 +257,6 @@ class Lineage(JobPage):
         return f"The winner's line has <b>{len(line)}</b> slices"
 
 
-def _plane(moves: ColumnDataSource) -> figure:
-    """Members where they are, with a line from where they were."""
-    plot = figure(
-        title="Members",
-        height=400,
-        sizing_mode="stretch_width",
-        min_width=280,
-        tools="save",
-        x_range=Range1d(-0.05, 1.05),
-        y_range=Range1d(-0.05, 1.05),
-        x_axis_label="from the lower to the upper bound",
-        y_axis_label="from the lower to the upper bound",
-    )
-    plot.segment("x0", "y0", "x", "y", source=moves, color=charts.GRAY, line_width=1.5)
-    dots = plot.scatter("x", "y", source=moves, size=11, color="color", line_color="white")
-    rows = [("member", "@member"), ("trial", "@trial"), ("fitness", "@fitness")]
-    plot.add_tools(HoverTool(renderers=[dots], tooltips=rows))
-    return plot
-
-
 # --- rows to columns
 
 
@@ -253,15 +268,9 @@ def _point_columns(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
         "source": [point.source.replace("_", " ") for point in points],
     }
     for axis in axes:
-        values = [_drawn(axis, point.params) for point in points]
+        values = [drawn(axis, point.params) for point in points]
         columns[axis.column] = values if axis.scale == "options" else np.array(values, float)
     return columns
-
-
-def _drawn(axis: Axis, params: Mapping[str, Any]) -> float | str:
-    if axis.name not in params:
-        return "" if axis.scale == "options" else _NAN
-    return axis.label(params[axis.name]) if axis.scale == "options" else float(params[axis.name])
 
 
 def errors_html(view: View) -> str:
@@ -356,41 +365,11 @@ def _generations(rows: Sequence[Row], gpus: float) -> Columns:
     return columns
 
 
-def _place(axis: Axis, params: Mapping[str, Any]) -> float:
-    """Position of a configuration along an axis, in [0, 1]."""
-    if axis.name not in params:
-        return _NAN
-    if axis.scale == "options":
-        label = axis.label(params[axis.name])
-        return (axis.options.index(label) + 0.5) / len(axis.options) if label in axis.options else _NAN
-
-    low, high, number = axis.low, axis.high, float(params[axis.name])
-    if axis.scale == "log":
-        low, high, number = log(low), log(high), log(number)
-    return (number - low) / (high - low) if high > low else 0.5
-
-
 def _lines(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
     return {
         "xs": [list(range(len(axes))) for _ in points],
-        "ys": [[_place(axis, point.params) for axis in axes] for point in points],
+        "ys": [[position(axis, point.params) for axis in axes] for point in points],
         **{name: list(values) for name, values in _point_columns(points, axes).items() if name != "source"},
-    }
-
-
-def _moves(members: Sequence[Sequence[Point]], across: Axis, up: Axis, palette: Sequence[str]) -> Columns:
-    fitness = [points[-1].fitness for points in members]
-    ranked = sorted(value for value in fitness if value is not None)
-    shades = [0.0 if value is None else ranked.index(value) / max(1, len(ranked) - 1) for value in fitness]
-    return {
-        "x0": [_place(across, points[0].params) for points in members],
-        "y0": [_place(up, points[0].params) for points in members],
-        "x": [_place(across, points[-1].params) for points in members],
-        "y": [_place(up, points[-1].params) for points in members],
-        "member": [points[-1].member for points in members],
-        "trial": [points[-1].trial for points in members],
-        "fitness": ["failed" if value is None else f"{value:.5g}" for value in fitness],
-        "color": [palette[int(shade * (len(palette) - 1))] for shade in shades],
     }
 
 
@@ -418,5 +397,5 @@ def _edges(points: Sequence[Point], winners: set[int], by_trial: Mapping[int, Po
 def _steps(line: Sequence[Point], axis: Axis) -> Columns:
     return {
         "budget": [point.budget or 0.0 for point in line],
-        "value": [_drawn(axis, point.params) for point in line],
+        "value": [drawn(axis, point.params) for point in line],
     }

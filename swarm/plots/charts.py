@@ -73,7 +73,7 @@ def fitness(
     plot.line("x", "mean", source=bands, line_width=2, line_dash="dashed", color=GRAY, legend_label="mean")
     plot.step("x", "best", source=bands, mode="after", line_width=3, color=PURPLE, legend_label="best so far")
     rows = [("fitness", "@fitness{%.5g}"), ("answered", "@source"), *([("", "@budget")] if budgets else [])]
-    plot.add_tools(_hover(axes, rows, dots))
+    plot.add_tools(hover(axes, rows, dots))
     return legend_above(plot, columns=2 if budgets else 3)
 
 
@@ -119,7 +119,7 @@ def parallel(
     labels = dict(zip(("x", "y", "text"), map(list, zip(*ticks, strict=True)), strict=True))
     plot.text(source=ColumnDataSource(labels), x_offset=-7, text_align="right", text_baseline="middle", padding=1)
     plot.add_layout(ColorBar(color_mapper=mapper, title=as_text(y_label), width=12), "right")
-    plot.add_tools(_hover(axes, [(y_label, "@fitness{%.5g}")], drawn, line_policy="interp"))
+    plot.add_tools(hover(axes, [(y_label, "@fitness{%.5g}")], drawn, line_policy="interp"))
     return plot
 
 
@@ -142,7 +142,7 @@ def value(points: ColumnDataSource, axis: Axis, *, y_label: str = "fitness", log
     dots = _dots(plot, across, points, size=6, alpha=0.6)
     if axis.whole:
         whole(plot.xaxis)
-    plot.add_tools(_hover([axis], [(y_label, "@fitness{%.5g}"), ("answered", "@source")], dots))
+    plot.add_tools(hover([axis], [(y_label, "@fitness{%.5g}"), ("answered", "@source")], dots))
     return plot
 
 
@@ -422,7 +422,7 @@ def _dots(plot: figure, across: Any, points: ColumnDataSource, **options: Any) -
     )
 
 
-def _hover(axes: Sequence[Axis], rows: list[tuple[str, str]], drawn: Any, **options: Any) -> HoverTool:
+def hover(axes: Sequence[Axis], rows: list[tuple[str, str]], drawn: Any, **options: Any) -> HoverTool:
     """What is shown of a trial: its number, these rows, and its hyper-parameters."""
     formatters = {"@fitness": "printf"}
     rows = [("trial", "@trial"), *rows]

@@ -1,20 +1,26 @@
-"""The pages of one search in a real browser: fitness."""
+"""The pages of one search in a real browser: fitness and the search space."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import Browser, Page, browser, needs_browser
 from services import wait_until
 from stored_pages import served
 
 from swarm import Choice, Hyperband, Integer, Job, Random, Real, run
-from swarm.dashboard.search.ranges import Followed, spread
+from swarm.dashboard.search.aside import Aside
+from swarm.dashboard.search.ground import ground, position
+from swarm.dashboard.search.ranges import Followed, shaded, spread
 from swarm.dashboard.search.words import best_html, fitness_name
+from swarm.plots.axes import axes
+from swarm.space import Space
 
 SPACE = {"units": Integer(4, 90), "rate": Real(1e-5, 0.1, log=True), "activation": Choice(["<i>relu", "tanh"])}
 CRITERIA = [
@@ -71,6 +77,15 @@ def choose(page: Page, title: str, value: str) -> None:
     page.evaluate(script)
 
 
+def chosen(page: Page) -> list[list[int]]:
+    """Trials that are chosen among the points, and among the lines."""
+    script = f"""{MODELS}.filter((each) => each.type === "ColumnDataSource" && each.selected.indices.length)
+      .filter((each) => each.data.trial).map((each) => [
+        each.data.ys === undefined ? 0 : 1, each.selected.indices.map((i) => Number(each.data.trial[i]))
+      ])"""
+    return [trials for _, trials in sorted(page.evaluate(script))]
+
+
 def fits(page: Page) -> bool:
     """Whether the page is no wider than the window."""
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
@@ -113,7 +128,35 @@ def test_budgets_are_told_apart_by_their_colours(address: str, chromium: Browser
 
 @pytest.mark.slow
 @needs_browser
-@pytest.mark.parametrize("name", ["fitness"])
+def test_what_is_chosen_in_one_figure_of_the_search_space_is_chosen_in_all(address: str, chromium: Browser) -> None:
+    page = chromium.open(f"{address}?page=search%20space&job=plain")
+    wait_until(lambda: any(each["title"] == "Hyper-parameter importance" for each in figures(page)), of="importance")
+    assert "different configurations" in page.text(".bk-clearfix")
+    plane = next(each for each in figures(page) if each["title"] == "units and rate")
+    assert (plane["across"], plane["up"]) == ("units", "rate")
+    assert 0 < plane["low"] < 1e-5 and 0.1 < plane["high"] < 0.2
+    first, second = sorted(page.place(".bk-Figure", number) for number in (0, 1))
+    left, top, right, bottom = first
+    page.drag((left + 80, top + 40), (left + 250, bottom - 100))
+    said = wait_until(lambda: re.search(r"(\d+) chosen · val_loss", page.text(".bk-clearfix")))
+    points, lines = wait_until(lambda: chosen(page))
+    assert 0 < len(points) == int(said[1]) < 40
+    assert sorted(points) == sorted(lines)
+    choose(page, "across", "activation")
+    wait_until(lambda: any(each["title"] == "activation and rate" for each in figures(page)))
+    page.click(".bk-btn")  # choose none
+    wait_until(lambda: "chosen ·" not in page.text(".bk-clearfix"))
+    left, top, right, bottom = second
+    page.drag((left + 40, top + 60), (left + 200, bottom - 200))
+    wait_until(lambda: re.search(r"\d+ chosen · val_loss", page.text(".bk-clearfix")), of="lines that are chosen")
+    points, lines = chosen(page)
+    assert sorted(points) == sorted(lines)
+    assert page.errors == []
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("name", ["fitness", "search space"])
 def test_a_page_fits_every_window_in_both_themes(name: str, address: str, chromium: Browser) -> None:
     for theme in ("light", "dark"):
         page = chromium.open(f"{address}?page={name.replace(' ', '%20')}&job=bands&theme={theme}")
@@ -152,3 +195,34 @@ def test_the_fitness_of_a_list_is_called_like_its_first_metric() -> None:
     job = Job(name="job", problem=train, space=SPACE, fitness=CRITERIA)
     assert fitness_name(job.to_dict()) == "size"
     assert best_html("size", None) == ""
+
+
+def test_between_trials_the_fitness_is_the_mean_of_those_near_and_far_from_all_there_is_none() -> None:
+    both = axes(Space({"x": Real(0, 1), "y": Real(1, 100, log=True)}))
+    places, fitness = np.array([0.1, 0.9]), np.array([1.0, 5.0])
+    found = ground(places, places, fitness, (both[0], both[1]))
+    assert found.shape == (40, 40)
+    assert found[4, 4] == pytest.approx(1.0, abs=1e-3) and found[36, 36] == pytest.approx(5.0, abs=1e-3)
+    assert np.isnan(found[4, 36]) and np.isnan(found[36, 4])
+    assert position(both[1], {"y": 10.0}) == pytest.approx(0.5)
+    assert np.isnan(position(both[1], {"x": 0.5}))
+
+
+def test_colours_reach_as_far_as_all_but_the_worst_tenth() -> None:
+    assert shaded([float(n) for n in range(20)], "maximize") == (2.0, 19.0)
+    assert shaded([float(n) for n in range(20)], "minimize") == (0.0, 17.0)
+    low, high = shaded([3.0], "minimize")
+    assert low < 3.0 < high
+    assert shaded([], "minimize") == (0.0, 1.0)
+
+
+def test_what_takes_long_is_worked_out_again_when_there_is_a_fifth_more() -> None:
+    aside: Aside[int] = Aside()
+    assert not aside.ask(10, lambda: 10)
+    wait_until(lambda: aside.ask(11, lambda: 11))
+    assert aside.found == 10
+    assert not aside.ask(11, lambda: 11)
+    assert not aside.ask(11, lambda: 11) and aside.found == 10
+    assert not aside.ask(12, lambda: 1 // 0)
+    wait_until(lambda: not aside.waiting)
+    assert not aside.ask(12, lambda: 12) and aside.found == 10

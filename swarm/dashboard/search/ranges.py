@@ -11,6 +11,7 @@ from bokeh.models import Range1d
 from swarm.plots.axes import drawable
 
 _MARGIN = 0.05
+_BEYOND = 0.1  # share of the trials that are worse than a scale of colours reaches
 _GOOD = 0.25  # share of the trials that count as the best
 
 
@@ -35,6 +36,22 @@ def spread(fitness: Sequence[float], *, direction: str, zoomed: bool, log: bool)
     margin = _MARGIN * (high - low) or abs(high) * _MARGIN or _MARGIN
     low, high = low - margin, high + margin
     return (10.0**low, 10.0**high) if log else (low, high)
+
+
+def shaded(fitness: Sequence[float], direction: str) -> tuple[float, float]:
+    """Ends of a scale of colours, beyond which the worst tenth of the trials are all of one colour.
+
+    Args:
+        fitness: Of the trials, finite.
+        direction: ``maximize`` or ``minimize``.
+    """
+    if not len(fitness):
+        return 0.0, 1.0
+    values = np.sort(drawable(np.asarray(fitness, float)))
+    beyond = int(len(values) * _BEYOND)
+    values = values[beyond:] if direction == "maximize" else values[: len(values) - beyond]
+    low, high = float(values[0]), float(values[-1])
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 class Followed:
