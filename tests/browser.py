@@ -153,6 +153,22 @@ class Page:
         for step in (2, 1, 0):  # it enters first, and moves then
             self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x - step, y=y)
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press the mouse's button at a place of the window, move it to another, and let go."""
+        self.hover(*start)
+        places = [(start[0] + (end[0] - start[0]) * part, start[1] + (end[1] - start[1]) * part) for part in (0.5, 1.0)]
+        held = {"button": "left", "buttons": 1, "clickCount": 1}
+        self._call("Input.dispatchMouseEvent", type="mousePressed", x=start[0], y=start[1], **held)
+        for x, y in places:
+            self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, **held)
+        self._call("Input.dispatchMouseEvent", type="mouseReleased", x=end[0], y=end[1], **held)
+
+    def place(self, selector: str, number: int = 0) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of one of the elements that a CSS selector finds, in the window."""
+        box = f"{_DEEP}({json.dumps(selector)})[{number}].getBoundingClientRect()"
+        left, top, right, bottom = self.evaluate(f"((box) => [box.left, box.top, box.right, box.bottom])({box})")
+        return left, top, right, bottom
+
     def prefer(self, scheme: str) -> None:
         """Let the page know that the user prefers a ``dark`` or ``light`` colour scheme."""
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

@@ -4,25 +4,30 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from math import isnan, log
-from typing import Any
+from math import isnan
 
 import numpy as np
-from bokeh.layouts import column, gridplot, row
-from bokeh.models import ColumnDataSource, HoverTool, Range1d
+from bokeh.layouts import column, row
+from bokeh.models import ColumnDataSource, CustomJS, LinearColorMapper
 from bokeh.models.layouts import LayoutDOM
-from bokeh.models.widgets import Div, Select
-from bokeh.plotting import figure
+from bokeh.models.widgets import Button, Div, Select, Toggle
 
 from swarm.dashboard.board import Shown, Shows
 from swarm.dashboard.feed import Columns, Feed, replace
-from swarm.dashboard.live import Page
-from swarm.dashboard.theme import WIDGETS
+from swarm.dashboard.job_page import JobPage
+from swarm.dashboard.search.choice import brush_lines, chosen_html
+from swarm.dashboard.search.ground import position
+from swarm.dashboard.search.importance import Matters
+from swarm.dashboard.search.plane import Plane, drawn
+from swarm.dashboard.search.ranges import Followed, shaded, spread
+from swarm.dashboard.search.words import best_html, better, fitness_name
+from swarm.dashboard.theme import TABLE, WIDGETS, tiled, write_on
 from swarm.plots import charts
-from swarm.plots.axes import Axis, axes, drawable
+from swarm.plots.axes import Axis, drawable
+from swarm.plots.plane import brushed
+from swarm.plots.units import Unit
 from swarm.service.published.snapshot import Lead, Point, Row, View
 from swarm.space.space import Space
 from swarm.store.records import Source
@@ -30,127 +35,164 @@ from swarm.store.records import Source
 _LINES = 300
 _REASONS = 5  # why trials failed
 _GOLDEN = 0.618034  # neighbours land far apart
-_NOTHING = "Nothing to see yet."
+_SECONDS = Unit.of(0.0)
 _NAN = float("nan")  # always the same one: lists with it are then equal, and are not sent again
 
 
-class JobPage(Page):
-    """A tab about one job; its figures are made anew when another job is chosen."""
+class Fitness(JobPage):
+    """Every trial, how good the search became, and the best configuration."""
 
-    sizing: str = "stretch_width"
+    title = "Fitness"
 
     def __init__(self, board: Shows) -> None:
         super().__init__(board)
-        self._said = Div(text=_NOTHING, disable_math=True, sizing_mode="stretch_width")
-        self.root = column(self._said, sizing_mode=self.sizing)
-        self._kind: object = None
-
-    def update(self, job: str | None) -> None:
-        """What there is to see of this job."""
-        shown = None if job is None else self.board.shown.get(job)
-        if shown is None or shown.view is None or not shown.view.points:
-            self._kind = None
-            self.root.children = [self._said]
-            self._said.text = _NOTHING
-            return
-        kind = (job, shown.job, self.kind(shown.view))
-        if self._kind != kind:
-            self._kind = kind
-            self._coming = iter(self.figures(axes(Space.parse(shown.job["space"])), shown))
-            self._there: list[LayoutDOM] = []
-        come = next(self._coming, None)  # one at a time, so that the scheduler's loop comes round in between
-        said = self.draw(shown.view, job)
-        if self._said.text != said:
-            self._said.text = said
-        if come is not None:  # now that there is something to draw: a legend cannot be drawn of nothing
-            self._there.append(come)
-        if self.root.children != [self._said, *self._there]:
-            self.root.children = [self._said, *self._there]
+        self._along = Select(title="along", options=[], width=140, stylesheets=[WIDGETS])
+        self._zoom = Toggle(label="zoom to the best", width=140, align="end", stylesheets=[WIDGETS])
+        self._zoom.on_change("active", lambda attr, old, new: self._zoomed())
+        self._offered = ""
+        self._anew = False
 
     def kind(self, view: View) -> object:
-        """Of what the choice of figures depends."""
-        return None
-
-    @abstractmethod
-    def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterable[LayoutDOM]:
-        """Make the sources, and then the figures, for these hyper-parameters."""
-
-    @abstractmethod
-    def draw(self, view: View, job: object) -> str:
-        """Bring their sources up to date; what is said above them, as HTML."""
-
-
-class Fitness(JobPage):
-    """Every trial, and how good the search became."""
-
-    title = "Fitness"
-    sizing = "stretch_both"
+        """Whether the budgets are colours, and whether the scale is logarithmic."""
+        return len(_budgets(view)) > 1, _wide(view)
 
     def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
-        """One."""
+        """One, and beside it the best configuration."""
         assert shown.view is not None
-        self._axes, self._by_generation = axes, len(shown.view.rows) > 1
-        self._points: Feed[Point] = Feed(self._columns)
-        self._bands = ColumnDataSource(_bands(shown.view))
-        plot = charts.fitness(self._points.source, self._bands, axes)
-        plot.update(sizing_mode="stretch_both", min_height=420)
+        self._axes, self._name = axes, fitness_name(shown.job)
+        self._offer(shown.view)
+        self._points: Feed[Point] = Feed(lambda points: self._columns(points, shown.view))
+        self._bands = ColumnDataSource(_bands(shown.view, self._along.value))
+        self._up, self._log = Followed(), _wide(shown.view)
+        plot = charts.fitness(
+            self._points.source,
+            self._bands,
+            axes,
+            title=f"{shown.view.direction} {self._name}",
+            y_label=f"{self._name} ({better(shown.view.direction)})",
+            log=self._log,
+            budgets=len(_budgets(shown.view)) > 1,
+        )
+        plot.update(height=520, y_range=self._up.range)
         self._axis = plot.xaxis[0]
-        return [plot]
+        self._best = Div(width=260, disable_math=True, stylesheets=[TABLE])
+        return [column(row(self._along, self._zoom), tiled([plot, self._best]), sizing_mode="stretch_width")]
 
     def draw(self, view: View, job: object) -> str:
-        """Points and bands."""
-        self._by_generation = len(view.rows) > 1
-        self._axis.axis_label = "generation" if self._by_generation else "trial"
-        self._points.show(view.points, (job, view.thinned, self._by_generation))
-        replace(self._bands, _bands(view))
+        """Points, bands and the best."""
+        self._offer(view)
+        self._unit, self._began = Unit.of(view.points[-1].end - view.points[0].start), view.points[0].start
+        along = self._along.value
+        self._axis.axis_label = f"time since the start ({self._unit.name})" if along == "time" else along
+        self._points.show(view.points, (job, view.thinned, along, self._unit, _budgets(view)))
+        replace(self._bands, _bands(view, along, self._began, self._unit))
+        known = [point.fitness for point in view.points if point.fitness is not None]
+        ends = spread(known, direction=view.direction, zoomed=self._zoom.active, log=self._log)
+        self._up.follow(ends, anew=self._anew)
+        self._anew = False
+        self._best.text = best_html(self._name, _best(view))
         said = f"<b>{view.all.told}</b> trials answered"
         said += "" if view.lead is None else f", best <b>{view.lead.fitness:.6g}</b>"
         return said + (f", <b>{view.all.failed}</b> failed{errors_html(view)}" if view.all.failed else "")
 
-    def _columns(self, points: Sequence[Point]) -> Columns:
-        return {"x": np.array([self._x(point) for point in points], float), **_point_columns(points, self._axes)}
+    def _zoomed(self) -> None:
+        self._anew = True
+
+    def _offer(self, view: View) -> None:
+        """Offer what there is to draw along; generations first, once there are several."""
+        options = [*(["generation"] if len(view.rows) > 1 else []), "trial", "time"]
+        if self._along.options != options:
+            self._along.options = options
+        if self._along.value in ("", self._offered) or self._along.value not in options:
+            self._along.value = self._offered = options[0]  # nobody has chosen another
+
+    def _columns(self, points: Sequence[Point], view: View | None) -> Columns:
+        found = {"x": np.array([self._x(point) for point in points], float), **_point_columns(points, self._axes)}
+        budgets = [] if view is None else _budgets(view)
+        shades = charts.shades(len(budgets))
+        found["budget"] = ["" if point.budget is None else f"budget {point.budget:g}" for point in points]
+        found["color"] = [
+            shades[budgets.index(point.budget)] if point.budget in budgets else charts.BLUE for point in points
+        ]
+        return found
 
     def _x(self, point: Point) -> float:
+        if self._along.value == "time":
+            return (point.end - self._began) / self._unit.seconds
         aside = point.member * _GOLDEN % 1 - 0.5  # members of a generation side by side
-        return point.generation + 0.6 * aside if self._by_generation else float(point.trial)
+        return point.generation + 0.6 * aside if self._along.value == "generation" else float(point.trial)
 
 
 class SearchSpace(JobPage):
-    """Where the search has looked, what it found there, and where its members are moving."""
+    """Where the search has looked, what it found there, what matters, and where its members are moving."""
 
     title = "Search space"
 
     def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterator[LayoutDOM]:
-        """Members in a plane of two hyper-parameters, parallel coordinates, and each hyper-parameter by itself."""
-        self._axes = axes
-        self._palette = charts.PALETTE if shown.job["direction"] == "minimize" else charts.PALETTE[::-1]
+        """Two hyper-parameters, parallel coordinates, importance, and each hyper-parameter by itself.
+
+        What is chosen in one of them by a drag is chosen in all.
+        """
+        assert shown.view is not None
+        self._axes, self._view, self._name = axes, shown.view, fitness_name(shown.job)
         self._points: Feed[Point] = Feed(lambda points: _point_columns(points, axes))
-        self._lines = ColumnDataSource(_lines([], axes))
-        self._moves = ColumnDataSource(_moves([], axes[0], axes[-1], self._palette))
-        names = [axis.name for axis in axes]
-        self._across = Select(title="across", options=names, value=names[0], width=180, stylesheets=[WIDGETS])
-        self._up = Select(
-            title="up", options=names, value=names[min(1, len(names) - 1)], width=180, stylesheets=[WIDGETS]
-        )
-        swarm = column(row(self._across, self._up), _plane(self._moves), sizing_mode="stretch_width")
-        parallel = charts.parallel(self._lines, axes, palette=self._palette)
-        yield row(swarm, parallel, sizing_mode="stretch_width") if len(axes) > 1 else swarm
-        values = [charts.value(self._points.source, axis) for axis in axes]
-        yield gridplot(values, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
+        self._points.source.selected.on_change("indices", lambda attr, old, new: self._choose())
+        self._lines, self._chosen = ColumnDataSource(_lines([], axes)), ""
+        palette = list(charts.PALETTE if shown.job["direction"] == "minimize" else charts.PALETTE[::-1])
+        self._mapper = LinearColorMapper(palette=palette, low=0.0, high=1.0, nan_color="#00000000")
+        self._plane = Plane(self._points.source, self._mapper, axes, self._name)
+        self._matters = Matters(Space.parse(shown.job["space"]))
+        clear = Button(label="choose none", width=120, align="end", stylesheets=[WIDGETS])
+        clear.js_on_click(CustomJS(args={"source": self._points.source}, code="source.selected.indices = [];"))
+        self._about = Div(disable_math=True, sizing_mode="stretch_width", visible=False)
+        top = row(*self._plane.selects, clear, styles={"flex-wrap": "wrap"}, sizing_mode="stretch_width")
+        parallel = charts.parallel(self._lines, axes, palette=palette, y_label=self._name)
+        brush_lines(parallel, self._lines, self._points.source)
+        beside = [self._plane.root] if len(axes) < 2 else [self._plane.root, parallel]
+        write_on(self.root.document, parallel)
+        yield column(top, self._about, tiled(beside), sizing_mode="stretch_width")
+        values = [charts.value(self._points.source, axis, y_label=self._name) for axis in axes]
+        for plot in values:
+            brushed(plot, plot.renderers[0])
+        yield tiled(values)
+        yield self._matters.root
 
     def draw(self, view: View, job: object) -> str:
-        """Points, the best and latest lines, and the last move of each member."""
-        self._points.show([point for point in view.points if point.fitness is not None], (job, view.thinned))
+        """Points, the best and latest lines, the last move of each member, and what matters."""
+        known = [point for point in view.points if point.fitness is not None]
+        if self._points.show(known, (job, view.thinned)):
+            low, high = shaded([each for point in known if (each := point.fitness) is not None], view.direction)
+            self._mapper.update(low=low, high=high)
         best = view.ordered()[:20][::-1]
         drawn = {point.trial for point in best}
-        others = [point for point in view.points if point.fitness is not None and point.trial not in drawn]
+        others = [point for point in known if point.trial not in drawn]
         chosen = [*others[-(_LINES - len(best)) :], *best]  # the best on top
         replace(self._lines, _lines(chosen, self._axes))
-        by_name = {axis.name: axis for axis in self._axes}
-        across, up = by_name[self._across.value], by_name[self._up.value]
-        replace(self._moves, _moves([list(points) for points in view.moves.values()], across, up, self._palette))
+        self._follow()
+        self._plane.draw(known, [list(points) for points in view.moves.values()])
+        self._matters.draw(known)
         moved = any(len(points) > 1 for points in view.moves.values())
-        return f"<b>{len(view.moves)}</b> members" + ("; a line leads back to where each was before" if moved else "")
+        said = f"<b>{len(view.moves)}</b> members" + (
+            ", in rings; a line leads back to where each was" if moved else ""
+        )
+        return f"{said}. A drag over trials or lines chooses them in all figures; Escape or a button chooses none."
+
+    def _choose(self) -> None:
+        """Trials were chosen, in whichever figure."""
+        self._follow()
+        rows = self._points.source.selected.indices
+        trials = {int(self._points.source.data["trial"][i]) for i in rows if i < len(self._points.source.data["trial"])}
+        chosen = [point for point in self._view.points if point.trial in trials]
+        said = chosen_html(chosen, self._axes, self._name, self._view.direction) if chosen else ""
+        self._about.update(text=said, visible=bool(said))
+
+    def _follow(self) -> None:
+        """Choose the lines of the trials that are chosen."""
+        data, rows = self._points.source.data["trial"], self._points.source.selected.indices
+        trials = {int(data[i]) for i in rows if i < len(data)}
+        lines = [i for i, trial in enumerate(self._lines.data["trial"]) if int(trial) in trials]
+        if self._lines.selected.indices != lines:
+            self._lines.selected.indices = lines
 
 
 class Archive(JobPage):
@@ -199,8 +241,7 @@ class Lineage(JobPage):
             for axis in axes
             if axis.scale != "options"
         ]
-        grid = gridplot(schedules, ncols=3, sizing_mode="stretch_width", toolbar_options={"logo": None})
-        return [tree, grid]
+        return [tree, tiled(schedules)]
 
     def draw(self, view: View, job: object) -> str:
         """Tree and schedule, where trainings are handed on."""
@@ -216,26 +257,6 @@ class Lineage(JobPage):
         return f"The winner's line has <b>{len(line)}</b> slices"
 
 
-def _plane(moves: ColumnDataSource) -> figure:
-    """Members where they are, with a line from where they were."""
-    plot = figure(
-        title="Members",
-        height=400,
-        sizing_mode="stretch_width",
-        min_width=280,
-        tools="save",
-        x_range=Range1d(-0.05, 1.05),
-        y_range=Range1d(-0.05, 1.05),
-        x_axis_label="from the lower to the upper bound",
-        y_axis_label="from the lower to the upper bound",
-    )
-    plot.segment("x0", "y0", "x", "y", source=moves, color=charts.GRAY, line_width=1.5)
-    dots = plot.scatter("x", "y", source=moves, size=11, color="color", line_color="white")
-    rows = [("member", "@member"), ("trial", "@trial"), ("fitness", "@fitness")]
-    plot.add_tools(HoverTool(renderers=[dots], tooltips=rows))
-    return plot
-
-
 # --- rows to columns
 
 
@@ -247,15 +268,9 @@ def _point_columns(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
         "source": [point.source.replace("_", " ") for point in points],
     }
     for axis in axes:
-        values = [_drawn(axis, point.params) for point in points]
+        values = [drawn(axis, point.params) for point in points]
         columns[axis.column] = values if axis.scale == "options" else np.array(values, float)
     return columns
-
-
-def _drawn(axis: Axis, params: Mapping[str, Any]) -> float | str:
-    if axis.name not in params:
-        return "" if axis.scale == "options" else _NAN
-    return axis.label(params[axis.name]) if axis.scale == "options" else float(params[axis.name])
 
 
 def errors_html(view: View) -> str:
@@ -267,9 +282,10 @@ def errors_html(view: View) -> str:
     )
 
 
-def _bands(view: View) -> Columns:
+def _bands(view: View, along: str = "", began: float = 0.0, unit: Unit = _SECONDS) -> Columns:
+    """Range, mean and best so far, along generations, trials or time; left out, as the page begins."""
     rows = sorted(view.rows.values(), key=lambda row: row.number)
-    if len(rows) == 1:
+    if len(rows) == 1 or along in ("trial", "time"):
         rows = _blocks(view)
     rows = [row for row in rows if row.lead is not None or row.low is not None]
     best, lead = [], None
@@ -279,20 +295,55 @@ def _bands(view: View) -> Columns:
         best.append(_NAN if lead is None else lead.fitness)
     if view.led and view.lead is not None and best:  # the rows of a run without generations do not know
         best[-1] = view.lead.fitness
+    places = [float(row.number) for row in rows]
+    if along == "time":
+        ends = _ends(view)
+        places = [(ends[row.number] - began) / unit.seconds for row in rows]
     return {
-        "x": [float(row.number) for row in rows],
+        "x": places,
         **{name: [_number(getattr(row, name)) for row in rows] for name in ("low", "mean", "high")},
         "best": [_number(each) for each in best],
     }
+
+
+def _ends(view: View) -> dict[int, float]:
+    """When the last of each of the :func:`_blocks` was answered, none before the one ahead of it."""
+    width, ends = _width(view), dict[int, float]()
+    latest = view.points[0].end
+    for point in sorted(view.points, key=lambda point: point.trial):
+        latest = max(latest, point.end)
+        ends[point.trial // width * width + width // 2] = latest
+    return ends
+
+
+def _budgets(view: View) -> list[float]:
+    """What trials were trained up to, from the lowest to the highest."""
+    return sorted({point.budget for point in view.points if point.budget is not None})
+
+
+def _wide(view: View) -> bool:
+    """Whether fitness is a loss over so wide a range that it needs a logarithmic scale."""
+    known = [point.fitness for point in view.points if point.fitness is not None]
+    return view.direction == "minimize" and bool(known) and 0 < 20 * min(known) < max(known)
+
+
+def _best(view: View) -> Point | None:
+    """The trial that leads, if it is still known."""
+    return next((point for point in view.points if view.lead is not None and point.trial == view.lead.trial), None)
 
 
 def _number(value: float | None) -> float:
     return _NAN if value is None or isnan(value) else float(drawable(value))
 
 
+def _width(view: View) -> int:
+    """Trials of one of the :func:`_blocks`."""
+    return max(5, view.all.told // 30)
+
+
 def _blocks(view: View) -> list[Row]:
     """Rows of so many trials each, for methods without generations."""
-    width = max(5, view.all.told // 30)
+    width = _width(view)
     blocks: dict[int, Row] = {}
     for point in reversed(view.ordered()):  # the last to lead a block is its best
         if point.fitness is not None:
@@ -314,41 +365,11 @@ def _generations(rows: Sequence[Row], gpus: float) -> Columns:
     return columns
 
 
-def _place(axis: Axis, params: Mapping[str, Any]) -> float:
-    """Position of a configuration along an axis, in [0, 1]."""
-    if axis.name not in params:
-        return _NAN
-    if axis.scale == "options":
-        label = axis.label(params[axis.name])
-        return (axis.options.index(label) + 0.5) / len(axis.options) if label in axis.options else _NAN
-
-    low, high, number = axis.low, axis.high, float(params[axis.name])
-    if axis.scale == "log":
-        low, high, number = log(low), log(high), log(number)
-    return (number - low) / (high - low) if high > low else 0.5
-
-
 def _lines(points: Sequence[Point], axes: Sequence[Axis]) -> Columns:
     return {
         "xs": [list(range(len(axes))) for _ in points],
-        "ys": [[_place(axis, point.params) for axis in axes] for point in points],
+        "ys": [[position(axis, point.params) for axis in axes] for point in points],
         **{name: list(values) for name, values in _point_columns(points, axes).items() if name != "source"},
-    }
-
-
-def _moves(members: Sequence[Sequence[Point]], across: Axis, up: Axis, palette: Sequence[str]) -> Columns:
-    fitness = [points[-1].fitness for points in members]
-    ranked = sorted(value for value in fitness if value is not None)
-    shades = [0.0 if value is None else ranked.index(value) / max(1, len(ranked) - 1) for value in fitness]
-    return {
-        "x0": [_place(across, points[0].params) for points in members],
-        "y0": [_place(up, points[0].params) for points in members],
-        "x": [_place(across, points[-1].params) for points in members],
-        "y": [_place(up, points[-1].params) for points in members],
-        "member": [points[-1].member for points in members],
-        "trial": [points[-1].trial for points in members],
-        "fitness": ["failed" if value is None else f"{value:.5g}" for value in fitness],
-        "color": [palette[int(shade * (len(palette) - 1))] for shade in shades],
     }
 
 
@@ -376,5 +397,5 @@ def _edges(points: Sequence[Point], winners: set[int], by_trial: Mapping[int, Po
 def _steps(line: Sequence[Point], axis: Axis) -> Columns:
     return {
         "budget": [point.budget or 0.0 for point in line],
-        "value": [_drawn(axis, point.params) for point in line],
+        "value": [drawn(axis, point.params) for point in line],
     }

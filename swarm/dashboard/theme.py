@@ -1,5 +1,14 @@
 """How the live pages look, in light and in dark."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bokeh.document import Document
+from bokeh.layouts import row
+from bokeh.models import Text
+from bokeh.models.layouts import LayoutDOM
+from bokeh.plotting import figure
 from bokeh.themes import Theme
 
 LIGHT = Theme(
@@ -58,6 +67,7 @@ WIDGETS = """
 .bk-input, .bk-btn, .bk-tab.bk-active {
   color: var(--ink, #24292f) !important; background-color: var(--field, #fff) !important; }
 .bk-input, .bk-btn, .bk-tab { border-color: var(--edge, #ccc) !important; }
+select.bk-input { appearance: auto !important; background-image: none !important; }
 .bk-header { overflow-x: auto !important; }
 """
 TABLE = """
@@ -109,3 +119,20 @@ HEAD = """
 {% endblock %}
 """
 """Template of a page: what it is a page of, links, and its theme, which is the system's unless the address says one."""
+
+
+def tiled(parts: Sequence[LayoutDOM]) -> LayoutDOM:
+    """Parts side by side as far as there is room, below each other where there is none."""
+    for part in parts:
+        if part.width is None:
+            part.update(sizing_mode="stretch_width", min_width=280)
+    beside: LayoutDOM = row(*parts, sizing_mode="stretch_width", spacing=12, styles={"flex-wrap": "wrap"})
+    return beside
+
+
+def write_on(document: Document | None, plot: figure) -> None:
+    """Give texts among the data of a figure, which no theme does, a colour that is read on a dark page."""
+    if document is not None and document.theme is DARK:
+        for drawn in plot.renderers:
+            if isinstance(drawn.glyph, Text):
+                drawn.glyph.text_color = _INK

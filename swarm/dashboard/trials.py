@@ -15,8 +15,8 @@ from bokeh.models.widgets import Button, DataTable, Div, HTMLTemplateFormatter, 
 
 from swarm.dashboard.board import Shown
 from swarm.dashboard.feed import Columns, Feed
+from swarm.dashboard.job_page import JobPage
 from swarm.dashboard.reports import STEPS, places, step_name
-from swarm.dashboard.searches import JobPage
 from swarm.dashboard.theme import TABLE, TABLE_ROWS, WIDGETS
 from swarm.plots.axes import Axis
 from swarm.plots.charts import CYCLE, new_figure

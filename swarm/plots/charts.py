@@ -46,9 +46,11 @@ def fitness(
     bands: ColumnDataSource,
     axes: Sequence[Axis] = (),
     *,
+    title: str = "Fitness",
     x_label: str = "generation",
     y_label: str = "fitness",
     log: bool = False,
+    budgets: bool = False,
 ) -> figure:
     """Every trial as a point, and the range, mean and best so far over the generations.
 
@@ -57,18 +59,28 @@ def fitness(
             axis, named :attr:`Axis.column`.
         bands: Columns ``x``, ``low``, ``mean``, ``high``, ``best``.
         axes: Hyper-parameters that the hover shows.
+        title: What stands above.
         x_label: Of the axis.
         y_label: Of the axis.
         log: Whether fitness has a logarithmic scale, here and below.
+        budgets: Whether colours tell budgets apart: points then have columns ``budget``, a text, and ``color``.
     """
     scale = "log" if log else "linear"
-    plot = new_figure("Fitness", height=440, x_axis_label=x_label, y_axis_label=y_label, y_axis_type=scale)
+    plot = new_figure(title, height=440, x_axis_label=x_label, y_axis_label=y_label, y_axis_type=scale)
     plot.varea("x", "low", "high", source=bands, fill_color=SKY, fill_alpha=0.25, legend_label="minimum to maximum")
-    dots = _dots(plot, "x", points, size=7, alpha=0.75, legend_field="source")
+    told = {"legend_field": "budget", "color": "color"} if budgets else {"legend_field": "source"}
+    dots = _dots(plot, "x", points, size=7, alpha=0.75, **told)
     plot.line("x", "mean", source=bands, line_width=2, line_dash="dashed", color=GRAY, legend_label="mean")
     plot.step("x", "best", source=bands, mode="after", line_width=3, color=PURPLE, legend_label="best so far")
-    plot.add_tools(_hover(axes, [("fitness", "@fitness{%.5g}"), ("answered", "@source")], dots))
-    return legend_above(plot)
+    rows = [("fitness", "@fitness{%.5g}"), ("answered", "@source"), *([("", "@budget")] if budgets else [])]
+    plot.add_tools(hover(axes, rows, dots))
+    return legend_above(plot, columns=2 if budgets else 3)
+
+
+def shades(count: int) -> list[str]:
+    """So many colours, from dark to bright, each to be seen on black and on white."""
+    seen = PALETTE[len(PALETTE) // 4 :]
+    return [seen[round(i * (len(seen) - 1) / max(1, count - 1))] for i in range(count)]
 
 
 def parallel(
@@ -107,7 +119,7 @@ def parallel(
     labels = dict(zip(("x", "y", "text"), map(list, zip(*ticks, strict=True)), strict=True))
     plot.text(source=ColumnDataSource(labels), x_offset=-7, text_align="right", text_baseline="middle", padding=1)
     plot.add_layout(ColorBar(color_mapper=mapper, title=as_text(y_label), width=12), "right")
-    plot.add_tools(_hover(axes, [(y_label, "@fitness{%.5g}")], drawn, line_policy="interp"))
+    plot.add_tools(hover(axes, [(y_label, "@fitness{%.5g}")], drawn, line_policy="interp"))
     return plot
 
 
@@ -130,7 +142,7 @@ def value(points: ColumnDataSource, axis: Axis, *, y_label: str = "fitness", log
     dots = _dots(plot, across, points, size=6, alpha=0.6)
     if axis.whole:
         whole(plot.xaxis)
-    plot.add_tools(_hover([axis], [(y_label, "@fitness{%.5g}"), ("answered", "@source")], dots))
+    plot.add_tools(hover([axis], [(y_label, "@fitness{%.5g}"), ("answered", "@source")], dots))
     return plot
 
 
@@ -404,13 +416,13 @@ def _dots(plot: figure, across: Any, points: ColumnDataSource, **options: Any) -
         "fitness",
         source=points,
         line_color=None,
-        color=factor_cmap("source", list(SOURCES.values()), list(SOURCES)),
+        color=options.pop("color", factor_cmap("source", list(SOURCES.values()), list(SOURCES))),
         marker=factor_mark("source", list(MARKERS.values()), list(MARKERS)),
         **options,
     )
 
 
-def _hover(axes: Sequence[Axis], rows: list[tuple[str, str]], drawn: Any, **options: Any) -> HoverTool:
+def hover(axes: Sequence[Axis], rows: list[tuple[str, str]], drawn: Any, **options: Any) -> HoverTool:
     """What is shown of a trial: its number, these rows, and its hyper-parameters."""
     formatters = {"@fitness": "printf"}
     rows = [("trial", "@trial"), *rows]

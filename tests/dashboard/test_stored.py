@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import Browser, Page, browser, needs_browser
-from scripts import SWARM, run_swarm
+from scripts import run_swarm
 from services import wait_until
+from stored_pages import served
 
 from swarm import Choice, Integer, Job, Random, run
 from swarm.dashboard.reports import places, step_name
@@ -42,18 +41,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("stored") / "runs.db"
     searched(found, "first")
     return found
-
-
-@contextmanager
-def served(store: Path) -> Iterator[str]:
-    """The command, and the address that it prints."""
-    words = [str(SWARM), "dashboard", "--store", str(store), "--port", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield "http" + process.stdout.readline().partition("http")[2].split()[0]
-        finally:
-            process.terminate()
 
 
 @pytest.fixture(scope="module")
