@@ -22,6 +22,7 @@ from swarm.job.rules import Prune, Stop, Then
 from swarm.job.specification import comparison, contradictions, merit, reading, spaces
 from swarm.job.specification.merit import Scored
 from swarm.job.stored_problem import Content, StoredProblem
+from swarm.manners.notebook import facts, grid
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
 from swarm.optimizers.surrogate_pso import SurrogatePSO
@@ -369,6 +370,19 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         return Job(**{**fields, **changed, **checkpoints, "optimizer": self.then.optimizer, "stop": self.then.stop})
 
     # --- in and out
+
+    def _repr_html_(self) -> str:
+        about = {
+            "job": self.name,
+            "problem": self.code.name,
+            "method": repr(self.optimizer),
+            "goal": f"{self.direction} {self.fitness if isinstance(self.fitness, str) else 'the fitness'}",
+            "seed": self.seed,
+        }
+        limits = self.stop.model_dump(exclude_none=True)
+        about |= {"stops at": ", ".join(f"{name} {value}" for name, value in limits.items())} if limits else {}
+        domains = self.space.domains if self.space else {}
+        return facts(about) + grid(["hyper-parameter", "values"], domains.items())
 
     def to_dict(self) -> dict[str, Any]:
         """What makes this job this job, as plain data; the problem as its name and fingerprint."""
