@@ -16,7 +16,7 @@ from swarm.client.base import BaseClient, Coming
 from swarm.client.handle import AsyncJobHandle, JobHandle
 from swarm.client.jobs import Jobs
 from swarm.errors import InvalidInput, InvalidSpace, SwarmError
-from swarm.job.job import Job
+from swarm.job.job import Job, check_job
 from swarm.job.stored_problem import advice
 from swarm.manners.main_guard import check_guarded
 from swarm.manners.notebook import facts
@@ -139,6 +139,7 @@ class Client(BaseClient):
             SchedulerUnreachable: Nothing answers at the address.
         """
         check_guarded("Client.submit()")
+        check_job(job, "client.submit(job)")
         _check_constraints(job)
         if said := advice(job.name, job.code.pickle):
             _log.warning(said)

@@ -461,3 +461,19 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         then = None if self.then is None else self.then.optimizer
         raised = partial(is_raised, method=self.optimizer, then=then, direction=self.direction)
         return comparison.compared(self.to_dict(), other, type(self).model_fields, raised)
+
+
+def check_job(found: object, what: str) -> None:
+    """See that something is a job.
+
+    Args:
+        found: What was passed.
+        what: To what, such as ``run(job)``.
+
+    Raises:
+        InvalidInput: It is none; the text says how one is made.
+    """
+    if not isinstance(found, Job):
+        path = isinstance(found, (str, Path))
+        remedy = f"read it: Job.from_file({str(found)!r})" if path else "make one: Job(name=…, problem=…, space=…)"
+        raise InvalidInput(f"{what} takes a Job, not {'a file name' if path else type(found).__name__}; {remedy}")
