@@ -27,7 +27,7 @@ from swarm.errors import (
     ScriptEnded,
     StoreUnavailable,
 )
-from swarm.job.job import Job
+from swarm.job.job import Job, check_job
 from swarm.job.raised import Differences
 from swarm.job.stored_problem import advice
 from swarm.manners.guest import quiet, tidy
@@ -171,6 +171,7 @@ def run(
     if client is not None and scheduler is not None:
         raise InvalidInput("give scheduler= or client=, not both: each of them says where to train")
     where = Where(scheduler if client is None else client, slots, gpus, threads)
+    check_job(job, "run(job)")
     if said := advice(job.name, job.code.pickle):
         _log.warning(said)
     return _watched(job, where, named_store(store), progress, _Wishes(retry_failed, on_trial))

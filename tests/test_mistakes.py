@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripts import run_swarm
 from services import Service, free_port
 
-from swarm import Job
+from swarm import Client, Job, run
 from swarm.errors import InvalidInput, InvalidJob, SchedulerUnreachable
 from swarm.users_dask import checked_address
 from swarm.workers.node.first_contact import FirstContact
@@ -258,3 +259,22 @@ def test_a_finished_job_that_is_submitted_again_is_refused_unless_there_is_more_
         more = run_swarm(tmp_path, "submit", "job.yaml", "optimizer.trials=4", "--wait", *at)
         assert more.returncode == 0, more.stderr
         assert "4 of 4 trials" in more.stdout
+
+
+# --- in Python
+
+
+def test_what_is_no_job_is_answered_with_how_to_make_one() -> None:
+    with pytest.raises(
+        InvalidInput, match=re.escape("takes a Job, not a file name; read it: Job.from_file('job.yaml')")
+    ):
+        run("job.yaml")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"takes a Job, not dict; make one: Job\(name="):
+        Client(f"tcp://127.0.0.1:{free_port()}", patience=0).submit({"name": "a"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"slots": "2"}, {"slots": 0}, {"slots": 1, "threads": 1.5}])
+def test_numbers_of_slots_and_threads_are_whole_and_positive(wrong: dict[str, Any], tmp_path: Path) -> None:
+    job = Job.from_file(job_folder(tmp_path) / "job.yaml")
+    with pytest.raises(InvalidInput, match="must be at least 1, got"):
+        run(job, store=tmp_path / "a.db", progress=False, **wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import sys
 import types
@@ -16,8 +17,9 @@ from swarm import PSO, Integer, Job
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
+from swarm.service.published.job_state import JobState
 from swarm.store import Store
-from swarm.terminal.progress import Progress
+from swarm.terminal.progress import JobProgress, Progress
 from swarm.terminal.sparkline import Sparkline
 
 
@@ -95,3 +97,23 @@ def test_a_trace_shows_the_latest_at_its_end_however_long_it_is() -> None:
     assert Sparkline([-1.7e308, 0.0, 1.7e308]).bars() == "▁▅█"  # the range of which is no float
     long = Sparkline(range(100_000)).bars(8)
     assert long == "▁▂▃▄▅▆▇█"
+
+
+def state_at(told: int) -> JobState:
+    """Where a job of the service stands after so many trials, three a generation."""
+    found: dict[str, Any] = {field.name: None for field in dataclasses.fields(JobState)}
+    best = {"trial": 0, "params": {"x": 1}, "fitness": 0.5, "metrics": {}}
+    found |= {"name": "job", "state": "active", "told": told, "planned": 9, "generation": told // 3, "running": 1}
+    found |= {"counts": {}, "tests": {}, "trained_seconds": 0.0, "best": best}
+    return JobState(**{**found, "seconds": 60.0 * told, "seconds_left": 60.0 * (9 - told)})
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_job_that_is_watched_leaves_a_line_with_its_times_for_each_generation(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
+    with JobProgress(console) as show:
+        for told in range(9):
+            show(state_at(told))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [text.count(f"job: active, generation {number}; ") for number in range(3)] == [1, 1, 1]
+    assert "3 of 9 trials; best 0.5; 3 min 00 s gone, 0.0 s of training, about 6 min 00 s left at most" in text

@@ -14,10 +14,12 @@ from distributed import Security
 
 from swarm.client.base import BaseClient, Coming
 from swarm.client.handle import AsyncJobHandle, JobHandle
-from swarm.errors import InvalidInput, InvalidSpace
-from swarm.job.job import Job
+from swarm.client.jobs import Jobs
+from swarm.errors import InvalidInput, InvalidSpace, SwarmError
+from swarm.job.job import Job, check_job
 from swarm.job.stored_problem import advice
 from swarm.manners.main_guard import check_guarded
+from swarm.manners.notebook import facts
 from swarm.service.health import health_in
 from swarm.service.published.job_state import ENDED, JobState
 from swarm.space.constraint import Function
@@ -137,6 +139,7 @@ class Client(BaseClient):
             SchedulerUnreachable: Nothing answers at the address.
         """
         check_guarded("Client.submit()")
+        check_job(job, "client.submit(job)")
         _check_constraints(job)
         if said := advice(job.name, job.code.pickle):
             _log.warning(said)
@@ -169,7 +172,11 @@ class Client(BaseClient):
             raise InvalidInput(f"a job is {', '.join(State)}, not {state!r}")
         if limit is not None and limit < 0:
             raise InvalidInput(f"limit is {limit}: at most so many jobs that have ended, 0 or more, or None for all")
-        return self._then(self._connection.jobs(limit, state))
+
+        async def found() -> Jobs:
+            return Jobs(await self._connection.jobs(limit, state))
+
+        return self._then(found())
 
     def counts(self) -> dict[str, int]:
         """How many jobs of the service are in each state: ``{"active": 3, "finished": 19_402}``.
@@ -264,6 +271,12 @@ class Client(BaseClient):
         """
         return self._then(self._connection.ask("swarm_slots"))
 
+    def _repr_html_(self) -> str:
+        about = {"service": self.address}
+        if not self.asynchronous:  # whose event loop would stand still
+            about |= _told_of(self)
+        return facts(about)
+
     def _handle(self, name: str) -> JobHandle:
         return (AsyncJobHandle if self.asynchronous else JobHandle)(self, name)
 
@@ -327,6 +340,20 @@ def _check_constraints(job: Job) -> None:
                 f"constraint {each.text} is a function that only this script has, and the master runs no code of "
                 "users: write it as an expression, such as units_2 <= units_1"
             )
+
+
+def _told_of(client: Client) -> dict[str, str]:
+    """How the service of a client is; what keeps it from saying so, if it does not answer."""
+    try:
+        health, counts = client.health(), client.counts()
+    except SwarmError as error:
+        return {"state": str(error)}
+    slots = [f"{each['busy']:g} of {each['offered']:g} {name} slots" for name, each in health.get("slots", {}).items()]
+    return {
+        "state": "; ".join(health["problems"]) or "well",
+        "busy": ", ".join(slots) or "no worker offers a slot",
+        "jobs": ", ".join(f"{number:,} {state}" for state, number in counts.items()) or "none",
+    }
 
 
 def environment() -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from swarm.client.base import BaseClient, Coming
 from swarm.client.connection import Connection
+from swarm.errors import SwarmError
 from swarm.job.job import Job
 from swarm.service.published.job_state import BestTrial, JobState
 from swarm.steering.ended_trial import OnTrial
@@ -56,7 +57,13 @@ class JobHandle:
         return f"<swarm.JobHandle {self.name} at {self.client.address}>"
 
     def _repr_html_(self) -> str:
-        return f"<code>{escape(repr(self))}</code>" if self.client.asynchronous else str(self.state()._repr_html_())
+        named = f"<code>{escape(repr(self))}</code>"
+        if self.client.asynchronous:  # whose event loop would stand still
+            return named
+        try:
+            return str(self.state()._repr_html_())
+        except SwarmError as error:
+            return f"{named}: {escape(str(error))}"
 
     def state(self) -> JobState:
         """Where the job stands: progress, best, errors, in one answer of the service.

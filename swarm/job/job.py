@@ -22,6 +22,7 @@ from swarm.job.rules import Prune, Stop, Then
 from swarm.job.specification import comparison, contradictions, merit, reading, spaces
 from swarm.job.specification.merit import Scored
 from swarm.job.stored_problem import Content, StoredProblem
+from swarm.manners.notebook import facts, grid
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
 from swarm.optimizers.surrogate_pso import SurrogatePSO
@@ -370,6 +371,19 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
 
     # --- in and out
 
+    def _repr_html_(self) -> str:
+        about = {
+            "job": self.name,
+            "problem": self.code.name,
+            "method": repr(self.optimizer),
+            "goal": f"{self.direction} {self.fitness if isinstance(self.fitness, str) else 'the fitness'}",
+            "seed": self.seed,
+        }
+        limits = self.stop.model_dump(exclude_none=True)
+        about |= {"stops at": ", ".join(f"{name} {value}" for name, value in limits.items())} if limits else {}
+        domains = self.space.domains if self.space else {}
+        return facts(about) + grid(["hyper-parameter", "values"], domains.items())
+
     def to_dict(self) -> dict[str, Any]:
         """What makes this job this job, as plain data; the problem as its name and fingerprint."""
         assert self.space is not None
@@ -447,3 +461,19 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         then = None if self.then is None else self.then.optimizer
         raised = partial(is_raised, method=self.optimizer, then=then, direction=self.direction)
         return comparison.compared(self.to_dict(), other, type(self).model_fields, raised)
+
+
+def check_job(found: object, what: str) -> None:
+    """See that something is a job.
+
+    Args:
+        found: What was passed.
+        what: To what, such as ``run(job)``.
+
+    Raises:
+        InvalidInput: It is none; the text says how one is made.
+    """
+    if not isinstance(found, Job):
+        path = isinstance(found, (str, Path))
+        remedy = f"read it: Job.from_file({str(found)!r})" if path else "make one: Job(name=…, problem=…, space=…)"
+        raise InvalidInput(f"{what} takes a Job, not {'a file name' if path else type(found).__name__}; {remedy}")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from swarm.plots.charts import BLUE, CYCLE, GRAY, KINDS, ORANGE, PALETTE, PURPLE
 from swarm.report.tables import Tables
 from swarm.runs.run import Run
 
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -42,15 +43,29 @@ _STYLE: dict[str, Any] = {
     "savefig.dpi": 300,
     "pdf.fonttype": 42,  # as text, which publishers ask for
 }
+_DOTS = 100  # per inch, in a notebook
 _WIDE, _HALF = (6.5, 3.2), (3.4, 2.5)  # inches: a page, a column
 _MARKERS = {"trained": "o", "archive": "^", "in flight": "D"}
+
+
+class Picture(Figure):
+    """A figure that a notebook shows without pyplot."""
+
+    def png(self) -> bytes:
+        """The picture, as a file of that kind."""
+        held = io.BytesIO()
+        self.savefig(held, format="png", dpi=_DOTS)
+        return held.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
 
 
 def save_all(run: Run, folder: Path) -> list[str]:
     """Write every figure that there is of a run into a folder, as PNG (300 dpi) and PDF; their names."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
-    with context([_STYLE]):
+    with context([STYLE]):
         for name, figure in figures(Tables(run)):
             for kind in ("png", "pdf"):
                 figure.savefig(folder / f"{_file_name(name)}.{kind}")
@@ -68,7 +83,7 @@ def _text(label: str) -> str:
     return label.replace("$", r"\$")
 
 
-def figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
+def figures(tables: Tables) -> Iterator[tuple[str, Picture]]:
     """Every figure that there is of a run, with its name."""
     if not tables.points.empty:
         yield "fitness", fitness(tables)
@@ -97,7 +112,7 @@ def figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
             yield "fold-test", per_fold(tables, "test", "test score", bars=False)
 
 
-def fitness(tables: Tables) -> Figure:
+def fitness(tables: Tables) -> Picture:
     """Every trial as a point, and the range, mean and best so far over the generations."""
     figure, axes = _figure(_WIDE)
     bands = tables.bands
@@ -110,11 +125,11 @@ def fitness(tables: Tables) -> Figure:
     return _legend(figure, axes)
 
 
-def hyperparameters(tables: Tables) -> Figure:
+def hyperparameters(tables: Tables) -> Picture:
     """What came of each value of each hyper-parameter, a panel each."""
     columns = min(3, len(tables.axes))
     rows = -(-len(tables.axes) // columns)
-    figure = Figure(figsize=(6.5, 0.4 + 1.8 * rows), layout="constrained")
+    figure = Picture(figsize=(6.5, 0.4 + 1.8 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
     for panel in list(panels)[len(tables.axes) :]:
         panel.remove()
@@ -129,7 +144,7 @@ def hyperparameters(tables: Tables) -> Figure:
     return figure
 
 
-def parallel(tables: Tables) -> Figure:
+def parallel(tables: Tables) -> Picture:
     """Parallel coordinates: a line per configuration through its value on every axis; the colour is its fitness."""
     figure, axes = _figure(_WIDE)
     lines = LineCollection(
@@ -154,7 +169,7 @@ def parallel(tables: Tables) -> Figure:
     return figure
 
 
-def importance(tables: Tables) -> Figure:
+def importance(tables: Tables) -> Picture:
     """How much each hyper-parameter mattered."""
     found = tables.importance
     assert found is not None
@@ -166,7 +181,7 @@ def importance(tables: Tables) -> Figure:
     return figure
 
 
-def archive(tables: Tables) -> Figure:
+def archive(tables: Tables) -> Picture:
     """How the evaluations of each generation were answered."""
     figure, axes = _figure(_HALF)
     _stack(axes, tables.generations, "generation", width=0.9)
@@ -176,7 +191,7 @@ def archive(tables: Tables) -> Figure:
     return _legend(figure, axes)
 
 
-def saved(tables: Tables) -> Figure:
+def saved(tables: Tables) -> Picture:
     """Time that trainings have taken so far, and that answers without training have saved."""
     figure, axes = _figure(_HALF)
     rows = tables.generations
@@ -187,7 +202,7 @@ def saved(tables: Tables) -> Figure:
     return _legend(figure, axes)
 
 
-def slots(tables: Tables) -> Figure:
+def slots(tables: Tables) -> Picture:
     """Gantt chart: which slot trained what, and when."""
     figure, axes = _figure((6.5, 0.9 + 0.26 * len(tables.slots)))
     for kind, rows in tables.trainings.groupby("kind"):
@@ -202,7 +217,7 @@ def slots(tables: Tables) -> Figure:
     return _legend(figure, axes)
 
 
-def lineage(tables: Tables) -> Figure:
+def lineage(tables: Tables) -> Picture:
     """Whose weights each network goes on from; the winner's line is thick."""
     figure, axes = _figure(_WIDE)
     rows = tables.lineage[tables.lineage["parent"].notna()]
@@ -218,11 +233,11 @@ def lineage(tables: Tables) -> Figure:
     return figure
 
 
-def schedule(tables: Tables) -> Figure:
+def schedule(tables: Tables) -> Picture:
     """Hyper-parameters over the training of PBT's winner, a panel each."""
     columns = min(3, len(tables.schedule))
     rows = -(-len(tables.schedule) // columns)
-    figure = Figure(figsize=(6.5, 0.4 + 2.0 * rows), layout="constrained")
+    figure = Picture(figsize=(6.5, 0.4 + 2.0 * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in panels[len(tables.schedule) :]:
         panel.remove()
@@ -235,7 +250,7 @@ def schedule(tables: Tables) -> Figure:
     return figure
 
 
-def curves(tables: Tables, metric: str) -> Figure:
+def curves(tables: Tables, metric: str) -> Picture:
     """What the trainings of the best configurations reported."""
     figure, axes = _figure(_HALF)
     for curve in tables.curves:
@@ -246,7 +261,7 @@ def curves(tables: Tables, metric: str) -> Figure:
     return _legend(figure, axes, columns=2)
 
 
-def per_fold(tables: Tables, column: str, label: str, *, bars: bool = True) -> Figure:
+def per_fold(tables: Tables, column: str, label: str, *, bars: bool = True) -> Picture:
     """A column of :attr:`Tables.folds`, and its average as a line (figures 5, 6, 10 and 11 of the paper)."""
     figure, axes = _figure(_HALF)
     average = tables.folds[column].mean()
@@ -260,7 +275,7 @@ def per_fold(tables: Tables, column: str, label: str, *, bars: bool = True) -> F
     return _legend(figure, axes)
 
 
-def shares(tables: Tables) -> Figure:
+def shares(tables: Tables) -> Picture:
     """Share of the evaluations of each fold that were trained and not (figures 7 and 12, top)."""
     figure, axes = _figure(_HALF)
     _stack(axes, tables.folds, "fold", width=0.7)
@@ -268,7 +283,7 @@ def shares(tables: Tables) -> Figure:
     return _legend(figure, axes)
 
 
-def per_generation(tables: Tables, column: str, label: str) -> Figure:
+def per_generation(tables: Tables, column: str, label: str) -> Picture:
     """A column of :attr:`History.generations`, by fold and on average (figures 7, 8, 12 and 13 of the paper)."""
     figure, axes = _figure(_HALF)
     average, folds = tables.per_generation(column)
@@ -280,12 +295,12 @@ def per_generation(tables: Tables, column: str, label: str) -> Figure:
     return _legend(figure, axes) if len(folds) > 1 else figure
 
 
-def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
+def _figure(size: tuple[float, float]) -> tuple[Picture, Axes]:
+    figure = Picture(figsize=size, layout="constrained")
     return figure, figure.subplots()
 
 
-def _legend(figure: Figure, axes: Axes, columns: int = 5) -> Figure:
+def _legend(figure: Picture, axes: Axes, columns: int = 5) -> Picture:
     """Put the legend above the data."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
     return figure

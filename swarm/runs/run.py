@@ -6,8 +6,9 @@ import os
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swarm.job.job import Job
 from swarm.job.stored_problem import Content
@@ -20,6 +21,7 @@ from swarm.trial import Result, output_in
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 STORE = "sqlite:///swarm.db"
 StoreName = str | os.PathLike[str]
@@ -141,6 +143,37 @@ class Run:
 
         Winner.of(self).finish(save=Path(path))
 
+    def plot(self, figure: str = "fitness") -> Figure:
+        """A figure of the report, by matplotlib: a notebook shows it, ``plot().savefig("fitness.pdf")`` keeps it.
+
+        Args:
+            figure: ``fitness``, ``hyper-parameters``, ``search-space``, ``importance``, ``slots``,
+                ``curves-val_accuracy``, … : what there is depends on the run.
+
+        Raises:
+            InvalidInput: There is no such figure of this run; the text names those that there are.
+        """
+        drawn: Figure = _shown().plot(self, figure)
+        return drawn
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report as one HTML file, as ``swarm report`` does.
+
+        Args:
+            path: The file; left out, it is named as the run, in the current folder.
+
+        Returns:
+            The file.
+
+        Raises:
+            InvalidInput: It cannot be written there.
+        """
+        written: Path = _shown().report(self, path)
+        return written
+
+    def _repr_html_(self) -> str:
+        return str(_shown().html(self))
+
     def output(self, trial: int) -> str:
         """What the trainings of a trial have printed, one after the other; of much, the beginning and the end.
 
@@ -163,6 +196,11 @@ class Run:
 
         with closing(Store(self.url, create=False)) as opened:
             return trials(opened.events(self.job.name))
+
+
+def _shown() -> Any:
+    """What draws runs; by its name, since it is made of runs."""
+    return import_module("swarm.report.notebook")
 
 
 def printed(store: Store, key: str) -> str:

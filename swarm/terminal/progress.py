@@ -19,7 +19,7 @@ from swarm.search.search import Search
 from swarm.search.state import SearchState
 from swarm.store.records import Source
 from swarm.terminal.sparkline import Sparkline
-from swarm.terminal.tables import indented, job_block, params_line
+from swarm.terminal.tables import indented, job_block, job_times, params_line
 from swarm.terminal.text import Console, line, lines
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _left(search: Search) -> str:
 
 
 class JobProgress:
-    """Shows a job of the service: a live block in a terminal or a notebook, a line per generation elsewhere.
+    """Shows a job of the service: a line per generation, above a live block in a terminal; in a notebook that alone.
 
     Use it as a context manager, and call it with each new state.
 
@@ -219,11 +219,11 @@ class JobProgress:
         """Show where the job is."""
         if state.best is not None:
             self._trace.add(state.best["fitness"])
-        if self._live is not None:
-            self._live.update(job_block(state, self._trace))
-        elif (state.state, state.generation, state.trouble) != self._said:
+        if (state.state, state.generation, state.trouble) != self._said and not self._console.is_jupyter:
             self._said = state.state, state.generation, state.trouble
             self._console.print(line(_job_line(state)), highlight=False, soft_wrap=True)
+        if self._live is not None:
+            self._live.update(job_block(state, self._trace))
 
 
 def _job_line(state: JobState) -> str:
@@ -232,5 +232,6 @@ def _job_line(state: JobState) -> str:
         f"{state.told} of {state.planned or '?'} trials",
     ]
     parts += [f"best {state.best['fitness']:.5g}"] if state.best else []
+    parts += [", ".join(job_times(state))] if state.told else []
     parts += [text for text in (state.trouble, state.reason) if text]
     return "; ".join(parts)

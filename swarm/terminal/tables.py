@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType
     rows.add_row(
         "",
         line(f"{state.state}, {state.running} running, {state.counts.get(Source.TRAINED, 0)} trained, {saved} saved"),
-        ", ".join(_times(state)),
+        ", ".join(job_times(state)),
     )
     if state.best is not None:
         best = Text(f"best {state.best['fitness']:.5g}", style="bold green")
@@ -53,8 +54,8 @@ def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType
     return rows
 
 
-def _times(state: JobState) -> Iterator[str]:
-    """How long a job has run, and will."""
+def job_times(state: JobState) -> Iterator[str]:
+    """How long a job has run, and will, in words."""
     if state.seconds is not None:
         yield f"{duration(state.seconds)} gone"
     yield f"{duration(state.trained_seconds)} of training"
@@ -282,8 +283,15 @@ def frame_table(frame: pd.DataFrame, title: str) -> Table:
     for name in frame.columns:
         table.add_column(line(name), justify="right")
     for row in frame.itertuples(index=False):
-        table.add_row(*(line(f"{value:.5g}" if isinstance(value, float) else value) for value in row))
+        table.add_row(*(line(_shown(value)) for value in row))
     return table
+
+
+def _shown(value: object) -> object:
+    """A cell of a data frame: nothing where nothing is known."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.5g}"
+    return "" if value is None else value
 
 
 def params_line(params: Mapping[str, Any]) -> str:

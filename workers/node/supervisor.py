@@ -56,13 +56,11 @@ def make_slots(
         offered = resource(gpus_per_training)
     except ValueError as error:
         raise InvalidInput(str(error)) from None
-    if slots is not None:
-        if gpu_list is not None:
-            raise InvalidInput("give --gpus or --slots, not both: a GPU is one slot")
-        if slots < 1:
-            raise InvalidInput(f"--slots must be at least 1, got {slots}")
-    if threads is not None and threads < 1:
-        raise InvalidInput(f"--threads must be at least 1, got {threads}")
+    if slots is not None and gpu_list is not None:
+        raise InvalidInput("give --gpus or --slots, not both: a GPU is one slot")
+    for name, number in (("slots", slots), ("threads", threads)):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise InvalidInput(f"--{name} must be at least 1, got {number!r}")
     found = gpus() if slots is None else []
     if gpu_list is not None and not found:
         raise InvalidInput("no GPU was found (see swarm doctor); without GPUs use --slots N")
