@@ -204,7 +204,12 @@ class Archive(JobPage):
         """Answers per generation, time spent and saved."""
         self._gpus = float(shown.job["gpus_per_training"] * shown.job["replicas"])
         self._rows = ColumnDataSource(_generations([], 1.0))
-        return [charts.archive(self._rows), charts.saved(self._rows)]
+        self._unit = "GPU hours" if _on_gpus(shown.view) else "hours of CPU slots"
+        return [charts.archive(self._rows), charts.saved(self._rows, unit=self._unit)]
+
+    def kind(self, view: View) -> object:
+        """Whether the slots have GPUs."""
+        return _on_gpus(view)
 
     def draw(self, view: View, job: object) -> str:
         """All generations."""
@@ -213,7 +218,7 @@ class Archive(JobPage):
         sources, hours = view.all.sources, view.all.saved * self._gpus / 3600
         return (
             f"<b>{sources[Source.TRAINED]}</b> trained, <b>{sources[Source.ARCHIVE]}</b> answered by the archive, "
-            f"<b>{sources[Source.IN_FLIGHT]}</b> joined in flight; <b>{hours:.3g}</b> GPU hours saved"
+            f"<b>{sources[Source.IN_FLIGHT]}</b> joined in flight; <b>{hours:.3g}</b> {self._unit} saved"
         )
 
 
@@ -314,6 +319,11 @@ def _ends(view: View) -> dict[int, float]:
         latest = max(latest, point.end)
         ends[point.trial // width * width + width // 2] = latest
     return ends
+
+
+def _on_gpus(view: View | None) -> bool:
+    """Whether any slot that trained has a GPU."""
+    return view is not None and any(":gpu" in point.slot.lower() for point in view.points)
 
 
 def _budgets(view: View) -> list[float]:

@@ -136,7 +136,7 @@ def test_what_is_chosen_in_one_figure_of_the_search_space_is_chosen_in_all(addre
     assert (plane["across"], plane["up"]) == ("units", "rate")
     assert 0 < plane["low"] < 1e-5 and 0.1 < plane["high"] < 0.2
     first, second = sorted(page.place(".bk-Figure", number) for number in (0, 1))
-    left, top, right, bottom = first
+    left, top, _, bottom = first
     page.drag((left + 80, top + 40), (left + 250, bottom - 100))
     said = wait_until(lambda: re.search(r"(\d+) chosen · val_loss", page.text(".bk-clearfix")))
     points, lines = wait_until(lambda: chosen(page))
@@ -146,7 +146,7 @@ def test_what_is_chosen_in_one_figure_of_the_search_space_is_chosen_in_all(addre
     wait_until(lambda: any(each["title"] == "activation and rate" for each in figures(page)))
     page.click(".bk-btn")  # choose none
     wait_until(lambda: "chosen ·" not in page.text(".bk-clearfix"))
-    left, top, right, bottom = second
+    left, top, _, bottom = second
     page.drag((left + 40, top + 60), (left + 200, bottom - 200))
     wait_until(lambda: re.search(r"\d+ chosen · val_loss", page.text(".bk-clearfix")), of="lines that are chosen")
     points, lines = chosen(page)
