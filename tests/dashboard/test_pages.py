@@ -27,6 +27,7 @@ SHOWN = {  # what is said there: title of the page
     "no lineage": "PBT",
 }
 
+FITS = "document.documentElement.scrollWidth <= innerWidth"
 TOKEN = "open sesame, <please>"
 
 
@@ -166,8 +167,7 @@ def test_every_page_fits_every_window(theme: str, service: Service, chromium: Br
         wait_until(lambda what=what: what in page.text("td, .bk-clearfix, label"), seconds=20, of=what)
         for width in (1400, 900, 400):
             page.resize(width, 900)
-            fits = "document.documentElement.scrollWidth <= innerWidth"
-            page.wait_for(fits)
+            wait_until(lambda: page.evaluate(FITS), seconds=10, of=f"that {SHOWN[what]} fits {width} pixels")
     assert page.errors == []
 
 
