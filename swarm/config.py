@@ -107,6 +107,8 @@ class Settings(Limits):
         notify_hosts: Hosts to which the master may post what jobs want to have told (``notify``).
         insecure: Without TLS, serve others than this machine.
         dashboard_hosts: Host names by which browsers reach the dashboard, beside this machine's own.
+        dashboard_token: Who knows it may steer jobs on the pages; None lets them only show.
+        dashboard_user: With whose rights; None is an administrator's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -138,6 +140,8 @@ class Settings(Limits):
     notify_hosts: tuple[str, ...] = ()
     insecure: bool
     dashboard_hosts: tuple[str, ...] = ()
+    dashboard_token: str | None = Field(default=None, min_length=8, repr=False)
+    dashboard_user: str | None = Field(default=None, min_length=1)
 
 
 def limits() -> Limits:

@@ -136,9 +136,9 @@ class Page:
         found = f"{_DEEP}({json.dumps(selector)}).map((e) => e.textContent).join(' ')"
         return str(self.wait_for(f"((said) => said.includes({json.dumps(text)}) && said)({found})", seconds))
 
-    def click(self, selector: str) -> None:
-        """Click the first element that a CSS selector finds."""
-        self.evaluate(f"{_DEEP}({json.dumps(selector)})[0].click()")
+    def click(self, selector: str, number: int = 0) -> None:
+        """Click one of the elements that a CSS selector finds, the first unless told otherwise."""
+        self.evaluate(f"{_DEEP}({json.dumps(selector)})[{number}].click()")
 
     def type(self, selector: str, text: str) -> None:
         """Put a text into the first such field, as if it was typed."""

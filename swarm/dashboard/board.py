@@ -27,7 +27,7 @@ JOBS = 100
 BARS = 2000
 CURVE_POINTS = 200
 CURVES = 500
-_ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
+ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
 GPU = resource()  # names of the classes of slots begin with it
 SLOT_NAMES = "swarm_slots"  # what workers tell of themselves, see swarm.workers.node.slots
@@ -171,7 +171,7 @@ class Board:
                 except (SwarmError, TypeError, ValueError, KeyError, AttributeError) as error:  # that of one job
                     _log.warning("the picture of job %r cannot be drawn: %s: %s", name, type(error).__name__, error)
         while len(self.shown) > JOBS:
-            ended = (name for name, shown in self.shown.items() if shown.state.get("state") in _ENDED)
+            ended = (name for name, shown in self.shown.items() if shown.state.get("state") in ENDED)
             del self.shown[next(ended, next(iter(self.shown)))]
 
     def forget(self, publisher: str) -> None:
@@ -182,7 +182,7 @@ class Board:
     def gone(self, publisher: str) -> None:
         """Whoever told of these jobs went away: they stay as they were last."""
         for shown in self.shown.values():
-            if shown.publisher == publisher and shown.state.get("state") not in _ENDED:
+            if shown.publisher == publisher and shown.state.get("state") not in ENDED:
                 shown.state = {**shown.state, "state": "unattended"}
 
     def _draw(self, name: str, message: dict[str, Any]) -> None:
@@ -202,6 +202,15 @@ class Board:
     def slots(self) -> list[str]:
         """Names of the workers' slots, in order."""
         return sorted(name for worker in self.scheduler.workers.values() for name in slot_names(worker))
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Classes of the slots by their names."""
+        found = {}
+        for worker in self.scheduler.workers.values():
+            kind = next((each for each in worker.resources if each.startswith(GPU)), "")
+            found.update(dict.fromkeys(slot_names(worker), kind))
+        return found
 
     @property
     def running(self) -> list[Bar]:

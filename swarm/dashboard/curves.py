@@ -97,7 +97,7 @@ class Curves(Page):
             drawn = plot.multi_line("xs", "ys", source=self._sources[name], color="color", **look, **legend)
             tips = [("", "@label"), (x_label, "$data_x"), (metric, "$data_y")]
             plot.add_tools(HoverTool(tooltips=tips, renderers=[drawn]))
-        return legend_above(plot, columns=4)
+        return legend_above(plot, columns=2)
 
 
 def _name(point: Point) -> str:

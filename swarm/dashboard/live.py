@@ -15,26 +15,21 @@ from bokeh.models.layouts import LayoutDOM
 from bokeh.models.widgets import Div
 from bokeh.plotting import figure
 
-from swarm.dashboard.board import Bar, Board, Shown, Shows
+from swarm.dashboard.board import ENDED, Bar, Board, Shown, Shows
+from swarm.dashboard.cluster.idle import idle_html
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.theme import TABLE
-from swarm.plots.charts import BLUE, GRAY, ORANGE, PURPLE, RED, SKY
-from swarm.plots.units import duration
+from swarm.plots.charts import BLUE, GRAY, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
+from swarm.plots.units import count, duration
 from swarm.trial import params_from_json
 
-BAR_COLORS = {
-    "running": SKY,
-    "ok": BLUE,
-    "pruned": ORANGE,
-    "failed": RED,
-    "crashed": RED,
-    "lost": PURPLE,
-    "cancelled": GRAY,
-}
-_WAYS = {"maximize": "<small>↑</small>", "minimize": "<small>↓</small>"}
+_FINE = (None, "ok", "pruned", "cancelled")  # ends of a training that nobody has to look at
+_WAYS = {"maximize": "<small>↑ maximize</small>", "minimize": "<small>↓ minimize</small>"}
+_HEADS = ("job", "state", "method", "progress", "running", "best", "hyper-parameters", "left", "owner")
 WINDOW = 600.0  # seconds that the chart of slots shows
 _STRAGGLER = 3.0  # times the median
-_WAITS = 20  # slots that are said to wait
+_JOB_COLORS = (BLUE, ORANGE, GREEN, SKY, PURPLE, YELLOW, "#8c6bb1", "#7f9c3b")
+_NAMED = 12  # jobs in the legend
 _SPARK = 100, 22  # width and height in pixels
 _SPARKS = 60  # points
 
@@ -69,12 +64,20 @@ class Jobs(Page):
     def update(self, job: str | None) -> None:
         """All jobs, the latest first."""
         slots = len(self.board.slots)
-        heads = ("job", "state", "method", "progress", "running", "best", "hyper-parameters", "left", "owner")
-        rows = [self._row_of(name, shown, slots) for name, shown in reversed(self.board.shown.items())]
-        head = "".join(f"<th>{name}</th>" for name in heads)
-        text = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        found = reversed(self.board.shown.items())
+        parts: dict[bool, list[str]] = {False: [], True: []}
+        for name, shown in found:
+            parts[shown.state.get("state") in ENDED].append(self._row_of(name, shown, slots))
+        tables = [_table(rows) for rows in parts.values() if rows]
+        text = self._total(slots) + "<h4>Ended</h4>".join(tables or [_table([])])
         if self._table.text != text:
             self._table.text = text
+
+    def _total(self, slots: int) -> str:
+        """How many slots there are, and how many of them train, as HTML; nothing where there are none."""
+        states = [shown.state for shown in self.board.shown.values()]
+        busy = sum(state["running"] for state in states if isinstance(state.get("running"), int))
+        return f"<p><b>{busy}</b> trainings run on <b>{slots}</b> slots</p>" if slots else ""
 
     def _row_of(self, name: str, shown: Shown, slots: int) -> str:
         """The row of a job; one that cannot be drawn says so, and harms no other."""
@@ -106,13 +109,25 @@ class Jobs(Page):
             "" if best is None else f"<b>{best['fitness']:.5g}</b> {_WAYS.get(state['direction'], '')}<br>{spark}",
             f"<small>{escape(params)}</small>",
             "" if left is None else duration(left),
-            escape(state["owner"]) + self._weight(state["owner"]),
+            escape(state["owner"]) + self._weight(state["owner"]) + _share(state),
         )
         return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
     def _weight(self, user: str) -> str:
         weight = self.board.weights.get(user)
         return "" if weight is None else f"<br><small>weight {weight:g}</small>"
+
+
+def _share(state: dict[str, Any]) -> str:
+    """What a job may have, if it is not what every job may, as HTML."""
+    parts = [f"priority {state['priority']:g}"] if state.get("priority") not in (None, 1.0) else []
+    parts += [f"at most {count(state['most'], 'slot')}"] if state.get("most") is not None else []
+    return "".join(f"<br><small>{part}</small>" for part in parts)
+
+
+def _table(rows: Sequence[str]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in _HEADS)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 class Slots(Page):
@@ -124,8 +139,9 @@ class Slots(Page):
     def __init__(self, board: Board) -> None:
         super().__init__(board)
         self._said = Div(disable_math=True, sizing_mode="stretch_width")
-        self._ended: Feed[Bar] = Feed(_bars)
-        self._running = ColumnDataSource(_bars([]))
+        self._colors: dict[str, str] = {"": GRAY}  # by job
+        self._ended: Feed[Bar] = Feed(self._bars)
+        self._running = ColumnDataSource(self._bars([]))
         self._slots = FactorRange(factors=[])
         self._window = Range1d(-WINDOW * 1000, 0)
         chart = figure(
@@ -140,7 +156,15 @@ class Slots(Page):
         )
         for source in (self._ended.source, self._running):
             bars = chart.hbar(
-                y="slot", left="start", right="end", height=0.8, source=source, fill_color="color", line_color=None
+                y="slot",
+                left="start",
+                right="end",
+                height=0.8,
+                source=source,
+                fill_color="color",
+                fill_alpha="alpha",
+                line_color="edge",
+                line_width="width",
             )
             bars.nonselection_glyph = None
             tips = [("job", "@job"), ("trial", "@trial"), ("status", "@status"), ("seconds", "@seconds{0.0}")]
@@ -160,15 +184,41 @@ class Slots(Page):
         ended = [bar for bar in self.board.bars if bar.end is not None and bar.end > now - WINDOW]
         # What has ended stays as it is, but not in the order in which it began.
         ended.sort(key=lambda bar: bar.end or 0.0)
-        self._ended.show(ended, ended[0].number if ended else None)
+        self._ended.show(ended, (ended[0].number, sum(not bar.job for bar in ended)) if ended else None)
         running = self.board.running
-        replace(self._running, _bars(running, now))
-        waiting = [
-            f"<br><b>{escape(name)}</b> waits for its GPU: {escape(why)}"
-            for name, why in sorted(self.board.waits.items())
-            if name in slots
-        ]
-        self._said.text = self._summary(slots, running, ended, now) + "".join(waiting[:_WAITS])
+        replace(self._running, self._bars(running, now))
+        busy = {bar.slot for bar in running}
+        free = {slot: kind for slot, kind in self.board.classes.items() if slot not in busy}
+        waits = {slot: why for slot, why in self.board.waits.items() if slot in slots}
+        said = self._summary(slots, running, ended, now) + idle_html(free, waits, self.board.shown)
+        if self._said.text != (said := said + self._legend([*ended, *running])):
+            self._said.text = said
+
+    def _color(self, job: str) -> str:
+        """The colour of a job, the same for as long as the page is open."""
+        return self._colors.setdefault(job, _JOB_COLORS[(len(self._colors) - 1) % len(_JOB_COLORS)])
+
+    def _legend(self, bars: Sequence[Bar]) -> str:
+        """Which job has which colour, as HTML."""
+        jobs = dict.fromkeys(bar.job for bar in bars if bar.job)
+        marks = [f"<span style='color:{self._color(job)}'>■</span> {escape(job)}" for job in list(jobs)[-_NAMED:]]
+        return "<br>" + " &nbsp; ".join([*marks, "pale: runs now · red edge: failed or lost"]) if bars else ""
+
+    def _bars(self, bars: Sequence[Bar], now: float = 0.0) -> Columns:
+        bad = [bar.status not in _FINE for bar in bars]
+        return {
+            "slot": [bar.slot for bar in bars],
+            "start": [bar.start * 1000 for bar in bars],
+            "end": [(bar.end or now) * 1000 for bar in bars],
+            "seconds": [(bar.end or now) - bar.start for bar in bars],
+            "status": [bar.status or "running" for bar in bars],
+            "color": [self._color(bar.job) for bar in bars],
+            "alpha": [0.5 if bar.status is None else 0.9 for bar in bars],
+            "edge": [RED if is_bad else None for is_bad in bad],
+            "width": [3.0 if is_bad else 0.0 for is_bad in bad],
+            "job": [bar.job for bar in bars],
+            "trial": ["" if bar.trial is None else str(bar.trial) for bar in bars],
+        }
 
     def _summary(self, slots: list[str], running: list[Bar], ended: list[Bar], now: float) -> str:
         first = min((bar.start for bar in self.board.bars), default=now)
@@ -187,19 +237,6 @@ class Slots(Page):
         if lost:
             parts.append(f"<b>{lost}</b> failed or were lost")
         return " · ".join(parts)
-
-
-def _bars(bars: Sequence[Bar], now: float = 0.0) -> Columns:
-    return {
-        "slot": [bar.slot for bar in bars],
-        "start": [bar.start * 1000 for bar in bars],
-        "end": [(bar.end or now) * 1000 for bar in bars],
-        "seconds": [(bar.end or now) - bar.start for bar in bars],
-        "status": [bar.status or "running" for bar in bars],
-        "color": [BAR_COLORS.get(bar.status or "running", RED) for bar in bars],
-        "job": [bar.job for bar in bars],
-        "trial": ["" if bar.trial is None else str(bar.trial) for bar in bars],
-    }
 
 
 def _sparkline(shown: Shown) -> str:

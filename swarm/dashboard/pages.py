@@ -13,10 +13,12 @@ from typing import Any
 from bokeh.document import Document
 from bokeh.layouts import column, row
 from bokeh.models import TabPanel, Tabs
+from bokeh.models.layouts import LayoutDOM
 from bokeh.models.widgets import Div, Select
 from distributed import Scheduler
 
 from swarm.dashboard.board import Shown, Shows
+from swarm.dashboard.cluster.steering import Desk, Steering
 from swarm.dashboard.curves import Curves
 from swarm.dashboard.live import Jobs, Page, Slots
 from swarm.dashboard.searches import Archive, Fitness, Lineage, SearchSpace
@@ -42,6 +44,7 @@ class Pages:
         job: Name of the job to begin with; left out, the latest.
         page: Title of the page to begin with.
         kinds: The pages.
+        desk: Takes what is asked for on the page of jobs; None lets the pages only show.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Pages:
         job: str = "",
         page: str = "",
         kinds: Sequence[type[Page]] = PAGES,
+        desk: Desk | None = None,
     ) -> None:
         self._board = board
         self._health = health
@@ -59,15 +63,23 @@ class Pages:
         self._notice = Div(disable_math=True, sizing_mode="stretch_width", visible=False)
         self._job = Select(title="job", options=[], width=320, stylesheets=[WIDGETS])
         self._wanted = job
+        self._steering = None if desk is None or not desk.open else Steering(board, desk)
         titles = [each.title.lower() for each in self._pages]
         self._tabs = Tabs(
-            tabs=[TabPanel(child=each.root, title=each.title) for each in self._pages],
+            tabs=[TabPanel(child=self._with_buttons(each), title=each.title) for each in self._pages],
             active=titles.index(page.lower()) if page.lower() in titles else 0,
             sizing_mode="stretch_both",
             stylesheets=[WIDGETS],
         )
         top = row(self._job, self._notice, sizing_mode="stretch_width")
         self.root = column(top, self._tabs, sizing_mode="stretch_both")
+
+    def _with_buttons(self, page: Page) -> LayoutDOM:
+        """What a tab shows: the page, above it the buttons if it is that of all jobs."""
+        if self._steering is None or not isinstance(page, Jobs):
+            return page.root
+        both: LayoutDOM = column(self._steering.root, page.root, sizing_mode="stretch_width", styles={"min-width": "0"})
+        return both
 
     def update(self) -> None:
         """Bring the open page up to date."""
@@ -79,6 +91,8 @@ class Pages:
         elif names and self._job.value not in names:
             self._job.value = names[0]
         _say(self._notice, self._notice_text())
+        if self._steering is not None:
+            self._steering.update(self._job.value or None)
         self._pages[self._tabs.active].update(self._job.value or None)
 
     def _notice_text(self) -> str:
@@ -93,7 +107,7 @@ def swarm_document(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -
     """All pages, at ``/swarm``; ``?job=NAME&page=TITLE&theme=dark`` are understood."""
     service = scheduler.plugins["swarm"]
     links = [(f"Dask: {name}", name) for name in ("status", "workers", "tasks")]
-    fill(doc, service.board, service.health, place=str(scheduler.address), links=links)
+    fill(doc, service.board, service.health, place=str(scheduler.address), links=links, desk=service.desk)
 
 
 def fill(
@@ -104,6 +118,7 @@ def fill(
     place: str,
     links: Sequence[tuple[str, str]] = (),
     kinds: Sequence[type[Page]] = PAGES,
+    desk: Desk | None = None,
 ) -> None:
     """Make a document of all pages, for the user who opened it.
 
@@ -114,10 +129,11 @@ def fill(
         place: Whose jobs they are, for the heading.
         links: Other pages there, by name.
         kinds: The pages.
+        desk: Takes what is asked for on the page of jobs.
     """
     given = {name: values[-1].decode() for name, values in _arguments(doc).items()}
     dark = given.get("theme") == "dark"
-    pages = Pages(board, health, job=given.get("job", ""), page=given.get("page", ""), kinds=kinds)
+    pages = Pages(board, health, job=given.get("job", ""), page=given.get("page", ""), kinds=kinds, desk=desk)
     _keep_up_to_date(doc, pages)
     doc.title = "Swarm"
     doc.theme = DARK if dark else LIGHT

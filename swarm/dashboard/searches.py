@@ -18,6 +18,7 @@ from swarm.dashboard.board import Shown, Shows
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.job_page import JobPage
 from swarm.dashboard.search.choice import brush_lines, chosen_html
+from swarm.dashboard.search.front import FrontPane, several
 from swarm.dashboard.search.ground import position
 from swarm.dashboard.search.importance import Matters
 from swarm.dashboard.search.plane import Plane, drawn
@@ -57,7 +58,7 @@ class Fitness(JobPage):
         return len(_budgets(view)) > 1, _wide(view)
 
     def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
-        """One, and beside it the best configuration."""
+        """One, beside it the best configuration, and below it the front where several targets count."""
         assert shown.view is not None
         self._axes, self._name = axes, fitness_name(shown.job)
         self._offer(shown.view)
@@ -76,7 +77,9 @@ class Fitness(JobPage):
         plot.update(height=520, y_range=self._up.range)
         self._axis = plot.xaxis[0]
         self._best = Div(width=260, disable_math=True, stylesheets=[TABLE])
-        return [column(row(self._along, self._zoom), tiled([plot, self._best]), sizing_mode="stretch_width")]
+        self._front = FrontPane(shown.job, axes) if several(shown.job) else None
+        top = column(row(self._along, self._zoom), tiled([plot, self._best]), sizing_mode="stretch_width")
+        return [top, *([] if self._front is None else [self._front.root])]
 
     def draw(self, view: View, job: object) -> str:
         """Points, bands and the best."""
@@ -91,6 +94,8 @@ class Fitness(JobPage):
         self._up.follow(ends, anew=self._anew)
         self._anew = False
         self._best.text = best_html(self._name, _best(view))
+        if self._front is not None:
+            self._front.draw(view)
         said = f"<b>{view.all.told}</b> trials answered"
         said += "" if view.lead is None else f", best <b>{view.lead.fitness:.6g}</b>"
         return said + (f", <b>{view.all.failed}</b> failed{errors_html(view)}" if view.all.failed else "")
@@ -204,7 +209,12 @@ class Archive(JobPage):
         """Answers per generation, time spent and saved."""
         self._gpus = float(shown.job["gpus_per_training"] * shown.job["replicas"])
         self._rows = ColumnDataSource(_generations([], 1.0))
-        return [charts.archive(self._rows), charts.saved(self._rows)]
+        self._unit = "GPU hours" if _on_gpus(shown.view) else "hours of CPU slots"
+        return [charts.archive(self._rows), charts.saved(self._rows, unit=self._unit)]
+
+    def kind(self, view: View) -> object:
+        """Whether the slots have GPUs."""
+        return _on_gpus(view)
 
     def draw(self, view: View, job: object) -> str:
         """All generations."""
@@ -213,7 +223,7 @@ class Archive(JobPage):
         sources, hours = view.all.sources, view.all.saved * self._gpus / 3600
         return (
             f"<b>{sources[Source.TRAINED]}</b> trained, <b>{sources[Source.ARCHIVE]}</b> answered by the archive, "
-            f"<b>{sources[Source.IN_FLIGHT]}</b> joined in flight; <b>{hours:.3g}</b> GPU hours saved"
+            f"<b>{sources[Source.IN_FLIGHT]}</b> joined in flight; <b>{hours:.3g}</b> {self._unit} saved"
         )
 
 
@@ -314,6 +324,11 @@ def _ends(view: View) -> dict[int, float]:
         latest = max(latest, point.end)
         ends[point.trial // width * width + width // 2] = latest
     return ends
+
+
+def _on_gpus(view: View | None) -> bool:
+    """Whether any slot that trained has a GPU."""
+    return view is not None and any(":gpu" in point.slot.lower() for point in view.points)
 
 
 def _budgets(view: View) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bokeh.document import Document
 from bokeh.layouts import row
 from bokeh.models import Text
-from bokeh.models.layouts import LayoutDOM
+from bokeh.models.layouts import LayoutDOM, Row
 from bokeh.plotting import figure
 from bokeh.themes import Theme
 
@@ -121,12 +121,12 @@ HEAD = """
 """Template of a page: what it is a page of, links, and its theme, which is the system's unless the address says one."""
 
 
-def tiled(parts: Sequence[LayoutDOM]) -> LayoutDOM:
+def tiled(parts: Sequence[LayoutDOM]) -> Row:
     """Parts side by side as far as there is room, below each other where there is none."""
     for part in parts:
         if part.width is None:
             part.update(sizing_mode="stretch_width", min_width=280)
-    beside: LayoutDOM = row(*parts, sizing_mode="stretch_width", spacing=12, styles={"flex-wrap": "wrap"})
+    beside: Row = row(*parts, sizing_mode="stretch_width", spacing=12, styles={"flex-wrap": "wrap"})
     return beside
 
 

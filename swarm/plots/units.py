@@ -1,4 +1,4 @@
-"""Times as people read them."""
+"""Times and numbers as people read them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(number: int, name: str) -> str:
+    """A number of things for people: ``1 slot``, ``3 slots``."""
+    return f"{number:d} {name}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from swarm.dashboard import prepare
 from swarm.dashboard.board import Board
 from swarm.errors import QuotaExceeded
 from swarm.scheduler.affinity import Affinity
+from swarm.scheduler.desk import PageDesk
 from swarm.scheduler.readers import Readers
 from swarm.scheduler.roles import Role, name_in, refusal, role_of
 from swarm.scheduler.slot_status import capacity, occupancy
@@ -73,6 +74,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._numbers = itertools.count()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()  # no master has written these yet
         self.board = Board(scheduler)
+        self.desk = PageDesk(self._ask, settings().dashboard_token, settings().dashboard_user)
         self._affinity = Affinity(scheduler)
         self._prepared = False  # whether the pages are imported
         scheduler.handlers.update(
@@ -159,15 +161,19 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         if size > self._limit:
             _log.warning("refused a request of %d bytes from %s", size, comm.peer_address)
             return {"error": ["InvalidInput", _too_large(size, self._limit)]}
-        if self._master is None:
-            return _no_master("no master is connected to the scheduler; start one: swarm master")
         certified = certified_name(comm)
         user = user if certified is None else certified
+        return await self._ask(method, data, user, blob)
+
+    async def _ask(self, method: str, data: str, user: str, blob: bytes = b"") -> Answer:
+        """The master's answer, or why it is not asked."""
+        if self._master is None:
+            return _no_master("no master is connected to the scheduler; start one: swarm master")
         try:
-            with self._backlog.waiting(user, size):
+            with self._backlog.waiting(user, len(method) + len(data) + len(blob) + len(user)):
                 return await self._relay({"method": method, "data": data, "blob": blob, "user": user})
         except QuotaExceeded as error:
-            _log.warning("refused a request of %s from %s: %s", user, comm.peer_address, error)
+            _log.warning("refused a request of %s: %s", user, error)
             return {"error": [type(error).__name__, str(error)]}
 
     async def _relay(self, request: dict[str, Any]) -> Answer:

@@ -27,6 +27,9 @@ SHOWN = {  # what is said there: title of the page
     "no lineage": "PBT",
 }
 
+FITS = "document.documentElement.scrollWidth <= innerWidth"
+TOKEN = "open sesame, <please>"
+
 
 def make_training(folder: Path) -> Any:
     """It reports, now and then fails, and does not end before it may."""
@@ -62,7 +65,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
-    with Service(folder) as service:
+    with Service(folder, env={"DASK_SWARM__DASHBOARD_TOKEN": TOKEN}) as service:
         service.started(slots=3)
         space = {
             "layers": Integer(1, 9),
@@ -112,6 +115,59 @@ def test_what_users_typed_is_shown_as_they_typed_it(service: Service, chromium: 
     page = chromium.open(f"{url(service)}/swarm?page=jobs")
     wait_until(lambda: "heirs" in page.text("td"))
     assert "3 slots" in page.text("td") and "activation <i>relu" in page.text("td")
+    assert page.errors == []
+
+
+def press(page: Page, label: str) -> None:
+    """Click the button with this label."""
+    wait_until(lambda: label in page.text(".bk-btn").split("\n"), of=f"a button {label!r}")
+    page.click(".bk-btn", page.text(".bk-btn").split("\n").index(label))
+
+
+def test_whoever_knows_the_token_pauses_prefers_and_cancels_a_job(service: Service, chromium: Browser) -> None:
+    space, method = {"layers": 9, "rate": Real(0, 1)}, Random(trials=10_000)
+    job = Job(name="steered", problem=make_training(service.folder), space=space, optimizer=method, isolation="thread")
+    handle = service.client.submit(job)
+    page = chromium.open(f"{url(service)}/swarm?page=jobs&job=steered")
+    page.wait_for_text("td", "steered")
+    assert "pause" not in page.text(".bk-btn")
+    page.type("input[type=password]", "open sesame")
+    wait_until(lambda: "that is not the token" in said(page))
+
+    def unlocked() -> bool:
+        if not page.count("input[type=password]"):
+            return True
+        page.type("input[type=password]", TOKEN)  # again, since none is looked at for a second
+        return False
+
+    wait_until(unlocked)
+    press(page, "pause")
+    wait_until(lambda: handle.state().state == "paused")
+    press(page, "unpause")
+    wait_until(lambda: handle.state().state == "active")
+    page.type("input[type=text]", "2.5")
+    press(page, "set priority")
+    wait_until(lambda: handle.state().priority == 2.5)
+    press(page, "cancel")
+    assert handle.state().state == "active"
+    press(page, "really cancel?")
+    wait_until(lambda: handle.state().state == "cancelled")
+    wait_until(lambda: "Ended" in page.text("h4") and "cancelled" in page.text("td"))
+    assert page.errors == []
+    assert TOKEN not in service.log("scheduler") and TOKEN not in service.log("master")
+    assert not [asked for asked in page.requests if "sesame" in asked]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_fits_every_window(theme: str, service: Service, chromium: Browser) -> None:
+    page = chromium.open(f"{url(service)}/swarm?job=swarm&theme={theme}")
+    wait_until(lambda: page.count(".bk-tab") == len(SHOWN))
+    for number, what in enumerate(SHOWN, start=1):
+        page.click(f".bk-tab:nth-child({number})")
+        wait_until(lambda what=what: what in page.text("td, .bk-clearfix, label"), seconds=20, of=what)
+        for width in (1400, 900, 400):
+            page.resize(width, 900)
+            wait_until(lambda: page.evaluate(FITS), seconds=10, of=f"that {SHOWN[what]} fits {width} pixels")
     assert page.errors == []
 
 

@@ -14,8 +14,9 @@ from browser import Browser, Page, browser, needs_browser
 from services import wait_until
 from stored_pages import served
 
-from swarm import Choice, Hyperband, Integer, Job, Random, Real, run
+from swarm import GA, Choice, Hyperband, Integer, Job, Random, Real, run
 from swarm.dashboard.search.aside import Aside
+from swarm.dashboard.search.front import growth, several
 from swarm.dashboard.search.ground import ground, position
 from swarm.dashboard.search.ranges import Followed, shaded, spread
 from swarm.dashboard.search.words import best_html, fitness_name
@@ -46,6 +47,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     searched(store, "plain", optimizer=Random(trials=40), fitness="val_loss", direction="minimize")
     bands = Hyperband(min_budget=1, max_budget=9)
     searched(store, "bands", optimizer=bands, fitness="val_loss", direction="minimize")
+    both = {"val_loss": "minimize", "size": "minimize"}
+    searched(store, "two", optimizer=GA(population=8, generations=4), fitness=both)
     with served(store) as found:
         yield found
 
@@ -136,7 +139,7 @@ def test_what_is_chosen_in_one_figure_of_the_search_space_is_chosen_in_all(addre
     assert (plane["across"], plane["up"]) == ("units", "rate")
     assert 0 < plane["low"] < 1e-5 and 0.1 < plane["high"] < 0.2
     first, second = sorted(page.place(".bk-Figure", number) for number in (0, 1))
-    left, top, right, bottom = first
+    left, top, _, bottom = first
     page.drag((left + 80, top + 40), (left + 250, bottom - 100))
     said = wait_until(lambda: re.search(r"(\d+) chosen · val_loss", page.text(".bk-clearfix")))
     points, lines = wait_until(lambda: chosen(page))
@@ -146,11 +149,23 @@ def test_what_is_chosen_in_one_figure_of_the_search_space_is_chosen_in_all(addre
     wait_until(lambda: any(each["title"] == "activation and rate" for each in figures(page)))
     page.click(".bk-btn")  # choose none
     wait_until(lambda: "chosen ·" not in page.text(".bk-clearfix"))
-    left, top, right, bottom = second
+    left, top, _, bottom = second
     page.drag((left + 40, top + 60), (left + 200, bottom - 200))
     wait_until(lambda: re.search(r"\d+ chosen · val_loss", page.text(".bk-clearfix")), of="lines that are chosen")
     points, lines = chosen(page)
     assert sorted(points) == sorted(lines)
+    assert page.errors == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_front_of_several_targets_stands_below_their_fitness(address: str, chromium: Browser) -> None:
+    page = chromium.open(f"{address}?page=fitness&job=two")
+    said = wait_until(lambda: re.search(r"The front: (\d+) of (\d+) trials", page.text("h4")))
+    assert 1 <= int(said[1]) < int(said[2])
+    wait_until(lambda: any(each["title"] == "Hypervolume of the front" for each in figures(page)))
+    front = next(each for each in figures(page) if each["title"] == "The front")
+    assert (front["across"], front["up"]) == ("val_loss (minimize)", "size (minimize)")
     assert page.errors == []
 
 
@@ -226,3 +241,11 @@ def test_what_takes_long_is_worked_out_again_when_there_is_a_fifth_more() -> Non
     assert not aside.ask(12, lambda: 1 // 0)
     wait_until(lambda: not aside.waiting)
     assert not aside.ask(12, lambda: 12) and aside.found == 10
+
+
+def test_the_hypervolume_never_shrinks_and_ends_at_one() -> None:
+    found = growth([(3.0, 3.0), (2.0, 2.0), (1.0, 2.5), (2.5, 1.0), (2.9, 2.9), (0.0, 0.0)])
+    assert found["share"] == sorted(found["share"])
+    assert found["share"][1] == pytest.approx(1 / 9) and found["share"][-1] == 1.0
+    assert several({"fitness": {"a": "minimize", "b": "maximize"}}) == {"a": "minimize", "b": "maximize"}
+    assert several({"fitness": {"a": 1.0, "b": 2.0}}) == several({"fitness": "a"}) == several({}) == {}

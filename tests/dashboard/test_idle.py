@@ -1,0 +1,44 @@
+"""Why slots are idle, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swarm.dashboard.board import Shown
+from swarm.dashboard.cluster.idle import idle_html
+
+FREE = {"a:slot-0": "GPU", "a:slot-1": "GPU"}
+
+
+def job(state: str, gpus: float = 1, **more: Any) -> Shown:
+    told = {"state": state, "told": 3, "planned": 10, "running": 1, "most": None, "trouble": None, **more}
+    return Shown("master", told, {"gpus_per_training": gpus})
+
+
+def test_slots_that_are_idle_for_the_same_reason_have_one_line() -> None:
+    said = idle_html(FREE, {}, {})
+    assert said.count("<br>") == 1 and "a:slot-0, a:slot-1" in said and "swarm submit JOB.yaml" in said
+    many = {f"a:slot-{n}": "GPU" for n in range(99)}
+    assert "and 95 more" in idle_html(many, {}, {})
+    assert idle_html({}, {}, {"x": job("active")}) == ""
+
+
+def test_the_reason_is_that_of_the_jobs() -> None:
+    said = {
+        "swarm unpause one": {"one": job("paused"), "two": job("finished")},
+        "start a master: swarm master": {"one": job("unattended"), "two": job("paused")},
+        "one &lt;disk full&gt;": {"one": job("active", trouble="<disk full>")},
+        "one may use 1 slot, and does": {"one": job("active", most=1)},
+        "one is choosing what to try next": {"one": job("active", running=0)},
+        "waits for its last 1 training": {"one": job("active", told=9)},
+        "one waits for 2 trainings before": {"one": job("active", running=2), "two": job("paused")},
+        "no job wants slots of the class GPU; one is trained on GPU-2": {"one": job("active", gpus=2)},
+    }
+    for what, jobs in said.items():
+        assert what in idle_html(FREE, {}, jobs)
+
+
+def test_a_slot_that_waits_for_its_gpu_says_so_itself() -> None:
+    said = idle_html(FREE, {"a:slot-1": "somebody <else> has it"}, {})
+    assert "<b>a:slot-1</b> waits for its GPU: somebody &lt;else&gt; has it" in said
+    assert "<b>a:slot-0</b> idle" in said
