@@ -40,6 +40,7 @@ LONGEST = (
     "test_damaged_stores.py",
     "test_readers.py",
     "test_pages.py",
+    "test_search_pages.py",
     "test_failed_runs.py",
     "test_slices.py",
     "test_pool.py",
