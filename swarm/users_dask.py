@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeAlias
 
 from swarm.errors import InvalidInput
 
-_SCHEMES = ("", "tcp", "tls", "ucx", "ws", "wss")  # of Dask
 _ENDED = ("closed", "closing", "failed")
 
 
@@ -66,7 +65,7 @@ class UsersDask:
 
 
 def checked_address(text: str) -> str:
-    """The text, if a scheduler could have that address.
+    """The text, if a scheduler could have that address; Dask alone knows with what it may begin.
 
     Raises:
         InvalidInput: None could.
@@ -77,8 +76,6 @@ def checked_address(text: str) -> str:
     wanted = "a scheduler's address is tcp://HOST:PORT, such as tcp://127.0.0.1:8786"
     if scheme.startswith("http"):
         raise InvalidInput(f"{text!r} is the address of a page: {wanted}, as swarm scheduler says when it starts")
-    if scheme not in _SCHEMES:
-        raise InvalidInput(f"{text!r} begins with {scheme}://: {wanted}, or tls://HOST:PORT")
     host, colon, port = place.rpartition(":")
     if not colon or not host or (host.startswith("[") != host.endswith("]")):
         raise InvalidInput(f"{text!r} names no port: {wanted}" if place else f"there is no address: {wanted}")

@@ -134,6 +134,12 @@ def scheduler_address(address: str | None, file: Path | None, configured: str | 
     if address is None:
         raise InvalidInput("give the scheduler's address, tcp://HOST:8786, --scheduler-file, or DASK_SCHEDULER_ADDRESS")
     found = checked_address(address)
+    from distributed.comm import get_address_host
+
+    try:
+        get_address_host(found)
+    except ValueError as error:
+        raise InvalidInput(f"{found!r} is no address of a scheduler: {error}; write tcp://HOST:PORT") from None
     return lambda: found
 
 
