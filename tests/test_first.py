@@ -46,6 +46,16 @@ def test_they_are_the_first_trials_and_a_cut_run_goes_on_identically(method: Opt
         assert [row[:4] for row in trajectory(other)] == [row[:4] for row in trajectory(store)]
 
 
+def test_they_may_stand_in_groups_as_the_space_does(open_store: OpenStore) -> None:
+    space = {"model": {"units": Integer(1, 9), "kind": Choice([{"a": 1}, None])}, "rate": Real(0, 1)}
+    first = [{"model": {"units": 3, "kind": {"a": 1}}, "rate": 1}, {"model.units": 4, "model": {"kind": None}}]
+    job = make_job(optimizer=Random(trials=3), space=space, first=first)
+    whole, part = {"model.units": 3, "model.kind": {"a": 1}, "rate": 1.0}, {"model.units": 4, "model.kind": None}
+    assert list(job.first) == [whole, part]
+    with pytest.raises(InvalidSpace, match="model.depth: there is no such parameter"):
+        make_job(space=space, first=[{"model": {"units": 3, "depth": 2}}])
+
+
 def test_a_grid_asks_for_none_of_its_configurations_twice(open_store: OpenStore) -> None:
     store = open_store()
     job = make_job(optimizer=Grid(), space={"x": Integer(0, 4)}, first=[{"x": 3}, {"x": 0}])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +103,23 @@ def _flat(pairs: Iterable[tuple[Any, Any]], scope: str, data: bool, levels: int 
             yield from _flat(value.items(), f"{scope}{name}.", data, levels - 1)
         else:
             yield f"{scope}{name}", scope, value
+
+
+def without_groups(params: Mapping[Any, Any], names: Collection[str], scope: str = "") -> Iterator[tuple[Any, Any]]:
+    """Names and values of a configuration that may stand in groups as its space does.
+
+    Args:
+        params: The configuration.
+        names: All parameters of the space.
+        scope: Groups that it is in, each with a dot.
+    """
+    for key, value in params.items():
+        name = f"{scope}{key}" if scope else key
+        is_group = name not in names and any(each.startswith(f"{name}.") for each in names)
+        if is_group and isinstance(value, Mapping):
+            yield from without_groups(value, names, f"{name}.")
+        else:
+            yield name, value
 
 
 def _is_group(value: Any, data: bool, levels: int = _DEEPEST + 1) -> bool:

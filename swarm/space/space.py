@@ -29,7 +29,7 @@ from swarm.space.base import Domain
 from swarm.space.configurations import Configurations
 from swarm.space.constraint import Constraint, Function, constraints_of
 from swarm.space.domain import Choice, Integer, Real
-from swarm.space.parsing import CONSTRAINT, FIXED, is_described, meant, parts_of
+from swarm.space.parsing import CONSTRAINT, FIXED, is_described, meant, parts_of, without_groups
 from swarm.space.repair import repaired
 from swarm.space.values import is_same, is_value, settled
 from swarm.trial import Params, Value, as_json, from_json, plain, plain_data
@@ -361,13 +361,19 @@ class Space:
     def normalised(self, params: Params) -> dict[str, Value]:
         """The configuration in the values that :meth:`decode` gives, so that equal ones have one key.
 
-        2 is 2.0 where the domain is real, an option or a fixed value is written as the space has it, and what NumPy
-        calculated is a Python value. What does not belong to the space stays as it is: :meth:`check` judges it.
+        2 is 2.0 where the domain is real, an option or a fixed value is written as the space has it, what stands in
+        groups has its full name, and what NumPy calculated is a Python value. What does not belong to the space stays
+        as it is: :meth:`check` judges it.
         """
         return {
             name: _normalised(self._domains[name], value) if name in self._domains else plain_data(value)
-            for name, value in params.items()
+            for name, value in self.ungrouped(params).items()
         }
+
+    def ungrouped(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The configuration under the names that the space has: ``{"model": {"units": 8}}`` as ``model.units``."""
+        known = params.keys() <= self._domains.keys()
+        return params if known else dict(without_groups(params, self._domains))
 
     def contains(self, params: Params) -> bool:
         """Whether the configuration belongs to the space."""

@@ -67,6 +67,7 @@ def _belonging(read: Iterable[Row], space: Space) -> tuple[list[Result], str]:
 def _in_space(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
     """The parameters that the space has, as it writes them: a table knows numbers and texts alone."""
     found: dict[str, Any] = {}
+    params = space.ungrouped(params)
     for name, domain in space.domains.items():
         if not isinstance(domain, Domain):
             found[name] = _as_it_is(params.get(name, domain), [domain])
