@@ -208,7 +208,7 @@ WRONG = {
 def errors(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> dict[tuple[str, int], set[str]]:
     """The kinds of the errors by file and line, of all scripts at once."""
     folder = tmp_path_factory.mktemp("scripts")
-    for name, text in scripts().items():
+    for name, text in (scripts() | imported()).items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     (folder / "mypy.ini").write_text(SETTINGS, encoding="utf-8")
     cache = (
@@ -256,6 +256,19 @@ def shown() -> dict[str, str]:
         if language == "python" and "swarm" in text and "workers" not in text
     }
     return files | pages
+
+
+def imported() -> dict[str, str]:
+    """The files of the pages that others on the same page import, by the names of their modules."""
+    found = {}
+    for page in PAGES:
+        there = blocks(page)
+        for _, title, text in there:
+            name = Path(title).stem
+            if title.endswith(".py") and any(f"from {name} import" in other for _, _, other in there):
+                assert name not in found, f"two pages have a file {title} that others import"
+                found[name] = text
+    return found
 
 
 @pytest.mark.parametrize("name", [f"right_{name}" for name in RIGHT] + list(shown()))
