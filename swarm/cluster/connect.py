@@ -139,9 +139,10 @@ async def connected(scheduler: str | UsersDask) -> AsyncIterator[Client]:
     async with contextlib.AsyncExitStack() as stack:
         try:
             await _check_role(place)
-            client = await stack.enter_async_context(
-                _client(address, timeout=_CONNECT_SECONDS, security=place.security)
-            )
+            async with asyncio.timeout(_CONNECT_SECONDS):  # Dask waits for ever for a port that accepts and is silent
+                client = await stack.enter_async_context(
+                    _client(address, timeout=_CONNECT_SECONDS, security=place.security)
+                )
         except (OSError, TimeoutError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SchedulerUnreachable(

@@ -206,7 +206,9 @@ class DaskPool:
 
     def wake(self) -> None:
         """Something has changed for this search."""
-        self.share.hungry = True
+        if not self.share.hungry:
+            self.share.hungry = True
+            self._slots.divide()  # it may have a part of the slots again
         self._woken.set()
 
     def pause(self, paused: bool = True) -> None:

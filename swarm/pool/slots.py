@@ -180,7 +180,12 @@ class Slots:
         self._division.divide()
 
     def submit(self, pool: Tenant, evaluation: Evaluation, *args: Any, **options: Any) -> None:
-        """Send an evaluation to a worker for a pool, unless it is in flight already; Dask's key is the evaluation's."""
+        """Send an evaluation to a worker for a pool, unless it is in flight already; Dask's key is the evaluation's.
+
+        Raises:
+            ClusterError: The scheduler is gone.
+        """
+        self.check()
         flight = self._flights.get(evaluation.key)
         if flight is None and (known := self._results.get(evaluation.key)) is not None:
             if not known.answers_others:

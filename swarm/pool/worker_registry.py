@@ -31,6 +31,7 @@ class WorkerRegistry:
         self._stale = asyncio.Event()
         self._scheduler: str | None = None  # which one we have subscribed at
         self._gone: ClusterError | None = None
+        self._address = ""  # of the scheduler
 
     def total(self, resource: str = GPU) -> int:
         """Number of slots of this class, over all workers."""
@@ -60,6 +61,7 @@ class WorkerRegistry:
         Raises:
             ClusterError: Dask's client has given it up.
         """
+        self._note_the_end()
         if self._gone is not None:
             raise self._gone
 
@@ -78,6 +80,7 @@ class WorkerRegistry:
             OSError: It cannot be reached at the moment.
         """
         before = self._workers
+        self._address = self._client.scheduler.address
         found = await self._client.scheduler.identity(n_workers=-1)
         if self._scheduler != found["id"]:
             if self._client.status == "running":  # else it is connecting, and what it says has to wait
@@ -111,11 +114,15 @@ class WorkerRegistry:
                 await look()
             except Exception:
                 self._doubt_soon()  # the client is reconnecting
-                if self._client.status in ("closing", "closed"):
-                    self._gone = ClusterError(
-                        f"the scheduler at {self._client.scheduler.address} went away and did not come back; what has "
-                        "ended is kept: when it is there, the same command goes on"
-                    )
+                self._note_the_end()
+
+    def _note_the_end(self) -> None:
+        """Dask's client closes itself when the scheduler did not come back in time."""
+        if self._gone is None and self._client is not None and self._client.status in ("closing", "closed"):
+            self._gone = ClusterError(
+                f"the scheduler at {self._address} went away and did not come back; what has ended is kept: when it is "
+                "there, the same command goes on"
+            )
 
     def unlisten(self) -> None:
         """Hear of nothing any more."""

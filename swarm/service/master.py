@@ -314,10 +314,14 @@ class Master:
         with self._watch.asking():
             return self._store.lease(self._holder, self._lease_seconds)
 
+    def _look_for_slots(self) -> None:
+        now = time.monotonic()
+        for hosted in self._hosted.values():
+            hosted.look_for_slots(now)
+
     async def _keep_publishing(self) -> None:
         while True:
-            for hosted in self._hosted.values():
-                hosted.look_for_slots(time.monotonic())
+            self._look_for_slots()
             await self._mirror.update()
             await self._mirror.draw()
             await asyncio.sleep(_PUBLISH_SECONDS)
