@@ -124,6 +124,16 @@ def press(page: Page, label: str) -> None:
     page.click(".bk-btn", page.text(".bk-btn").split("\n").index(label))
 
 
+def test_the_pages_have_a_tab_and_stand_alone_for_jupyter(service: Service, chromium: Browser) -> None:
+    page = chromium.open(f"{url(service)}/status")
+    assert "Swarm" in page.text(".navbar")
+    page.goto(f"{url(service)}/individual-swarm-fitness")
+    wait_until(lambda: page.count("canvas"))
+    assert [error for error in page.errors if "swarm" in error] == []
+    with urllib.request.urlopen(f"{url(service)}/individual-plots.json") as answer:
+        assert b"individual-swarm-slots" in answer.read()
+
+
 def test_whoever_knows_the_token_pauses_prefers_and_cancels_a_job(service: Service, chromium: Browser) -> None:
     space, method = {"layers": 9, "rate": Real(0, 1)}, Random(trials=10_000)
     job = Job(name="steered", problem=make_training(service.folder), space=space, optimizer=method, isolation="thread")
@@ -176,16 +186,6 @@ def test_the_lineage_of_a_population_is_drawn(service: Service, chromium: Browse
     wait_until(lambda: "The winner's line has 4 slices" in said(page))
     assert page.errors == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 25, 29)"
-
-
-def test_the_pages_have_a_tab_and_stand_alone_for_jupyter(service: Service, chromium: Browser) -> None:
-    page = chromium.open(f"{url(service)}/status")
-    assert "Swarm" in page.text(".navbar")
-    page.goto(f"{url(service)}/individual-swarm-fitness")
-    wait_until(lambda: page.count("canvas"))
-    assert [error for error in page.errors if "swarm" in error] == []
-    with urllib.request.urlopen(f"{url(service)}/individual-plots.json") as answer:
-        assert b"individual-swarm-slots" in answer.read()
 
 
 def test_a_page_follows_the_job_and_says_when_nobody_attends_to_it(service: Service, chromium: Browser) -> None:
