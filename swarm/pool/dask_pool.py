@@ -108,18 +108,17 @@ class DaskPool:
         Raises:
             ClusterError: The scheduler is gone.
         """
-        if self.share.hungry and self._slots.allowed(self) >= self.share.grain:
-            if self._told_of_slots:  # the search has left slots that it was offered
+        looked, self._told_of_slots = self._told_of_slots, True
+        if not self._woken.is_set() and self.share.hungry and self._slots.allowed(self) >= self.share.grain:
+            if looked:  # the search has left slots that it was offered
                 self.share.hungry = False
                 self._slots.divide()
             else:  # they are there since it looked
                 self._woken.set()
-        self._told_of_slots = True
         self._slots.check()
         await self._woken.wait()
         self._woken.clear()
         self._slots.check()
-        self.share.hungry = True
         ended, self._ended = self._ended, []
         self.taken += [result.key for result in ended]
         return ended
