@@ -85,7 +85,7 @@ SMALLEST, LARGEST = (
 
 @cache
 def digits(pixels: int) -> tuple[Array, Array]:
-    """Images of so many pixels a side, an array (1797, pixels²), between 0 and 1, and their digits."""
+    """The images at ``pixels`` × ``pixels``, an array (1797, pixels²) of values from 0 to 1, and their labels."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -149,7 +149,7 @@ class Network:
 
 
 class Trainings:
-    """Every training is done once, whoever asks for it: kept by seed and configuration, in a file if there is one."""
+    """Trains each configuration once per seed, for all methods; a file keeps the results between runs."""
 
     def __init__(self, file: Path | None = None) -> None:
         self.done = 0

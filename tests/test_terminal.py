@@ -100,7 +100,7 @@ def test_a_trace_shows_the_latest_at_its_end_however_long_it_is() -> None:
 
 
 def state_at(told: int) -> JobState:
-    """Where a job of the service stands after so many trials, three a generation."""
+    """The state of a job of the service after this number of trials, three a generation."""
     found: dict[str, Any] = {field.name: None for field in dataclasses.fields(JobState)}
     best = {"trial": 0, "params": {"x": 1}, "fitness": 0.5, "metrics": {}}
     found |= {"name": "job", "state": "active", "told": told, "planned": 9, "generation": told // 3, "running": 1}

@@ -1,4 +1,4 @@
-"""A page about one job at a time, whose figures are made anew when another job is chosen."""
+"""A page about one job at a time, whose figures are rebuilt when another job is chosen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING = "Nothing to see yet."
 
 
 class JobPage(Page):
-    """A tab about one job; its figures are made anew when another job is chosen."""
+    """A tab about one job; its figures are rebuilt when another job is chosen."""
 
     sizing: str = "stretch_width"
 

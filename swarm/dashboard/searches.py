@@ -51,7 +51,7 @@ class Fitness(JobPage):
         self._zoom = Toggle(label="zoom to the best", width=140, align="end", stylesheets=[WIDGETS])
         self._zoom.on_change("active", lambda attr, old, new: self._zoomed())
         self._offered = ""
-        self._anew = False
+        self._forced = False
 
     def kind(self, view: View) -> object:
         """Whether the budgets are colours, and whether the scale is logarithmic."""
@@ -91,8 +91,8 @@ class Fitness(JobPage):
         replace(self._bands, _bands(view, along, self._began, self._unit))
         known = [point.fitness for point in view.points if point.fitness is not None]
         ends = spread(known, direction=view.direction, zoomed=self._zoom.active, log=self._log)
-        self._up.follow(ends, anew=self._anew)
-        self._anew = False
+        self._up.follow(ends, force=self._forced)
+        self._forced = False
         self._best.text = best_html(self._name, _best(view))
         if self._front is not None:
             self._front.draw(view)
@@ -101,7 +101,7 @@ class Fitness(JobPage):
         return said + (f", <b>{view.all.failed}</b> failed{errors_html(view)}" if view.all.failed else "")
 
     def _zoomed(self) -> None:
-        self._anew = True
+        self._forced = True
 
     def _offer(self, view: View) -> None:
         """Offer what there is to draw along; generations first, once there are several."""

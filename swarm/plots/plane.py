@@ -77,7 +77,7 @@ def plane(
 
 
 def brushed(plot: figure, drawn: Any = None) -> None:
-    """Have a drag choose what lies in a rectangle; without anything drawn whoever listens to the gesture does."""
+    """Let a drag select what lies in a rectangle; nothing is drawn, and listeners to the gesture make the selection."""
     brush = BoxSelectTool(renderers=[] if drawn is None else [drawn])
     plot.add_tools(brush)
     plot.toolbar.active_drag = brush

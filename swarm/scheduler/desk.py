@@ -1,4 +1,4 @@
-"""What the pages may have the master do, for whoever knows the token: ``swarm.dashboard-token``.
+"""Requests that the pages pass to the master for users who have given the token, ``swarm.dashboard-token``.
 
 Without a token they only show. The token comes over the websocket of the page, and is neither kept there nor logged.
 """

@@ -134,7 +134,7 @@ def test_the_pages_have_a_tab_and_stand_alone_for_jupyter(service: Service, chro
         assert b"individual-swarm-slots" in answer.read()
 
 
-def test_whoever_knows_the_token_pauses_prefers_and_cancels_a_job(service: Service, chromium: Browser) -> None:
+def test_a_user_who_gives_the_token_pauses_prioritises_and_cancels_a_job(service: Service, chromium: Browser) -> None:
     space, method = {"layers": 9, "rate": Real(0, 1)}, Random(trials=10_000)
     job = Job(name="steered", problem=make_training(service.folder), space=space, optimizer=method, isolation="thread")
     handle = service.client.submit(job)

@@ -202,7 +202,7 @@ def test_a_range_follows_the_data_until_somebody_moves_it() -> None:
     followed.range.start = 1.5  # by hand
     followed.follow((0.0, 3.0))
     assert (followed.range.start, followed.range.end) == (1.5, 2.0)
-    followed.follow((0.0, 3.0), anew=True)
+    followed.follow((0.0, 3.0), force=True)
     assert (followed.range.start, followed.range.end) == (0.0, 3.0)
 
 

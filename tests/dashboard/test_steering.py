@@ -51,7 +51,7 @@ def test_without_a_token_nobody_is_admitted() -> None:
     assert not Steering(Jobs(), desk).root.visible
 
 
-async def test_a_button_does_nothing_for_whoever_has_not_given_the_token() -> None:
+async def test_a_button_does_nothing_until_the_token_is_given() -> None:
     asked = Asked({"ok": "{}"})
     steering = Steering(Jobs(), PageDesk(asked, "a secret of mine", "ann"))
     steering.update("job")

@@ -15,7 +15,7 @@ class FirstContact:
     """Counts the seconds since the first attempt that failed, until one has succeeded.
 
     Args:
-        seconds: Give up after so many; None never does.
+        seconds: Give up after this time; None never gives up.
         clock: Says what time it is, in seconds.
     """
 

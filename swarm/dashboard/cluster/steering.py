@@ -1,4 +1,4 @@
-"""Buttons that pause, go on with, cancel and prefer the chosen job, for whoever knows the token of the service.
+"""Buttons that pause, resume, cancel and prioritise the chosen job, for users who know the service's token.
 
 A browser may send whatever it likes for what its page does not show: so each button asks whether the token was given.
 """

@@ -130,7 +130,7 @@ def several(job: Mapping[str, Any]) -> dict[str, Direction]:
 
 
 def growth(known: Sequence[Losses]) -> Columns:
-    """The hypervolume of the front after so many trials, as a share of what it is after all.
+    """The hypervolume of the front after each trial, as a share of what it is after all.
 
     The reference is the worst of each target among them.
 

@@ -22,7 +22,7 @@ _NAN = float("nan")
 
 
 class Plane:
-    """A figure of two hyper-parameters, made anew when others are chosen.
+    """A figure of two hyper-parameters, rebuilt when others are chosen.
 
     Args:
         points: Columns of the trials.

@@ -65,9 +65,9 @@ class Followed:
         self.range = Range1d(0.0, 1.0)
         self._set = (0.0, 1.0)
 
-    def follow(self, ends: tuple[float, float], *, anew: bool = False) -> None:
-        """Show up to these ends, if nobody has moved the range; ``anew`` even so."""
+    def follow(self, ends: tuple[float, float], *, force: bool = False) -> None:
+        """Show up to these ends, if nobody has moved the range; with ``force``, even then."""
         moved = (self.range.start, self.range.end) != self._set
-        if anew or (ends != self._set and not moved):
+        if force or (ends != self._set and not moved):
             self._set = ends
             self.range.update(start=ends[0], end=ends[1], reset_start=ends[0], reset_end=ends[1])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.errors import InvalidJob, JobNotFound, StoreError
 from swarm.trial import Direction, Status, plain
 
-if TYPE_CHECKING:  # imported where a source is read: whoever only describes a job does without a database
+if TYPE_CHECKING:  # the store is imported when a source is read: to describe a job takes no database
     from swarm.store.outcome import Outcome
 
 HOW = (
