@@ -92,7 +92,7 @@ def test_a_client_and_its_jobs_show_themselves(tmp_path: Path) -> None:
         client.submit(made()).wait(timeout=60)
         jobs = client.jobs()
         there = cells(jobs._repr_html_())  # type: ignore[attr-defined]
-        assert there[:3] == ["job", "owner", "state"] and "6 of 6" in there and "finished" in there
+        assert there[:3] == ["job", "owner", "state"] and "6/6" in there and "finished" in there
         assert isinstance(jobs, list) and [each.name for each in jobs] == ["seen"]
         about = cells(client._repr_html_())
         assert about[about.index("state") + 1] == "well" and about[-1] == "1 finished"

@@ -183,18 +183,22 @@ class DaskPool:
     def _address(self) -> str:
         return str(self._slots.client.scheduler.address)
 
+    @property
+    def starting(self) -> str:
+        """The command that starts a worker with slots of its class."""
+        gpus = self.resource.partition("-")[2]
+        option = f" --gpus-per-training {gpus}" if gpus else ""
+        return f"swarm worker {self._address} --gpus all{option} (or --slots 4{option} without GPUs)"
+
     def _no_slots(self) -> str:
         """What the cluster lacks, and what to do about it."""
         address, kind = self._address, self.resource
-        gpus = kind.partition("-")[2]
-        option = f" --gpus-per-training {gpus}" if gpus else ""
         offered = f"{self.slots} {kind} slots" if self.slots else f"no worker with a {kind} slot"
         if self._slots.workers() and not self.slots:
             offered = f"workers, but {offered}"
         wanted = f", and a training takes {self.share.grain}" if self.share.grain > 1 else ""
         own = f'give your Dask workers resources={{"{kind}": 1}}, as LocalCluster(…) takes it'
-        ours = f"swarm worker {address} --gpus all{option} (or --slots 4{option} without GPUs)"
-        remedy = own if address.startswith("inproc://") else f"start some: {ours}; or {own}"
+        remedy = own if address.startswith("inproc://") else f"start some: {self.starting}; or {own}"
         return f"the scheduler at {address} has {offered}{wanted}; {remedy} (dask worker --resources {kind}=1)"
 
     def deliver(self, result: Result) -> None:

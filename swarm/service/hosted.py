@@ -342,12 +342,7 @@ class Hosted:
             there = f"{workers} {'worker is' if workers == 1 else 'workers are'} connected"
         if offers and kind not in offers:
             there += f", with slots of class {' and '.join(offers)}"
-        share = kind.partition("-")[2]
-        option = f" --gpus-per-training {share}" if share else ""
-        return (
-            f"{what} for {minutes} min; {there}: start one with swarm worker --scheduler "
-            f"{slots.client.scheduler.address} --gpus all{option}, or --slots N{option} without GPUs"
-        )
+        return f"{what} for {minutes} min; {there}: start one, {self.pool.starting}"
 
     async def _unfit(self, requirements: list[str]) -> str | None:
         """Why the workers cannot run it; what hangs is not waited for, and says nothing."""

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from swarm.service.published.job_state import JobState
 
 
+JOB_COLUMNS = ("job", "owner", "state", "priority", "running", "trials", "left", "best", "method", "problem")
+_NUMBERS = {"priority", "running", "trials", "left", "best"}
+
+
 def job_block(state: JobState, trace: Sparkline | None = None) -> RenderableType:
     """Where a job of the service stands, and how its best fitness came about."""
     saved = state.counts.get(Source.ARCHIVE, 0) + state.counts.get(Source.IN_FLIGHT, 0)
@@ -76,14 +80,13 @@ def job_table(
         weights: Of the users whose weight is not 1, by name.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    right = ("priority", "running", "trials", "left", "best")
-    for name in ("job", "owner", "state", "priority", "running", "trials", "left", "best", "method", "problem"):
-        table.add_column(name, justify="right" if name in right else "left")
+    for name in JOB_COLUMNS:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left")
     if traces is not None:
         table.add_column("best so far")
     for state in states:
         try:
-            cells = _job_row(state)
+            cells = job_row(state)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:  # it harms its row alone
             cells = [str(state.name), "", f"cannot be shown: {type(error).__name__}", *[""] * 7]
         trace: list[RenderableType] = [] if traces is None else [traces.get(state.name, "")]
@@ -119,7 +122,8 @@ def health_lines(found: Mapping[str, Any]) -> list[str]:
     return ["; ".join([head, *details]), *found["problems"]]
 
 
-def _job_row(state: JobState) -> list[str]:
+def job_row(state: JobState) -> list[str]:
+    """What :data:`JOB_COLUMNS` hold for a job."""
     return [
         state.name,
         state.owner,
