@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Watched:
 
     def __init__(self, pool: DaskPool) -> None:
         self.most = 0
+        self.bars: list[tuple[str, float, float]] = []
         self._pool = pool
 
     def __getattr__(self, name: str) -> Any:
@@ -83,6 +85,12 @@ def locking(folder: Path) -> Any:
     return train
 
 
+def bars(dask_scheduler: Any) -> list[tuple[str, float, float]]:
+    """What the page of slots shows of the trainings that have ended: slot, start and end."""
+    board = dask_scheduler.plugins["swarm"].board
+    return sorted((bar.slot, bar.start, bar.end) for bar in board.bars if bar.end is not None)
+
+
 async def searched(job: Job, folder: Path, slots: int) -> tuple[Search, Watched]:
     store = Store(str(folder / "ahead.db"))
     enroll(job, store)
@@ -90,6 +98,7 @@ async def searched(job: Job, folder: Path, slots: int) -> tuple[Search, Watched]
         await pool.wait_for_slots(60)
         watched, search = Watched(pool), Search(job, store)
         await search.run(watched)
+        watched.bars = await client.run_on_scheduler(bars)
     store.close()
     return search, watched
 
@@ -106,6 +115,10 @@ async def test_one_waits_beside_each_and_slots_are_not_shared_and_each_is_traine
     search, watched = await searched(a_job(tmp_path, optimizer), tmp_path, 2)
     assert search.state.counts == {"trained": 160, "archive": 0, "in_flight": 0, "failed": 0}
     assert 2 < watched.most <= 4
+    assert len(watched.bars) >= 158  # the end of the last ones may not have come yet
+    assert {slot for slot, _, _ in watched.bars} != {""}
+    for (slot, _, end), (following, start, _) in pairwise(watched.bars):  # what waits is shown when it begins
+        assert slot != following or start >= end
 
 
 async def test_a_method_that_is_asked_late_on_one_slot_is_asked_as_late_as_ever(tmp_path: Path) -> None:

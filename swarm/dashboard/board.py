@@ -64,7 +64,13 @@ class Shown:
 
 @dataclass(slots=True)
 class Bar:
-    """One training on one slot; ``end`` and ``status`` are None while it runs."""
+    """One training on one slot; ``end`` and ``status`` are None while it runs.
+
+    Attributes:
+        slot: Name of the slot; empty while the training waits on its worker for one.
+        placed: Whether the worker has told which slot it is.
+        followed: When the next training began on the slot, if that was heard of before the end of this one.
+    """
 
     number: int
     key: str
@@ -74,6 +80,8 @@ class Bar:
     status: str | None = None
     job: str = ""
     trial: int | None = None
+    placed: bool = False
+    followed: float | None = None
 
 
 @dataclass(slots=True)
@@ -215,7 +223,7 @@ class Board:
     @property
     def running(self) -> list[Bar]:
         """What is trained now."""
-        return list(self._running.values())
+        return [bar for bar in self._running.values() if bar.slot]
 
     def curve(self, key: str) -> Sequence[Mapping[str, float]]:
         """What one of the latest trainings has reported on the way; nothing of earlier ones."""
@@ -246,9 +254,10 @@ class Board:
             self._unnamed.setdefault(bar.key, []).append(bar)
             if len(self._unnamed) > BARS:
                 del self._unnamed[next(iter(self._unnamed))]
-            self.bars.append(bar)
+            if slot:
+                self.bars.append(bar)
         elif start == "processing" and (ended := self._running.pop(task, None)) is not None:
-            ended.end = time.time()
+            ended.end = ended.followed or time.time()
             ended.status = self._outcomes.pop(ended.key, "lost" if finish != "memory" else "ok")
 
     def add_worker(self, worker: WorkerState) -> None:
@@ -279,23 +288,28 @@ class Board:
             self.waits[slot] = reason
 
     def _free_slot(self, worker: WorkerState) -> str:
-        """The first free slot of a worker; if it has several, it says which one it was."""
+        """The first free slot of a worker; if it has several, it tells which one it was, and of what waits nothing."""
         names = slot_names(worker) or [str(worker.name)]
         if len(names) == 1:
             return names[0]
         taken = {bar.slot for bar in self._running.values()}
-        return next((name for name in names if name not in taken), names[0])
+        return next((name for name in names if name not in taken), "")
 
     def _place(self, task: Any, slot: Any) -> None:
-        """A task has this slot of its worker; what was thought to have it has the other."""
+        """A task begins on this slot of its worker; another that was only thought to have it has the other."""
         found = self.scheduler.tasks.get(task) if isinstance(task, str) else None
         worker, bar = (found.processing_on, self._running.get(task)) if found is not None else (None, None)
         if worker is None or bar is None or slot not in slot_names(worker):
             return
+        now = time.time()
+        if not bar.slot:
+            self.bars.append(bar)
         for other in self._running.values():
-            if other.slot == slot:
+            if other.slot == slot and other.placed:
+                other.followed = now
+            elif other.slot == slot and bar.slot:
                 other.slot = bar.slot
-        bar.slot = slot
+        bar.slot, bar.placed, bar.start = slot, True, now
 
     def _name(self, key: str, job: str, shown: Shown) -> None:
         trial = None if shown.view is None else shown.view.trial_of(key)

@@ -67,6 +67,7 @@ WIDGETS = """
 .bk-input, .bk-btn, .bk-tab.bk-active {
   color: var(--ink, #24292f) !important; background-color: var(--field, #fff) !important; }
 .bk-input, .bk-btn, .bk-tab { border-color: var(--edge, #ccc) !important; }
+.bk-tab.bk-active { font-weight: 600; box-shadow: inset 0 3px 0 var(--link, #0550ae) !important; }
 select.bk-input { appearance: auto !important; background-image: none !important; }
 .bk-header { overflow-x: auto !important; }
 """

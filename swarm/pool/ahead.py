@@ -1,13 +1,14 @@
 """Whether trainings are so short that the next one had better wait where it will run.
 
 A slot that has ended a training stands still until the master has heard of it, written it down and sent the next. That
-gap is measured on the slots' own clocks, between the end of one training and the start of the next.
+gap is measured on the slots' own clocks, between the end of one training and the start of the next. The lower quartile
+counts: at the end of a generation slots stand still for another reason.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from statistics import median
+from statistics import median, quantiles
 
 from swarm.trial import Result
 
@@ -28,7 +29,7 @@ class Ahead:
     def pays(self) -> bool:
         """Whether the next training should wait beside each that runs."""
         enough = len(self._lengths) >= _KNOWN and len(self._gaps) >= _KNOWN
-        self._waited = enough and median(self._lengths) < _SHORT * median(self._gaps)
+        self._waited = enough and median(self._lengths) < _SHORT * quantiles(self._gaps, n=4)[0]
         return self._waited
 
     def note(self, result: Result) -> None:
