@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,10 +22,23 @@ from swarm.client import Client
 from swarm.errors import SwarmError
 
 
+_FIRST_PORT, _LAST_PORT = 20_000, 32_000  # below the ports that Linux gives to connections by itself (32,768 on)
+_tried = itertools.count(random.Random(os.getpid()).randrange(_LAST_PORT - _FIRST_PORT))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port to listen on in a moment.
+
+    It is none that the system gives to another process meanwhile: those come from a range of their own.
+    """
+    for number in itertools.islice(_tried, _LAST_PORT - _FIRST_PORT):
+        port = _FIRST_PORT + number % (_LAST_PORT - _FIRST_PORT)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError(f"all ports from {_FIRST_PORT} to {_LAST_PORT} are in use")
 
 
 class Service:
@@ -49,6 +64,8 @@ class Service:
     def __exit__(self, *_: object) -> None:
         for name in list(self.processes):
             self.kill(name)
+        for log in sorted(self.folder.glob("*.log")):  # pytest shows it where the test has failed
+            print(f"--- {log.name}", log.read_text(errors="replace")[-4000:], sep="\n")
 
     def start(self, name: str, *arguments: str, inside: Sequence[str] = ()) -> None:
         """Start ``swarm …`` under a name, ``inside`` what another command makes for it."""
@@ -80,8 +97,14 @@ class Service:
         self.scheduler()
         self.workers(slots)
         self.master()
-        wait_until(lambda: self.client.hello()["master"])
+        wait_until(lambda: self._alive() and self.client.hello()["master"])
         return self
+
+    def _alive(self) -> bool:
+        """Whether all runs that was started; what has ended is no reason to wait, and has said why."""
+        for name, process in self.processes.items():
+            assert process.poll() is None, f"the {name} has ended by itself:\n{self.log(name)}"
+        return True
 
     @property
     def client(self) -> Client:

@@ -47,7 +47,7 @@ def infeasible(params, ctx):
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(refuse).result()
         case "in a process":
-            with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 pool.submit(refuse).result()
         case "in a group":
             asyncio.run(refused_together())

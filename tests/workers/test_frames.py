@@ -111,7 +111,7 @@ def test_an_error_of_another_process_shows_that_processs_lines(module):
     from multiprocessing import get_context
 
     def pooled():
-        with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             pool.submit(module.load, "{").result()
 
     assert 'mytrain.py", line 8, in load' in below(caught(pooled))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from services import free_port
 
 from swarm.errors import InvalidInput, InvalidJob
 from swarm.job import Job
@@ -192,9 +192,7 @@ def background(*command: object, env: dict[str, str] | None = None) -> Iterator[
 
 def scheduler(file: Path) -> tuple[str, tuple[object, ...]]:
     """Address (without its scheme) and command of a scheduler on a free port that writes its address into a file."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = (BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", port)
     return f"127.0.0.1:{port}", (*command, "--dashboard-address", "127.0.0.1:0", "--scheduler-file", file)
 
