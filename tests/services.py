@@ -21,7 +21,6 @@ import psutil
 from swarm.client import Client
 from swarm.errors import SwarmError
 
-
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000  # below the ports that Linux gives to connections by itself (32,768 on)
 _tried = itertools.count(random.Random(os.getpid()).randrange(_LAST_PORT - _FIRST_PORT))
 
