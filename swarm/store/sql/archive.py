@@ -18,6 +18,7 @@ _archive = tables.archive
 _IS_FAILURE = _archive.c.result.like('%"status": "failed"%')  # no text within can have such quotes
 _BYTES = sa.func.length(_archive.c.result) + sa.func.length(_archive.c.params)
 _ONE = sa.select(_archive).where(_archive.c.key == sa.bindparam("wanted"))
+_SOME = sa.select(_archive).where(_archive.c.key.in_(sa.bindparam("some", expanding=True)))
 
 
 class Archive(Database):
@@ -134,10 +135,7 @@ class Archive(Database):
         What is damaged goes, too: it answers nobody.
         """
         for some in batched(keys):
-            found = [
-                (row.key, self._or_none(row))
-                for row in connection.execute(sa.select(_archive).where(_archive.c.key.in_(some)))
-            ]
+            found = [(row.key, self._or_none(row)) for row in connection.execute(_SOME, {"some": some})]
             delete_results(connection, [key for key, result in found if result is None or doomed(result)])
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,17 +118,11 @@ class Database:
 
     def _insert(self, table: sa.Table) -> Any:
         """An insert that can say what becomes of a row that is there already."""
-        if self._engine.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert as pg_insert
-
-            return pg_insert(table)
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        return sqlite_insert(table)
+        return _insert(self._engine.dialect.name, table)
 
     def _insert_once(self, table: sa.Table) -> Any:
         """An insert that leaves a row alone that is there already."""
-        return self._insert(table).on_conflict_do_nothing()
+        return _insert_once(self._engine.dialect.name, table)
 
     @contextmanager
     def _reading_right(self) -> Iterator[None]:
@@ -184,6 +179,22 @@ class Database:
             return None if text is None else int(text)
         except (TypeError, ValueError) as error:
             raise damaged(self.url, f"its schema is {text!r}") from error
+
+
+def _insert(dialect: str, table: sa.Table) -> Any:
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+        return pg_insert(table)
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert(table)
+
+
+@cache
+def _insert_once(dialect: str, table: sa.Table) -> Any:
+    """Made once: to make a statement costs more than to run it."""
+    return _insert(dialect, table).on_conflict_do_nothing()
 
 
 def _upgrade(connection: sa.Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,8 @@ from swarm.store.sql.remedies import job_remedy
 from swarm.trial import Evaluation, Result, Status
 
 _journal, _lengths, _snapshots = tables.journal, tables.lengths, tables.snapshots
+_ADDED = _journal.insert()
+_BEFORE = sa.select(_journal.c.seq).where(_journal.c.job == sa.bindparam("of"), _journal.c.seq == sa.bindparam("place"))
 _LINE = _journal.c.seq, _journal.c.kind, _journal.c.data, _journal.c.time, _journal.c.crc
 
 
@@ -44,7 +47,7 @@ class Journal(Archive):
             try:
                 with self._writing() as connection:
                     if lines:
-                        connection.execute(_journal.insert(), lines)
+                        connection.execute(_ADDED, lines)
                         self._check_whole(connection, job, seq)
                         self._note_length(connection, job, seq + len(lines))
                     if archived:
@@ -71,7 +74,7 @@ class Journal(Archive):
             connection.execute(_journal.delete().where(_journal.c.job == job, _journal.c.seq >= seq))
             connection.execute(_snapshots.delete().where(_snapshots.c.job == job))
             if lines:
-                connection.execute(_journal.insert(), lines)
+                connection.execute(_ADDED, lines)
             self._note_length(connection, job, seq + len(lines))
             self._drop(connection, sorted(forget), lambda result: result.status is not Status.OK)
             self._drop(connection, sorted(lost), lambda _: True)
@@ -99,7 +102,7 @@ class Journal(Archive):
                 later = sa.select(_journal.c.seq).where(_journal.c.job == job, _journal.c.seq >= seq)
                 if connection.execute(later).first() is not None:
                     raise _busy(job)
-                connection.execute(_journal.insert(), lines)
+                connection.execute(_ADDED, lines)
                 self._check_whole(connection, job, seq)
                 self._note_length(connection, job, seq + len(lines))
                 changed["status"] = JobStatus.STOPPED
@@ -176,14 +179,17 @@ class Journal(Archive):
         )
 
     def _note_length(self, connection: sa.Connection, job: str, events: int) -> None:
-        noted = self._insert(_lengths).on_conflict_do_update(index_elements=["job"], set_={"events": events})
-        connection.execute(noted, {"job": job, "events": events})
+        connection.execute(self._noted_length, {"job": job, "events": events})
+
+    @cached_property
+    def _noted_length(self) -> Any:
+        new = self._insert(_lengths)
+        return new.on_conflict_do_update(index_elements=["job"], set_={"events": new.excluded.events})
 
     @staticmethod
     def _check_whole(connection: sa.Connection, job: str, seq: int) -> None:
         """Refuse to leave a gap in a journal that somebody else has cut meanwhile."""
-        before = sa.select(_journal.c.seq).where(_journal.c.job == job, _journal.c.seq == seq - 1)
-        if seq > 0 and connection.execute(before).first() is None:
+        if seq > 0 and connection.execute(_BEFORE, {"of": job, "place": seq - 1}).first() is None:
             raise _busy(job)
 
 
