@@ -124,7 +124,7 @@ def _named(handle: asyncio.Handle) -> str:
 
 async def serve(address: str, store: str, file: Path) -> None:
     """Be the master, and watch its loop."""
-    from swarm.cluster.serve import serve_jobs
+    from swarm.cluster.master import serve_jobs
     from swarm.service.hosted import Places
 
     folder = Store.folder_of(store)

@@ -218,7 +218,8 @@ def _watched(job: Job, where: Where, store: str, progress: bool, wishes: _Wishes
         if not progress:
             found = finish(lambda *_: None)
         else:
-            from swarm.terminal.progress import Progress, console
+            from swarm.terminal.progress import Progress
+            from swarm.terminal.text import console
 
             with Progress(console()) as show:
                 show.say(f"{job.name}: " + (f"joining {where.scheduler} …" if where.scheduler else "starting …"))

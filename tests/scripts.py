@@ -21,7 +21,14 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 SWARM = str(Path(sys.executable).with_name("swarm"))
 OF_SCRIPTS = ("numpy", "pydantic", "swarm.job.problem", "swarm.workers.problem")
-OF_COMMANDS = ("pandas", "swarm.cli", "distributed", "swarm.cluster.connect")
+OF_COMMANDS = (
+    "pandas",
+    "swarm.cli",
+    "swarm.client",
+    "swarm.cluster.at_home",
+    "swarm.runner",
+    "swarm.terminal.progress",
+)
 
 SINGLE_THREADED = {
     "OMP_NUM_THREADS": "1",

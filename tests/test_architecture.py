@@ -1,4 +1,4 @@
-"""The rules of CONTRIBUTING.md that code can hold: imports run one way, and importing the package is cheap.
+"""The rules of CONTRIBUTING.md that code can hold: imports run one way, and what is started imports what it needs.
 
 Imports inside functions and for types alone count like any other.
 """
@@ -6,6 +6,7 @@ Imports inside functions and for types alone count like any other.
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+import swarm.cli.options
+import swarm.runner
+import swarm.runs.run
 
 ROOT = Path(__file__).parent.parent
 STDLIB = set(sys.stdlib_module_names) | {"__future__"}
@@ -96,6 +101,11 @@ KERAS_USERS = (
 )
 LARGE = {"swarm/optimizers", "workers/models"}  # one method or network a file
 MOST_FILES = 12
+HEAVY = {
+    *("dask", "distributed", "pydantic", "numpy", "scipy", "sqlalchemy", "pandas", "bokeh", "sklearn", "matplotlib"),
+    *("yaml", "psutil", "tenacity", "jinja2", "prometheus_client", "keras", "tensorflow", "torch"),
+}
+"""What takes long to import, or its best part."""
 
 
 class Import(NamedTuple):
@@ -272,3 +282,35 @@ def test_a_script_that_describes_a_job_loads_neither_dask_nor_the_database_in_th
     code = "import sys; from swarm import PSO, Job, Real; print(*{m.split('.')[0] for m in sys.modules})"
     run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert not {"dask", "distributed", "sqlalchemy", "bokeh", "tornado"} & set(run.stdout.split())
+
+
+def test_the_command_line_loads_nothing_that_only_a_command_needs() -> None:
+    said = loaded_by("--help")
+    assert "submit" in said and not HEAVY & set(said.split())
+
+
+def test_a_worker_loads_neither_sql_nor_what_only_searches_and_pages_need() -> None:
+    said = loaded_by("worker", "tcp://127.0.0.1:1", "--slots", "1", DASK_SWARM__FIRST_CONTACT_SECONDS="0.1")
+    assert "slot for tcp://127.0.0.1:1" in said, said
+    assert HEAVY & set(said.split()) <= {"dask", "distributed", "jinja2", "numpy", "psutil", "pydantic", "yaml"}
+
+
+def test_the_scheduler_and_its_pages_load_neither_sql_nor_data_frames() -> None:
+    code = "import sys, swarm.cluster.serve, swarm.scheduler, swarm.dashboard.pages; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"sqlalchemy", "pandas", "sklearn", "matplotlib", "swarm.search.search"} & set(run.stdout.split())
+
+
+def test_commands_and_runs_mean_the_same_store() -> None:
+    assert swarm.cli.options.STORE == swarm.runs.run.STORE == swarm.runner.STORE
+
+
+def loaded_by(*words: str, **environment: str) -> str:
+    """What a command says, and then the packages that it has loaded."""
+    code = (
+        "import atexit, sys; atexit.register(lambda: print(*{m.split('.')[0] for m in sys.modules}));"
+        "from swarm.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, *words]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=ROOT).stdout

@@ -183,8 +183,8 @@ def test_the_best_meets_the_constraints_and_every_reader_says_the_same(
 
 
 def test_where_no_trial_meets_them_there_is_no_best_and_the_run_says_why(tmp_path: Path, capsys: Any) -> None:
-    from swarm.terminal.progress import console
     from swarm.terminal.tables import summary
+    from swarm.terminal.text import console
 
     job = constrained({"speed": ">= 1000"}, optimizer=Random(trials=5), isolation="thread")
     found = run(job, slots=1, store=tmp_path / "a.db", progress=False)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from swarm.cli.options import STORE
 from swarm.errors import InvalidInput
-from swarm.runs.run import STORE, Run
 from swarm.trial import Params
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def _job(source: str, store: str) -> tuple[Job, Params | None]:
         from swarm.job.job import Job
 
         return Job.from_file(source), None
+    from swarm.runs.run import Run
+
     found = Run.load(source, store)
     return found.job, None if found.best is None else found.best.params
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
+from swarm.cli.options import STORE, StoreOption
 from swarm.errors import InvalidInput, InvalidJob
-from swarm.runs.run import STORE, Run
-from swarm.terminal.tables import params_line
 from swarm.terminal.text import Console, printable
+
+if TYPE_CHECKING:
+    from swarm.runs.run import Run
 
 app = typer.Typer()
 _err = Console(stderr=True)
@@ -22,9 +23,7 @@ _err = Console(stderr=True)
 @app.command("best")
 def best_command(
     name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
-    store: Annotated[
-        str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")
-    ] = STORE,
+    store: StoreOption = STORE,
     save: Annotated[
         Path | None,
         typer.Option(help="Save the trained network: winner.keras, or a folder for what else was trained."),
@@ -39,6 +38,10 @@ def best_command(
     ] = None,
 ) -> None:
     """Print the best hyper-parameters as YAML; save, score or train on what was trained with them."""
+    import yaml
+
+    from swarm.runs.run import Run
+
     found = Run.load(name, store)
     if found.best is None:
         raise InvalidJob(f"run {name!r} has no best yet: no training has succeeded")
@@ -75,6 +78,8 @@ def _was(fitness: float) -> str:
 
 
 def _report(metrics: Mapping[str, float]) -> None:
+    from swarm.terminal.tables import params_line
+
     _say(params_line(metrics))
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarm.cli import architecture, best, doctor, first, report, service, upkeep
+from swarm.cli import architecture, best, first, report, service, upkeep
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
+from swarm.cli.options import STORE, AddressArgument, AddressOption, SettingsArgument, StoreOption
 from swarm.cli.sections import Sections
-from swarm.cli.service import AddressArgument, AddressOption, one_address
+from swarm.cli.service import one_address
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
 from swarm.manners.files import writing
-from swarm.runner import Where, free_name, resume, run
-from swarm.runs.run import STORE, Run
-from swarm.terminal.progress import console
-from swarm.terminal.tables import errors_block, frame_table, generation_table, summary
-from swarm.terminal.text import Console, line, lines, printable
+from swarm.terminal.text import Console, console, line, lines, printable
 from swarm.version import __version__
+
+if TYPE_CHECKING:
+    from swarm.runs.run import Run
 
 app = typer.Typer(
     cls=Sections,
@@ -33,12 +33,10 @@ app.add_typer(service.app)
 app.add_typer(best.app)
 app.add_typer(report.app)
 app.add_typer(upkeep.app)
-app.add_typer(doctor.app)
 app.add_typer(architecture.app, name="architecture")
 _out = console()
 _err = Console(stderr=True)
 
-StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
 SlotsOption = Annotated[
     int | None,
     typer.Option("--slots", "--nworkers", help="Trainings at a time on CPUs.", show_default=False),
@@ -60,7 +58,6 @@ SchedulerOption = Annotated[
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Without TLS, listen where others can reach it and run code as you.")
 ]
-SettingsArgument = service.SettingsArgument
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="Train again what has failed in it, and nothing else.")
 ]
@@ -110,6 +107,7 @@ def run_command(
 ) -> None:
     """Run a job file; the same job under the same name goes on where it was stopped."""
     from swarm.job.job import Job
+    from swarm.runner import Where, free_name, run
 
     if again and retry_failed:
         raise InvalidInput("--again runs it under another name, --retry-failed under the same: give one of them")
@@ -144,6 +142,8 @@ def resume_command(
     retry_failed: RetryOption = False,
 ) -> None:
     """Go on with a run that was stopped or killed, or with what has failed in any run."""
+    from swarm.runner import Where, resume
+
     where = Where(scheduler, slots, gpus, threads)
     _finish(lambda: resume(name, store=store, where=where, retry_failed=retry_failed))
 
@@ -161,6 +161,9 @@ def show_command(
     if name is None:
         _list(store)
         return
+    from swarm.runs.run import Run
+    from swarm.terminal.tables import errors_block, generation_table, summary
+
     found = Run.load(name, store)
     if errors:
         _out.print(errors_block(found.state), soft_wrap=True)
@@ -190,7 +193,7 @@ def export_command(
     mlflow: Annotated[str | None, typer.Option(help="Tracking URI of MLflow.", show_default=False)] = None,
 ) -> None:
     """Write a run's trials for other programs, one row each; without an option as CSV on standard output."""
-    from swarm.runs import export
+    from swarm.runs import Run, export
 
     found = Run.load(name, store)
     if csv is not None:
@@ -232,6 +235,7 @@ def import_command(
     from swarm.job.earlier.sources import from_text
     from swarm.job.file import read
     from swarm.job.job import Job
+    from swarm.runner import run
 
     named = read(job_file, ()).get("results") or []
     given = [from_text(source, store, fitness) for source in sources]
@@ -252,7 +256,9 @@ def schedule_command(
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw it as an HTML page.", show_default=False)] = None,
 ) -> None:
     """Show the hyper-parameters that PBT's winner was trained with, slice by slice."""
+    from swarm.runs.run import Run
     from swarm.runs.schedule import plot as draw
+    from swarm.terminal.tables import frame_table
 
     table = Run.load(name, store).schedule
     if csv is not None:
@@ -278,6 +284,8 @@ def replay_command(
     scheduler: SchedulerOption = None,
 ) -> None:
     """Train a network from the start by the schedule that a run has found."""
+    from swarm.runner import free_name, run
+    from swarm.runs.run import Run
     from swarm.runs.schedule import replay
 
     job = replay(Run.load(name, store), name=free_name(f"{name}-replay", store), repeats=repeats)
@@ -361,6 +369,8 @@ def _finish(work: Callable[[], Run]) -> None:
 
 
 def _print_result(found: Run) -> None:
+    from swarm.terminal.tables import summary
+
     if found.before is not None:
         _print_result(found.before)
     _out.print(summary(found.state, found.status), soft_wrap=True)

@@ -1,26 +1,30 @@
-"""The first minutes: the files of a search to begin with, and a look at a job before anything is trained."""
+"""The first minutes: the files of a search to begin with, a look at this machine, and one at a job untrained."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swarm.cli.options import AddressOption
 from swarm.errors import InvalidInput
-from swarm.job.job import Job
-from swarm.runner import Where, local_slots
-from swarm.runs.plan import plan
-from swarm.terminal.progress import console
-from swarm.terminal.tables import plan_block
+from swarm.terminal.text import console, line
+
+if TYPE_CHECKING:
+    from swarm.job.job import Job
+    from swarm.runner import Where
 
 app = typer.Typer()
 _out = console()
+_STYLES = {"good": ("✓", "green"), "warning": ("!", "yellow"), "bad": ("✗", "bold red")}
 
 
 class Kind(StrEnum):
@@ -64,8 +68,40 @@ def _interpreter() -> str:
     return "python" if same else shlex.quote(sys.executable)
 
 
+@app.command("doctor")
+def doctor_command(
+    store: Annotated[
+        str | None, typer.Option("--store", help="Store to open; left out, the settings'.", show_default=False)
+    ] = None,
+    scheduler: AddressOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Say it as one JSON object.")] = False,
+) -> None:
+    """Check this machine: Python, frameworks, GPUs, memory, limits, store, scheduler; exit code 1 if one is bad."""
+    from rich.text import Text
+
+    from swarm.cli.machine import State, checks
+
+    found = []
+    for check in checks(store, scheduler):
+        found.append(check)
+        if as_json:
+            continue
+        mark, style = _STYLES[check.state]
+        _out.print(Text.assemble((mark, style), f" {check.name:14}", line(check.said)))
+        if check.remedy is not None:
+            _out.print(Text.assemble(" " * 16, ("→ ", style), line(check.remedy)))
+    ok = all(check.state is not State.BAD for check in found)
+    if as_json:
+        print(json.dumps({"ok": ok, "checks": [asdict(check) for check in found]}))
+    raise typer.Exit(0 if ok else 1)
+
+
 def show_plan(job: Job, where: Where, store: str) -> None:
     """Print what a job would do and cost."""
+    from swarm.runner import local_slots
+    from swarm.runs.plan import plan
+    from swarm.terminal.tables import plan_block
+
     slots = None if where.scheduler else len(local_slots(job, where))
     _out.print(plan_block(plan(job, store, slots)), soft_wrap=True)
 

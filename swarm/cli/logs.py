@@ -8,7 +8,6 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
-import dask
 import typer
 
 
@@ -43,6 +42,8 @@ def start_logging(log_format: LogFormat, role: str, level: str, say: Callable[[s
 
         quiet_dask(level)
         return say
+    import dask
+
     settings = _json_settings(role, level.upper())
     os.environ["DASK_LOGGING"] = repr(settings)  # for the processes that are started from here
     dask.config.set({"logging": settings})  # for the import of distributed, which would have its own

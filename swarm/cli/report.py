@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
+from swarm.cli.options import STORE, StoreOption
 from swarm.manners.files import writing
-from swarm.plots.units import duration
-from swarm.runs.run import STORE, Run
-from swarm.terminal.progress import console
-from swarm.terminal.tables import frame_table
+from swarm.terminal.text import console
 
 app = typer.Typer()
 _out = console()
-
-StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
 
 
 @app.command("report")
@@ -34,6 +30,8 @@ def report_command(
     ] = None,
 ) -> None:
     """Write the report of a run: one HTML file with the best, all figures, and how to run it again."""
+    from swarm.runs.run import Run
+
     run = Run.load(name, store)
     if png is not None:
         from swarm.report.figures import save_all
@@ -74,7 +72,10 @@ def compare_command(
     ] = None,
 ) -> None:
     """Compare runs: what each found and cost, and whether the difference is more than chance."""
+    from swarm.plots.units import duration
     from swarm.report.compare import Comparison
+    from swarm.runs.run import Run
+    from swarm.terminal.tables import frame_table
 
     comparison = Comparison([Run.load(name, store) for name in names])
     if comparison.caution:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import signal
@@ -12,47 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.live import Live
 
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
+from swarm.cli.options import AddressArgument, AddressOption, SettingsArgument
 from swarm.errors import InvalidInput, JobConflict, JobNotFound, SwarmError
 from swarm.manners.files import writing
-from swarm.service.published.job_state import ENDED, JobState
-from swarm.terminal.progress import JobProgress, console
-from swarm.terminal.sparkline import Sparkline
-from swarm.terminal.tables import (
-    errors_block,
-    generation_table,
-    health_lines,
-    job_block,
-    job_table,
-    slot_table,
-    summary,
-    weights_line,
-)
+from swarm.terminal.text import console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from swarm.client import Client, JobHandle
+    from swarm.client import Client, JobHandle, JobState
+    from swarm.terminal.sparkline import Sparkline
 
 app = typer.Typer()
 _out = console()
 _REFRESH_SECONDS = 1.0
 _LATEST = 20  # jobs that have ended, where nobody says how many
 
-AddressOption = Annotated[
-    str | None,
-    typer.Option("--scheduler", help="The scheduler's address; left out, DASK_SCHEDULER_ADDRESS.", show_default=False),
-]
-AddressArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[tcp://HOST:PORT]", help="The same as --scheduler.", show_default=False),
-]
-SettingsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the file to change: optimizer.particles=12."),
-]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Name of the job.")]
 
 
@@ -108,7 +84,8 @@ def master_command(
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Run the jobs that are submitted to a scheduler. A second master on the same store stands by."""
-    from swarm.cluster.serve import scheduler_address, serve_jobs
+    from swarm.cluster.master import serve_jobs
+    from swarm.cluster.serve import scheduler_address
     from swarm.config import settings
     from swarm.service.hosted import Places
     from swarm.store.sql import Store
@@ -147,6 +124,7 @@ def health_command(
 ) -> None:
     """Whether the service is well: exit code 0 if so, 1 if master or store is silent, 2 without a scheduler."""
     from swarm.client import Client
+    from swarm.terminal.tables import health_lines
 
     try:
         found = Client(one_address(address, scheduler)).health()
@@ -219,6 +197,9 @@ def jobs_command(
     ] = None,
 ) -> None:
     """List the jobs of the service: the latest that have ended, then those that go on."""
+    from swarm.client import ENDED
+    from swarm.terminal.tables import job_table
+
     client = _client(scheduler)
     states = client.jobs(limit or None, state)
     _out.print(job_table(states, weights=client.weights()))
@@ -239,6 +220,9 @@ def watch_command(
     if name is not None:
         _watch(client.attach(name))
         return
+    from swarm.terminal.sparkline import Sparkline
+    from swarm.terminal.tables import job_table
+
     traces: dict[str, Sparkline] = {}
 
     def jobs() -> RenderableType:
@@ -254,6 +238,8 @@ def watch_command(
 @app.command("top")
 def top_command(scheduler: AddressOption = None) -> None:
     """Show the slots and what each trains, for how long; live in a terminal, until Ctrl-C."""
+    from swarm.terminal.tables import slot_table
+
     client = _client(scheduler)
     _refresh(lambda: slot_table(client.slots()))
 
@@ -266,6 +252,8 @@ def fetch_command(
     errors: Annotated[bool, typer.Option("--errors", help="Show why trials failed, and where in your code.")] = False,
 ) -> None:
     """Fetch a job's journal: what each generation found and cost, the best, and its trials as CSV."""
+    from swarm.terminal.tables import errors_block, generation_table, summary
+
     handle = _client(scheduler).attach(name)
     search = handle.search()
     if csv is not None:
@@ -337,6 +325,8 @@ def share_command(
     ] = None,
 ) -> None:
     """Give a job another share of its user's slots, or a user another weight among the users."""
+    from swarm.terminal.tables import weights_line
+
     if user is not None or weight is not None:
         if user is None or weight is None or (name, priority, max_slots) != (None, None, None):
             raise InvalidInput("give a user's weight by --user NAME --weight W, and nothing else beside it")
@@ -366,11 +356,15 @@ def _client(address: str | None) -> Client:
 
 def _steered(scheduler: str | None, name: str, change: Callable[[JobHandle], Any]) -> None:
     from swarm.client import JobHandle
+    from swarm.terminal.tables import job_block
 
     _out.print(job_block(change(JobHandle(_client(scheduler), name))))
 
 
 def _watch(handle: JobHandle) -> None:
+    from swarm.terminal.progress import JobProgress
+    from swarm.terminal.tables import job_block
+
     try:
         with JobProgress(_out, _past(handle) if _out.is_terminal else None) as show:
             state = handle.wait(on_change=show)
@@ -385,6 +379,7 @@ def _watch(handle: JobHandle) -> None:
 def _past(handle: JobHandle) -> Sparkline:
     """The best fitness of a job after each trial so far."""
     from swarm.runs.history import History
+    from swarm.terminal.sparkline import Sparkline
 
     sign = -1 if handle.state().direction == "maximize" else 1
     return Sparkline(History(handle.events(), sign=sign).points["best"])
@@ -395,6 +390,8 @@ def _refresh(draw: Callable[[], RenderableType]) -> None:
     if not _out.is_terminal:
         _out.print(draw())
         return
+    from rich.live import Live
+
     with contextlib.suppress(KeyboardInterrupt), Live(draw(), console=_out, auto_refresh=False) as live:
         while True:
             time.sleep(_REFRESH_SECONDS)
@@ -407,6 +404,7 @@ def _say(text: str) -> None:
 
 def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
     """Run a server until Ctrl-C or SIGTERM, and let it put things in order."""
+    import asyncio
 
     async def main() -> None:
         task = asyncio.ensure_future(work)

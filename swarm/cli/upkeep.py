@@ -5,25 +5,25 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from swarm.cli.options import STORE, StoreOption
 from swarm.errors import InvalidInput, StoreDamaged
-from swarm.runs.upkeep import Delete, Deletion, deletion, forgetting, holdings
-from swarm.store.sql import Finding, Store
-from swarm.terminal.progress import console
-from swarm.terminal.text import line
+from swarm.terminal.text import console, line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from swarm.runs.upkeep import Delete, Deletion
+    from swarm.store.sql import Finding, Store
 
 app = typer.Typer()
 archive_app = typer.Typer(help="What the archive of a store holds, and what of it to forget.")
 app.add_typer(archive_app, name="archive")
 _out = console()
 
-_URL = "sqlite:///swarm.db"
-StoreOption = Annotated[str, typer.Option("--store", help="Store: sqlite:///FILE, a file name, or postgresql://…")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 ResultsOption = Annotated[
     Path | None,
@@ -32,16 +32,20 @@ ResultsOption = Annotated[
 
 
 @archive_app.callback(invoke_without_command=True)
-def archive_command(context: typer.Context, store: StoreOption = _URL) -> None:
+def archive_command(context: typer.Context, store: StoreOption = STORE) -> None:
     """List the problems of the archive, with their trainings, failures and bytes."""
     if context.invoked_subcommand is not None:
         return
+    from rich.table import Table
+
+    from swarm.runs.upkeep import holdings
+
     table = Table()
     table.add_column("problem")
     table.add_column("fingerprint", no_wrap=True)
     for name in ("trainings", "failures", "bytes"):
         table.add_column(name, justify="right")
-    with closing(Store(store, create=False)) as opened:
+    with closing(_opened(store)) as opened:
         for each in holdings(opened):
             name = ", ".join(each.names) or "of a deleted run"
             table.add_row(*map(line, (name, each.problem, each.trainings, each.failures, f"{each.bytes:,}")))
@@ -57,12 +61,14 @@ def forget_command(
     ] = None,
     failures: Annotated[bool, typer.Option("--failures", help="Only failures.")] = False,
     damaged: Annotated[bool, typer.Option("--damaged", help="Only what is not what was written: see check.")] = False,
-    store: StoreOption = _URL,
+    store: StoreOption = STORE,
     results: ResultsOption = None,
     yes: YesOption = False,
 ) -> None:
     """Forget results, so that they are trained again when a job asks for them."""
-    with closing(Store(store, create=False)) as opened:
+    from swarm.runs.upkeep import forgetting
+
+    with closing(_opened(store)) as opened:
         folder = None if results is None else str(results)
         chosen = forgetting(opened, run=run, problem=problem, failures=failures, damaged=damaged, results=folder)
         if not chosen.keys:
@@ -77,7 +83,7 @@ def forget_command(
 @app.command("delete")
 def delete_command(
     name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
-    store: StoreOption = _URL,
+    store: StoreOption = STORE,
     archive: Annotated[
         bool, typer.Option("--archive", help="Forget what it has trained, too, so that it answers no other run.")
     ] = False,
@@ -85,7 +91,9 @@ def delete_command(
     yes: YesOption = False,
 ) -> None:
     """Delete a run with what only it needs: its journal, its code, its checkpoints. The archive keeps its results."""
-    with closing(Store(store, create=False)) as opened:
+    from swarm.runs.upkeep import deletion
+
+    with closing(_opened(store)) as opened:
         found = deletion(opened, name, archive=archive, results=None if results is None else str(results))
         parts = [f"its journal of {found.events} events"]
         if found.checkpoints:
@@ -100,10 +108,10 @@ def delete_command(
 
 
 @app.command("check")
-def check_command(store: StoreOption = _URL) -> None:
+def check_command(store: StoreOption = STORE) -> None:
     """See whether a store is what was written into it, row by row: exit code 0 if so, 1 with what to do if not."""
     try:
-        with closing(Store(store, create=False)) as opened:
+        with closing(_opened(store)) as opened:
             found = opened.check()
     except StoreDamaged as error:
         _say(str(error))
@@ -118,7 +126,16 @@ def check_command(store: StoreOption = _URL) -> None:
     raise typer.Exit(1)
 
 
+def _opened(store: str) -> Store:
+    from swarm.store.sql import Store
+
+    return Store(store, create=False)
+
+
 def _findings(findings: list[Finding]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table()
     for name in ("damaged", "why", "what to do"):
         table.add_column(name, overflow="fold")

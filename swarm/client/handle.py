@@ -154,7 +154,8 @@ class JobHandle:
         if not progress:
             watch = on_change or (lambda _: None)
             return self._then(self._connection.ended(self.name, timeout, watch, on_trial))
-        from swarm.terminal.progress import JobProgress, console
+        from swarm.terminal.progress import JobProgress
+        from swarm.terminal.text import console
 
         async def shown() -> JobState:
             with JobProgress(console()) as show:

@@ -15,7 +15,6 @@ from swarm.cluster.certificates import temporary
 from swarm.cluster.nannies import started
 from swarm.config import scheduler_settings
 from swarm.errors import InvalidInput, NotAllowed, SchedulerUnreachable
-from swarm.job.job import Job
 from swarm.manners.guest import Shared, configured
 from swarm.manners.main_guard import reason, reported
 from swarm.manners.shadowing import check_unhidden
@@ -33,6 +32,7 @@ from swarm.workers.problem import load
 if TYPE_CHECKING:
     from distributed import Client
 
+    from swarm.job.job import Job
     from swarm.pool.dask_pool import DaskPool
     from swarm.pool.slots import Slots
 

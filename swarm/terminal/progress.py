@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from swarm.plots.units import duration
-from swarm.search.search import Search
-from swarm.search.state import SearchState
 from swarm.store.records import Source
 from swarm.terminal.sparkline import Sparkline
 from swarm.terminal.tables import indented, job_block, job_times, params_line
-from swarm.terminal.text import Console, line, lines
+from swarm.terminal.text import line, lines
 
 if TYPE_CHECKING:
+    from swarm.search.search import Search
+    from swarm.search.state import SearchState
     from swarm.service.published.job_state import JobState
 
 _REFRESH_SECONDS = 0.25
-
-
-def console() -> Console:
-    """The terminal, or a file or pipe that is wide enough for a table and flushed line by line."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each generation as it ends
-    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 class _Cell:

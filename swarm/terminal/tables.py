@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from swarm.plots.units import duration
-from swarm.search.state import SearchState
 from swarm.store.columns import columns
 from swarm.store.records import Source
 from swarm.terminal.sparkline import Sparkline
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from swarm.runs.plan import Plan
+    from swarm.search.state import SearchState
     from swarm.service.published.job_state import JobState
 
 

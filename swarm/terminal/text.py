@@ -6,6 +6,8 @@ screen or set its title, characters that turn the direction of a line round, lin
 
 from __future__ import annotations
 
+import io
+import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -60,3 +62,10 @@ class Console(RichConsole):
                 yield segment._replace(text=printable(segment.text, keep="\n\t"))
             else:
                 yield segment
+
+
+def console() -> Console:
+    """The terminal, or a file or pipe that is wide enough for a table and flushed line by line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each generation as it ends
+    return Console(width=None if sys.stdout.isatty() else 120)

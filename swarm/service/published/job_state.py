@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from swarm.search.search import Search
-from swarm.search.state import Best, SearchState
 from swarm.store.columns import columns
 from swarm.store.records import State, StoredJob, Submission
 from swarm.trial import params_as_json, params_from_json
+
+if TYPE_CHECKING:
+    from swarm.search.search import Search
+    from swarm.search.state import Best, SearchState
 
 UNREADABLE = "unreadable"
 ENDED = tuple(state.value for state in State if state.ended)
