@@ -130,7 +130,7 @@ def test_a_card_that_is_lost_is_bad(cards: Gpus) -> None:
 
 @pytest.mark.parametrize(("trouble", "said"), [("fail", "Driver Not Loaded"), ("hang", "has not answered")])
 def test_a_driver_in_trouble_is_bad(cards: Gpus, monkeypatch: pytest.MonkeyPatch, trouble: str, said: str) -> None:
-    monkeypatch.setenv(driver.ANSWER, "0.5")
+    monkeypatch.setenv(driver.ANSWER, "0.5" if trouble == "hang" else "20")
     with cards.trouble(trouble):
         check = found("gpus")
     assert check.state is State.BAD and said in check.said and check.remedy is not None

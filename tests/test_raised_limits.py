@@ -79,6 +79,7 @@ class Trainings:
         return bowl(evaluation.params)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("method", "limits"), METHODS, ids=named)
 @pytest.mark.parametrize("folds", [1, 3])
 def test_a_search_goes_on_as_one_that_had_the_higher_limits_from_its_beginning(

@@ -74,6 +74,7 @@ def test_the_archive_is_listed_by_problem(store: Store) -> None:
     assert [each.bytes for each in holdings(store)] == sorted((first.bytes, third.bytes), reverse=True)
 
 
+@pytest.mark.matrix  # each choice, and each kind of store
 @pytest.mark.parametrize(
     ("choice", "left"),
     [

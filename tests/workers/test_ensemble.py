@@ -54,19 +54,25 @@ def assert_same(one, other):
 
 
 @pytest.fixture(scope="module")
+def network():
+    """The training of one network, at the seed of the first member."""
+    return run(GOOD, NETWORK)
+
+
+@pytest.fixture(scope="module")
 def good():
     """The training of the problem itself; the others share a process that imports Keras once."""
     return evaluate(cloudpickle.dumps(THREE), replace(Evaluation.of("p", GOOD), seed=7))
 
 
-def test_an_ensemble_of_one_is_the_network_itself():
-    one, network = run(GOOD, replace(THREE, members=1)), run(GOOD, NETWORK)
+def test_an_ensemble_of_one_is_the_network_itself(network):
+    one = run(GOOD, replace(THREE, members=1))
     assert one.fitness == pytest.approx(network.fitness) and one.metrics["member_accuracy"] == network.fitness
     assert one.metrics["val_loss"] == pytest.approx(network.metrics["val_loss"], rel=1e-4)
 
 
-def test_the_members_are_networks_of_one_configuration_at_seeds_of_their_own(good):
-    network, curves = run(GOOD, NETWORK), members(good)
+def test_the_members_are_networks_of_one_configuration_at_seeds_of_their_own(good, network):
+    curves = members(good)
     assert [{k: v for k, v in point.items() if k != "member"} for point in curves[0]] == list(network.curve)
     assert len({curve[-1]["val_loss"] for curve in curves}) == 3
     assert good.metrics["parameters"] == 3 * network.metrics["parameters"] and good.metrics["epochs"] == 2
@@ -128,19 +134,19 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path):
     assert resumed.fitness == whole.fitness
 
 
-def network(origin, epoch):
+def saved(origin, epoch):
     return Checkpoint({"weight": np.array([origin, epoch])}, {"seed": origin})
 
 
 def test_a_child_takes_its_members_from_its_parents_in_turn_and_no_two_of_one_origin():
-    one, other = [network(origin, 1) for origin in (1, 2, 3)], [network(origin, 2) for origin in (3, 4, 1)]
+    one, other = [saved(origin, 1) for origin in (1, 2, 3)], [saved(origin, 2) for origin in (3, 4, 1)]
     children = [recombined([one, other], 3, seed) for seed in range(50)]
     assert {tuple(int(member.arrays["weight"][1]) for member in child) for child in children} == {(1, 2, 1)}
     origins = [tuple(member.meta["seed"] for member in child) for child in children]
     assert all(len(set(child)) == 3 for child in origins) and len(set(origins)) == 10, "all that there are"
     assert recombined([one, other], 3, 7) == recombined([one, other], 3, 7)
     assert recombined([one], 3, 7) == one and recombined([], 3, 7) == [None] * 3
-    copies = [network(1, 1)] * 3
+    copies = [saved(1, 1)] * 3
     assert recombined([copies, copies], 3, 7) == copies, "where there is no other origin"
 
 
