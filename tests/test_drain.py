@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 from services import Service, wait_until
 
@@ -20,6 +23,7 @@ from swarm.search.progress.attempts import LOSSES_ALLOWED, Attempts
 from swarm.store.events import Again, Answered
 from swarm.trial import Evaluation, Result, Status
 from swarm.workers.context import Context
+from swarm.workers.isolation import process
 from swarm.workers.node import ending
 from swarm.workers.problem import attempt
 
@@ -257,6 +261,27 @@ def test_trainings_that_do_not_end_are_ended_and_those_that_cannot_be_are_given_
         assert worker.wait() == []
     assert cut.is_set()
     assert given_up.is_set()
+
+
+def struck(params: Any, ctx: Any) -> float:
+    ctx.report(step=1)
+    while ctx.ending is None:
+        time.sleep(0.01)
+    os.kill(os.getpid(), params["signal"])
+    return threading.Event().wait(60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_that_reaches_the_trainings_as_well_blames_none(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending.own, "_deadline", None)  # and again at the end of the test
+    evaluation = Evaluation.of("a problem", {"signal": int(number)})
+    found = process.run(cloudpickle.dumps(struck), evaluation, lambda _: ending.own.begin(60.0) and None)
+    assert (found.status, found.drained, found.blamed) == (Status.LOST, True, False)
+    late = process.run(cloudpickle.dumps(struck), evaluation, lambda _: None)
+    assert (late.status, late.drained, late.start) == (Status.LOST, True, late.end), "nothing new is begun"
+    process.close()
 
 
 def leaves(params: Any, ctx: Any) -> float:
