@@ -178,6 +178,19 @@ def chaos(result: Result) -> Iterator[Row]:
     )  # fmt: skip
 
 
+def drain(result: Result) -> Iterator[Row]:
+    told, killed = result["sigterm"], result["sigkill"]
+    same = all(run["same_answer"] for run in (told, killed))
+    yield Row(
+        COST, f"{told['told']} workers told to end in turn, against as many that are killed",
+        f"{told['lost_seconds']:.1f} s of training lost, {killed['lost_seconds']:.1f} s if killed: "
+        f"{100 * result['ratio']:.1f} %; {told['failed'] + killed['failed']} failed, "
+        f"{'the answers of undisturbed trainings' if same else 'other answers than undisturbed trainings'}",
+        f"sleeping trainings of {result['training_seconds']:g} s that save every {result['save_seconds']:g} s, 4 slots",
+        "python benchmarks/drain.py",
+    )  # fmt: skip
+
+
 def service(result: Result) -> Iterator[Row]:
     command = "python benchmarks/service.py"
     if crowds := result.get("crowd"):

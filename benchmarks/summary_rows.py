@@ -42,6 +42,7 @@ READERS: dict[str, Reader] = {
     "chaos-hangs": rows_of_scale.chaos,
     "chaos-postgres": rows_of_scale.chaos,
     "chaos-sqlite": rows_of_scale.chaos,
+    "drain": rows_of_scale.drain,
     "service": rows_of_scale.service,
     "long-journals": rows_of_scale.long_journals,
     "year": rows_of_scale.year,

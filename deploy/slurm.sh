@@ -3,6 +3,8 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
 #SBATCH --requeue
+#SBATCH --signal=B:USR1@300
+#SBATCH --open-mode=append
 #SBATCH --output=swarm-%A-%a.log
 #
 # The service on a Slurm cluster. From a checkout, where `swarm` is in the PATH:
@@ -11,9 +13,10 @@
 #   sbatch --time=12:00:00 --array=1-8 --gpus-per-node=4 --cpus-per-task=16 --mem=0 deploy/slurm.sh workers
 #
 # The first is one job for scheduler and master. The second is one job for each of 8 nodes, which joins when its turn
-# comes and leaves when its time is over; its trainings then run again elsewhere. Both meet in a folder that all nodes
-# see, $SWARM_FOLDER, or shared/ where they are submitted. It holds certificates as well: other users of the cluster
-# reach these nodes, too. You submit as yourself:
+# comes. Five minutes before its time is over, Slurm tells it (SIGUSR1): its trainings save and go on elsewhere, and the
+# job goes back into the queue, to come again, as that of the service does; `scancel` ends one for good. Both meet in a
+# folder that all nodes see, $SWARM_FOLDER, or shared/ where they are submitted. It holds certificates as well: other
+# users of the cluster reach these nodes, too. You submit as yourself:
 #
 #   export DASK_CONFIG=shared/certificates/$USER/tls.yaml
 #   swarm submit job.yaml --scheduler "$(deploy/slurm.sh address)"
@@ -25,6 +28,8 @@ root=${SLURM_SUBMIT_DIR:-$PWD} # Slurm runs a copy of this file that lies elsewh
 folder=${SWARM_FOLDER:-$root/shared}
 scheduler_file=$folder/scheduler.json
 certificates=$folder/certificates
+told='' # the signal by which Slurm has said that the time is over, or nearly
+worker=
 
 keep() { # COMMAND…: start it again whenever it ends
     while :; do
@@ -39,6 +44,7 @@ as() { # OWNER COMMAND…: with that certificate
 }
 
 service() {
+    trap requeue USR1
     mkdir -p "$folder"
     "$root/deploy/make-certificates" "$certificates" "$(id -un)"
     rm -f "$scheduler_file" # of a job before this one
@@ -51,8 +57,25 @@ service() {
 }
 
 workers() {
+    trap 'told=USR1; tell USR1' USR1
+    trap 'told=TERM; tell TERM' TERM
     wait_for_scheduler
-    keep as worker swarm worker --scheduler-file "$scheduler_file" --gpus all
+    while [ -z "$told" ]; do
+        DASK_CONFIG=$certificates/worker/tls.yaml \
+            swarm worker --scheduler-file "$scheduler_file" --gpus all --grace 240s &
+        worker=$!
+        while kill -0 "$worker" 2>/dev/null; do wait "$worker" || true; done # a signal ends the waiting alone
+        [ -n "$told" ] || sleep 5
+    done
+    [ "$told" = TERM ] || requeue
+}
+
+tell() { # SIGNAL: pass it on to the worker, if there is one
+    if [ -n "$worker" ]; then kill "-$1" "$worker" 2>/dev/null || true; fi
+}
+
+requeue() {
+    if [ -n "${SLURM_JOB_ID:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 }
 
 wait_for_scheduler() {

@@ -36,8 +36,8 @@ case $1 in
         ;;
     stop)
         if running; then
-            kill -TERM -- "-$pid"
-            for _ in $(seq 100); do running || break; sleep 0.1; done
+            kill -TERM "$pid" # its trainings have a minute to save, unless it was started with another --grace
+            for _ in $(seq 800); do running || break; sleep 0.1; done
             if running; then kill -KILL -- "-$pid"; fi
         fi
         rm -f "$log.pid"

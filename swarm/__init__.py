@@ -52,6 +52,7 @@ _HOME = {
     "Status": "swarm.trial",
     "SwarmError": "swarm.errors",
     "Infeasible": "swarm.errors",
+    "Ending": "swarm.errors",
     "StopSearch": "swarm.errors",
     "EndedTrial": "swarm.steering.ended_trial",
 }
@@ -70,6 +71,7 @@ __all__ = [
     "Context",
     "Demes",
     "EndedTrial",
+    "Ending",
     "Evaluation",
     "Grid",
     "Hyperband",
@@ -100,7 +102,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from swarm.client import AsyncClient, AsyncJobHandle, Client, JobHandle, JobState
-    from swarm.errors import Infeasible, StopSearch, SwarmError
+    from swarm.errors import Ending, Infeasible, StopSearch, SwarmError
     from swarm.job.job import Job
     from swarm.job.rules import Prune, Stop, Then
     from swarm.optimizers.async_pso import AsyncPSO

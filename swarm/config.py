@@ -7,6 +7,7 @@ last, so that ``DASK_SWARM__STORE=sqlite:///mine.db`` sets ``swarm.store``.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -42,8 +43,24 @@ def _seconds(value: Any) -> Any:
     """A time such as ``365 days`` in seconds; anything else as it is, for pydantic to judge."""
     try:
         return _dask().utils.parse_timedelta(value, default="s") if isinstance(value, str) else value
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return value
+
+
+def seconds_of(option: str, text: str) -> float:
+    """A time such as ``90s``, ``10 minutes`` or ``11.5h`` in seconds, as Dask reads it; a number is seconds.
+
+    Args:
+        option: Where it was given, for the error.
+        text: What was given.
+
+    Raises:
+        InvalidInput: It is no time.
+    """
+    found = _seconds(text.strip() or "none")
+    if not isinstance(found, int | float) or not 0 <= found < math.inf:
+        raise InvalidInput(f"--{option} is a time such as 90s, 10m or 11.5h, not {text!r}")
+    return float(found)
 
 
 class Limits(BaseModel):

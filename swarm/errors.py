@@ -28,6 +28,7 @@
     │   ├── NoMaster              no master is connected to the scheduler: start one, or wait
     │   └── NotStarted            worker processes cannot import the script: guard it, or mend what the text names
     ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
+    ├── Ending                    raised by a training that has saved, since its worker ends: it goes on elsewhere
     ├── StopSearch                raised by your own on_trial: the search ends, as by a rule of stop
     ├── AllFailed                 the first trainings fail for one reason: mend it, then run with retry_failed
     └── Interrupted               the run was stopped on request; resume it (a KeyboardInterrupt as well)
@@ -176,6 +177,29 @@ class Infeasible(SwarmError):
             >>> train({"kernel": 9, "image": 4}, Context())
             Traceback (most recent call last):
             swarm.errors.Infeasible: the kernel is larger than the image
+    """
+
+
+class Ending(SwarmError):
+    """A training raises it when its worker ends and it has saved: it goes on elsewhere, from what it saved last.
+
+    Nobody is blamed, and no attempt is used up. Raise it only where ``ctx.ending`` is not None.
+
+    Example:
+        ::
+
+            >>> from swarm import Context, Ending
+            >>> def train(params, ctx):
+            ...     saved = ctx.restore()
+            ...     weights, first = (saved.arrays["w"], saved.meta["epoch"]) if saved else (params["w"], 0)
+            ...     for epoch in range(first, 100):
+            ...         weights = weights * 0.9
+            ...         if ctx.ending is not None:
+            ...             ctx.save({"w": weights}, epoch=epoch + 1)
+            ...             raise Ending
+            ...     return float(weights)
+            >>> round(train({"w": 1.0}, Context()), 6)
+            2.7e-05
     """
 
 

@@ -424,6 +424,8 @@ class Result:
             infeasible, its fitness is no finite number, or its process died by itself, twice. Of a result that is
             CRASHED: the training's process died by itself, and no machine took it down. Every other failure (a missing
             file, an exception, the job's time limit, workers that went away) is that of one job alone.
+        drained: Of a result that is LOST: its worker was told to end, and has ended in order. However often that
+            happens, the training runs again, from what it saved last.
 
     Raises:
         ValueError: Status and fitness contradict each other.
@@ -451,6 +453,7 @@ class Result:
     slot: str = ""
     error: str | None = None
     blamed: bool = False
+    drained: bool = False
 
     def __post_init__(self) -> None:
         if self.status in (Status.OK, Status.PRUNED):
@@ -483,6 +486,8 @@ class Result:
         data = {
             name: getattr(self, name) for name in _RESULT_FIELDS
         }  # asdict copies deeply, which takes ten times as long
+        if not self.drained:  # an earlier version does not know it, and nearly none is
+            del data["drained"]
         return {
             **data,
             "status": self.status.value,

@@ -379,6 +379,45 @@ def test_the_batch_job_serves_users_with_certificates(tmp_path: Path) -> None:
         batch.communicate()
 
 
+@pytest.mark.parametrize(("number", "again"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_a_batch_job_passes_on_that_its_time_is_over_and_comes_again(
+    tmp_path: Path, number: signal.Signals, again: bool
+) -> None:
+    """What stands for Slurm and for the worker here is a few lines each; the signals and the script are real."""
+    for name, text in {
+        "swarm": "trap 'echo told TERM; exit' TERM; trap 'echo told USR1; exit' USR1\n"
+        'echo "began $DASK_CONFIG $*"; while :; do sleep 0.05; done',
+        "scontrol": 'echo "scontrol $*"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "scheduler.json").write_text("{}", encoding="utf-8")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SWARM_FOLDER": str(tmp_path), "SLURM_JOB_ID": "4711"}
+    with subprocess.Popen(
+        [DEPLOY / "slurm.sh", "workers"], env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    ) as batch:
+        assert batch.stdout is not None
+        began = batch.stdout.readline()
+        assert began.startswith(f"began {tmp_path}/certificates/worker/tls.yaml worker --scheduler-file")
+        batch.send_signal(number)
+        rest = batch.stdout.read().splitlines()
+    name = number.name.removeprefix("SIG")
+    assert rest == [f"told {name}", *(["scontrol requeue 4711"] if again else [])]
+    assert batch.returncode == 0
+
+
+def test_whoever_ends_a_worker_waits_for_longer_than_its_trainings_have() -> None:
+    grace = 60
+    unit = (DEPLOY / "systemd" / "swarm-worker.service").read_text(encoding="utf-8")
+    assert "KillMode=mixed" in unit
+    found = re.search(r"TimeoutStopSec=(\d+)", unit)
+    assert found is not None
+    (worker,) = documents(DEPLOY / "kubernetes" / "workers.yaml")
+    composed = documents(COMPOSE)[0]["services"]["worker"]["stop_grace_period"]
+    pod = worker["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert min(int(found[1]), pod, int(composed.removesuffix("s"))) >= grace + 20
+
+
 @pytest.mark.slow
 async def test_workers_are_started_and_stopped_by_ssh(tmp_path: Path) -> None:
     """Only the network is left out: what stands for ssh runs here what it would run there."""

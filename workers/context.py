@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from swarm.workers.checkpoints.pack import NamedArrays
 
 Report = Callable[[Mapping[str, float]], None]
+Left = Callable[[], float | None]  # seconds until its worker ends, or None
 
 CURVE_LIMIT = 1000
 
@@ -44,6 +45,11 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _ignore(metrics: Mapping[str, float]) -> None:
     pass
+
+
+def stays() -> float | None:
+    """What tells a training whose worker does not end."""
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,7 @@ class Context:
     replicas: Replicas = field(default_factory=Replicas, repr=False, compare=False)
     _send: Report = field(default=_ignore, repr=False, compare=False)
     _progress: Progress | None = field(default=None, repr=False, compare=False)
+    _left: Left = field(default=stays, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -103,8 +110,12 @@ class Context:
         send: Report = _ignore,
         progress: Progress | None = None,
         replicas: Replicas | None = None,
+        left: Left = stays,
     ) -> Context:
-        """The context of ``evaluation``, whose reports go to ``send`` and whose checkpoints to ``progress``."""
+        """The context of ``evaluation``, whose reports go to ``send`` and whose checkpoints to ``progress``.
+
+        ``left()`` gives the seconds until its worker ends, if that was told to.
+        """
         return cls(
             params=plain_data(dict(evaluation.params)),
             budget=evaluation.budget,
@@ -117,6 +128,7 @@ class Context:
             replicas=replicas or Replicas(),
             _send=send,
             _progress=progress,
+            _left=left,
         )
 
     @property
@@ -159,6 +171,17 @@ class Context:
         self._send(numbers(named))
         reached = named.get("step", named.get("epoch"))
         return self.budget is not None and isinstance(reached, int | float) and reached >= self.budget
+
+    @property
+    def ending(self) -> float | None:
+        """Seconds until this training is ended because its worker ends; None as long as that was not told to.
+
+        A worker is told before its machine is taken away: by Slurm at the end of a job's time, by Kubernetes, by
+        Docker, or by its lifetime. Ask it between two steps or epochs; it costs some microseconds. Who has no more time
+        than that saves and raises :class:`swarm.Ending`, and the training goes on elsewhere from there; who is about to
+        end anyway ends. What still runs at 0 is ended, and begins again elsewhere from what it saved last.
+        """
+        return self._left()
 
     @property
     def wants_checkpoint(self) -> bool:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from swarm.workers.checkpoints.results import commit, committed
 from swarm.workers.context import Curve, Report
 from swarm.workers.isolation import process
 from swarm.workers.isolation.server import environment
+from swarm.workers.node import ending
 from swarm.workers.node.slots import Slot, own, tell_lease
-from swarm.workers.problem import Problem, attempt, checked, explain, failed, load, prepare
+from swarm.workers.problem import LEFT, Problem, attempt, checked, explain, failed, load, prepare
 from swarm.workers.replicas.rendezvous import NotMetError, Seat, seated
 
 LOADED_LIMIT = 4
@@ -65,14 +66,23 @@ def evaluate(
     Returns:
         The result: OK, FAILED by the training's own fault, PRUNED if it was hopeless, CRASHED if its process died or
         found a disk full, CANCELLED, as also when another replica has ended, or LOST if this slot's GPUs are not free,
-        whereupon it is not offered until they are.
+        whereupon it is not offered until they are, or if this worker was told to end.
     """
     announce = _announcer(topic)
-    with own.leased(process.rank(problem, evaluation)) as slot:
-        if topic is not None:
-            tell_lease(slot)
-        place = _place(evaluation, checkpoints)
-        result = _evaluated(problem, evaluation, results, place, announce, invitation, slot)
+    place = _place(evaluation, checkpoints)
+    if ending.own.begun:  # it was on its way here
+        result = _left(evaluation.key)
+    else:
+        with (
+            own.leased(process.rank(problem, evaluation)) as slot,
+            ending.own.awaited(lambda: announce({"result": _left(evaluation.key).to_dict()})),
+        ):
+            if topic is not None:
+                tell_lease(slot)
+            result = _evaluated(problem, evaluation, results, place, announce, invitation, slot)
+            if result.drained:
+                result = replace(result, error=f"{LEFT}; {_what_follows(evaluation.key, place)}")
+                ending.own.note(f"training {evaluation.key[:8]}: {_what_follows(evaluation.key, place)}")
     announce({"result": result.to_dict()})
     return result
 
@@ -118,7 +128,7 @@ def _evaluated(
     prints = None if results is None else Path(output_in(results, evaluation.key))
     run = partial(process.run, slot=slot, prints=prints)
     result = replace(_answer(run, problem, evaluation, checkpoints, announce, invitation), slot=slot.name)
-    if result.status is Status.LOST:
+    if result.status is Status.LOST and not result.drained:
         own.set_aside(slot, evaluation.gpu_memory)
     if results is not None:
         commit(results, result)
@@ -135,6 +145,24 @@ def _place(evaluation: Evaluation, checkpoints: str | None) -> str | None:
     beside = Path(checkpoints).parent
     lost = beside.suffix == ".artifacts" and not beside.with_suffix("").exists()
     return None if lost or evaluation.purpose == "test" else checkpoints
+
+
+def _left(key: str) -> Result:
+    """The result of a training that has not begun, or is given up, since this worker ends."""
+    return Result(key=key, status=Status.LOST, error=LEFT, drained=True)
+
+
+def _what_follows(key: str, checkpoints: str | None) -> str:
+    """What becomes of a training that ended since this worker does, in words."""
+    if checkpoints is None:
+        return (
+            "it begins anew elsewhere, since no checkpoints are kept of it: "
+            "its job says so by `checkpoints: true`, and the master has a place by --checkpoints"
+        )
+    saved = False
+    with suppress(Exception):  # the storage is away: who goes on sees
+        saved = CheckpointStore(checkpoints).has_saved(key)
+    return "it goes on elsewhere from what it saved" if saved else "it begins anew elsewhere: it had saved nothing"
 
 
 def _complete(result: Result, checkpoints: str | None) -> bool:
@@ -199,7 +227,7 @@ def _in_thread(
         except BaseException as error:
             return failed(evaluation, error)
         with nullcontext() if bundle is None else bundle.active():
-            return attempt(loaded, evaluation, report, checkpoints, seat)
+            return attempt(loaded, evaluation, report, checkpoints, seat, ending.own.left)
 
 
 def _load_once(data: bytes, at_home: bool) -> tuple[Problem, Bundle | None]:

@@ -14,18 +14,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from swarm.errors import Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
+from swarm.errors import Ending, Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status, plain_data
 from swarm.workers.backend import choose
 from swarm.workers.bundle import unpickled
 from swarm.workers.checkpoints.checkpoint import CheckpointStore, Progress
-from swarm.workers.context import Context, Report, encodable, number, numbers
+from swarm.workers.context import Context, Left, Report, encodable, number, numbers, stays
 from swarm.workers.frames import REASON_LIMIT, TRACEBACK_LIMIT, frames, reason
 from swarm.workers.replicas.data_parallel import Replicas
 from swarm.workers.replicas.rendezvous import Seat
 from swarm.workers.wording import below, shown, text_of
 
 __all__ = ["REASON_LIMIT", "TRACEBACK_LIMIT"]
+
+LEFT = "its worker was told to end"
+_UNTOLD = "the training raised swarm.Ending, but its worker does not end: raise it only where ctx.ending is not None"
 
 
 class Problem(Protocol):
@@ -186,11 +189,14 @@ def blames(error: BaseException) -> bool:
         if isinstance(each, BaseExceptionGroup):
             waiting += each.exceptions
             continue
-        # By name, too: a training may have imported this package anew.
-        homes = {(base.__module__, base.__name__) for base in type(each).__mro__}
-        if not isinstance(each, NoFiniteFitness) and (Infeasible.__module__, Infeasible.__name__) not in homes:
+        if not isinstance(each, NoFiniteFitness) and not _is(each, Infeasible):
             return False
     return True
+
+
+def _is(error: BaseException, kind: type[SwarmError]) -> bool:
+    """Whether it is of this kind, also by name: a training may have imported this package anew."""
+    return (kind.__module__, kind.__name__) in {(base.__module__, base.__name__) for base in type(error).__mro__}
 
 
 def failed(evaluation: Evaluation, error: BaseException) -> Result:
@@ -205,6 +211,7 @@ def attempt(
     report: Report,
     checkpoints: str | None = None,
     seat: Seat | None = None,
+    left: Left = stays,
 ) -> Result:
     """Trains, and turns whatever happens into a result.
 
@@ -215,6 +222,7 @@ def attempt(
         checkpoints: URL of the checkpoints, or None. What the training saved is committed if it succeeds.
         seat: The place among several replicas, or None. Only the first reports and saves; if another one is lost, the
             training ends as CANCELLED.
+        left: Gives the seconds until the worker ends, or None. A training that ends on that account is LOST.
 
     Raises:
         SystemExit: The training called ``sys.exit`` and has a process of its own, which shall end.
@@ -223,7 +231,7 @@ def attempt(
     fitness: float | None = None
     metrics: dict[str, float] = {}
     error: str | None = None
-    blamed = False
+    blamed = departed = False
     replicas: Replicas | None = None
     first = seat is None or seat.rank == 0
     try:
@@ -231,7 +239,7 @@ def attempt(
         replicas = Replicas(seat)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation, keep=first)
         params = plain_data(dict(evaluation.params))  # it may change them
-        returned = train(params, Context.of(evaluation, report if first else _ignore, progress, replicas))
+        returned = train(params, Context.of(evaluation, report if first else _ignore, progress, replicas, left))
         if seat is not None and not replicas.met:
             raise InvalidProblem(
                 f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "
@@ -245,25 +253,34 @@ def attempt(
     except BaseException as caught:
         if isinstance(caught, SystemExit) and evaluation.isolation == "process":
             raise
-        fitness, metrics, error, blamed = None, {}, explain(below(caught)), blames(caught)  # the user's own frames
+        departed = _is(caught, Ending) and (left() is not None or seat is not None)  # or another replica's worker ends
+        caught = InvalidProblem(_UNTOLD) if _is(caught, Ending) else below(caught)  # the user's own frames
+        fitness, metrics, error, blamed = None, {}, LEFT if departed else explain(caught), blames(caught)
     lost = replicas is not None and replicas.lost
     if replicas is not None:
         replicas.close(well=fitness is not None)
     seconds = time.perf_counter() - clock
     limit = evaluation.time_limit or math.inf
-    if seconds > limit:
+    if seconds > limit and not departed:
         fitness, metrics, error, blamed = None, {}, exceeded(limit), False
     return Result(
         key=evaluation.key,
-        status=Status.OK if fitness is not None else Status.CANCELLED if lost else Status.FAILED,
+        status=_status(well=fitness is not None, departed=departed, lost=lost is not None),
         fitness=fitness,
         metrics=metrics,
-        error=lost or error if fitness is None else None,
-        blamed=blamed and not lost,
+        error=(LEFT if departed else lost or error) if fitness is None else None,
+        blamed=blamed and not (lost or departed),
+        drained=departed and left() is not None,
         start=start,
         end=time.time(),
         seconds=seconds,
     )
+
+
+def _status(*, well: bool, departed: bool, lost: bool) -> Status:
+    if well:
+        return Status.OK
+    return Status.LOST if departed else Status.CANCELLED if lost else Status.FAILED
 
 
 def exceeded(seconds: float) -> str:

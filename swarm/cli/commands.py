@@ -311,18 +311,30 @@ def worker_command(
         typer.Option(help="Address to listen on; left out, the way to the scheduler.", show_default=False),
     ] = None,
     insecure: InsecureOption = False,
+    grace: Annotated[
+        str,
+        typer.Option(help="Time that trainings have to save and end once the worker is told to (SIGTERM, SIGUSR1)."),
+    ] = "60s",
+    lifetime: Annotated[
+        str | None, typer.Option(help="End by itself after this time, in the same way: 11h, 90m.", show_default=False)
+    ] = None,
+    lifetime_stagger: Annotated[str, typer.Option(help="Change that at random by up to this time.")] = "0s",
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
-    """Offer this machine's GPUs to a scheduler, each a slot of one worker process, until Ctrl-C."""
+    """Offer this machine's GPUs to a scheduler, each a slot of one worker process, until Ctrl-C.
+
+    Told to end (SIGTERM, SIGUSR1, --lifetime), it takes nothing new, and its trainings may save and go on elsewhere.
+    """
     import asyncio
     import contextlib
     import os
     from dataclasses import replace
 
     from swarm.cluster.serve import scheduler_address
-    from swarm.config import settings
+    from swarm.config import seconds_of, settings
     from swarm.manners.shadowing import check_unhidden
     from swarm.workers.node.gpu import claimed
+    from swarm.workers.node.leaving import Leaving
     from swarm.workers.node.listen import listening_host
     from swarm.workers.node.supervisor import make_slots, serve
 
@@ -331,6 +343,8 @@ def worker_command(
     found = scheduler_address(named, scheduler_file, chosen.scheduler_address)
     insecure = insecure or chosen.insecure
     check_unhidden()
+    until = None if lifetime is None else seconds_of("lifetime", lifetime)
+    patience, stagger = seconds_of("grace", grace), seconds_of("lifetime-stagger", lifetime_stagger)
     with contextlib.suppress(OSError):  # not known yet: it is looked up again at each dial
         listening_host(found(), host, insecure)
     offered = make_slots(gpus, slots, threads, gpus_per_training)
@@ -343,7 +357,8 @@ def worker_command(
         if gpus_per_training < 1 and offered[0].gpus:
             say("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
         first = chosen.first_contact_seconds
-        asyncio.run(serve(found, offered, host=host, insecure=insecure, first_seconds=first))
+        leaving = Leaving(patience, until, stagger, say)
+        asyncio.run(serve(found, offered, host=host, insecure=insecure, first_seconds=first, leaving=leaving))
 
 
 def main() -> None:

@@ -329,6 +329,8 @@ class Slots:
             others = await ends
         for future in flight.others:
             future.release()
+        if first.status is Status.LOST and any(end.drained for end in others):  # it has heard of it from that one
+            return replace(first, drained=True)
         if first.status is not Status.CANCELLED:
             return first
         causes = (Status.FAILED, Status.CRASHED, Status.LOST)

@@ -159,8 +159,9 @@ class History:
 
     @cached_property
     def again(self) -> Counter[str]:
-        """How often evaluations were run again, by how they had ended: ``crashed``, ``lost``."""
-        return Counter(event.status.value for event in self._events if isinstance(event, Again))
+        """How often evaluations were run again, by how they had ended: ``crashed``, ``lost``, ``drained``."""
+        again = (event for event in self._events if isinstance(event, Again))
+        return Counter("drained" if event.drained else event.status.value for event in again)
 
     @cached_property
     def trials(self) -> pd.DataFrame:

@@ -176,13 +176,21 @@ class Again(Event):
         status: How it ended: ``crashed``, ``lost`` or ``cancelled``.
         error: Why.
         blamed: Its process died by itself (:attr:`swarm.trial.Result.blamed`).
+        drained: Its worker was told to end (:attr:`swarm.trial.Result.drained`); that does not count.
     """
 
     key: str
     status: Status
     error: str | None = None
     blamed: bool = False
+    drained: bool = False
     kind: ClassVar[str] = "again"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All but its time; that it was drained only if it was, as earlier versions had it."""
+        data = super(Again, self).data
+        return data if self.drained else {name: value for name, value in data.items() if name != "drained"}
 
     @classmethod
     def read(cls, data: Mapping[str, Any], time: float) -> Self:

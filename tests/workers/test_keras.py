@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from swarm.errors import Infeasible, InvalidProblem
 from swarm.trial import Evaluation, Status
 from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.evaluate import evaluate
+from swarm.workers.isolation import process
 from swarm.workers.models import PROBLEMS, digits_cnn, lenet4
+from swarm.workers.node import ending
 
 GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
 PROBLEM = digits_cnn.problem(train=500, epochs=3)
@@ -164,6 +167,64 @@ def test_stopping_early_is_the_same_with_an_interruption(tmp_path):
     assert rest.fitness == whole.fitness
     assert rest.metrics["epochs"] == stopped
     assert [point["epoch"] for point in rest.curve] == [stopped - 1, stopped]
+
+
+def drained(what, url):
+    """What the attempts of a training report whose worker is told to end after the third epoch, and the result."""
+    reports, begun = [], time.monotonic()
+
+    def report(metrics):
+        reports.append(metrics["epoch"])
+        if metrics["epoch"] == 3 and not ending.own.begun:
+            ending.own.begin(60.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ending.own, "_deadline", None)  # and again when this ends
+        first = process.run(SHARED, what, report, url)
+    assert (first.status, first.drained, first.blamed) == (Status.LOST, True, False), first.error
+    assert time.monotonic() - begun < 60, "it has not waited for the end"
+    attempts = [list(reports)]
+    reports.clear()
+    result = process.run(SHARED, what, report, url)
+    return [*attempts, list(reports)], result
+
+
+@pytest.mark.parametrize("patience", [2, None])
+def test_a_training_whose_worker_ends_goes_on_from_its_last_epoch_to_the_same_end(patience, tmp_path):
+    problem = replace(PROBLEM, build=noisy, epochs=7, patience=patience)
+    what = evaluation(problem, RISING)
+    whole = process.run(SHARED, what, lambda _: None, str(tmp_path / "whole"))
+    attempts, rest = drained(what, str(tmp_path / "drained"))
+    assert attempts[1], "it was told in time"
+    assert attempts[0] + attempts[1] == list(range(1, int(whole.metrics["epochs"]) + 1))
+    assert (rest.status, rest.fitness) == (Status.OK, whole.fitness)
+    assert_same(state(str(tmp_path / "drained"), what.key), state(str(tmp_path / "whole"), what.key))
+
+
+def fits(params, ctx):
+    """A function of the user's that calls ``fit``; whole batches, so the order of the examples counts for nothing."""
+    import keras
+
+    from swarm.keras import Report, Save
+
+    keras.utils.set_random_seed(ctx.seed)
+    x = np.linspace(-1, 1, 64, dtype="float32").reshape(-1, 1)
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dropout(0.2), keras.layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.Adam(params["rate"]), "mse")
+    pace = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: time.sleep(0.1))
+    model.fit(x, x**2, batch_size=64, epochs=8, shuffle=False, callbacks=[pace, Report(ctx), Save(ctx)], verbose=0)
+    return -model.evaluate(x, x**2, verbose=0)
+
+
+def test_the_callback_saves_when_the_worker_ends_and_fit_goes_on_from_there(tmp_path):
+    what = evaluation(fits, {"rate": 0.01})
+    whole = process.run(SHARED, what, lambda _: None)
+    attempts, rest = drained(what, str(tmp_path))
+    assert attempts[1], "it was told in time"
+    assert attempts[0] + attempts[1] == list(range(1, 9))
+    assert (rest.status, rest.fitness) == (Status.OK, whole.fitness), rest.error
 
 
 def test_keeping_checkpoints_does_not_change_the_training(good, tmp_path):

@@ -146,6 +146,10 @@ class CheckpointStore:
         """Whether there is a checkpoint of ``key``; a partial save is none."""
         return bool(self._files.exists(self._path(key, FINAL)))
 
+    def has_saved(self, key: str) -> bool:
+        """Whether an attempt at ``key`` has saved on its way, for the next one to go on from."""
+        return bool(self._files.exists(self._path(key, PARTIAL)))
+
     def keys(self) -> set[str]:
         """The keys of all checkpoints."""
         return {name.removesuffix(FINAL) for name in self._names() if name.endswith(FINAL)}

@@ -38,8 +38,14 @@ class Child:
         self.slices = 0
         self.deterministic = False
         self.orphaned = False
+        self.speaking = threading.RLock()  # one message at a time
         self._pid = pid
         self._returncode: int | None = None
+
+    def tell(self, deadline: float) -> None:
+        """Have its training know that its worker ends, at this time of the monotonic clock."""
+        with self.speaking, contextlib.suppress(OSError):
+            say(self.channel, "ending", deadline)
 
     def kill(self) -> None:
         """Has the server kill its process group."""

@@ -7,9 +7,10 @@ worker, its children end with it, and a child's whole process group is killed wh
 
 Two lines per child lead to the worker. On its *channel* the child hears the evaluation and says
 ``["started", time]``, ``["report", {…}]`` … ``["result", {…}]``; if it then says ``["waits"]``, it hears the next one
-there. The result comes before anything is flushed or torn down: what a training has made of its process cannot take it
-back. On its *lifeline* the server says ``["pid", number]``, or ``["refused", why]``, and at last
-``["exit", returncode]``; whatever the worker says there, and the end of the line, kills the child.
+there. At any time it may hear ``["ending", time]``: when its worker ends. The result comes before anything is flushed
+or torn down: what a training has made of its process cannot take it back. On its *lifeline* the server says
+``["pid", number]``, or ``["refused", why]``, and at last ``["exit", returncode]``; whatever the worker says there, and
+the end of the line, kills the child.
 
 Only a process with a single thread, which has touched no GPU, can be forked safely. That is why nothing here starts a
 thread; what the problem does is checked before each fork.
@@ -212,9 +213,14 @@ class ForkServer:
     def _train(self, channel: Connection) -> None:
         """Trains what it hears of, and after a slice the next, unless that failed or left a process running."""
         stays = True
+        deadline: float | None = None
         while stays:
             try:
-                fields, checkpoints, plain = hear(channel)
+                message = hear(channel)
+                if message[0] == "ending":  # it comes at any time
+                    deadline = message[1]
+                    continue
+                fields, checkpoints, plain = message
                 seat = None if plain is None else Seat.taken(plain, channel)
             except (EOFError, OSError):  # the worker is gone
                 return
@@ -222,6 +228,7 @@ class ForkServer:
             prepare_frameworks(evaluation)
             modules, before = set(sys.modules), settings()
             speech = _Speech(channel)
+            speech.deadline, deadline = deadline, None
             result = self._result(speech, evaluation, checkpoints, seat)
             speech.end(result)
             self._teach(modules, before)
@@ -240,7 +247,7 @@ class ForkServer:
         except BaseException as error:  # a script that ends with sys.exit(), too: it is not the training that ended
             return failed(evaluation, error)
         speech.say("started", time.time())
-        return attempt(self.problem, evaluation, speech.report, checkpoints, seat)
+        return attempt(self.problem, evaluation, speech.report, checkpoints, seat, speech.left)
 
     def _teach(self, modules: set[str], before: dict[str, str]) -> None:
         """Tells the server what the training had to import."""
@@ -278,6 +285,14 @@ class _Speech:
         self._process = os.getpid()
         self._lock = threading.RLock()  # a handler of a signal may report amid a report
         self._ended = False
+        self.deadline: float | None = None  # when its worker ends, on the monotonic clock, which is the machine's
+
+    def left(self) -> float | None:
+        """Seconds until the worker ends; None if nobody has said that it does."""
+        with self._lock, contextlib.suppress(EOFError, OSError):
+            while os.getpid() == self._process and not self._ended and self._channel.poll(0):
+                _, self.deadline = hear(self._channel)
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def say(self, *message: Any) -> None:
         with self._lock:

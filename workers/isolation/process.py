@@ -33,9 +33,9 @@ from swarm.workers.isolation.child import Child, Standby
 from swarm.workers.isolation.forkserver import hear, say
 from swarm.workers.isolation.output import Output
 from swarm.workers.isolation.server import LOAD_SECONDS, SLOW, LoadFailedError, Server, ServerDiedError, base, ended
-from swarm.workers.node import gpu, memory
+from swarm.workers.node import ending, gpu, memory
 from swarm.workers.node.slots import Slot, own, tell_wait
-from swarm.workers.problem import exceeded
+from swarm.workers.problem import LEFT, exceeded
 from swarm.workers.replicas.rendezvous import Seat
 
 SERVERS = 2  # that wait for a training of their problem, for each slot
@@ -43,7 +43,13 @@ SPARE_MEMORY = 0.1  # of the machine's, without which no server waits
 HERE = Slot("")
 CLOSE_SECONDS = 5.0
 
-_ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody else has sent it; what else kills, blames
+_ASKED_TO_END = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+)  # by somebody else; what else kills, blames
+_HEARING_SECONDS = 1.0  # that such a signal to all processes takes to reach the worker, too
 
 logger = logging.getLogger("swarm.workers")
 
@@ -56,6 +62,7 @@ class _Training:
         self.prints = prints
         self.child: Child | None = None  # while it runs; guarded by the lock of the module
         self.cancelled = False
+        self.cut_off = False  # since its worker ends
         self.judged_by: str | None = None  # the metric by which it was found hopeless
         self._reported: dict[str, float] = {}  # the last value of each metric
         self._start: float | None = None  # when it began to train, on the wall clock …
@@ -68,7 +75,7 @@ class _Training:
     @property
     def leaves_child(self) -> bool:
         """Whether its process has answered and waits for another slice, and nobody has had it killed."""
-        return self._stays and not (self._late or self.cancelled or self.judged_by)
+        return self._stays and not (self._late or self.cancelled or self.cut_off or self.judged_by)
 
     def attend(self, child: Child, report: Report, checkpoints: str | None, seat: Seat | None) -> Result:
         """Waits for the training's process to answer and end, or to wait, and has it killed at its limit.
@@ -77,10 +84,12 @@ class _Training:
         """
         if self.cancelled:
             return self.ended(Status.CANCELLED, "cancelled")
+        if ending.own.begun:
+            return self.ended(Status.LOST, LEFT, drained=True)
         self._deadline = time.perf_counter() + LOAD_SECONDS
         child.slices += 1
         child.deterministic = self.evaluation.deterministic
-        with contextlib.suppress(OSError):  # it is dead already, which is seen below
+        with child.speaking, contextlib.suppress(OSError):  # it is dead already, which is seen below
             say(child.channel, asdict(self.evaluation), checkpoints, None if seat is None else seat.plain())
             if seat is not None:
                 seat.hand_over(child.channel)
@@ -110,7 +119,9 @@ class _Training:
         assert self._result is not None  # it comes before the word that the child waits
         return self._result
 
-    def ended(self, status: Status, error: str, fitness: float | None = None, *, blamed: bool = False) -> Result:
+    def ended(
+        self, status: Status, error: str, fitness: float | None = None, *, blamed: bool = False, drained: bool = False
+    ) -> Result:
         """The result of a training that has not given one itself."""
         now = time.time()
         return Result(
@@ -122,6 +133,7 @@ class _Training:
             end=now,
             seconds=0.0 if self._start is None else time.perf_counter() - self._clock,
             blamed=blamed,  # who was too slow, or had no problem to train, is not
+            drained=drained,
         )
 
     def _listen(self, channel: Connection, report: Report) -> bool:
@@ -155,6 +167,8 @@ class _Training:
             limit = self.evaluation.time_limit or math.inf
             return self.ended(Status.FAILED, SLOW if self._start is None else exceeded(limit))
         by_itself = by_itself and -returncode not in _ASKED_TO_END
+        if self.cut_off or (not by_itself and ending.own.told(_HEARING_SECONDS)):
+            return self.ended(Status.LOST, LEFT, drained=True)
         return self.ended(Status.CRASHED, f"training's process {ended(returncode)}", blamed=by_itself)
 
 
@@ -277,6 +291,23 @@ def prune(key: str, metric: str) -> None:
                 training.child.kill()
 
 
+def _tell_of_the_end(deadline: float) -> None:
+    """Has the trainings that run know that this process ends; those on their way find it out by themselves."""
+    with _lock:
+        for training in _trainings:
+            if training.child is not None:
+                training.child.tell(deadline)
+
+
+def _cut_off() -> None:
+    """Kills the trainings of this process, since it ends."""
+    with _lock:
+        for training in _trainings:
+            training.cut_off = True
+            if training.child is not None:
+                training.child.kill()
+
+
 def close() -> None:
     """Cancels all trainings and ends all servers of this process; returns when none is left."""
     cancel()
@@ -296,6 +327,7 @@ _lock = threading.Lock()
 _waiting: defaultdict[str, Standby] = defaultdict(Standby)  # by name of the slot
 _servers: OrderedDict[str, Server] = OrderedDict()
 _trainings: list[_Training] = []
+ending.own.listen(_tell_of_the_end, _cut_off)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from swarm.errors import Infeasible, InvalidProblem
+from swarm.errors import Ending, Infeasible, InvalidProblem
 from swarm.trial import Params
 from swarm.workers.backend import OnBackend, Preload, check
 from swarm.workers.checkpoints.checkpoint import Checkpoint
@@ -37,6 +37,7 @@ Loss = Callable[[Any, Any], Any]
 CHANGEABLE = ("learning_rate", "batch_size", "weight_decay", "dropout")
 SCORES = ("accuracy", "loss", "perplexity")
 SAVE_SECONDS = 60.0  # an interrupted training loses no more than this, and an epoch
+_ENDS, _NOW = "worker ends", "now-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,8 @@ class KerasProblem(OnBackend):
     The protocol is that of parallel PSO for deep networks: of the training images, fold ``ctx.fold`` is the
     validation part V and the rest the training part T; the test images are left to :meth:`test`.
 
-    Where checkpoints are kept, it saves the network that it scored together with the optimizer's state, and goes
+    Where checkpoints are kept, it saves the network that it scored together with the optimizer's state, at the end,
+    every minute, and after the epoch in which its worker is told to end, when it leaves and goes on elsewhere. It goes
     on from its parent's up to the budget, which counts the parent's epochs. It then also takes the parent's seed:
     if the hyper-parameters are the same, the outcome is that of one training without interruption. If they
     are not, the network must still have the same shape: its weights and the optimizer's state are the parent's, its
@@ -222,9 +224,9 @@ class _State:
 class _Training:
     """A training of epochs that depend on nothing but the state before them, the seed and their number.
 
-    That is what lets it be interrupted. With patience, the state that counts, and is saved, is that of the
-    best epoch so far. A training that continues from there repeats the epochs after it, finds them no better
-    again, and so stops just where it would have stopped.
+    That is what lets it be interrupted. With patience, the state that counts, and is saved in the end, is that of the
+    best epoch so far. Midway it saves that together with where it stands, and so stops just where it would have
+    stopped. Another training that continues from there repeats the epochs after the best, and finds them no better.
 
     Args:
         model: Compiled.
@@ -248,6 +250,7 @@ class _Training:
         self._best: _State | None = None
         self._lowest = math.inf
         self._saved = time.monotonic()
+        self._epochs = 0
         self._noise = [state for state in model.variables if not any(state is weight for weight in model.weights)]
         self._feed = feed
 
@@ -258,16 +261,26 @@ class _Training:
             Infeasible: The network has another shape.
         """
         learning_rate = np.array(self._model.optimizer.learning_rate)
-        self._assign(checkpoint.arrays)
+        arrays, meta = checkpoint.arrays, checkpoint.meta
+        self._assign({name: array for name, array in arrays.items() if not name.startswith(_NOW)})
         self._model.optimizer.learning_rate = learning_rate
-        self.epoch = int(checkpoint.meta["epoch"])
-        if self._patience is not None and checkpoint.meta["val_loss"] is not None:
-            self._lowest, self._best = checkpoint.meta["val_loss"], self._state()
+        self.epoch = int(meta["epoch"])
+        if self._patience is not None and meta["val_loss"] is not None:
+            self._lowest, self._best = meta["val_loss"], self._state()
+        if "now" in meta:  # it was interrupted further on
+            self._assign({name.removeprefix(_NOW): arrays[name] for name in arrays if name.startswith(_NOW)})
+            self._model.optimizer.learning_rate = learning_rate
+            self.epoch = int(meta["now"])
 
     def fit(self, epochs: int) -> None:
-        """Trains up to so many epochs in all, and leaves the model in the state that counts; that is saved."""
+        """Trains up to so many epochs in all, and leaves the model in the state that counts; that is saved.
+
+        Raises:
+            Ending: Its worker ends; where it stands is saved.
+        """
         import keras
 
+        self._epochs = epochs
         start_together(self._model, self._ctx.replicas)
         self._model.fit(
             self._feed.train,
@@ -311,13 +324,18 @@ class _Training:
             state.assign(rng.integers(2**31, size=state.shape))
 
     def _end(self, epoch: int, logs: Mapping[str, float]) -> None:
-        logs = self._of_all(logs)
+        ends = self._ctx.wants_checkpoint and self._ctx.ending is not None
+        logs = dict(self._of_all({**logs, _ENDS: float(ends)}))
+        ends = logs.pop(_ENDS) > 0  # of one replica, so of all
         self.epoch, self.scores = epoch + 1, (logs["val_loss"], logs["val_accuracy"])
         self._ctx.report(epoch=self.epoch, **logs)
         if self._patience is not None:
             self._watch(logs["val_loss"], self._patience)
+        if ends and self.epoch < self._epochs and not self._model.stop_training:
+            self._save(midway=True)
+            raise Ending
         if self._ctx.wants_checkpoint and time.monotonic() - self._saved > SAVE_SECONDS:
-            self._save()
+            self._save(midway=True)
 
     def _watch(self, loss: float, patience: int) -> None:
         if loss < self._lowest:
@@ -325,12 +343,18 @@ class _Training:
         elif self.epoch - (self._best.epoch if self._best else 0) >= patience:
             self._model.stop_training = True
 
-    def _save(self) -> None:
+    def _save(self, *, midway: bool = False) -> None:
+        """Saves the state that counts; midway also where the training stands, if it has come further."""
         if not self._ctx.wants_checkpoint:
             return
         state = self._best or self._state()
         lowest = self._lowest if self._best else None
-        self._ctx.save(state.arrays, epoch=state.epoch, seed=self._seed, val_loss=lowest)
+        arrays, further = dict(state.arrays), {}
+        if midway and state.epoch < self.epoch:
+            now = self._state()
+            arrays |= {f"{_NOW}{name}": array for name, array in now.arrays.items()}
+            further = {"now": now.epoch}
+        self._ctx.save(arrays, epoch=state.epoch, seed=self._seed, val_loss=lowest, **further)
         self._saved = time.monotonic()
 
     def _state(self) -> _State:

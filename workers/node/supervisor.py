@@ -13,7 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InvalidInput
 from swarm.trial import resource
@@ -22,9 +22,13 @@ from swarm.workers.cards.driver import Device
 from swarm.workers.node.first_contact import FirstContact
 from swarm.workers.node.gate import WORKER, guard
 from swarm.workers.node.gpu import devices, gpus, slot_env
+from swarm.workers.node.leaving import Leaving, attach
 from swarm.workers.node.listen import listening_host
 from swarm.workers.node.private import scratch
 from swarm.workers.node.slots import Slot, tell_names, thread_env, worker_env, worker_name
+
+if TYPE_CHECKING:
+    from distributed import Nanny
 
 _SETTINGS = {"distributed.diagnostics.nvml": False}
 _SEND_INTERVAL = 0.0002  # seconds
@@ -103,6 +107,7 @@ def dask_setup(worker: Any) -> None:
     if hasattr(worker, "batched_stream"):
         worker.batched_stream.interval = _SEND_INTERVAL
         tell_names(worker)
+        attach(worker)
 
 
 async def serve(
@@ -112,8 +117,9 @@ async def serve(
     host: str | None = None,
     insecure: bool = False,
     first_seconds: float | None = None,
+    leaving: Leaving | None = None,
 ) -> None:
-    """Keep one worker process with these slots connected to the scheduler, until cancelled.
+    """Keep one worker process with these slots connected to the scheduler, until cancelled or told to end.
 
     Dask's workers exit when their scheduler goes away; this one dials again, with growing pauses. They are random, lest
     all workers of a cluster dial in step.
@@ -125,34 +131,83 @@ async def serve(
         host: Address to listen on; None is the interface that leads to the scheduler.
         insecure: Listen where others can reach us even without TLS.
         first_seconds: Give up if the scheduler was never reached for so long; None tries for ever.
+        leaving: When the worker ends in order, and returns; None: never.
 
     Raises:
         SchedulerUnreachable: It was not.
         InvalidInput: Others could reach the worker, or TLS lacks its certificates.
     """
-    import dask
-    from distributed import Nanny
+    supervisor = _Supervisor(scheduler, tuple(slots), host, insecure, FirstContact(first_seconds))
+    if leaving is None:
+        return await supervisor.keep()
+    keeping, telling = asyncio.ensure_future(supervisor.keep()), asyncio.ensure_future(leaving.told())
+    try:
+        await asyncio.wait({keeping, telling}, return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            return keeping.result()
+        await leaving.drain(supervisor.nanny, telling.result())
+    finally:
+        for task in (keeping, telling):
+            task.cancel()
+        await asyncio.gather(keeping, telling, return_exceptions=True)
 
-    dask.config.set(_SETTINGS)
-    served, pause, contact = tuple(slots), _FIRST_PAUSE, FirstContact(first_seconds)
-    name = worker_name(served)
-    while True:
-        try:
-            address = scheduler()
-            listen = listening_host(address, host, insecure)
-            await _check_answer(address)
-            contact.reached()
-            async with Nanny(address, **nanny_options(*served, host=listen), death_timeout=None) as nanny:
-                _log.info("worker %s serves %s with %d slots", name, address, len(served))
-                pause = _FIRST_PAUSE
-                await nanny.finished()
-        except (OSError, TimeoutError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            _log.warning("worker %s: %s", name, contact.failed(reason))
-        seconds = random.uniform(pause / 2, pause)
-        _log.info("worker %s dials again in %.1f s", name, seconds)
-        await asyncio.sleep(seconds)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+
+class _Supervisor:
+    """What keeps a worker process.
+
+    Args:
+        scheduler, slots, host, insecure: As of :func:`serve`.
+        contact: Gives up if the scheduler is never reached.
+
+    Attributes:
+        nanny: What has the worker's process; None where there is none.
+    """
+
+    def __init__(
+        self,
+        scheduler: Callable[[], str],
+        slots: tuple[Slot, ...],
+        host: str | None,
+        insecure: bool,
+        contact: FirstContact,
+    ) -> None:
+        self.nanny: Nanny | None = None
+        self._scheduler = scheduler
+        self._slots = slots
+        self._host, self._insecure = host, insecure
+        self._contact = contact
+
+    async def keep(self) -> None:
+        """Start it, and again whenever it has ended, until cancelled."""
+        import dask
+
+        dask.config.set(_SETTINGS)
+        pause, name = _FIRST_PAUSE, worker_name(self._slots)
+        while True:
+            try:
+                await self._serve(name)
+            except (OSError, TimeoutError, RuntimeError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                _log.warning("worker %s: %s", name, self._contact.failed(reason))
+            if self.nanny is not None:  # it was connected
+                self.nanny, pause = None, _FIRST_PAUSE
+            seconds = random.uniform(pause / 2, pause)
+            _log.info("worker %s dials again in %.1f s", name, seconds)
+            await asyncio.sleep(seconds)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _serve(self, name: str) -> None:
+        """Once: until the worker or its scheduler is gone."""
+        from distributed import Nanny
+
+        address = self._scheduler()
+        listen = listening_host(address, self._host, self._insecure)
+        await _check_answer(address)
+        self._contact.reached()
+        async with Nanny(address, **nanny_options(*self._slots, host=listen), death_timeout=None) as nanny:
+            self.nanny = nanny
+            _log.info("worker %s serves %s with %d slots", name, address, len(self._slots))
+            await nanny.finished()
 
 
 def address_of(file: Path) -> str:

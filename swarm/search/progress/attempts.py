@@ -21,7 +21,9 @@ class Attempts:
         self._excused: set[str] = set()  # keys of what crashed, but not by itself
 
     def note(self, event: Again) -> None:
-        """An evaluation runs again."""
+        """An evaluation runs again. That its worker was told to end is nothing against it, however often."""
+        if event.drained:
+            return
         self._ends[event.key, event.status] += 1
         if event.status is Status.CRASHED and not event.blamed:
             self._excused.add(event.key)
@@ -35,6 +37,8 @@ class Attempts:
 
     def judge(self, evaluation: Evaluation, result: Result, now: float) -> Answered | Again:
         """What it means that a training ended in vain: it runs again, or has failed."""
+        if result.status is Status.LOST and result.drained:
+            return Again(key=result.key, status=result.status, error=result.error, drained=True, time=now)
         # A training in its worker's own thread takes the worker along when it crashes, which looks like a loss.
         itself = result.blamed and evaluation.isolation == "thread"
         crashed = result.status is Status.CRASHED or (result.status is Status.LOST and itself)
