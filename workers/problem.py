@@ -18,6 +18,7 @@ from swarm.errors import Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status, plain_data
 from swarm.workers.backend import choose
 from swarm.workers.bundle import unpickled
+from swarm.workers.checkpoints.artifacts import Artifacts
 from swarm.workers.checkpoints.checkpoint import CheckpointStore, Progress
 from swarm.workers.context import Context, Report, encodable, number, numbers
 from swarm.workers.frames import REASON_LIMIT, TRACEBACK_LIMIT, frames, reason
@@ -205,6 +206,7 @@ def attempt(
     report: Report,
     checkpoints: str | None = None,
     seat: Seat | None = None,
+    artifacts: Artifacts | None = None,
 ) -> Result:
     """Trains, and turns whatever happens into a result.
 
@@ -215,6 +217,7 @@ def attempt(
         checkpoints: URL of the checkpoints, or None. What the training saved is committed if it succeeds.
         seat: The place among several replicas, or None. Only the first reports and saves; if another one is lost, the
             training ends as CANCELLED.
+        artifacts: Where it leaves files; None keeps none.
 
     Raises:
         SystemExit: The training called ``sys.exit`` and has a process of its own, which shall end.
@@ -231,7 +234,8 @@ def attempt(
         replicas = Replicas(seat)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation, keep=first)
         params = plain_data(dict(evaluation.params))  # it may change them
-        returned = train(params, Context.of(evaluation, report if first else _ignore, progress, replicas))
+        context = Context.of(evaluation, report if first else _ignore, progress, replicas, artifacts if first else None)
+        returned = train(params, context)
         if seat is not None and not replicas.met:
             raise InvalidProblem(
                 f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "

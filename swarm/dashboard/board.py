@@ -17,6 +17,7 @@ from distributed import Scheduler
 from distributed.scheduler import WorkerState
 
 from swarm.errors import SwarmError
+from swarm.runs.artifacts import Artifact
 from swarm.service.protocol import RESULTS
 from swarm.service.published.snapshot import View
 from swarm.store.events import Answered, read_event
@@ -136,6 +137,22 @@ class Shows(Protocol):
         """What the training of an evaluation has printed; nothing if that is not known."""
         ...
 
+    def artifacts(self, key: str) -> Sequence[Artifact]:
+        """The files that the training of an evaluation has left; none if that is not known."""
+        ...
+
+    def content(self, key: str, name: str, most: int | None = None) -> bytes | None:
+        """What is in such a file, on request its beginning; None if there is none."""
+        ...
+
+    def notes(self, job: str) -> Mapping[int, str] | None:
+        """What people wrote on the trials of a job, by number; None where notes are not known."""
+        ...
+
+    def write_note(self, job: str, trial: int, key: str, text: str) -> str | None:
+        """Write a note on a trial; why that was not done, or None."""
+        ...
+
 
 class Board:
     """All that the pages show.
@@ -233,6 +250,22 @@ class Board:
     def printed(self, key: str) -> str:
         """Nothing: it lies beside the store, which a scheduler does not see."""
         return ""
+
+    def artifacts(self, key: str) -> Sequence[Artifact]:
+        """None, for the same reason."""
+        return ()
+
+    def content(self, key: str, name: str, most: int | None = None) -> bytes | None:
+        """Nothing, for the same reason."""
+        return None
+
+    def notes(self, job: str) -> Mapping[int, str] | None:
+        """They are not known here, for the same reason."""
+        return None
+
+    def write_note(self, job: str, trial: int, key: str, text: str) -> str | None:
+        """That is not done here."""
+        return "notes are written on the pages of swarm dashboard"
 
     def name_bars(self) -> None:
         """Give the bars the names of their jobs and trials, as far as they are known by now."""

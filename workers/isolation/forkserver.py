@@ -40,6 +40,7 @@ from typing import Any, NoReturn
 from swarm.trial import Criterion, Evaluation, Result, Status
 from swarm.workers.backend import choose
 from swarm.workers.bundle import FOLDER
+from swarm.workers.checkpoints.artifacts import Artifacts
 from swarm.workers.isolation.fork_safety import obstacle
 from swarm.workers.isolation.frameworks import prepare as prepare_frameworks
 from swarm.workers.isolation.scout import LEARNABLE, NeededError, Scout, settings
@@ -214,7 +215,7 @@ class ForkServer:
         stays = True
         while stays:
             try:
-                fields, checkpoints, plain = hear(channel)
+                fields, checkpoints, artifacts, plain = hear(channel)
                 seat = None if plain is None else Seat.taken(plain, channel)
             except (EOFError, OSError):  # the worker is gone
                 return
@@ -222,7 +223,7 @@ class ForkServer:
             prepare_frameworks(evaluation)
             modules, before = set(sys.modules), settings()
             speech = _Speech(channel)
-            result = self._result(speech, evaluation, checkpoints, seat)
+            result = self._result(speech, evaluation, checkpoints, seat, Artifacts(artifacts))
             speech.end(result)
             self._teach(modules, before)
             flush()
@@ -231,7 +232,14 @@ class ForkServer:
             if stays:
                 say(channel, "waits")
 
-    def _result(self, speech: _Speech, evaluation: Evaluation, checkpoints: str | None, seat: Seat | None) -> Result:
+    def _result(
+        self,
+        speech: _Speech,
+        evaluation: Evaluation,
+        checkpoints: str | None,
+        seat: Seat | None,
+        artifacts: Artifacts,
+    ) -> Result:
         try:
             if self.problem is None:
                 problem = load(self.data)
@@ -240,7 +248,7 @@ class ForkServer:
         except BaseException as error:  # a script that ends with sys.exit(), too: it is not the training that ended
             return failed(evaluation, error)
         speech.say("started", time.time())
-        return attempt(self.problem, evaluation, speech.report, checkpoints, seat)
+        return attempt(self.problem, evaluation, speech.report, checkpoints, seat, artifacts)
 
     def _teach(self, modules: set[str], before: dict[str, str]) -> None:
         """Tells the server what the training had to import."""
