@@ -31,6 +31,7 @@ CURVES = 500
 ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
 GPU = resource()  # names of the classes of slots begin with it
+CARDS = "swarm_cards"  # likewise, see swarm.workers.node.load
 SLOT_NAMES = "swarm_slots"  # what workers tell of themselves, see swarm.workers.node.slots
 LEASES = "swarm-slots"  # Dask event topics
 WAITS = "swarm-waits"
@@ -236,6 +237,15 @@ class Board:
             kind = next((each for each in worker.resources if each.startswith(GPU)), "")
             found.update(dict.fromkeys(slot_names(worker), kind))
         return found
+
+    @property
+    def cards(self) -> list[tuple[str, Any]]:
+        """The GPUs of the workers, as these tell of them, each with its machine."""
+        found = []
+        for worker in self.scheduler.workers.values():
+            told = worker.metrics.get(CARDS)
+            found += [(worker.host, card) for card in told] if isinstance(told, list | tuple) else []
+        return sorted(found, key=lambda each: each[0])
 
     @property
     def running(self) -> list[Bar]:

@@ -23,6 +23,7 @@ from swarm.workers.node.first_contact import FirstContact
 from swarm.workers.node.gate import WORKER, guard
 from swarm.workers.node.gpu import devices, gpus, slot_env
 from swarm.workers.node.listen import listening_host
+from swarm.workers.node.load import tell_cards
 from swarm.workers.node.private import scratch
 from swarm.workers.node.slots import Slot, tell_names, thread_env, worker_env, worker_name
 
@@ -103,6 +104,7 @@ def dask_setup(worker: Any) -> None:
     if hasattr(worker, "batched_stream"):
         worker.batched_stream.interval = _SEND_INTERVAL
         tell_names(worker)
+        tell_cards(worker)
 
 
 async def serve(
