@@ -13,7 +13,7 @@ from bokeh.models import CDSView, CustomJS, CustomJSFilter
 from bokeh.models.layouts import LayoutDOM
 from bokeh.models.widgets import Button, DataTable, Div, HTMLTemplateFormatter, TableColumn, TextInput
 
-from swarm.dashboard.board import Shown
+from swarm.dashboard.board import Shown, Shows
 from swarm.dashboard.feed import Columns, Feed
 from swarm.dashboard.job_page import JobPage
 from swarm.dashboard.reports import STEPS, places, step_name
@@ -58,6 +58,10 @@ class Trials(JobPage):
 
     title = "Trials"
 
+    def __init__(self, board: Shows) -> None:
+        super().__init__(board)
+        self._wanted: int | None = None
+
     def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterator[LayoutDOM]:
         """The table, and beside it what is known of the chosen trial."""
         assert shown.view is not None
@@ -93,7 +97,7 @@ class Trials(JobPage):
         self._copy.js_on_click(self._text)
         self._curves = column(sizing_mode="stretch_width")
         self._note = NoteField(self.board, self._show_rows)
-        closely = column(row(self._copy), self._detail, self._note.root, self._curves, width=340)
+        closely = column(row(self._copy), self._note.root, self._detail, self._curves, width=340)
         beside = row(column(text, table, sizing_mode="stretch_width", min_width=320), closely, spacing=24)
         beside.update(sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})  # below it where there is no room
         yield beside
@@ -106,6 +110,7 @@ class Trials(JobPage):
         """All rows."""
         self._view, self._job = view, str(job)
         self._show_rows()
+        self._choose_wanted()
         told, shown = view.all.told, len(view.points)
         said = f"<b>{told:,}</b> trials answered" + (f", of which {shown:,} are kept here" if shown < told else "")
         return said + (f"; <b>{view.all.failed}</b> failed" if view.all.failed else "")
@@ -117,10 +122,14 @@ class Trials(JobPage):
         self._feed.show(self._view.points, (self._job, self._view.thinned, tuple(self._noted.items())))
 
     def choose(self, trial: int) -> None:
-        """Show this trial, if it is there."""
-        numbers = [point.trial for point in self._view.points]
-        if trial in numbers:
-            self._feed.source.selected.indices = [numbers.index(trial)]
+        """Show this trial at the next update, if it is there."""
+        self._wanted = trial
+
+    def _choose_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, None
+        numbers = [point.trial for point in self._view.points] if wanted is not None else []
+        if wanted in numbers:
+            self._feed.source.selected.indices = [numbers.index(wanted)]
 
     def _choose(self, rows: Sequence[int]) -> None:
         """Show the trial of the row that was chosen last."""
