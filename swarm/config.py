@@ -119,6 +119,7 @@ class Settings(Limits):
         max_request_bytes: What they hold, of all users.
         max_request_bytes_per_user: What those of one user hold.
         max_checkpoint: Largest checkpoint that is read into memory, in bytes.
+        max_artifacts: Bytes of the files that one training may leave; more are not kept.
         lease_seconds: A standby takes over when the master has been silent for so long.
         worker_ttl_seconds: A worker that has been silent for so long, but no less than five seconds, is restarted.
         notify_hosts: Hosts to which the master may post what jobs want to have told (``notify``).
@@ -152,6 +153,7 @@ class Settings(Limits):
     max_request_bytes: ByteSize
     max_request_bytes_per_user: ByteSize
     max_checkpoint: ByteSize = ByteSize(16 << 30)
+    max_artifacts: ByteSize = Field(default=ByteSize(64 << 20), ge=1 << 20)
     lease_seconds: float = Field(gt=0, allow_inf_nan=False)
     worker_ttl_seconds: float = Field(gt=0, allow_inf_nan=False)
     notify_hosts: tuple[str, ...] = ()

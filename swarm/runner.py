@@ -349,7 +349,7 @@ def local_slots(job: Job, where: Where) -> list[Any]:
 def _folders(job: Job, store: Store) -> tuple[str | None, str | None]:
     """Where this machine's workers commit results, and where they keep checkpoints; None where they do not."""
     folder = store.folder
-    results = None if folder is None or job.isolation == "thread" else str(folder / "results")
+    results = None if folder is None else str(folder / "results")
     if isinstance(job.checkpoints, str) or folder is None or not job.checkpoints:
         return results, job.checkpoints if isinstance(job.checkpoints, str) else None
     return results, str(folder / "checkpoints")

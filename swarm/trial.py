@@ -519,6 +519,11 @@ def output_in(folder_of_results: str, key: str) -> str:
     return f"{folder_of_results}/{key[:2]}/{key}.txt"
 
 
+def artifacts_in(folder_of_results: str, key: str) -> str:
+    """Path of the folder that holds the files which the training of evaluation ``key`` has left."""
+    return f"{folder_of_results}/{key[:2]}/{key}.files"
+
+
 def _blamed_before(error: str) -> bool:
     """Whether a failure that an earlier version has written is recognisably the configuration's own."""
     reason, _, _ = error.partition("\n")

@@ -51,7 +51,7 @@ _FLAGS = [
     "--remote-debugging-port=0",
 ]
 # Bokeh draws into shadow roots, which querySelectorAll does not look into.
-_DEEP = """((selector) => {
+DEEP = """((selector) => {
   const found = [];
   const look = (root) => {
     found.push(...root.querySelectorAll(selector));
@@ -125,24 +125,29 @@ class Page:
 
     def count(self, selector: str) -> int:
         """Number of elements that a CSS selector finds, within shadow roots too, where Bokeh draws."""
-        return int(self.evaluate(f"{_DEEP}({json.dumps(selector)}).length"))
+        return int(self.evaluate(f"{DEEP}({json.dumps(selector)}).length"))
 
     def text(self, selector: str = "body") -> str:
         """Visible text of all elements that a CSS selector finds, within shadow roots too."""
-        return str(self.evaluate(f"{_DEEP}({json.dumps(selector)}).map((e) => e.innerText).join('\\n')"))
+        return str(self.evaluate(f"{DEEP}({json.dumps(selector)}).map((e) => e.innerText).join('\\n')"))
 
     def wait_for_text(self, selector: str, text: str, seconds: float = 30.0) -> str:
         """Wait until what a CSS selector finds says something; all that it says."""
-        found = f"{_DEEP}({json.dumps(selector)}).map((e) => e.textContent).join(' ')"
+        found = f"{DEEP}({json.dumps(selector)}).map((e) => e.textContent).join(' ')"
         return str(self.wait_for(f"((said) => said.includes({json.dumps(text)}) && said)({found})", seconds))
 
     def click(self, selector: str, number: int = 0) -> None:
         """Click one of the elements that a CSS selector finds, the first unless told otherwise."""
-        self.evaluate(f"{_DEEP}({json.dumps(selector)})[{number}].click()")
+        self.evaluate(f"{DEEP}({json.dumps(selector)})[{number}].click()")
+
+    def click_on(self, selector: str, text: str) -> None:
+        """Click the first element that a CSS selector finds and that says this."""
+        said = f"{DEEP}({json.dumps(selector)}).find((e) => e.innerText.trim() === {json.dumps(text)})"
+        self.evaluate(f"{said}.click()")
 
     def type(self, selector: str, text: str) -> None:
         """Put a text into the first such field, as if it was typed."""
-        field = f"{_DEEP}({json.dumps(selector)})[0]"
+        field = f"{DEEP}({json.dumps(selector)})[0]"
         self.evaluate(
             f"(() => {{ const field = {field}; field.value = {json.dumps(text)}; "
             "for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, {bubbles: true})); })()"
@@ -165,7 +170,7 @@ class Page:
 
     def place(self, selector: str, number: int = 0) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of one of the elements that a CSS selector finds, in the window."""
-        box = f"{_DEEP}({json.dumps(selector)})[{number}].getBoundingClientRect()"
+        box = f"{DEEP}({json.dumps(selector)})[{number}].getBoundingClientRect()"
         left, top, right, bottom = self.evaluate(f"((box) => [box.left, box.top, box.right, box.bottom])({box})")
         return left, top, right, bottom
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from swarm.trial import Evaluation, Params, Purpose, plain_data
+from swarm.workers.checkpoints.artifacts import Artifacts
 from swarm.workers.checkpoints.checkpoint import Checkpoint, Progress
 from swarm.workers.replicas.data_parallel import Replicas
 from swarm.workers.wording import text_of
@@ -102,6 +104,7 @@ class Context:
     _send: Report = field(default=_ignore, repr=False, compare=False)
     _progress: Progress | None = field(default=None, repr=False, compare=False)
     _left: Left = field(default=stays, repr=False, compare=False)
+    _artifacts: Artifacts | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -111,8 +114,9 @@ class Context:
         progress: Progress | None = None,
         replicas: Replicas | None = None,
         left: Left = stays,
+        artifacts: Artifacts | None = None,
     ) -> Context:
-        """The context of ``evaluation``, whose reports go to ``send`` and whose checkpoints to ``progress``.
+        """That of ``evaluation``; reports go to ``send``, checkpoints to ``progress``, files to ``artifacts``.
 
         ``left()`` gives the seconds until its worker ends, if that was told to.
         """
@@ -129,6 +133,7 @@ class Context:
             _send=send,
             _progress=progress,
             _left=left,
+            _artifacts=artifacts,
         )
 
     @property
@@ -232,6 +237,25 @@ class Context:
         """
         if self._progress is not None:
             self._progress.save(arrays, meta)
+
+    def artifact(self, path: str | os.PathLike[str], name: str | None = None) -> bool:
+        """Keeps a copy of a file with the trial, e.g. ``ctx.artifact("confusion.png")``: a picture, a table, a model.
+
+        The page of the trial shows pictures and short texts, and lets anything be downloaded; ``run.artifacts(trial)``
+        has their paths. It is no part of what the training is: who is answered by the archive sees the files of the
+        training that gave the answer. Nothing that is wrong with a file fails the training: it says in its output what
+        was not kept, and why.
+
+        Args:
+            path: The file. It may be changed or deleted afterwards.
+            name: What it is called there, a name without folders; left out, its own. Another file of that name is
+                replaced.
+
+        Returns:
+            Whether it is kept. It is not if it is no file, if the training has left too much already (the setting
+            ``swarm.max-artifacts``), and where no folder is known that all workers see.
+        """
+        return self._artifacts is not None and self._artifacts.keep(path, name)
 
 
 class Curve:

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from swarm.trial import Evaluation, Result, Status, output_in
+from swarm.trial import Evaluation, Result, Status, artifacts_in, output_in
 from swarm.workers.bundle import Bundle
+from swarm.workers.checkpoints.artifacts import Artifacts
 from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.checkpoints.results import commit, committed
 from swarm.workers.context import Curve, Report
@@ -54,7 +55,7 @@ def evaluate(
             slot they run in this thread, which cannot be stopped, and count as failed if they took longer.
         results: Directory of committed results that all workers share, or None. An evaluation in a child
             process that has one there is not trained again, and commits its own before it returns. What it prints
-            is kept beside it.
+            is kept beside it, and so are the files that it leaves, in a thread, too.
         topic: Dask event topic on which what the training reports is announced as it comes, and the result, too:
             it is with the master as soon as the news that the task has finished, which saves fetching it.
         checkpoints: URL of the checkpoints that all workers share, or None to keep none. The training may then
@@ -92,6 +93,7 @@ def call(
     evaluation: Evaluation,
     announce: Callable[[str, Mapping[str, float]], None],
     checkpoints: str | None,
+    results: str | None = None,
 ) -> Result:
     """Trains in this thread of the user's own process, whose environment stays what it is. It does not raise.
 
@@ -100,13 +102,14 @@ def call(
         evaluation: What to train.
         announce: Takes the key and the metrics of what the training reports on the way.
         checkpoints: URL of the checkpoints, or None to keep none.
+        results: Folder beside whose results the files are kept that trainings leave; None keeps none.
     """
 
     def say(message: Mapping[str, Any]) -> None:
         if "report" in message:
             announce(message["report"]["key"], message["report"]["metrics"])
 
-    run = partial(_in_thread, at_home=True)
+    run = partial(_in_thread, artifacts=_left_in(results, evaluation), at_home=True)
     return _answer(run, problem, evaluation, _place(evaluation, checkpoints), say, None)
 
 
@@ -119,20 +122,27 @@ def _evaluated(
     invitation: Mapping[str, Any] | None,
     slot: Slot,
 ) -> Result:
+    artifacts = _left_in(results, evaluation)
     if evaluation.isolation == "thread" and not own.several:
-        result = _answer(_in_thread, problem, evaluation, checkpoints, announce, invitation)
+        in_thread = partial(_in_thread, artifacts=artifacts)
+        result = _answer(in_thread, problem, evaluation, checkpoints, announce, invitation)
         return replace(result, slot=slot.name)
     results = None if evaluation.isolation == "thread" else results
     if results is not None and (known := committed(results, evaluation.key)) and _complete(known, checkpoints):
         return known
     prints = None if results is None else Path(output_in(results, evaluation.key))
-    run = partial(process.run, slot=slot, prints=prints)
+    run = partial(process.run, slot=slot, prints=prints, artifacts=artifacts)
     result = replace(_answer(run, problem, evaluation, checkpoints, announce, invitation), slot=slot.name)
     if result.status is Status.LOST and not result.drained:
         own.set_aside(slot, evaluation.gpu_memory)
     if results is not None:
         commit(results, result)
     return result
+
+
+def _left_in(results: str | None, evaluation: Evaluation) -> str | None:
+    """Folder for the files that a training leaves; None where no folder is known that all workers see."""
+    return None if results is None else artifacts_in(results, evaluation.key)
 
 
 def _place(evaluation: Evaluation, checkpoints: str | None) -> str | None:
@@ -219,6 +229,7 @@ def _in_thread(
     report: Report,
     checkpoints: str | None,
     seating: Seating,
+    artifacts: str | None = None,
     at_home: bool = False,
 ) -> Result:
     with seating as seat:
@@ -227,7 +238,7 @@ def _in_thread(
         except BaseException as error:
             return failed(evaluation, error)
         with nullcontext() if bundle is None else bundle.active():
-            return attempt(loaded, evaluation, report, checkpoints, seat, ending.own.left)
+            return attempt(loaded, evaluation, report, checkpoints, seat, ending.own.left, Artifacts(artifacts))
 
 
 def _load_once(data: bytes, at_home: bool) -> tuple[Problem, Bundle | None]:

@@ -18,6 +18,7 @@ from swarm.errors import Ending, Infeasible, InvalidProblem, NoFiniteFitness, Sw
 from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status, plain_data
 from swarm.workers.backend import choose
 from swarm.workers.bundle import unpickled
+from swarm.workers.checkpoints.artifacts import Artifacts
 from swarm.workers.checkpoints.checkpoint import CheckpointStore, Progress
 from swarm.workers.context import Context, Left, Report, encodable, number, numbers, stays
 from swarm.workers.frames import REASON_LIMIT, TRACEBACK_LIMIT, frames, reason
@@ -212,6 +213,7 @@ def attempt(
     checkpoints: str | None = None,
     seat: Seat | None = None,
     left: Left = stays,
+    artifacts: Artifacts | None = None,
 ) -> Result:
     """Trains, and turns whatever happens into a result.
 
@@ -223,6 +225,7 @@ def attempt(
         seat: The place among several replicas, or None. Only the first reports and saves; if another one is lost, the
             training ends as CANCELLED.
         left: Gives the seconds until the worker ends, or None. A training that ends on that account is LOST.
+        artifacts: Where it leaves files; None keeps none.
 
     Raises:
         SystemExit: The training called ``sys.exit`` and has a process of its own, which shall end.
@@ -239,7 +242,9 @@ def attempt(
         replicas = Replicas(seat)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation, keep=first)
         params = plain_data(dict(evaluation.params))  # it may change them
-        returned = train(params, Context.of(evaluation, report if first else _ignore, progress, replicas, left))
+        kept = artifacts if first else None
+        context = Context.of(evaluation, report if first else _ignore, progress, replicas, left, kept)
+        returned = train(params, context)
         if seat is not None and not replicas.met:
             raise InvalidProblem(
                 f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "

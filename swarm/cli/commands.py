@@ -155,6 +155,9 @@ def show_command(
     output: Annotated[
         int | None, typer.Option("--output", help="Show what the trainings of this trial printed.", show_default=False)
     ] = None,
+    artifacts: Annotated[
+        int | None, typer.Option("--artifacts", help="List the files that this trial left.", show_default=False)
+    ] = None,
     store: StoreOption = STORE,
 ) -> None:
     """Show a run: the best, what each generation found and cost. Without a name, list the store's runs."""
@@ -174,6 +177,12 @@ def show_command(
         if not text:
             _err.print(f"nothing is kept of what trial {output} printed", style="yellow")
         return
+    if artifacts is not None:
+        paths = found.artifacts(artifacts)
+        sys.stdout.writelines(f"{printable(str(path))}\n" for path in paths)
+        if not paths:
+            _err.print(f"no files are kept of trial {artifacts}", style="yellow")
+        return
     _out.print(generation_table(found.state))
     _out.print(summary(found.state, found.status), soft_wrap=True)
 
@@ -191,6 +200,9 @@ def export_command(
         Path | None, typer.Option(help="Folder for TensorBoard's HParams.", show_default=False)
     ] = None,
     mlflow: Annotated[str | None, typer.Option(help="Tracking URI of MLflow.", show_default=False)] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="Folder for the files that trials left.", show_default=False)
+    ] = None,
 ) -> None:
     """Write a run's trials for other programs, one row each; without an option as CSV on standard output."""
     from swarm.runs import Run, export
@@ -207,7 +219,10 @@ def export_command(
         export.to_tensorboard(found, tensorboard)
     if mlflow is not None:
         export.to_mlflow(found, mlflow)
-    written = [target for target in (csv, parquet, optuna, tensorboard, mlflow) if target is not None]
+    if artifacts is not None:
+        with writing(artifacts):
+            export.to_folder(found, artifacts)
+    written = [each for each in (csv, parquet, optuna, tensorboard, mlflow, artifacts) if each is not None]
     for target in written:
         _out.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
     if not written:

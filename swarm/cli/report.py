@@ -9,7 +9,7 @@ import typer
 
 from swarm.cli.options import STORE, StoreOption
 from swarm.manners.files import writing
-from swarm.terminal.text import console
+from swarm.terminal.text import console, lines
 
 app = typer.Typer()
 _out = console()
@@ -46,6 +46,26 @@ def report_command(
     with writing(file):
         write(run, file)
     _say(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command("note")
+def note_command(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
+    trial: Annotated[int | None, typer.Argument(help="Number of the trial; left out, list all notes.")] = None,
+    text: Annotated[str | None, typer.Argument(help="The note; '' takes away the one that there is.")] = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Write a note on a trial, which pages, report and exports show; or read those that there are."""
+    from swarm.runs.run import Run
+
+    run = Run.load(name, store)
+    if trial is not None and text is not None:
+        run.note(trial, text)
+        return
+    notes = run.notes
+    for number, found in notes.items() if trial is None else [(trial, notes.get(trial, ""))]:
+        if found:
+            _out.print(lines(f"{number}: {found}" if trial is None else found), soft_wrap=True)
 
 
 @app.command("dashboard")

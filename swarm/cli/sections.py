@@ -24,7 +24,16 @@ SECTIONS = {
         "health",
     ),
     "Run a service": ("scheduler", "master", "worker"),
-    "Look at what was found": ("dashboard", "report", "compare", "export", "schedule", "replay", "architecture"),
+    "Look at what was found": (
+        "dashboard",
+        "report",
+        "compare",
+        "note",
+        "export",
+        "schedule",
+        "replay",
+        "architecture",
+    ),
     "Keep the store": ("archive", "delete", "check"),
 }
 

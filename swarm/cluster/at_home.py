@@ -55,12 +55,14 @@ async def at_home(
     Args:
         job: Whose trainings.
         slots: The slots of this machine.
-        results: Folder for finished evaluations, or None.
+        results: Folder for finished evaluations and the files that trainings leave, or None.
         checkpoints: Folder for checkpoints, or None.
         search: The job's search, for the pages.
         outlet: What collects its events for them.
     """
-    first = LocalPool([slot.name for slot in slots], partial(call, job.code.pickle, checkpoints=checkpoints))
+    first = LocalPool(
+        [slot.name for slot in slots], partial(call, job.code.pickle, checkpoints=checkpoints, results=results)
+    )
     pool, beside = GrowingPool(first), _Beside(search, outlet)
     chore = asyncio.ensure_future(beside.run(first, pool, partial(_elsewhere, job, slots, results, checkpoints)))
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from distributed import Scheduler
 
-_TITLES = ("jobs", "trials", "fitness", "curves", "search-space", "archive", "slots", "pbt")
+_TITLES = ("jobs", "trials", "fitness", "curves", "search-space", "archive", "slots", "pbt", "compare")
 
 
 def mount() -> None:

@@ -17,6 +17,7 @@ from distributed import Scheduler
 from distributed.scheduler import WorkerState
 
 from swarm.errors import SwarmError
+from swarm.runs.artifacts import Artifact
 from swarm.service.protocol import RESULTS
 from swarm.service.published.snapshot import View
 from swarm.store.events import Answered, read_event
@@ -30,6 +31,7 @@ CURVES = 500
 ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
 GPU = resource()  # names of the classes of slots begin with it
+CARDS = "swarm_cards"  # likewise, see swarm.workers.node.load
 SLOT_NAMES = "swarm_slots"  # what workers tell of themselves, see swarm.workers.node.slots
 LEASES = "swarm-slots"  # Dask event topics
 WAITS = "swarm-waits"
@@ -136,6 +138,22 @@ class Shows(Protocol):
         """What the training of an evaluation has printed; nothing if that is not known."""
         ...
 
+    def artifacts(self, key: str) -> Sequence[Artifact]:
+        """The files that the training of an evaluation has left; none if that is not known."""
+        ...
+
+    def content(self, key: str, name: str, most: int | None = None) -> bytes | None:
+        """What is in such a file, on request its beginning; None if there is none."""
+        ...
+
+    def notes(self, job: str) -> Mapping[int, str] | None:
+        """What people wrote on the trials of a job, by number; None where notes are not known."""
+        ...
+
+    def write_note(self, job: str, trial: int, key: str, text: str) -> str | None:
+        """Write a note on a trial; why that was not done, or None."""
+        ...
+
 
 class Board:
     """All that the pages show.
@@ -221,6 +239,15 @@ class Board:
         return found
 
     @property
+    def cards(self) -> list[tuple[str, Any]]:
+        """The GPUs of the workers, as these tell of them, each with its machine."""
+        found = []
+        for worker in self.scheduler.workers.values():
+            told = worker.metrics.get(CARDS)
+            found += [(worker.host, card) for card in told] if isinstance(told, list | tuple) else []
+        return sorted(found, key=lambda each: each[0])
+
+    @property
     def running(self) -> list[Bar]:
         """What is trained now."""
         return [bar for bar in self._running.values() if bar.slot]
@@ -233,6 +260,22 @@ class Board:
     def printed(self, key: str) -> str:
         """Nothing: it lies beside the store, which a scheduler does not see."""
         return ""
+
+    def artifacts(self, key: str) -> Sequence[Artifact]:
+        """None, for the same reason."""
+        return ()
+
+    def content(self, key: str, name: str, most: int | None = None) -> bytes | None:
+        """Nothing, for the same reason."""
+        return None
+
+    def notes(self, job: str) -> Mapping[int, str] | None:
+        """They are not known here, for the same reason."""
+        return None
+
+    def write_note(self, job: str, trial: int, key: str, text: str) -> str | None:
+        """That is not done here."""
+        return "notes are written on the pages of swarm dashboard"
 
     def name_bars(self) -> None:
         """Give the bars the names of their jobs and trials, as far as they are known by now."""

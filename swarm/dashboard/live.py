@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ from bokeh.models.widgets import Div
 from bokeh.plotting import figure
 
 from swarm.dashboard.board import ENDED, Bar, Board, Shown, Shows
+from swarm.dashboard.cluster.cards import cards_html
 from swarm.dashboard.cluster.idle import idle_html
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.theme import TABLE
@@ -46,6 +47,7 @@ class Page(ABC):
 
     def __init__(self, board: Shows) -> None:
         self.board = board
+        self.open_trial: Callable[[int], None] = lambda _: None  # set by what has a page of trials as well
 
     @abstractmethod
     def update(self, job: str | None) -> None:
@@ -139,6 +141,7 @@ class Slots(Page):
     def __init__(self, board: Board) -> None:
         super().__init__(board)
         self._said = Div(disable_math=True, sizing_mode="stretch_width")
+        self._cards = Div(disable_math=True, sizing_mode="stretch_width", stylesheets=[TABLE], visible=False)
         self._colors: dict[str, str] = {"": GRAY}  # by job
         self._ended: Feed[Bar] = Feed(self._bars)
         self._running = ColumnDataSource(self._bars([]))
@@ -169,7 +172,7 @@ class Slots(Page):
             bars.nonselection_glyph = None
             tips = [("job", "@job"), ("trial", "@trial"), ("status", "@status"), ("seconds", "@seconds{0.0}")]
             chart.add_tools(HoverTool(renderers=[bars], tooltips=[*tips, ("slot", "@slot")]))
-        self.root = column(self._said, chart, sizing_mode="stretch_both")
+        self.root = column(self._said, self._cards, chart, sizing_mode="stretch_both")
 
     def update(self, job: str | None) -> None:
         """All slots, whichever job they train for."""
@@ -193,6 +196,9 @@ class Slots(Page):
         said = self._summary(slots, running, ended, now) + idle_html(free, waits, self.board.shown)
         if self._said.text != (said := said + self._legend([*ended, *running])):
             self._said.text = said
+
+        if self._cards.text != (cards := cards_html(self.board.cards)):
+            self._cards.update(text=cards, visible=bool(cards))
 
     def _color(self, job: str) -> str:
         """The colour of a job, the same for as long as the page is open."""

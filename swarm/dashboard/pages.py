@@ -18,6 +18,7 @@ from bokeh.models.widgets import Div, Select
 from distributed import Scheduler
 
 from swarm.dashboard.board import Shown, Shows
+from swarm.dashboard.cluster.compare import Compare
 from swarm.dashboard.cluster.steering import Desk, Steering
 from swarm.dashboard.curves import Curves
 from swarm.dashboard.live import Jobs, Page, Slots
@@ -25,7 +26,7 @@ from swarm.dashboard.searches import Archive, Fitness, Lineage, SearchSpace
 from swarm.dashboard.theme import DARK, HEAD, LIGHT, PAGE, WIDGETS
 from swarm.dashboard.trials import Trials
 
-PAGES: tuple[type[Page], ...] = (Jobs, Trials, Fitness, Curves, SearchSpace, Archive, Slots, Lineage)
+PAGES: tuple[type[Page], ...] = (Jobs, Trials, Fitness, Curves, SearchSpace, Archive, Slots, Lineage, Compare)
 STORED = tuple(page for page in PAGES if page is not Slots)
 """Pages of runs that are only stored."""
 _MILLISECONDS = 500
@@ -64,6 +65,8 @@ class Pages:
         self._job = Select(title="job", options=[], width=320, stylesheets=[WIDGETS])
         self._wanted = job
         self._steering = None if desk is None or not desk.open else Steering(board, desk)
+        for each in self._pages:
+            each.open_trial = self._open_trial
         titles = [each.title.lower() for each in self._pages]
         self._tabs = Tabs(
             tabs=[TabPanel(child=self._with_buttons(each), title=each.title) for each in self._pages],
@@ -94,6 +97,14 @@ class Pages:
         if self._steering is not None:
             self._steering.update(self._job.value or None)
         self._pages[self._tabs.active].update(self._job.value or None)
+
+    def _open_trial(self, trial: int) -> None:
+        """Go to the page of trials, and look into this one."""
+        for place, page in enumerate(self._pages):
+            if isinstance(page, Trials):
+                self._tabs.active = place
+                page.choose(trial)
+                page.update(self._job.value or None)
 
     def _notice_text(self) -> str:
         shown = self._board.shown.get(self._job.value or "")

@@ -10,7 +10,7 @@ from math import isnan
 
 import numpy as np
 from bokeh.layouts import column, row
-from bokeh.models import ColumnDataSource, CustomJS, LinearColorMapper
+from bokeh.models import ColumnDataSource, CustomJS, LinearColorMapper, TapTool
 from bokeh.models.layouts import LayoutDOM
 from bokeh.models.widgets import Button, Div, Select, Toggle
 
@@ -75,6 +75,8 @@ class Fitness(JobPage):
             budgets=len(_budgets(shown.view)) > 1,
         )
         plot.update(height=520, y_range=self._up.range)
+        plot.add_tools(TapTool(description="look into a trial"))
+        self._points.source.selected.on_change("indices", lambda _, __, places: self._look_into(places))
         self._axis = plot.xaxis[0]
         self._best = Div(width=260, disable_math=True, stylesheets=[TABLE])
         self._front = FrontPane(shown.job, axes) if several(shown.job) else None
@@ -99,6 +101,12 @@ class Fitness(JobPage):
         said = f"<b>{view.all.told}</b> trials answered"
         said += "" if view.lead is None else f", best <b>{view.lead.fitness:.6g}</b>"
         return said + (f", <b>{view.all.failed}</b> failed{errors_html(view)}" if view.all.failed else "")
+
+    def _look_into(self, places: Sequence[int]) -> None:
+        """Open the page of the trial whose point was clicked."""
+        if places and places[0] < len(trials := self._points.source.data["trial"]):
+            self._points.source.selected.indices = []
+            self.open_trial(int(trials[places[0]]))
 
     def _zoomed(self) -> None:
         self._forced = True

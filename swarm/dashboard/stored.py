@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, TypeVar
 
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
@@ -18,11 +19,13 @@ from bokeh.server.server import Server
 
 from swarm.dashboard.board import Shown
 from swarm.dashboard.pages import STORED, fill
+from swarm.dashboard.trial.artifacts import route
 from swarm.errors import InvalidInput, SwarmError
-from swarm.runs.run import named_store, printed
+from swarm.runs.artifacts import Artifact, artifacts, content, printed
+from swarm.runs.run import named_store
 from swarm.service.published.snapshot import View
 from swarm.store.events import Event
-from swarm.store.records import JobStatus, StoredJob
+from swarm.store.records import JobStatus, Note, StoredJob
 from swarm.store.sql import Store
 
 RUNS = 200
@@ -31,6 +34,7 @@ RUNS = 200
 _POINTS = 100_000  # of a run
 _LOOK_SECONDS = 2.0
 _CURVES = 2000  # that are kept in memory
+T = TypeVar("T")
 _log = logging.getLogger("swarm.pages")
 
 
@@ -47,12 +51,15 @@ class Shelf:
 
     Args:
         store: URL or file of the store.
+        writable: Whether whoever sees the pages may write notes.
 
     Raises:
         StoreUnavailable: There is no store, or it cannot be read.
     """
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, *, writable: bool = False) -> None:
+        self.writable = writable
+        self._notes: dict[str, dict[int, Note]] = {}
         self.store = named_store(store)
         self.shown: OrderedDict[str, Shown] = OrderedDict()
         self.weights: dict[str, float] = {}
@@ -95,6 +102,7 @@ class Shelf:
     def _look(self) -> list[tuple[StoredJob, list[Event]]]:
         """The latest runs, the oldest first, each with its new events."""
         with closing(Store(self.store, create=False)) as opened:
+            self._take_notes(opened)
             jobs = sorted(opened.jobs(lambda _, error: _log.warning("%s", error)), key=lambda job: job.created)[-RUNS:]
             return [(job, self._new(opened, job.name)) for job in jobs]
 
@@ -119,22 +127,57 @@ class Shelf:
 
     def _curve(self, key: str) -> Sequence[Mapping[str, float]]:
         """What an evaluation has reported on the way, as the archive keeps it."""
-        try:
-            with closing(Store(self.store, create=False)) as opened:
-                found = opened.result(key)
-        except SwarmError as error:
-            _log.warning("%s", error)
-            return ()
+        found = self._asked(lambda opened: opened.result(key), None)
         return () if found is None else found.curve
 
     def printed(self, key: str) -> str:
         """What the training of an evaluation has printed."""
+        return self._asked(lambda opened: printed(opened, key), "")
+
+    def artifacts(self, key: str) -> Sequence[Artifact]:
+        """The files that the training of an evaluation has left."""
+        return self._asked(lambda opened: artifacts(opened, key), [])
+
+    def content(self, key: str, name: str, most: int | None = None) -> bytes | None:
+        """What is in such a file, on request its beginning; None if there is none."""
+        return self._asked(lambda opened: content(opened, key, name, most), None)
+
+    def notes(self, job: str) -> Mapping[int, str]:
+        """What people wrote on the trials of a run, by number."""
+        keys = self._keys(job) if job in self._notes else {}
+        known = self._notes.get(job, {}).items()
+        return {trial: note.text for trial, note in known if keys.get(trial) == note.key}
+
+    def write_note(self, job: str, trial: int, key: str, text: str) -> str | None:
+        """Write a note on a trial; why that was not done, or None."""
+        if not self.writable or self._keys(job).get(trial) != key:
+            return "these pages only show: open them on the machine of the store, with swarm dashboard"
         try:
             with closing(Store(self.store, create=False)) as opened:
-                return printed(opened, key)
+                opened.write_note(Note(job, trial, key, text))
+                self._take_notes(opened)
+        except SwarmError as error:
+            return str(error)
+        return None
+
+    def _keys(self, job: str) -> dict[int, str]:
+        view = self.shown[job].view if job in self.shown else None
+        return {} if view is None else {point.trial: point.key for point in view.points}
+
+    def _take_notes(self, store: Store) -> None:
+        found: dict[str, dict[int, Note]] = {}
+        for note in store.notes():
+            found.setdefault(note.job, {})[note.trial] = note
+        self._notes = found
+
+    def _asked(self, ask: Callable[[Store], T], otherwise: T) -> T:
+        """What the store says, or if it is away this."""
+        try:
+            with closing(Store(self.store, create=False)) as opened:
+                return ask(opened)
         except SwarmError as error:
             _log.warning("%s", error)
-            return ""
+            return otherwise
 
 
 def _state(job: StoredJob, view: View) -> dict[str, Any]:
@@ -182,14 +225,15 @@ def serve(store: str, host: str, port: int, ready: Callable[[str], None]) -> Non
         StoreUnavailable: There is no store, or it cannot be read.
         InvalidInput: The port is taken.
     """
-    shelf = Shelf(store)
+    shelf = Shelf(store, writable=_is_of_this_machine(host))
     shelf.look()
 
     def make(doc: Document) -> None:
         fill(doc, shelf, _well, place=shelf.store, kinds=STORED)
 
     try:
-        server = Server({"/": Application(FunctionHandler(make))}, port=port, address=host)
+        pages = {"/": Application(FunctionHandler(make))}
+        server = Server(pages, port=port, address=host, extra_patterns=[route(shelf)])
     except OSError as error:
         raise InvalidInput(f"cannot listen on {host}:{port}: {error.strerror}; --port 0 takes a free one") from None
     server.start()
@@ -199,3 +243,11 @@ def serve(store: str, host: str, port: int, ready: Callable[[str], None]) -> Non
         server.io_loop.start()
     finally:
         server.stop()
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """Whether nobody but this machine's users reaches an address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -79,6 +79,7 @@ th, td { padding: 6px 12px 6px 0; border-bottom: 1px solid #8885; vertical-align
 h3 { margin: 8px 0; } h4 { margin: 12px 0 2px; }
 a { color: var(--link, #0550ae); text-decoration: none; } a:hover { text-decoration: underline; }
 small { opacity: .8; }
+img { max-width: 100%; background: #fff; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 progress { width: 110px; }
 .state { padding: 1px 8px; border-radius: 9px; background: #8883; }

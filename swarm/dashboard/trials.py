@@ -13,11 +13,13 @@ from bokeh.models import CDSView, CustomJS, CustomJSFilter
 from bokeh.models.layouts import LayoutDOM
 from bokeh.models.widgets import Button, DataTable, Div, HTMLTemplateFormatter, TableColumn, TextInput
 
-from swarm.dashboard.board import Shown
+from swarm.dashboard.board import Shown, Shows
 from swarm.dashboard.feed import Columns, Feed
 from swarm.dashboard.job_page import JobPage
 from swarm.dashboard.reports import STEPS, places, step_name
 from swarm.dashboard.theme import TABLE, TABLE_ROWS, WIDGETS
+from swarm.dashboard.trial.artifacts import artifacts_html
+from swarm.dashboard.trial.notes import NoteField
 from swarm.plots.axes import Axis
 from swarm.plots.charts import CYCLE, new_figure
 from swarm.plots.units import duration
@@ -56,10 +58,16 @@ class Trials(JobPage):
 
     title = "Trials"
 
+    def __init__(self, board: Shows) -> None:
+        super().__init__(board)
+        self._wanted: int | None = None
+
     def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterator[LayoutDOM]:
         """The table, and beside it what is known of the chosen trial."""
         assert shown.view is not None
         self._axes, self._metrics = axes, _metrics(shown.view)
+        self._job = str(shown.state.get("name", ""))
+        self._noted: dict[int, str] = {}
         self._feed: Feed[Point] = Feed(self._columns)
         self._view, self._chosen = shown.view, None
         source = self._feed.source
@@ -88,7 +96,8 @@ class Trials(JobPage):
         self._text = CustomJS(args={"text": ""}, code="navigator.clipboard.writeText(text);")
         self._copy.js_on_click(self._text)
         self._curves = column(sizing_mode="stretch_width")
-        closely = column(row(self._copy), self._detail, self._curves, width=340)
+        self._note = NoteField(self.board, self._show_rows)
+        closely = column(row(self._copy), self._note.root, self._detail, self._curves, width=340)
         beside = row(column(text, table, sizing_mode="stretch_width", min_width=320), closely, spacing=24)
         beside.update(sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})  # below it where there is no room
         yield beside
@@ -99,17 +108,28 @@ class Trials(JobPage):
 
     def draw(self, view: View, job: object) -> str:
         """All rows."""
-        self._view = view
-        self._feed.show(view.points, (job, view.thinned))
+        self._view, self._job = view, str(job)
+        self._show_rows()
+        self._choose_wanted()
         told, shown = view.all.told, len(view.points)
         said = f"<b>{told:,}</b> trials answered" + (f", of which {shown:,} are kept here" if shown < told else "")
         return said + (f"; <b>{view.all.failed}</b> failed" if view.all.failed else "")
 
+    def _show_rows(self) -> None:
+        """Show all rows, with the notes that there are now."""
+        found = self.board.notes(self._job)
+        self._noted = dict(found or {})
+        self._feed.show(self._view.points, (self._job, self._view.thinned, tuple(self._noted.items())))
+
     def choose(self, trial: int) -> None:
-        """Show this trial, if it is there."""
-        numbers = [point.trial for point in self._view.points]
-        if trial in numbers:
-            self._feed.source.selected.indices = [numbers.index(trial)]
+        """Show this trial at the next update, if it is there."""
+        self._wanted = trial
+
+    def _choose_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, None
+        numbers = [point.trial for point in self._view.points] if wanted is not None else []
+        if wanted in numbers:
+            self._feed.source.selected.indices = [numbers.index(wanted)]
 
     def _choose(self, rows: Sequence[int]) -> None:
         """Show the trial of the row that was chosen last."""
@@ -119,9 +139,11 @@ class Trials(JobPage):
         point = next((each for each in self._view.points if each.trial == number), None)
         if point is None:
             return
-        self._detail.text = detail_html(point, self._view) + _output(self.board.printed(point.key))
+        left = artifacts_html(self.board, point.key)
+        self._detail.text = detail_html(point, self._view) + left + _output(self.board.printed(point.key))
         self._text.args = {"text": yaml.safe_dump(params_as_json(point.params), sort_keys=False)}
         self._copy.visible = True
+        self._note.show(self._job, point)
         self._curves.children = list(curve_figures(self.board.curve(point.key)))
 
     def _headings(self, view: View) -> Iterator[TableColumn]:
@@ -137,6 +159,8 @@ class Trials(JobPage):
         yield _heading("slot", "slot", 90)
         if any(point.parent is not None for point in view.points):
             yield _heading("parent", "continues", 80)
+        if self.board.notes(self._job) is not None:
+            yield _heading("note", "note", 200)
 
     def _columns(self, points: Sequence[Point]) -> Columns:
         return {
@@ -147,6 +171,7 @@ class Trials(JobPage):
             "seconds": [point.seconds for point in points],
             "slot": [point.slot for point in points],
             "parent": [point.parent for point in points],
+            "note": [self._noted.get(point.trial, "") for point in points],
             **{_PARAM + axis.name: [_cell(point.params, axis) for point in points] for axis in self._axes},
             **{_METRIC + name: [point.metrics.get(name) for point in points] for name in self._metrics},
         }

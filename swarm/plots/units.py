@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_SIZES = ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)
+
 
 def duration(seconds: float) -> str:
     """Seconds for people: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
@@ -18,6 +20,15 @@ def duration(seconds: float) -> str:
 def count(number: int, name: str) -> str:
     """A number of things for people: ``1 slot``, ``3 slots``."""
     return f"{number:d} {name}{'' if number == 1 else 's'}"
+
+
+def size(number: int) -> str:
+    """Bytes for people: ``812 bytes``, ``3.4 kB``, ``12 MB``, ``80 GB``."""
+    if number < 1000:
+        return count(number, "byte")
+    unit, scale = next((unit, scale) for unit, scale in _SIZES if number >= scale)
+    scaled = number / scale
+    return f"{scaled:.1f} {unit}" if scaled < 10 else f"{scaled:.0f} {unit}"
 
 
 @dataclass(frozen=True)

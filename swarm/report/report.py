@@ -45,6 +45,7 @@ def page(run: Run) -> Page:
         Section("The job", list(_job(tables))),
         Section("The front", list(front(tables))),
         Section("The search", list(sections.search(tables))),
+        Section("Notes", list(_notes(tables))),
         Section("Hyper-parameters", list(sections.hyperparameters(tables))),
         Section("The model", list(foretold(tables))),
         Section("The archive", list(sections.archive(tables))),
@@ -128,6 +129,14 @@ def _best(tables: Tables) -> Iterator[Part]:
     found = [[str(trial), number(fitness), *values(tables, trial, names)] for trial, fitness in ranked]
     headings = columns(names, others=[tables.fitness_label]).params.values()
     yield Table("The ten best configurations", ["trial", tables.fitness_label, *headings], found, folded=True)
+
+
+def _notes(tables: Tables) -> Iterator[Part]:
+    """What people wrote on trials."""
+    fitness = dict(zip(tables.history.points["trial"], tables.history.points["fitness"], strict=True))
+    rows = [[str(trial), number(fitness.get(trial)), text] for trial, text in tables.run.notes.items()]
+    if rows:
+        yield Table("What people wrote on trials", ["trial", tables.fitness_label, "note"], rows)
 
 
 def _job(tables: Tables) -> Iterator[Part]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from swarm.errors import InvalidInput
+from swarm.runs.artifacts import artifacts, content
 from swarm.space.base import Domain
 from swarm.space.domain import Choice, Integer, Real
 from swarm.space.values import is_scalar
@@ -133,6 +134,36 @@ def to_parquet(run: Run, file: Path) -> None:
 def _alike(column: pd.Series[Any]) -> pd.Series[Any]:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in column.dropna())
     return column.astype(float) if numbers else column.map(str, na_action="ignore")
+
+
+# --- files
+
+
+def to_folder(run: Run, folder: Path) -> int:
+    """Copy the files that trials have left, to ``folder/RUN/trial-00003/NAME``.
+
+    Where a trial has several trainings, over folds, repeats or the test set, each has a folder below that.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        OSError: They cannot be written there.
+    """
+    copied = 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(Store(run.url, create=False)) as store:
+        for trial in joined(store.events(run.job.name)):
+            keys = list(dict.fromkeys(each.key for each in trial.asked.evaluations))
+            place = folder / run.job.name / f"trial-{trial.trial.id:05d}"
+            alone = len(keys) == 1 and trial.asked.purpose == "fitness"
+            for found in [each for key in keys for each in artifacts(store, key)]:
+                below = place if alone else place / found.key[:12]
+                below.mkdir(parents=True, exist_ok=True)
+                if (inside := content(store, found.key, found.name)) is not None:
+                    (below / found.name).write_bytes(inside)
+                    copied += 1
+    return copied
 
 
 # --- Optuna

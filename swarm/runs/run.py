@@ -10,14 +10,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swarm.errors import InvalidInput
 from swarm.job.job import Job
 from swarm.job.stored_problem import Content
+from swarm.runs.artifacts import artifacts, printed
 from swarm.search.search import replayed
 from swarm.search.state import Best, SearchState
+from swarm.store.events import Asked
 from swarm.store.path import absolute, store_url
-from swarm.store.records import JobStatus, StoredJob
+from swarm.store.records import JobStatus, Note, StoredJob
 from swarm.store.sql import Store
-from swarm.trial import Result, output_in
+from swarm.trial import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,25 +180,75 @@ class Run:
     def output(self, trial: int) -> str:
         """What the trainings of a trial have printed, one after the other; of much, the beginning and the end.
 
-        It is kept beside the store, on whose machine or shared folder the workers were; empty where it is not.
+        It is kept beside the store, or where the setting ``swarm.results`` says, if the workers see that folder; empty
+        where it is not.
 
         Args:
             trial: Number of the trial.
         """
+        with closing(Store(self.url, create=False)) as opened:
+            return "".join(printed(opened, key) for key in self._keys(opened, trial))
+
+    def artifacts(self, trial: int) -> list[Path]:
+        """The files that the trainings of a trial have left by ``ctx.artifact``, by name.
+
+        They are kept where what it printed is. Of a trial that was
+        answered by the archive they are those of the training that gave the answer.
+
+        Args:
+            trial: Number of the trial.
+        """
+        with closing(Store(self.url, create=False)) as opened:
+            return [each.path for key in self._keys(opened, trial) for each in artifacts(opened, key)]
+
+    def _keys(self, opened: Store, trial: int) -> list[str]:
+        """Keys of the evaluations of a trial."""
         from swarm.runs.history import History
 
+        rows = History(opened.events(self.job.name)).evaluations
+        return list(dict.fromkeys(rows.loc[rows["trial"] == trial, "key"]))
+
+    @property
+    def notes(self) -> dict[int, str]:
+        """What people wrote on its trials (:meth:`note`), by number of the trial."""
         with closing(Store(self.url, create=False)) as opened:
-            rows = History(opened.events(self.job.name)).evaluations
-            keys = dict.fromkeys(rows.loc[rows["trial"] == trial, "key"])
-            return "".join(printed(opened, key) for key in keys)
+            keys = _first_keys(opened, self.job.name) if (found := opened.notes(self.job.name)) else {}
+        return {each.trial: each.text for each in found if keys.get(each.trial) == each.key}
+
+    def note(self, trial: int, text: str) -> None:
+        """Write a note on a trial, in place of the one that it had; an empty text takes that away.
+
+        It is seen on the pages, in the report and in exports. The search knows nothing of it.
+
+        Args:
+            trial: Number of the trial.
+            text: Up to 2000 characters.
+
+        Raises:
+            InvalidInput: There is no such trial, or the text is too long.
+            StoreUnavailable: The store cannot be written.
+        """
+        with closing(Store(self.url, create=False)) as opened:
+            keys = _first_keys(opened, self.job.name)
+            if trial not in keys:
+                there = f"it has trials {min(keys)} to {max(keys)}" if keys else "it has none yet"
+                raise InvalidInput(f"run {self.job.name!r} has no trial {trial}: {there}")
+            opened.write_note(Note(self.job.name, trial, keys[trial], text))
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row per trial; see :func:`swarm.runs.history.trials` for the columns."""
+        """One row per trial; see :func:`swarm.runs.history.trials` for the columns.
+
+        Where people wrote notes, the last column has them, ``note``, or ``trial.note`` if something else is called so.
+        """
         from swarm.runs.history import trials
 
         with closing(Store(self.url, create=False)) as opened:
-            return trials(opened.events(self.job.name))
+            table = trials(opened.events(self.job.name))
+        if not (notes := self.notes):
+            return table
+        name = "note" if "note" not in table.columns else "trial.note"
+        return table.assign(**{name: table["trial"].map(notes.get)})
 
 
 def _shown() -> Any:
@@ -203,14 +256,10 @@ def _shown() -> Any:
     return import_module("swarm.report.notebook")
 
 
-def printed(store: Store, key: str) -> str:
-    """What the training of an evaluation has printed, if that lies beside the store; else nothing."""
-    if store.folder is None:
-        return ""
-    try:
-        return Path(output_in(str(store.folder / "results"), key)).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _first_keys(store: Store, job: str) -> dict[int, str]:
+    """Keys of the first evaluations of the trials of a job."""
+    asked = (event for event in store.events(job) if isinstance(event, Asked) and event.purpose == "fitness")
+    return {event.trial.id: event.evaluations[0].key for event in asked}
 
 
 def stored_job(stored: StoredJob, store: str) -> Job:

@@ -8,6 +8,7 @@ archive, which answers wherever the search comes to the same position again, so 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from swarm.job.job import Job
 from swarm.search.state import replay
 from swarm.store.events import Answered, Asked, Enqueued, Event, Extended, Resumed, Retried
 from swarm.store.sql import Store
-from swarm.trial import Status, output_in, place_in
+from swarm.trial import Status, artifacts_in, output_in, place_in
 
 
 @dataclass
@@ -71,9 +72,14 @@ def retry(
 
 
 def forget_committed(results: str | None, keys: Iterable[str]) -> int:
-    """Delete the committed results of these evaluations and what they printed; the number of bytes that they took."""
+    """Delete the committed results of these evaluations, what they printed and the files that they left.
+
+    Returns:
+        The number of bytes that results and output took.
+    """
     total = 0
     for key in keys if results is not None else ():
+        shutil.rmtree(artifacts_in(str(results), key), ignore_errors=True)  # which follows no link
         for path in (Path(place_in(str(results), key)), Path(output_in(str(results), key))):
             with suppress(FileNotFoundError):
                 total += path.stat().st_size

@@ -75,6 +75,23 @@ class StoredJob:
     status: JobStatus
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What somebody wrote on a trial.
+
+    Attributes:
+        job: Name of the job.
+        trial: Number of the trial.
+        key: Key of its first evaluation: a trial that was asked anew, and is another one, does not have the note.
+        text: The note.
+    """
+
+    job: str
+    trial: int
+    key: str
+    text: str
+
+
 class Source(StrEnum):
     """Where an evaluation's answer comes from."""
 

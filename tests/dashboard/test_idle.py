@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from swarm.dashboard.board import Shown
+from swarm.dashboard.cluster.cards import cards_html
 from swarm.dashboard.cluster.idle import idle_html
 
 FREE = {"a:slot-0": "GPU", "a:slot-1": "GPU"}
@@ -42,3 +43,13 @@ def test_a_slot_that_waits_for_its_gpu_says_so_itself() -> None:
     said = idle_html(FREE, {"a:slot-1": "somebody <else> has it"}, {})
     assert "<b>a:slot-1</b> waits for its GPU: somebody &lt;else&gt; has it" in said
     assert "<b>a:slot-0</b> idle" in said
+
+
+def test_each_gpu_has_a_row_with_memory_and_load_and_what_is_not_told_is_said() -> None:
+    whole = {"uuid": "GPU-1", "index": 0, "name": "H100 <b>", "total": 80 * 10**9, "used": 20 * 10**9, "load": 37}
+    said = cards_html([("10.0.0.1", whole), ("10.0.0.2", {"index": 1, "load": None}), ("10.0.0.3", "no card")])
+    assert said.count("<tr>") == 3 and "H100 &lt;b&gt;" in said
+    assert "value='0.250'" in said and "20 GB of 80 GB" in said and "37 %" in said
+    assert said.count("not told") == 2
+    assert cards_html([]) == "", "slots of CPUs have no GPUs"
+    assert "6 more GPUs" in cards_html([("a", whole)] * 70)

@@ -25,6 +25,7 @@ SHOWN = {  # what is said there: title of the page
     "answered by the archive": "Archive",
     "slots busy": "Slots",
     "no lineage": "PBT",
+    "found by": "Compare",
 }
 
 FITS = "document.documentElement.scrollWidth <= innerWidth"

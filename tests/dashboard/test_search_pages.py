@@ -80,6 +80,23 @@ def choose(page: Page, title: str, value: str) -> None:
     page.evaluate(script)
 
 
+BEST_POINT = f"""(() => {{
+  const plot = {MODELS}.find((each) => each.type === "Figure");
+  const data = {MODELS}.find((each) => each.type === "ColumnDataSource" && each.data.source && each.data.trial).data;
+  const best = [...data.fitness].reduce((low, value, i, all) => (value < all[low] ? i : low), 0);
+  const view = Bokeh.index.find_one(plot), box = view.el.getBoundingClientRect();
+  const x = view.frame.x_scale.compute(data.x[best]), y = view.frame.y_scale.compute(data.fitness[best]);
+  return [data.trial[best], box.left + x, box.top + y];
+}})()"""
+
+
+def compared(page: Page) -> set[str]:
+    """Jobs whose lines are drawn."""
+    script = f"""{MODELS}.filter((each) => each.type === "ColumnDataSource" && each.data.label && each.data.xs)
+      .flatMap((each) => [...each.data.label])"""
+    return set(page.evaluate(script))
+
+
 def chosen(page: Page) -> list[list[int]]:
     """Trials that are chosen among the points, and among the lines."""
     script = f"""{MODELS}.filter((each) => each.type === "ColumnDataSource" && each.selected.indices.length)
@@ -110,6 +127,25 @@ def test_the_page_of_fitness_names_the_metric_and_zooms_to_the_best(address: str
     assert figures(page)[0]["low"] <= drawn["low"] + 0.5
     page.click(".bk-btn")
     wait_until(lambda: figures(page)[0]["high"] == drawn["high"])
+    best, x, y = page.evaluate(BEST_POINT)
+    page.drag((x, y), (x, y))
+    wait_until(lambda: f"trial {best} · " in page.text("h3"), of="the trial that was clicked")
+    assert page.errors == []
+
+
+@pytest.mark.slow
+@needs_browser
+def test_jobs_are_picked_to_be_compared_in_one_figure(address: str, chromium: Browser) -> None:
+    page = chromium.open(f"{address}?page=compare&job=plain")
+    wait_until(lambda: compared(page) == {"two", "plain"}, of="the first two")
+    page.click("input[type=checkbox]", 1)
+    wait_until(lambda: compared(page) == {"two", "bands", "plain"})
+    assert "in others" not in page.text("p")
+    choose(page, "along", "time")
+    wait_until(lambda: figures(page)[0]["across"].startswith("time since the start ("))
+    for width in (1400, 900, 400):
+        page.resize(width, 900)
+        wait_until(lambda: fits(page), of=f"what fits into {width} pixels")
     assert page.errors == []
 
 

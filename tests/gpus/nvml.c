@@ -5,6 +5,7 @@
      gpu UUID TOTAL USED NAME…          memory in MiB; a TOTAL of 0 is a card that does not count it
      mig UUID TOTAL USED GI CI          a part of the gpu above, which then is divided
      divided                            the gpu above is in MIG mode, with or without parts
+     load PERCENT                       the gpu above computes so much of the time
      lost                               the gpu above has fallen off the bus
      process UUID PID MEMORY C|G        ends to be listed, and gives its memory back, when the process ends
      hang                               every call blocks while this line is there
@@ -23,7 +24,7 @@ enum { MOST = 64 };
 #define MIB 1048576ULL
 
 typedef struct { unsigned pid; unsigned long long memory; unsigned gi, ci; } Process;
-typedef struct { char uuid[100], name[100]; unsigned long long total, used; int parent, divided, lost; unsigned gi, ci; } Device;
+typedef struct { char uuid[100], name[100]; unsigned long long total, used; int parent, divided, lost, load; unsigned gi, ci; } Device;
 typedef struct { char uuid[100]; unsigned pid; unsigned long long memory; char kind; } Holder;
 typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } MemoryV2;
@@ -44,6 +45,7 @@ static void read_file(const char *name) {
         if (!strcmp(line, "hang")) hangs = 1;
         if (!strcmp(line, "fail")) fails = 1;
         if (!strcmp(line, "lost") && count) devices[count - 1].lost = 1;
+        if (count) sscanf(line, "load %d", &devices[count - 1].load);
         if (!strcmp(line, "divided") && count) devices[count - 1].divided = 1;
         if (sscanf(line, "gpu %99s %llu %llu %99[^\n]", d.uuid, &d.total, &d.used, d.name) == 4 && count < MOST) devices[count++] = d;
         if (sscanf(line, "mig %99s %llu %llu %u %u", d.uuid, &d.total, &d.used, &d.gi, &d.ci) == 5 && count < MOST) {
@@ -155,6 +157,14 @@ static int list(void *handle, unsigned *size, Process *into, char kind) {
 
 int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *size, Process *into) { return list(handle, size, into, 'C'); }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void *handle, unsigned *size, Process *into) { return list(handle, size, into, 'G'); }
+
+int nvmlDeviceGetUtilizationRates(void *handle, unsigned rates[2]) {
+    FOUND(handle);
+    if (d->parent >= 0) return UNSUPPORTED;
+    rates[0] = d->load;
+    rates[1] = 0;
+    return SUCCESS;
+}
 
 int nvmlDeviceGetMigMode(void *handle, unsigned *now, unsigned *next) { FOUND(handle); *now = *next = d->divided; return SUCCESS; }
 

@@ -13,6 +13,7 @@ from gpus import Gpus, card, gpus_here, part, uuid
 from swarm.errors import InvalidInput
 from swarm.workers.cards import amd, driver
 from swarm.workers.node.gpu import gpus
+from swarm.workers.node.load import look
 from swarm.workers.node.slots import worker_env
 from swarm.workers.node.supervisor import make_slots
 
@@ -328,3 +329,17 @@ def test_a_training_on_a_gpu_has_its_share_of_the_cores(cards: Gpus, monkeypatch
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert {slot.env["OMP_NUM_THREADS"] for slot in make_slots("all")} == {"3"}
     assert {slot.env["OMP_NUM_THREADS"] for slot in make_slots(slots=2)} == {"1"}
+
+
+def test_memory_and_load_of_the_cards_are_told_as_far_as_the_driver_does(cards: Gpus) -> None:
+    cards.has(card(0, used=20480), "load 37", card(1, total=0), card(2), f"mig {part(0)} 9984 1248 7 0")
+    told = {each["uuid"]: (each["used"], each["total"], each["load"]) for each in look([uuid(0), uuid(1), part(0)])}
+    mib = 1 << 20
+    assert told == {
+        uuid(0): (20480 * mib, 81920 * mib, 37),
+        uuid(1): (None, None, 0),
+        part(0): (1248 * mib, 9984 * mib, None),
+    }
+    with cards.trouble("fail"):
+        driver.close()
+        assert look([uuid(0)]) == []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client
 from gpus import SETTINGS, Gpus, card, part, uuid
 from services import Service, wait_until
 
@@ -106,6 +107,12 @@ def ended_well(handle: Any, trainings: int) -> None:
     assert not handle.search().errors
 
 
+def cards_told(dask: Client) -> list[dict[str, Any]]:
+    """What the scheduler knows of the cards of its worker."""
+    workers = dask.scheduler_info(n_workers=-1)["workers"].values()
+    return [card for worker in workers for card in worker["metrics"]["swarm_cards"]]
+
+
 @contextmanager
 def stranger() -> Iterator[int]:
     """A process that is none of ours."""
@@ -124,6 +131,9 @@ def test_each_gpu_trains_one_at_a_time(gpus: Gpus, service: Service, tmp_path: P
         ended_well(handle, 2 * count)
         assert set(seen(tmp_path)) == {uuid(number) for number in range(count)}
         assert {trial["threads"] for _, trial in handle.history.iterrows()} == {3}
+        with Client(service.address) as dask:
+            told = wait_until(lambda: cards_told(dask), of="what the cards have")
+        assert [(each["uuid"], each["total"]) for each in told] == [(uuid(n), 81920 << 20) for n in range(count)]
 
 
 def test_a_part_of_a_gpu_for_each_of_several_trainings(gpus: Gpus, service: Service, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ class Device:
         total: Bytes of its memory; 0 where the driver does not count it.
         free: Bytes of it that nobody has.
         reserved: Bytes that the driver keeps.
+        load: Percent of the last moments in which it computed; None where the driver does not tell, as of a part.
         processes: Who has the rest.
         error: What the driver says instead.
     """
@@ -90,6 +91,7 @@ class Device:
     total: int = 0
     free: int = 0
     reserved: int = 0
+    load: int | None = None
     processes: tuple[Holder, ...] = ()
     error: str | None = None
 

@@ -106,7 +106,15 @@ def _state(handle: Any, uuid: str, wanted: list[str] | None) -> dict[str, Any]:
     graphics = {process.pid: process.usedGpuMemory for process in _listed(handle, _GRAPHICS)}
     computing = {process.pid: process.usedGpuMemory for process in [*_listed(handle, _COMPUTE), *_listed(handle, _MPS)]}
     rows = [[pid, used, pid in graphics] for pid, used in {**computing, **graphics}.items()]
-    return {**memory, "processes": rows}
+    return {**memory, "load": _load(handle), "processes": rows}
+
+
+def _load(handle: Any) -> int | None:
+    """Percent of the last moments in which it computed, where the driver tells."""
+    try:
+        return int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except pynvml.NVMLError:  # of parts it does not
+        return None
 
 
 def _memory(handle: Any) -> dict[str, int]:

@@ -41,6 +41,7 @@ from typing import Any, NoReturn
 from swarm.trial import Criterion, Evaluation, Result, Status
 from swarm.workers.backend import choose
 from swarm.workers.bundle import FOLDER
+from swarm.workers.checkpoints.artifacts import Artifacts
 from swarm.workers.isolation.fork_safety import obstacle
 from swarm.workers.isolation.frameworks import prepare as prepare_frameworks
 from swarm.workers.isolation.scout import LEARNABLE, NeededError, Scout, settings
@@ -220,7 +221,7 @@ class ForkServer:
                 if message[0] == "ending":  # it comes at any time
                     deadline = message[1]
                     continue
-                fields, checkpoints, plain = message
+                fields, checkpoints, artifacts, plain = message
                 seat = None if plain is None else Seat.taken(plain, channel)
             except (EOFError, OSError):  # the worker is gone
                 return
@@ -229,7 +230,7 @@ class ForkServer:
             modules, before = set(sys.modules), settings()
             speech = _Speech(channel)
             speech.deadline, deadline = deadline, None
-            result = self._result(speech, evaluation, checkpoints, seat)
+            result = self._result(speech, evaluation, checkpoints, seat, Artifacts(artifacts))
             speech.end(result)
             self._teach(modules, before)
             flush()
@@ -238,7 +239,14 @@ class ForkServer:
             if stays:
                 say(channel, "waits")
 
-    def _result(self, speech: _Speech, evaluation: Evaluation, checkpoints: str | None, seat: Seat | None) -> Result:
+    def _result(
+        self,
+        speech: _Speech,
+        evaluation: Evaluation,
+        checkpoints: str | None,
+        seat: Seat | None,
+        artifacts: Artifacts,
+    ) -> Result:
         try:
             if self.problem is None:
                 problem = load(self.data)
@@ -247,7 +255,7 @@ class ForkServer:
         except BaseException as error:  # a script that ends with sys.exit(), too: it is not the training that ended
             return failed(evaluation, error)
         speech.say("started", time.time())
-        return attempt(self.problem, evaluation, speech.report, checkpoints, seat, speech.left)
+        return attempt(self.problem, evaluation, speech.report, checkpoints, seat, speech.left, artifacts)
 
     def _teach(self, modules: set[str], before: dict[str, str]) -> None:
         """Tells the server what the training had to import."""

@@ -57,9 +57,10 @@ logger = logging.getLogger("swarm.workers")
 class _Training:
     """A training, seen from the worker: on its way at first, and running once it has a child."""
 
-    def __init__(self, evaluation: Evaluation, prints: Path | None) -> None:
+    def __init__(self, evaluation: Evaluation, prints: Path | None, artifacts: str | None) -> None:
         self.evaluation = evaluation
         self.prints = prints
+        self.artifacts = artifacts
         self.child: Child | None = None  # while it runs; guarded by the lock of the module
         self.cancelled = False
         self.cut_off = False  # since its worker ends
@@ -90,7 +91,8 @@ class _Training:
         child.slices += 1
         child.deterministic = self.evaluation.deterministic
         with child.speaking, contextlib.suppress(OSError):  # it is dead already, which is seen below
-            say(child.channel, asdict(self.evaluation), checkpoints, None if seat is None else seat.plain())
+            place = None if seat is None else seat.plain()
+            say(child.channel, asdict(self.evaluation), checkpoints, self.artifacts, place)
             if seat is not None:
                 seat.hand_over(child.channel)
         with _heard(child, self.prints) as output:
@@ -180,6 +182,7 @@ def run(
     seating: AbstractContextManager[Seat | None] | None = None,
     slot: Slot = HERE,
     prints: Path | None = None,
+    artifacts: str | None = None,
 ) -> Result:
     """Trains in a child process.
 
@@ -194,6 +197,7 @@ def run(
         slot: Where it trains; left out, this process is a slot by itself.
         prints: File that gets what the training prints, of which the beginning and the end are kept; None leaves it
             to the worker's own output.
+        artifacts: Folder for the files that the training leaves (:meth:`Context.artifact`); None keeps none.
 
     Returns:
         What the child returned; FAILED at the time limit, CRASHED if a process died, CANCELLED if asked for,
@@ -202,7 +206,7 @@ def run(
     Raises:
         NotMetError: The replicas have not come together.
     """
-    with _listed(evaluation, prints) as training, seating or contextlib.nullcontext() as seat:
+    with _listed(evaluation, prints, artifacts) as training, seating or contextlib.nullcontext() as seat:
         follows = problem if seat is None and _follows(evaluation) else None
         child = _waiting[slot.name].take(follows, deterministic=evaluation.deterministic)
         if child is not None:  # it has its memory
@@ -350,9 +354,9 @@ def _borrowed(problem: bytes) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _listed(evaluation: Evaluation, prints: Path | None) -> Iterator[_Training]:
+def _listed(evaluation: Evaluation, prints: Path | None, artifacts: str | None) -> Iterator[_Training]:
     """A training of it, where it can be cancelled."""
-    training = _Training(evaluation, prints)
+    training = _Training(evaluation, prints, artifacts)
     with _lock:
         _trainings.append(training)
     try:

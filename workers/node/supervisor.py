@@ -24,6 +24,7 @@ from swarm.workers.node.gate import WORKER, guard
 from swarm.workers.node.gpu import devices, gpus, slot_env
 from swarm.workers.node.leaving import Leaving, attach
 from swarm.workers.node.listen import listening_host
+from swarm.workers.node.load import tell_cards
 from swarm.workers.node.private import scratch
 from swarm.workers.node.slots import Slot, tell_names, thread_env, worker_env, worker_name
 
@@ -108,6 +109,7 @@ def dask_setup(worker: Any) -> None:
         worker.batched_stream.interval = _SEND_INTERVAL
         tell_names(worker)
         attach(worker)
+        tell_cards(worker)
 
 
 async def serve(

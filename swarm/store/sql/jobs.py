@@ -8,15 +8,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from swarm.errors import JobConflict, JobNotFound, StoreDamaged
+from swarm.errors import InvalidInput, JobConflict, JobNotFound, StoreDamaged
 from swarm.store import code_table
-from swarm.store.records import JobStatus, StoredJob, Submission
+from swarm.store.records import JobStatus, Note, StoredJob, Submission
 from swarm.store.sql import rows, tables
 from swarm.store.sql.archive import delete_results
 from swarm.store.sql.database import Database, OnDamage, plain
 from swarm.store.sql.remedies import job_damaged
 
-_jobs = tables.jobs
+_jobs, _notes = tables.jobs, tables.notes
+LONGEST_NOTE = 2000
+"""Characters of a note."""
 WITHOUT_CODE = _jobs.c.name, _jobs.c.spec, _jobs.c.created, _jobs.c.status, _jobs.c.code, _jobs.c.crc
 _ALL = sa.select(*WITHOUT_CODE)
 _ONE = _ALL.where(_jobs.c.name == sa.bindparam("wanted"))
@@ -88,6 +90,36 @@ class Jobs(Database):
         with self._failing_clearly(), self._writing() as connection:
             connection.execute(_jobs.update().where(_jobs.c.name == name).values(status=JobStatus(status)))
 
+    # --- notes
+
+    def notes(self, job: str | None = None) -> list[Note]:
+        """What people wrote on the trials of a job, or of all jobs; beside the journal, which knows nothing of it."""
+        query = sa.select(_notes.c.job, _notes.c.trial, _notes.c.key, _notes.c.text)
+        query = query.order_by(_notes.c.job, _notes.c.trial)
+        with self._reading() as connection:
+            if not sa.inspect(connection).has_table(_notes.name):  # nobody has written any since an earlier version
+                return []
+            rows = connection.execute(query if job is None else query.where(_notes.c.job == job)).all()
+            return [Note(str(row.job), int(row.trial), str(row.key), str(row.text)) for row in rows]
+
+    def write_note(self, note: Note) -> None:
+        """Write a note, in place of the one that the trial had; an empty one takes that away.
+
+        Raises:
+            InvalidInput: It is too long.
+            StoreUnavailable: The store cannot be written.
+        """
+        if len(note.text) > LONGEST_NOTE:
+            raise InvalidInput(f"a note has up to {LONGEST_NOTE} characters, not {len(note.text)}: shorten it")
+        row = {"job": note.job, "trial": note.trial, "key": note.key, "text": _plain_text(note.text)}
+        with self._failing_clearly():
+            _notes.create(self._engine, checkfirst=True)
+            with self._writing() as connection:
+                mine = _notes.c.job == note.job, _notes.c.trial == note.trial
+                connection.execute(_notes.delete().where(*mine))
+                if row["text"]:
+                    connection.execute(_notes.insert(), row)
+
     # --- code
 
     def code(self, name: str) -> bytes:
@@ -148,7 +180,8 @@ class Jobs(Database):
                 submission = submission.where(tables.submissions.c.ended == ended)
             if connection.execute(submission).rowcount == 0 and ended is not None:
                 return False
-            for table in (tables.journal, tables.lengths, tables.replays, tables.snapshots):
+            noted = (_notes,) if sa.inspect(connection).has_table(_notes.name) else ()
+            for table in (tables.journal, tables.lengths, tables.replays, tables.snapshots, *noted):
                 connection.execute(table.delete().where(table.c.job == name))
             connection.execute(_jobs.delete().where(_jobs.c.name == name))
             delete_results(connection, forget)
@@ -183,3 +216,9 @@ class Jobs(Database):
             return JobNotFound(
                 f"the store {self.url} has no job {name!r}; it has {', '.join(names) or 'no job at all'}"
             )
+
+
+def _plain_text(text: str) -> str:
+    """A note as any database takes it: valid text, whose lines end as lines do, without other control characters."""
+    lines = text.encode("utf-8", "replace").decode().strip().splitlines()
+    return "\n".join("".join(each for each in line if each.isprintable() or each == "\t") for line in lines)

@@ -101,3 +101,11 @@ snapshots = sa.Table(  # since schema 5: a cache of replays, which may be emptie
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("seal", sa.String(64), nullable=False),
 )
+notes = sa.Table(  # what people wrote on trials; made by whoever writes the first where it lacks
+    "swarm_notes",
+    TABLES,
+    sa.Column("job", sa.String(200), primary_key=True),
+    sa.Column("trial", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("key", sa.String(64), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+)
