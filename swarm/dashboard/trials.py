@@ -117,8 +117,10 @@ class Trials(JobPage):
 
     def _show_rows(self) -> None:
         """Show all rows, with the notes that there are now."""
-        found = self.board.notes(self._job)
-        self._noted = dict(found or {})
+        found = dict(self.board.notes(self._job) or {})
+        if found != self._noted:  # Bokeh 3.9 draws a table anew only if its number of rows changes
+            self._feed.show([], None)
+        self._noted = found
         self._feed.show(self._view.points, (self._job, self._view.thinned, tuple(self._noted.items())))
 
     def choose(self, trial: int) -> None:
