@@ -270,7 +270,7 @@ def attempt(
         fitness, metrics, error, blamed = None, {}, exceeded(limit), False
     return Result(
         key=evaluation.key,
-        status=_status(well=fitness is not None, departed=departed, lost=lost is not None),
+        status=_status(well=fitness is not None, departed=departed, lost=bool(lost)),
         fitness=fitness,
         metrics=metrics,
         error=(LEFT if departed else lost or error) if fitness is None else None,
