@@ -167,7 +167,7 @@ EVOLVED = {  # what the paper says, and why the numbers here are others
     ),
     "seq2seq": (
         "perplexity 28 → 26, 7 % less; figure 13, table 4",
-        "The made-up sentences are learned nearly to the end at the defaults; PBT begins at random hyper-parameters.",
+        None,
     ),
 }
 SCHEDULES = {
@@ -180,6 +180,11 @@ SCHEDULES = {
 def changed(less: float) -> str:
     """A share that was saved, in words."""
     return f"{100 * abs(less):.0f} % {'less' if less >= 0 else 'more'}"
+
+
+def certain(p: float | None) -> str:
+    """A probability in brackets, if there is one."""
+    return "" if p is None else f" (one-sided p = {p:.2g})"
 
 
 def recombination(result: Result) -> Iterator[Row]:
@@ -195,7 +200,7 @@ def recombination(result: Result) -> Iterator[Row]:
         )
         yield Row(
             CLAIMS, f"{found['title']}: evolved against the known hyper-parameters",
-            f"{found['merit']} {before} → {after}, {changed(found['less'])}", scale, command,
+            f"{found['merit']} {before} → {after}, {changed(found['less'])}{certain(found.get('p'))}", scale, command,
             f"{GA_PAPER}: {said}", gap=why,
         )  # fmt: skip
         if "slopes" in found:
