@@ -40,13 +40,14 @@ from swarm import PSO, Job, run
 from swarm.cluster.connect import embedded, pool_on
 from swarm.config import quiet_dask
 from swarm.optimizers import Optimizer
+from swarm.plain import canonical
 from swarm.plots.charts import BLUE, GRAY, ORANGE
 from swarm.report.compare import wilcoxon
 from swarm.runner import Run, enroll
 from swarm.runs.history import History
 from swarm.search import Search
 from swarm.store import Source, Store
-from swarm.trial import Params, canonical
+from swarm.trial import Params
 from swarm.workers.models import lenet4, simplenet1
 from swarm.workers.node.supervisor import make_slots
 

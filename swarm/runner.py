@@ -32,6 +32,7 @@ from swarm.job.raised import Differences
 from swarm.job.stored_problem import advice
 from swarm.manners.guest import quiet, tidy
 from swarm.manners.main_guard import check_guarded
+from swarm.manners.users_dask import DaskClient, Named, UsersDask, users_dask
 from swarm.pool.base import Pool
 from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
 from swarm.runs.upkeep import check_not_submitted
@@ -45,7 +46,6 @@ from swarm.steering.notice import Notice
 from swarm.store.records import JobStatus
 from swarm.store.run_lock import alone
 from swarm.store.sql import Store
-from swarm.users_dask import DaskClient, Named, UsersDask, users_dask
 
 if TYPE_CHECKING:
     from swarm.service.published.publisher import Publisher

@@ -23,10 +23,11 @@ import swarm.runs.run
 
 ROOT = Path(__file__).parent.parent
 STDLIB = set(sys.stdlib_module_names) | {"__future__"}
-GROUND = ("trial", "errors", "version", "old_names")
+GROUND = ("plain", "trial", "errors", "version", "old_names")
 FLOORS = (
-    GROUND,
-    ("blocking", "manners", "keras", "users_dask"),
+    ("plain", "errors", "version", "old_names"),
+    ("trial",),
+    ("blocking", "manners", "keras"),
     ("config",),
     ("space",),
     ("optimizers",),
@@ -74,6 +75,7 @@ KEPT_FROM = {
 """Packages that a room never imports."""
 SERVICE_KNOWS = {
     "blocking",
+    "plain",
     "trial",
     "errors",
     "version",
@@ -218,7 +220,7 @@ def test_only_the_cluster_imports_what_runs_in_the_scheduler(module: str) -> Non
 @pytest.mark.parametrize("module", WORKERS)
 def test_workers_know_of_swarm_only_the_ground(module: str) -> None:
     pickles = module in (TRAINS, f"{TRAINS}.bundle")  # which may be of earlier versions
-    known = {"swarm.trial", "swarm.errors"} | ({"swarm.old_names"} if pickles else set())
+    known = {"swarm.plain", "swarm.trial", "swarm.errors"} | ({"swarm.old_names"} if pickles else set())
     assert {name for name in ours(module) if wing(name) == "swarm"} <= known
 
 

@@ -16,10 +16,10 @@ from swarm import PSO, Choice, Client, Integer, Job, Random, Real, Space, run
 from swarm.config import quiet_dask
 from swarm.errors import InvalidOptimizer, InvalidSpace
 from swarm.optimizers import GA, Grid
+from swarm.plain import canonical
 from swarm.runner import Run
 from swarm.space.configurations import Configurations, count
 from swarm.space.constraint import Expression
-from swarm.trial import canonical
 
 quiet_dask()
 

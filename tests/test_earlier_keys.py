@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from swarm import GA, Integer, Job, Real
+from swarm.plain import canonical
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.store import Store
 from swarm.store.events import Asked, Began, Lookup
 from swarm.store.records import Source
-from swarm.trial import Evaluation, Trial, canonical
+from swarm.trial import Evaluation, Trial
 
 OLD = "0123456789abcdef0123456789abcdef01234567"
 

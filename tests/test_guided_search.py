@@ -16,6 +16,7 @@ import pytest
 from swarm import PSO, Choice, Integer, Job, Real, Space, SurrogatePSO, run
 from swarm.config import quiet_dask
 from swarm.errors import InvalidOptimizer
+from swarm.plain import canonical
 from swarm.pool.virtual import VirtualPool
 from swarm.report.foretold import foretold
 from swarm.report.page import Table, Text
@@ -25,7 +26,7 @@ from swarm.search import Search
 from swarm.store import Store
 from swarm.store.events import Asked, Event
 from swarm.store.records import JobStatus
-from swarm.trial import Evaluation, canonical
+from swarm.trial import Evaluation
 
 quiet_dask()
 

@@ -17,7 +17,7 @@ from services import Service, free_port
 
 from swarm import Client, Job, run
 from swarm.errors import InvalidInput, InvalidJob, SchedulerUnreachable
-from swarm.users_dask import checked_address
+from swarm.manners.users_dask import checked_address
 from swarm.workers.node.first_contact import FirstContact
 
 

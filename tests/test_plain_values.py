@@ -19,13 +19,14 @@ from swarm.config import quiet_dask
 from swarm.errors import InvalidSpace
 from swarm.optimizers.recombination import mutation
 from swarm.optimizers.staged import narrowed
+from swarm.plain import as_json, canonical, from_json
 from swarm.report import write
 from swarm.runner import Run
 from swarm.runs.export import to_optuna, to_parquet
 from swarm.space import Choice, Integer, Real, Space
 from swarm.space.snapping import Snapping
 from swarm.space.values import identity
-from swarm.trial import Evaluation, as_json, canonical, from_json
+from swarm.trial import Evaluation
 from swarm.workers.problem import load
 
 quiet_dask()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import InvalidSpace
+from swarm.plain import canonical
 from swarm.space import Choice, Integer, Real, Space
-from swarm.trial import canonical
 
 PLAIN = {
     "filters": {"integer": [1, 48], "default": 24},

@@ -12,11 +12,12 @@ from dumps import restored
 from swarm import Job
 from swarm.optimizers.parzen import ParzenModel
 from swarm.optimizers.surrogate_pso import SurrogatePSO
+from swarm.plain import canonical
 from swarm.pool.virtual import VirtualPool
 from swarm.search import Search
 from swarm.store import Store
 from swarm.store.events import Asked
-from swarm.trial import Evaluation, Trial, canonical
+from swarm.trial import Evaluation, Trial
 
 METHODS = ("guided", "guided-folds", "tpe", "bohb")
 

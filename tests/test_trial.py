@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from swarm.trial import Criterion, Direction, Evaluation, Result, Status, canonical, mean
+from swarm.plain import canonical
+from swarm.trial import Criterion, Direction, Evaluation, Result, Status, mean
 
 
 def test_equal_configurations_have_one_canonical_text_whatever_the_order() -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from swarm.trial import Evaluation, Params, Purpose, plain_data
+from swarm.plain import plain_data
+from swarm.trial import Evaluation, Params, Purpose
 from swarm.workers.checkpoints.artifacts import Artifacts
 from swarm.workers.checkpoints.checkpoint import Checkpoint, Progress
 from swarm.workers.replicas.data_parallel import Replicas

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from swarm.errors import Ending, Infeasible, InvalidProblem, NoFiniteFitness, SwarmError
-from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status, plain_data
+from swarm.plain import plain_data
+from swarm.trial import Criterion, Evaluation, Merit, Params, Result, Status
 from swarm.workers.backend import choose
 from swarm.workers.bundle import unpickled
 from swarm.workers.checkpoints.artifacts import Artifacts

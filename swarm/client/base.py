@@ -12,7 +12,7 @@ from swarm.blocking import wait_for
 from swarm.client.connection import Connection
 from swarm.config import settings
 from swarm.errors import InvalidInput
-from swarm.users_dask import Named, users_dask
+from swarm.manners.users_dask import Named, users_dask
 
 T = TypeVar("T")
 Coming = Coroutine[Any, Any, T]  # what an asynchronous client gives: await it

@@ -20,12 +20,12 @@ from swarm.job.job import Job, check_job
 from swarm.job.stored_problem import advice
 from swarm.manners.main_guard import check_guarded
 from swarm.manners.notebook import facts
+from swarm.manners.users_dask import Named
+from swarm.plain import plain
 from swarm.service.health import health_in
 from swarm.service.published.job_state import ENDED, JobState
 from swarm.space.constraint import Function
 from swarm.store.records import State
-from swarm.trial import plain
-from swarm.users_dask import Named
 
 __all__ = ["ENDED", "AsyncClient", "AsyncJobHandle", "Client", "JobHandle", "JobState", "environment"]
 

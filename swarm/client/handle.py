@@ -10,10 +10,10 @@ from swarm.client.base import BaseClient, Coming
 from swarm.client.connection import Connection
 from swarm.errors import SwarmError
 from swarm.job.job import Job
+from swarm.plain import plain, plain_data
 from swarm.service.published.job_state import BestTrial, JobState
 from swarm.steering.ended_trial import OnTrial
 from swarm.store.events import Event
-from swarm.trial import plain, plain_data
 
 if TYPE_CHECKING:
     import pandas as pd

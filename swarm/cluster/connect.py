@@ -18,8 +18,8 @@ from swarm.errors import InvalidInput, NotAllowed, SchedulerUnreachable
 from swarm.manners.guest import Shared, configured
 from swarm.manners.main_guard import reason, reported
 from swarm.manners.shadowing import check_unhidden
+from swarm.manners.users_dask import UsersDask
 from swarm.trial import resource
-from swarm.users_dask import UsersDask
 from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.evaluate import evaluate
 from swarm.workers.isolation.process import cancel, prune

@@ -10,7 +10,7 @@ from typing import Any
 
 from swarm.cluster.ports import check_free, dashboard_place
 from swarm.errors import InvalidInput, SchedulerUnreachable
-from swarm.users_dask import checked_address
+from swarm.manners.users_dask import checked_address
 from swarm.workers.node.listen import check_exposed, other_users
 from swarm.workers.node.private import scratch
 from swarm.workers.node.supervisor import address_of

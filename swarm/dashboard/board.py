@@ -11,18 +11,20 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed import Scheduler
 from distributed.scheduler import WorkerState
 
 from swarm.errors import SwarmError
-from swarm.runs.artifacts import Artifact
 from swarm.service.protocol import RESULTS
 from swarm.service.published.snapshot import View
 from swarm.store.events import Answered, read_event
 from swarm.store.records import JobStatus, State
 from swarm.trial import resource
+
+if TYPE_CHECKING:
+    from swarm.runs.artifacts import Artifact
 
 JOBS = 100
 BARS = 2000
@@ -31,7 +33,7 @@ CURVES = 500
 ENDED = (*(state for state in State if state.ended), JobStatus.STOPPED)
 _TASKS = ("train", "test")
 GPU = resource()  # names of the classes of slots begin with it
-CARDS = "swarm_cards"  # likewise, see swarm.workers.node.load
+CARDS = "swarm_cards"  # likewise, see swarm.workers.cards.load
 SLOT_NAMES = "swarm_slots"  # what workers tell of themselves, see swarm.workers.node.slots
 LEASES = "swarm-slots"  # Dask event topics
 WAITS = "swarm-waits"

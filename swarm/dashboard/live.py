@@ -20,9 +20,9 @@ from swarm.dashboard.cluster.cards import cards_html
 from swarm.dashboard.cluster.idle import idle_html
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.theme import TABLE
+from swarm.plain import params_from_json
 from swarm.plots.charts import BLUE, GRAY, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
 from swarm.plots.units import count, duration
-from swarm.trial import params_from_json
 
 _FINE = (None, "ok", "pruned", "cancelled")  # ends of a training that nobody has to look at
 _WAYS = {"maximize": "<small>↑ maximize</small>", "minimize": "<small>↓ minimize</small>"}

@@ -20,11 +20,11 @@ from swarm.dashboard.reports import STEPS, places, step_name
 from swarm.dashboard.theme import TABLE, TABLE_ROWS, WIDGETS
 from swarm.dashboard.trial.artifacts import artifacts_html
 from swarm.dashboard.trial.notes import NoteField
+from swarm.plain import params_as_json
 from swarm.plots.axes import Axis
 from swarm.plots.charts import CYCLE, new_figure
 from swarm.plots.units import duration
 from swarm.service.published.snapshot import Point, View
-from swarm.trial import params_as_json
 
 _PARAM, _METRIC = "p:", "m:"  # columns of hyper-parameters and metrics, whatever those are called
 _CURVES = 6  # metrics whose curves are drawn

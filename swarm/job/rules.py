@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from swarm.job import fields as job_fields
 from swarm.optimizers.base import Optimizer
-from swarm.trial import plain_data
+from swarm.plain import plain_data
 
 _TRIALS, _TRIALS_IN_TIME = 100, 10_000  # of a job that says no number, and of one that says how long it may take
 

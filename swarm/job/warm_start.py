@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swarm.job.job import Job
+from swarm.plain import canonical
 from swarm.store.outcome import outcome
 from swarm.store.records import Source
 from swarm.store.sql import Store
-from swarm.trial import Trial, canonical
+from swarm.trial import Trial
 
 _LATEST = 500  # results that are looked at
 

@@ -21,8 +21,9 @@ import numpy as np
 from swarm.errors import InvalidOptimizer, JournalMismatch
 from swarm.optimizers.front import scalarised
 from swarm.optimizers.given import check_part, filled
+from swarm.plain import plain, plain_data
 from swarm.space.space import Space
-from swarm.trial import Params, Trial, plain, plain_data, rank_of
+from swarm.trial import Params, Trial, rank_of
 
 _GIVEN = 2**41  # generation of the draw sites of what a given configuration lacks; no method has it
 EXACT = 2**53

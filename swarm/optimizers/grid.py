@@ -15,9 +15,10 @@ from typing import Any, overload
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import EXACT, Optimizer
 from swarm.optimizers.random import permuted
+from swarm.plain import canonical
 from swarm.space.configurations import Configurations, Values
 from swarm.space.space import Domain, Integer, Real
-from swarm.trial import Params, Trial, Value, canonical
+from swarm.trial import Params, Trial, Value
 
 _COUNTED = 10_000  # configurations that constraints allow
 _PASSED = 200_000  # points that they refuse in a row

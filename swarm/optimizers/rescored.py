@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.base import Optimizer, rank
-from swarm.trial import Params, Trial, canonical
+from swarm.plain import canonical
+from swarm.trial import Params, Trial
 
 
 @dataclass(kw_only=True)

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from swarm.plain import canonical
 from swarm.store.columns import Columns, columns
 from swarm.store.events import Again, Answered, Began, Event, Lookup
 from swarm.store.outcome import RUNNING, Outcome
 from swarm.store.pending import PendingTrial, joined
 from swarm.store.records import Source
 from swarm.store.sql import Store
-from swarm.trial import PART, Params, canonical, rank_of, traceback_of
+from swarm.trial import PART, Params, rank_of, traceback_of
 
 _NOBODY = -1  # in place of a trial, while none meets the constraints
 _TRIAL = ("trial", "generation", "member", "fold", "budget", "parent", "source", "status", "fitness")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from swarm.errors import InvalidSpace
-from swarm.trial import Value, as_json
+from swarm.plain import as_json
+from swarm.trial import Value
 
 
 class Domain(ABC):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from swarm.errors import InvalidSpace
-from swarm.trial import plain, plain_data
+from swarm.plain import plain, plain_data
 
 LONGEST = 1000
 """Characters of an expression."""

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from swarm.errors import InvalidSpace
+from swarm.plain import as_json, plain, plain_data
 from swarm.space.base import Domain
 from swarm.space.values import identity, is_number, is_value, likeness, settled
-from swarm.trial import Value, as_json, plain, plain_data
+from swarm.trial import Value
 
 _DIGITS = 17  # all that a float has
 _EXACT = 2**53  # integers up to here are exact as floats, in which positions are kept

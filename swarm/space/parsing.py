@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.errors import InvalidSpace
+from swarm.plain import from_json, plain_data
 from swarm.space.base import Domain
 from swarm.space.constraint import Expression, Function, renamed
 from swarm.space.domain import Choice, Integer, Real
-from swarm.trial import from_json, plain_data
 
 CONSTRAINT = "constraint"
 """Name of what is no parameter, if what stands there is a comparison or a function."""

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from swarm.plain import canonical
 from swarm.space.base import Domain
 from swarm.space.constraint import Constraint
 from swarm.space.domain import Choice
-from swarm.trial import Value, canonical
+from swarm.trial import Value
 
 Array = NDArray[np.float64]
 

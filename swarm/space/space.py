@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swarm.errors import InvalidSpace
+from swarm.plain import as_json, from_json, plain, plain_data
 from swarm.space.base import Domain
 from swarm.space.configurations import Configurations
 from swarm.space.constraint import Constraint, Function, constraints_of
@@ -32,7 +33,7 @@ from swarm.space.domain import Choice, Integer, Real
 from swarm.space.parsing import CONSTRAINT, FIXED, is_described, meant, parts_of, without_groups
 from swarm.space.repair import repaired
 from swarm.space.values import is_same, is_value, settled
-from swarm.trial import Params, Value, as_json, from_json, plain, plain_data
+from swarm.trial import Params, Value
 
 __all__ = ["Choice", "Domain", "Integer", "Real", "Space"]
 

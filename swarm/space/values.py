@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from swarm.trial import as_json, plain, plain_data, sorted_text, without_negative_zero
+from swarm.plain import as_json, plain, plain_data, sorted_text, without_negative_zero
 
 _DEEPEST = 20  # containers in each other
 

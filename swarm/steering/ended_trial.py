@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.errors import StopSearch
+from swarm.plain import plain
 from swarm.store.events import Answered, Asked, Event
 from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.records import Source
-from swarm.trial import Trial, plain
+from swarm.trial import Trial
 
 REASON = "stopped by on_trial"
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 from swarm.errors import StoreDamaged
+from swarm.plain import params_as_json, params_from_json
 from swarm.store.records import Source
-from swarm.trial import Purpose, Result, Status, Trial, params_as_json, params_from_json
+from swarm.trial import Purpose, Result, Status, Trial
 
 _TRIAL = tuple(field.name for field in fields(Trial))
 

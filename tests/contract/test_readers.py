@@ -34,6 +34,7 @@ from swarm.config import quiet_dask
 from swarm.dashboard.board import Board
 from swarm.dashboard.searches import Fitness
 from swarm.optimizers import OPTIMIZERS
+from swarm.plain import canonical
 from swarm.pool.virtual import VirtualPool
 from swarm.report import write
 from swarm.report.compare import Comparison
@@ -47,7 +48,7 @@ from swarm.service.published.publisher import Publisher
 from swarm.service.published.snapshot import View
 from swarm.store import Event, Store, Submission
 from swarm.terminal.tables import generation_table, summary
-from swarm.trial import Evaluation, canonical, mean
+from swarm.trial import Evaluation, mean
 
 quiet_dask()
 

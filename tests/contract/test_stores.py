@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from services import wait_until
 
 from swarm.errors import JobConflict, JobNotFound, LeaseLost, StoreTooNew, StoreUnavailable
+from swarm.plain import canonical
 from swarm.store import SCHEMA, Event, JobStatus, State, Store, Submission
 from swarm.store.events import Asked, Began, Ended, Enqueued, Extended, Retried, Stopped
-from swarm.trial import Evaluation, Result, Status, Trial, canonical
+from swarm.trial import Evaluation, Result, Status, Trial
 
 OK = Result(
     key="k1",

@@ -8,8 +8,8 @@ import pytest
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.grid import Grid
+from swarm.plain import canonical
 from swarm.space import Choice, Integer, Real, Space
-from swarm.trial import canonical
 
 # The LeNet-5 report's bounds; it counts 200 · 32 · 32 · 90 configurations, without the upper ones of F6 and C5.
 LENET5 = Space({"f6": Integer(125, 325), "c1": Integer(1, 32), "c3": Integer(1, 32), "c5": Integer(40, 130)})

@@ -10,8 +10,8 @@ import pytest
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.async_pso import AsyncPSO
 from swarm.optimizers.pso import PSO, confine, move, spectral_radii
+from swarm.plain import canonical
 from swarm.space import Choice, Integer, Real, Space
-from swarm.trial import canonical
 
 PAPER = (0.5, 0.5, 0.5)  # inertia, cognitive, social
 REPORT = (0.5, 2.0, 2.0)

@@ -7,8 +7,8 @@ import pytest
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers.random import Random, permuted
+from swarm.plain import canonical
 from swarm.space import Choice, Integer, Real, Space
-from swarm.trial import canonical
 
 # The LeNet-5 report counts 200 · 32 · 32 · 90 configurations.
 LENET5 = Space({"f6": Integer(125, 324), "c1": Integer(1, 32), "c3": Integer(1, 32), "c5": Integer(40, 129)})

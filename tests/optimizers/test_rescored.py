@@ -5,8 +5,8 @@ import pytest
 
 from swarm.errors import InvalidOptimizer
 from swarm.optimizers import BOHB, PBT, PSO, Demes, Hyperband, Random, Rescored, Staged
+from swarm.plain import canonical
 from swarm.space import Integer, Space
-from swarm.trial import canonical
 
 SPACE = Space({"n": Integer(0, 99)})
 

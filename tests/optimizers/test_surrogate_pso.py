@@ -24,10 +24,11 @@ from swarm.optimizers.guided.process import Evidence, Kernel, Posterior, fit
 from swarm.optimizers.guided.start import sobol
 from swarm.optimizers.rescored import Rescored
 from swarm.optimizers.surrogate_pso import SurrogatePSO
+from swarm.plain import canonical
 from swarm.space import Choice, Integer, Real, Space
 from swarm.space.configurations import Configurations, count
 from swarm.space.snapping import Snapping
-from swarm.trial import Trial, canonical
+from swarm.trial import Trial
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # where its functions are
 

@@ -25,12 +25,12 @@ from swarm.optimizers import (
     Staged,
 )
 from swarm.optimizers.unrepeated import Keys, Unrepeated
+from swarm.plain import canonical
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
 from swarm.search import Search
 from swarm.space import Choice, Integer, Real, Space
 from swarm.space.configurations import Configurations
-from swarm.trial import canonical
 
 TABLE = Space(  # 62,208 configurations, as coarse as the tables of trained networks
     {

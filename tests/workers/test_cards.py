@@ -12,8 +12,8 @@ from gpus import Gpus, card, gpus_here, part, uuid
 
 from swarm.errors import InvalidInput
 from swarm.workers.cards import amd, driver
+from swarm.workers.cards.load import look
 from swarm.workers.node.gpu import gpus
-from swarm.workers.node.load import look
 from swarm.workers.node.slots import worker_env
 from swarm.workers.node.supervisor import make_slots
 

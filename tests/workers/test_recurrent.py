@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from swarm.errors import Infeasible, InvalidProblem
+from swarm.plain import canonical
 from swarm.space import Space
-from swarm.trial import canonical
 from swarm.workers.recurrent import Architecture, drawn, errors, listing, predictions, space
 
 

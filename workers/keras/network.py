@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InvalidProblem
-from swarm.trial import Params, canonical
+from swarm.plain import canonical
+from swarm.trial import Params
 from swarm.workers.backend import is_tensorflow
 
 if TYPE_CHECKING:

@@ -19,14 +19,14 @@ from swarm.errors import InvalidInput
 from swarm.trial import resource
 from swarm.workers.cards.choice import chosen
 from swarm.workers.cards.driver import Device
+from swarm.workers.cards.load import tell_cards
 from swarm.workers.node.first_contact import FirstContact
 from swarm.workers.node.gate import WORKER, guard
 from swarm.workers.node.gpu import devices, gpus, slot_env
 from swarm.workers.node.leaving import Leaving, attach
 from swarm.workers.node.listen import listening_host
-from swarm.workers.node.load import tell_cards
 from swarm.workers.node.private import scratch
-from swarm.workers.node.slots import Slot, tell_names, thread_env, worker_env, worker_name
+from swarm.workers.node.slots import Slot, own, tell_names, thread_env, worker_env, worker_name
 
 if TYPE_CHECKING:
     from distributed import Nanny
@@ -109,7 +109,7 @@ def dask_setup(worker: Any) -> None:
         worker.batched_stream.interval = _SEND_INTERVAL
         tell_names(worker)
         attach(worker)
-        tell_cards(worker)
+        tell_cards(worker, (card for slot in own.all for card in slot.gpus))
 
 
 async def serve(

@@ -15,7 +15,7 @@ def cards_html(cards: Sequence[tuple[str, Any]]) -> str:
     """The GPUs of the workers, as HTML; nothing where there are none.
 
     Args:
-        cards: The machine and what its worker tells of each, as :func:`swarm.workers.node.load.look` does.
+        cards: The machine and what its worker tells of each, as :func:`swarm.workers.cards.load.look` does.
     """
     rows = [_row(host, card) for host, card in cards[:_MOST] if isinstance(card, Mapping)]
     if not rows:

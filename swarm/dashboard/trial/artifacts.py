@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tornado.web import HTTPError, RequestHandler
 
 from swarm.dashboard.board import Shows
 from swarm.plots.units import size
-from swarm.runs.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from swarm.runs.artifacts import Artifact
 
 _PICTURES = {
     ".png": "image/png",

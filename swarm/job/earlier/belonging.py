@@ -9,10 +9,11 @@ from typing import Any
 
 from swarm.errors import InvalidJob, InvalidSpace
 from swarm.job.earlier.sources import Row, rows
+from swarm.plain import canonical
 from swarm.space.base import Domain
 from swarm.space.domain import Choice, Integer, Real
 from swarm.space.space import Space
-from swarm.trial import Direction, canonical
+from swarm.trial import Direction
 
 MOST = 1000  # results that a job begins with: of more, the best half and as many spread over the rest
 

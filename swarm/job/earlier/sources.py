@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarm.errors import InvalidJob, JobNotFound, StoreError
-from swarm.trial import Direction, Status, plain
+from swarm.plain import plain
+from swarm.trial import Direction, Status
 
 if TYPE_CHECKING:  # the store is imported when a source is read: to describe a job takes no database
     from swarm.store.outcome import Outcome

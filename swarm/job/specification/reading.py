@@ -10,7 +10,7 @@ from swarm.errors import InvalidJob
 from swarm.job import fields as job_fields
 from swarm.job.earlier.sources import beside
 from swarm.job.problem import Problem
-from swarm.trial import plain, plain_data
+from swarm.plain import plain, plain_data
 
 
 def check_keys(data: Any, known: Iterable[str]) -> None:

@@ -11,8 +11,9 @@ from swarm.job import fields as job_fields
 from swarm.job import limits
 from swarm.job.problem import Problem
 from swarm.optimizers.given import check_part
+from swarm.plain import params_as_json
 from swarm.space.space import Space
-from swarm.trial import Params, params_as_json
+from swarm.trial import Params
 
 
 def space_of(job: str, given: Space | None, code: Problem, constraint: Any) -> Space:

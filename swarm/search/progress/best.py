@@ -10,9 +10,10 @@ from typing import Any
 from swarm.job.job import Job
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.front import scalarised, undominated
+from swarm.plain import plain_data
 from swarm.store.events import Led
 from swarm.store.outcome import Outcome
-from swarm.trial import Trial, plain_data
+from swarm.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)

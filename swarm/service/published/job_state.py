@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from swarm.plain import params_as_json, params_from_json
 from swarm.store.columns import columns
 from swarm.store.records import State, StoredJob, Submission
-from swarm.trial import params_as_json, params_from_json
 
 if TYPE_CHECKING:
     from swarm.search.search import Search

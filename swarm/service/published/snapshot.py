@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from typing import Any, Self
 
+from swarm.plain import params_as_json, params_from_json
 from swarm.store.events import Answered, Asked, Ended, Event, Extended, Led
 from swarm.store.outcome import Outcome
 from swarm.store.pending import PendingTrial, PendingTrials
 from swarm.store.tally import Tally
-from swarm.trial import Direction, Result, Value, params_as_json, params_from_json, rank_of
+from swarm.trial import Direction, Result, Value, rank_of
 
 POINTS = 3000  # more would hide each other
 GENERATIONS = 1000

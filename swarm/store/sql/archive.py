@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from swarm.errors import StoreDamaged
+from swarm.plain import params_from_json
 from swarm.store.sql import rows, tables
 from swarm.store.sql.database import Database, batched, plain
 from swarm.store.sql.remedies import result_damaged
-from swarm.trial import Result, Status, params_from_json
+from swarm.trial import Result, Status
 
 _archive = tables.archive
 _IS_FAILURE = _archive.c.result.like('%"status": "failed"%')  # no text within can have such quotes

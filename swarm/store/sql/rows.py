@@ -12,11 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from swarm.errors import StoreDamaged
+from swarm.plain import canonical
 from swarm.store.code_table import digest_of
 from swarm.store.events import Event, read_event
 from swarm.store.records import JobStatus, State, StoredJob, Submission
 from swarm.store.sql import tables
-from swarm.trial import Evaluation, Result, canonical
+from swarm.trial import Evaluation, Result
 
 _SEALED = {  # what the checksum of a row covers, in this order; a job's status is noted again and again
     tables.jobs: ("name", "spec", "created", "code"),

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from swarm.workers.cards import amd, driver
-from swarm.workers.node.slots import own
 
 CARDS = "swarm_cards"
 """What the scheduler knows the cards by, among the metrics of a worker."""
@@ -44,9 +43,14 @@ def _told(device: driver.Device) -> dict[str, Any]:
     }
 
 
-def tell_cards(worker: Any) -> None:
-    """Have a worker that is about to register tell the scheduler of its cards, if NVIDIA's driver speaks of some."""
-    used = dict.fromkeys(each for slot in own.all for each in slot.gpus if not each.startswith(amd.PREFIX))
+def tell_cards(worker: Any, uuids: Iterable[str]) -> None:
+    """Have a worker that is about to register tell the scheduler of its cards, if NVIDIA's driver speaks of some.
+
+    Args:
+        worker: Dask's worker.
+        uuids: Identifiers of the cards that its slots use.
+    """
+    used = dict.fromkeys(each for each in uuids if not each.startswith(amd.PREFIX))
     if not used:
         return
     latest: list[list[dict[str, Any]]] = [[]]
