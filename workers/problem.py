@@ -242,19 +242,10 @@ def attempt(
         train = _entry(problem, evaluation)
         replicas = Replicas(seat)
         progress = None if checkpoints is None else _progress(checkpoints, evaluation, keep=first)
-        params = plain_data(dict(evaluation.params))  # it may change them
         kept = artifacts if first else None
         context = Context.of(evaluation, report if first else _ignore, progress, replicas, left, kept)
-        returned = train(params, context)
-        if seat is not None and not replicas.met:
-            raise InvalidProblem(
-                f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "
-                "replicas out of the job"
-            )
-        merit = evaluation.merit if evaluation.purpose == "fitness" else None
-        if merit is not None and isinstance(returned, Mapping):
-            returned = {"seconds": time.perf_counter() - clock, **returned}
-        fitness, metrics = score(returned, merit)
+        returned = train(plain_data(dict(evaluation.params)), context)  # it may change them
+        fitness, metrics = _scored(returned, evaluation, time.perf_counter() - clock, replicas, seat)
         metrics |= _committed(progress, evaluation) if first else {}
     except BaseException as caught:
         if isinstance(caught, SystemExit) and evaluation.isolation == "process":
@@ -281,6 +272,25 @@ def attempt(
         end=time.time(),
         seconds=seconds,
     )
+
+
+def _scored(
+    returned: Any, evaluation: Evaluation, seconds: float, replicas: Replicas, seat: Seat | None
+) -> tuple[float, dict[str, float]]:
+    """Fitness and metrics of what a training has returned.
+
+    Raises:
+        InvalidProblem: Its replicas have not trained together.
+    """
+    if seat is not None and not replicas.met:
+        raise InvalidProblem(
+            f"each of {seat.size} replicas has trained for itself: use ctx.replicas in the training, or leave "
+            "replicas out of the job"
+        )
+    merit = evaluation.merit if evaluation.purpose == "fitness" else None
+    if merit is not None and isinstance(returned, Mapping):
+        returned = {"seconds": seconds, **returned}
+    return score(returned, merit)
 
 
 def _status(*, well: bool, departed: bool, lost: bool) -> Status:
