@@ -30,6 +30,7 @@ scheduler_file=$folder/scheduler.json
 certificates=$folder/certificates
 told='' # the signal by which Slurm has said that the time is over, or nearly
 worker=
+missed= # a signal that came before the worker's process was known
 
 keep() { # COMMAND…: start it again whenever it ends
     while :; do
@@ -64,14 +65,16 @@ workers() {
         DASK_CONFIG=$certificates/worker/tls.yaml \
             swarm worker --scheduler-file "$scheduler_file" --gpus all --grace 240s &
         worker=$!
+        if [ -n "$missed" ]; then tell "$missed"; fi
         while kill -0 "$worker" 2>/dev/null; do wait "$worker" || true; done # a signal ends the waiting alone
+        worker=
         [ -n "$told" ] || sleep 5
     done
     [ "$told" = TERM ] || requeue
 }
 
-tell() { # SIGNAL: pass it on to the worker, if there is one
-    if [ -n "$worker" ]; then kill "-$1" "$worker" 2>/dev/null || true; fi
+tell() { # SIGNAL: pass it on to the worker, now or as soon as its process is known
+    if [ -n "$worker" ]; then kill "-$1" "$worker" 2>/dev/null || true; else missed=$1; fi
 }
 
 requeue() {

@@ -397,10 +397,14 @@ def test_a_batch_job_passes_on_that_its_time_is_over_and_comes_again(
         [DEPLOY / "slurm.sh", "workers"], env=os.environ | environment, stdout=subprocess.PIPE, text=True
     ) as batch:
         assert batch.stdout is not None
-        began = batch.stdout.readline()
-        assert began.startswith(f"began {tmp_path}/certificates/worker/tls.yaml worker --scheduler-file")
-        batch.send_signal(number)
-        rest = batch.stdout.read().splitlines()
+        try:
+            began = batch.stdout.readline()
+            assert began.startswith(f"began {tmp_path}/certificates/worker/tls.yaml worker --scheduler-file")
+            batch.send_signal(number)
+            rest = batch.stdout.read().splitlines()
+        except BaseException:
+            batch.kill()
+            raise
     name = number.name.removeprefix("SIG")
     assert rest == [f"told {name}", *(["scontrol requeue 4711"] if again else [])]
     assert batch.returncode == 0
