@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import distributed  # noqa: F401 - its defaults become known with its import, wh
 import pytest
 
 from swarm import Grid, Integer, Job, run
+from swarm.cluster import connect
 from swarm.errors import StoreUnavailable
 from swarm.manners.guest import NOISY, Shared, quiet
 
@@ -148,3 +150,13 @@ def test_whoever_wants_to_hear_dask_hears_it(monkeypatch: pytest.MonkeyPatch) ->
     with quiet:
         assert logging.getLogger("distributed").level == logging.INFO
     assert os.environ["DASK_LOGGING__DISTRIBUTED"] == "info"
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # Dask drops the socket with which it tried
+async def test_a_port_that_two_runs_found_free_in_the_same_moment_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:  # warnings are errors here
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setattr(connect, "_free_port", lambda: other.getsockname()[1])
+        async with connect.paged() as client:
+            assert await connect.dashboard_of(client) is not None

@@ -83,7 +83,7 @@ def configured(settings: Mapping[str, Any]) -> Iterator[None]:
     found = {name: dask.config.get(name, _MISSING) for name in settings}
     names = [*_SET_BY_DASK, *dask.config.get("distributed.nanny.pre-spawn-environ", {})]
     path = list(sys.path)
-    with _environment(names):
+    with _environment(names), _unwarned("Port .* is already in use", "distributed"):
         dask.config.set(dict(settings))
         try:
             yield
@@ -115,6 +115,21 @@ def _uncomputed() -> Iterator[None]:
         yield
     finally:
         _put_back("scheduler", "dask.distributed", found)
+
+
+@contextlib.contextmanager
+def _unwarned(message: str, module: str) -> Iterator[None]:
+    """A module's warnings of this kind are not shown.
+
+    Dask's is for nobody: two runs have found the usual port of the pages free in the same moment.
+    """
+    warnings.filterwarnings("ignore", message, module=module)
+    ours = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # somebody has put them back already
+            warnings.filters.remove(ours)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
