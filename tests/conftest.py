@@ -67,6 +67,7 @@ LONGEST = (
     "test_first_minutes.py",
     "test_gpu.py",
     "test_chain.py",
+    "test_drain.py",
     "test_ahead.py",
     "test_stored.py",
     "test_deploy.py",
