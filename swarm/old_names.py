@@ -78,6 +78,7 @@ MOVED = {
     "swarm.syntax": "swarm.code.syntax",
     "swarm.trace": "swarm.terminal.sparkline",
     "swarm.upkeep": "swarm.runs.upkeep",
+    "swarm.users_dask": "swarm.manners.users_dask",
     "swarm.values": "swarm.code.values",
     "swarm.view": "swarm.service.published.snapshot",
     "swarm.virtual": "swarm.pool.virtual",
