@@ -346,6 +346,7 @@ def worker_command(
     from dataclasses import replace
 
     from swarm.cluster.serve import scheduler_address
+    from swarm.cluster.systemd import Systemd
     from swarm.config import seconds_of, settings
     from swarm.manners.shadowing import check_unhidden
     from swarm.workers.node.gpu import claimed
@@ -372,8 +373,18 @@ def worker_command(
         if gpus_per_training < 1 and offered[0].gpus:
             say("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
         first = chosen.first_contact_seconds
-        leaving = Leaving(patience, until, stagger, say)
-        asyncio.run(serve(found, offered, host=host, insecure=insecure, first_seconds=first, leaving=leaving))
+        systemd = Systemd.of_process()
+        leaving = Leaving(patience, until, stagger, say, systemd.stopping)
+        serving = serve(
+            found,
+            offered,
+            host=host,
+            insecure=insecure,
+            first_seconds=first,
+            leaving=leaving,
+            ready=systemd.ready,
+        )
+        asyncio.run(systemd.watched(serving))
 
 
 def main() -> None:
