@@ -87,6 +87,8 @@ def lines(path: Path) -> list[str]:
     """Lines that are commands, or show how to use the file; those that a backslash breaks are joined."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     text = text.replace("docker compose run --rm client", "swarm")  # its entrypoint
+    options = re.search(r'^Environment="SWARM_OPTIONS=(.*)"$', text, re.MULTILINE)
+    text = text.replace(" $SWARM_OPTIONS", f" {options[1]}" if options else "")
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", re.sub(r'"\$\(.*?\)"', "OUTPUT", text))
     if path.suffix == ".md":
         return "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)).splitlines()
@@ -150,6 +152,23 @@ def test_units_are_understood_by_systemd(path: Path, tmp_path: Path) -> None:
     )
     assert not [line for line in done.stderr.splitlines() if path.name in line], done.stderr
     assert "Restart=always" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_units_are_hardened_and_watched(path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    call("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=40", path)
+    text = path.read_text(encoding="utf-8")
+    assert re.search(r"^Type=notify$", text, re.MULTILINE) and re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
+    assert re.search(r"^ExecStart=.* \$SWARM_OPTIONS$", text, re.MULTILINE)
+
+
+def test_the_unit_of_workers_leaves_them_what_trainings_need() -> None:
+    text = (DEPLOY / "systemd" / "swarm-worker.service").read_text(encoding="utf-8")
+    set_there = set(re.findall(r"^(\w+)=", text, re.MULTILINE))
+    hiding = {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock", "PrivateTmp", "MemoryDenyWriteExecute"}
+    assert not set_there & hiding
 
 
 def test_kustomize_lists_every_manifest_but_the_operators() -> None:
