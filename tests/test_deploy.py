@@ -437,16 +437,41 @@ def test_whoever_ends_a_worker_waits_for_longer_than_its_trainings_have() -> Non
     assert min(int(found[1]), pod, int(composed.removesuffix("s"))) >= grace + 20
 
 
-@pytest.mark.slow
-async def test_workers_are_started_and_stopped_by_ssh(tmp_path: Path) -> None:
-    """Only the network is left out: what stands for ssh runs here what it would run there."""
+def by_ssh(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A list of hosts, and an environment where only the network is left out: what stands for ssh runs it here."""
     stand_in = tmp_path / "bin" / "ssh"
     stand_in.parent.mkdir()
     stand_in.write_text('#!/bin/sh\n[ "$1 $2" = "-o BatchMode=yes" ] && exec sh -c "$4"\n', encoding="utf-8")
     stand_in.chmod(0o755)
     hosts = tmp_path / "hosts"
     hosts.write_text("# a comment\n\nme@here\n", encoding="utf-8")
-    environment = os.environ | {"PATH": f"{stand_in.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    return hosts, {**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "said"),
+    [
+        ("/nowhere/swarm", (), r"/nowhere/swarm.*No such file"),
+        (str(BIN / "swarm"), ("--slots", "none"), "Invalid value for .--slots."),
+        (str(BIN / "swarm"), ("--slots", "1", "--gpus", "all"), "give --gpus or --slots, not both"),
+    ],
+    ids=["not found", "not understood", "refused"],
+)
+def test_what_cannot_be_started_by_ssh_is_not_said_to_be_started(
+    program: str, options: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    hosts, environment = by_ssh(tmp_path)
+    environment["SWARM"] = program
+    command = [DEPLOY / "ssh.sh", "start", hosts, "tcp://127.0.0.1:1", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 1
+    assert re.fullmatch(f"me@here: not started: .*{said}.*\n", done.stdout), done.stdout + done.stderr
+    assert call(DEPLOY / "ssh.sh", "status", hosts, env=environment) == "me@here: stopped\n"
+
+
+@pytest.mark.slow
+async def test_workers_are_started_and_stopped_by_ssh(tmp_path: Path) -> None:
+    hosts, environment = by_ssh(tmp_path)
 
     async def ssh(what: str, *words: str) -> str:
         options = {"env": environment | {"SWARM": str(BIN / "swarm")}}
