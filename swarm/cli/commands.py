@@ -15,6 +15,7 @@ from swarm.cli.options import STORE, AddressArgument, AddressOption, SettingsArg
 from swarm.cli.sections import Sections
 from swarm.cli.service import one_address
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
+from swarm.manners.dask_config import check_readable
 from swarm.manners.files import writing
 from swarm.terminal.text import Console, console, line, lines, printable
 from swarm.version import __version__
@@ -72,11 +73,14 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def _every_command(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and exit.")
     ] = False,
 ) -> None:
     """Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU."""
+    command = context.invoked_subcommand
+    check_readable(command if command in ("scheduler", "worker") else "client")
 
 
 @app.command("run")
