@@ -22,6 +22,8 @@ import yaml
 from distributed import Client, Scheduler, Security, Worker
 from distributed.cli.dask_worker import main as dask_worker
 from distributed.comm import connect
+from services import free_port
+from test_master import mastered
 from typer.main import get_command
 
 from swarm.cli import app
@@ -189,6 +191,38 @@ def test_kubernetes_selectors_find_the_pods_they_are_meant_for() -> None:
             assert item["spec"]["selector"]["matchLabels"] == item["spec"]["template"]["metadata"]["labels"]
         if item["kind"] == "Service":
             assert item["spec"]["selector"] in labels
+
+
+def probe(service: str, **hosts: str) -> list[str]:
+    """The command of a health check, for a scheduler that listens elsewhere."""
+    words = documents(COMPOSE)[0]["services"][service]["healthcheck"]["test"]
+    assert words[0] == "CMD"
+    return [hosts.get(word, word).replace("$$", "$") for word in words[1:]]
+
+
+async def test_the_health_of_containers_is_what_the_schedulers_pages_say(tmp_path: Path) -> None:
+    async with Scheduler(
+        host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0", preload=["swarm.scheduler"]
+    ) as served:
+
+        async def well(service: str, port: int) -> bool:
+            here = [word.replace("8787", str(port)) for word in probe(service, scheduler="localhost")]
+            done = await asyncio.to_thread(subprocess.run, here, capture_output=True, timeout=30, check=False)
+            return done.returncode == 0
+
+        port = served.http_server.port
+        assert await well("scheduler", port)
+        assert not await well("master", port)  # there is none
+        async with mastered(tmp_path, served.address):
+            assert await well("master", port)
+        assert not await well("scheduler", free_port())
+
+
+def test_no_container_has_more_of_the_machine_than_somebody_has_said() -> None:
+    services = documents(COMPOSE)[0]["services"]
+    for name, service in services.items():
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        assert name == "client" or {"mem_limit", "cpus"} <= service.keys(), name
 
 
 # --- what must not be open, and what must not be missing
