@@ -28,7 +28,21 @@ case $1 in
         shift
         if running; then echo "runs already"; exit; fi
         setsid nohup "$@" >"$log.log" 2>&1 </dev/null &
-        echo $! >"$log.pid"
+        pid=$!
+        echo "$pid" >"$log.pid"
+        for _ in $(seq 100); do # until it has said something; what cannot start says why, and ends
+            sleep 0.1
+            if [ -s "$log.log" ]; then
+                sleep 1
+                break
+            fi
+            kill -0 "$pid" 2>/dev/null || break
+        done
+        if ! kill -0 "$pid" 2>/dev/null; then
+            rm -f "$log.pid"
+            echo "not started: $(tail -n 1 "$log.log")"
+            exit 1
+        fi
         echo started
         ;;
     status)

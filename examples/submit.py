@@ -1,5 +1,7 @@
 """Hand a job to the service and leave: this script ends, the job goes on."""
 
+import os
+
 from swarm import PSO, Client, Integer, Job, Real
 
 
@@ -11,5 +13,6 @@ def train(params, ctx):
 
 space = {"x": Real(-2, 2, digits=3), "y": Integer(-100, 300)}
 job = Job(name="valley", problem=train, space=space, optimizer=PSO(particles=8, generations=20), direction="minimize")
-handle = Client("tcp://127.0.0.1:8786").submit(job)
+address = os.environ.get("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:8786")
+handle = Client(address).submit(job)
 print(handle.name, handle.status)

@@ -22,6 +22,8 @@ import yaml
 from distributed import Client, Scheduler, Security, Worker
 from distributed.cli.dask_worker import main as dask_worker
 from distributed.comm import connect
+from services import free_port
+from test_master import mastered
 from typer.main import get_command
 
 from swarm.cli import app
@@ -87,6 +89,8 @@ def lines(path: Path) -> list[str]:
     """Lines that are commands, or show how to use the file; those that a backslash breaks are joined."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     text = text.replace("docker compose run --rm client", "swarm")  # its entrypoint
+    options = re.search(r'^Environment="SWARM_OPTIONS=(.*)"$', text, re.MULTILINE)
+    text = text.replace(" $SWARM_OPTIONS", f" {options[1]}" if options else "")
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", re.sub(r'"\$\(.*?\)"', "OUTPUT", text))
     if path.suffix == ".md":
         return "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)).splitlines()
@@ -152,6 +156,23 @@ def test_units_are_understood_by_systemd(path: Path, tmp_path: Path) -> None:
     assert "Restart=always" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_units_are_hardened_and_watched(path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    call("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=40", path)
+    text = path.read_text(encoding="utf-8")
+    assert re.search(r"^Type=notify$", text, re.MULTILINE) and re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
+    assert re.search(r"^ExecStart=.* \$SWARM_OPTIONS$", text, re.MULTILINE)
+
+
+def test_the_unit_of_workers_leaves_them_what_trainings_need() -> None:
+    text = (DEPLOY / "systemd" / "swarm-worker.service").read_text(encoding="utf-8")
+    set_there = set(re.findall(r"^(\w+)=", text, re.MULTILINE))
+    hiding = {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock", "PrivateTmp", "MemoryDenyWriteExecute"}
+    assert not set_there & hiding
+
+
 def test_kustomize_lists_every_manifest_but_the_operators() -> None:
     listed = documents(DEPLOY / "kubernetes" / "kustomization.yaml")[0]["resources"]
     assert {"kustomization.yaml", "daskcluster.yaml", *listed} == {path.name for path in KUBERNETES}
@@ -170,6 +191,38 @@ def test_kubernetes_selectors_find_the_pods_they_are_meant_for() -> None:
             assert item["spec"]["selector"]["matchLabels"] == item["spec"]["template"]["metadata"]["labels"]
         if item["kind"] == "Service":
             assert item["spec"]["selector"] in labels
+
+
+def probe(service: str, **hosts: str) -> list[str]:
+    """The command of a health check, for a scheduler that listens elsewhere."""
+    words = documents(COMPOSE)[0]["services"][service]["healthcheck"]["test"]
+    assert words[0] == "CMD"
+    return [hosts.get(word, word).replace("$$", "$") for word in words[1:]]
+
+
+async def test_the_health_of_containers_is_what_the_schedulers_pages_say(tmp_path: Path) -> None:
+    async with Scheduler(
+        host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0", preload=["swarm.scheduler"]
+    ) as served:
+
+        async def well(service: str, port: int) -> bool:
+            here = [word.replace("8787", str(port)) for word in probe(service, scheduler="localhost")]
+            done = await asyncio.to_thread(subprocess.run, here, capture_output=True, timeout=30, check=False)
+            return done.returncode == 0
+
+        port = served.http_server.port
+        assert await well("scheduler", port)
+        assert not await well("master", port)  # there is none
+        async with mastered(tmp_path, served.address):
+            assert await well("master", port)
+        assert not await well("scheduler", free_port())
+
+
+def test_no_container_has_more_of_the_machine_than_somebody_has_said() -> None:
+    services = documents(COMPOSE)[0]["services"]
+    for name, service in services.items():
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        assert name == "client" or {"mem_limit", "cpus"} <= service.keys(), name
 
 
 # --- what must not be open, and what must not be missing
@@ -422,16 +475,41 @@ def test_whoever_ends_a_worker_waits_for_longer_than_its_trainings_have() -> Non
     assert min(int(found[1]), pod, int(composed.removesuffix("s"))) >= grace + 20
 
 
-@pytest.mark.slow
-async def test_workers_are_started_and_stopped_by_ssh(tmp_path: Path) -> None:
-    """Only the network is left out: what stands for ssh runs here what it would run there."""
+def by_ssh(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A list of hosts, and an environment where only the network is left out: what stands for ssh runs it here."""
     stand_in = tmp_path / "bin" / "ssh"
     stand_in.parent.mkdir()
     stand_in.write_text('#!/bin/sh\n[ "$1 $2" = "-o BatchMode=yes" ] && exec sh -c "$4"\n', encoding="utf-8")
     stand_in.chmod(0o755)
     hosts = tmp_path / "hosts"
     hosts.write_text("# a comment\n\nme@here\n", encoding="utf-8")
-    environment = os.environ | {"PATH": f"{stand_in.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    return hosts, {**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "said"),
+    [
+        ("/nowhere/swarm", (), r"/nowhere/swarm.*No such file"),
+        (str(BIN / "swarm"), ("--slots", "none"), "Invalid value for .--slots."),
+        (str(BIN / "swarm"), ("--slots", "1", "--gpus", "all"), "give --gpus or --slots, not both"),
+    ],
+    ids=["not found", "not understood", "refused"],
+)
+def test_what_cannot_be_started_by_ssh_is_not_said_to_be_started(
+    program: str, options: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    hosts, environment = by_ssh(tmp_path)
+    environment["SWARM"] = program
+    command = [DEPLOY / "ssh.sh", "start", hosts, "tcp://127.0.0.1:1", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 1
+    assert re.fullmatch(f"me@here: not started: .*{said}.*\n", done.stdout), done.stdout + done.stderr
+    assert call(DEPLOY / "ssh.sh", "status", hosts, env=environment) == "me@here: stopped\n"
+
+
+@pytest.mark.slow
+async def test_workers_are_started_and_stopped_by_ssh(tmp_path: Path) -> None:
+    hosts, environment = by_ssh(tmp_path)
 
     async def ssh(what: str, *words: str) -> str:
         options = {"env": environment | {"SWARM": str(BIN / "swarm")}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -45,10 +46,10 @@ def small(text: str) -> str:
     return text
 
 
-def call(*command: str | Path, cwd: Path = ROOT) -> str:
-    done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, timeout=200, check=False
-    )
+def call(*command: str | Path, cwd: Path = ROOT, **environment: str) -> str:
+    env = os.environ | environment
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -115,9 +116,9 @@ def test_the_service_is_started_left_and_found_again_as_shown(tmp_path: Path) ->
         service.start("master", *(word.replace("tcp://127.0.0.1:8786", at) for word in master))
         wait_until(lambda: service.client.hello()["master"])
         for name, cwd in (("submit.py", tmp_path), ("attach.py", elsewhere)):
-            text = (EXAMPLES / name).read_text(encoding="utf-8").replace("tcp://127.0.0.1:8786", at)
+            text = (EXAMPLES / name).read_text(encoding="utf-8")
             (cwd / name).write_text(text.replace("generations=20", "generations=3"), encoding="utf-8")
-            printed = call(sys.executable, name, cwd=cwd)
+            printed = call(sys.executable, name, cwd=cwd, DASK_SCHEDULER_ADDRESS=at)
             assert "valley" in printed
         assert "{'x': " in printed
         assert (tmp_path / "swarm.db").exists()

@@ -15,6 +15,7 @@ from swarm.cli.options import STORE, AddressArgument, AddressOption, SettingsArg
 from swarm.cli.sections import Sections
 from swarm.cli.service import one_address
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
+from swarm.manners.dask_config import check_readable
 from swarm.manners.files import writing
 from swarm.terminal.text import Console, console, line, lines, printable
 from swarm.version import __version__
@@ -72,11 +73,14 @@ def _say_version(wanted: bool) -> None:
 
 @app.callback()
 def _every_command(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and exit.")
     ] = False,
 ) -> None:
     """Find the hyper-parameters of deep neural networks with a swarm of trainings, one per GPU."""
+    command = context.invoked_subcommand
+    check_readable(command if command in ("scheduler", "worker") else "client")
 
 
 @app.command("run")
@@ -346,6 +350,7 @@ def worker_command(
     from dataclasses import replace
 
     from swarm.cluster.serve import scheduler_address
+    from swarm.cluster.systemd import Systemd
     from swarm.config import seconds_of, settings
     from swarm.manners.shadowing import check_unhidden
     from swarm.workers.node.gpu import claimed
@@ -372,8 +377,18 @@ def worker_command(
         if gpus_per_training < 1 and offered[0].gpus:
             say("what shares a GPU shares its memory: a training can fail for what its neighbour takes")
         first = chosen.first_contact_seconds
-        leaving = Leaving(patience, until, stagger, say)
-        asyncio.run(serve(found, offered, host=host, insecure=insecure, first_seconds=first, leaving=leaving))
+        systemd = Systemd.of_process()
+        leaving = Leaving(patience, until, stagger, say, systemd.stopping)
+        serving = serve(
+            found,
+            offered,
+            host=host,
+            insecure=insecure,
+            first_seconds=first,
+            leaving=leaving,
+            ready=systemd.ready,
+        )
+        asyncio.run(systemd.watched(serving))
 
 
 def main() -> None:

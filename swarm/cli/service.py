@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from swarm.client import Client, JobHandle, JobState
+    from swarm.cluster.systemd import Systemd
     from swarm.terminal.sparkline import Sparkline
 
 app = typer.Typer()
@@ -47,9 +48,10 @@ def scheduler_command(
 ) -> None:
     """Start the scheduler that everything else connects to: Dask's, with the service for jobs."""
     from swarm.cluster.serve import serve_scheduler
+    from swarm.cluster.systemd import Systemd
     from swarm.config import settings
 
-    say = start_logging(log_format, "scheduler", "error", _say)
+    say, systemd = start_logging(log_format, "scheduler", "error", _say), Systemd.of_process()
     _until_stopped(
         serve_scheduler(
             host,
@@ -58,7 +60,9 @@ def scheduler_command(
             scheduler_file=scheduler_file,
             insecure=insecure or settings().insecure,
             say=say,
-        )
+            ready=systemd.ready,
+        ),
+        systemd,
     )
 
 
@@ -86,6 +90,7 @@ def master_command(
     """Run the jobs that are submitted to a scheduler. A second master on the same store stands by."""
     from swarm.cluster.master import serve_jobs
     from swarm.cluster.serve import scheduler_address
+    from swarm.cluster.systemd import Systemd
     from swarm.config import settings
     from swarm.service.hosted import Places
     from swarm.store.sql import Store
@@ -99,7 +104,7 @@ def master_command(
         allowed=chosen.checkpoint_places,
     )
     found = scheduler_address(one_address(address, scheduler), scheduler_file, chosen.scheduler_address)
-    say = start_logging(log_format, "master", "critical", _say)
+    say, systemd = start_logging(log_format, "master", "critical", _say), Systemd.of_process()
     _until_stopped(
         serve_jobs(
             found,
@@ -112,7 +117,9 @@ def master_command(
             keep_ended=chosen.keep_ended,
             first_seconds=chosen.first_contact_seconds,
             say=say,
-        )
+            ready=systemd.ready,
+        ),
+        systemd,
     )
 
 
@@ -402,14 +409,19 @@ def _say(text: str) -> None:
     _out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+def _until_stopped(work: Coroutine[Any, Any, None], systemd: Systemd) -> None:
     """Run a server until Ctrl-C or SIGTERM, and let it put things in order."""
     import asyncio
 
     async def main() -> None:
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(systemd.watched(work))
+
+        def stop() -> None:
+            systemd.stopping()
+            task.cancel()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         with contextlib.suppress(asyncio.CancelledError):
             await task
 

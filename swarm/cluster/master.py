@@ -48,6 +48,7 @@ async def serve_jobs(
     keep_ended: float | None = None,
     first_seconds: float | None = None,
     say: Callable[[str], None] = lambda _: None,
+    ready: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Be the master of the jobs in a store, until cancelled: wait for the lease, dial, serve, and dial again.
 
@@ -63,12 +64,18 @@ async def serve_jobs(
         first_seconds: Give up if the scheduler, or the store, was never reached for so long; None tries for ever. Once
             both were there, it always does.
         say: Told what happens.
+        ready: Told what it does whenever it stands by or takes office.
 
     Raises:
         SchedulerUnreachable: It has given up.
         NoService: The scheduler was started without our plugin.
     """
     lighten()
+
+    def begin(what: str) -> None:
+        say(what)
+        ready(what)
+
     thread = ThreadPoolExecutor(1, "swarm-lease")
     contact = FirstContact(first_seconds)
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
@@ -84,8 +91,8 @@ async def serve_jobs(
                 opened = await in_thread(thread, lambda: Store(store, seconds=store_seconds))
                 try:
                     how = lease_seconds, tuple(admins), shared, keep_ended
-                    await _wait_for_office(scheduler, opened, holder, lease_seconds, thread, contact, say)
-                    await _hold_office(scheduler, opened, holder, places, *how, contact, say)
+                    await _wait_for_office(scheduler, opened, holder, lease_seconds, thread, contact, begin)
+                    await _hold_office(scheduler, opened, holder, places, *how, contact, begin)
                 finally:
                     with contextlib.suppress(StoreUnavailable):
                         opened.give_up_lease()
@@ -99,14 +106,14 @@ async def _wait_for_office(
     lease_seconds: float,
     thread: Executor,
     contact: FirstContact,
-    say: Callable[[str], None],
+    begin: Callable[[str], None],
 ) -> None:
     """Take the lease as soon as nobody has it, and have the scheduler know that we wait."""
     lease = partial(store.lease, holder, lease_seconds)
     if await in_thread(thread, lease):
         return
     contact.reached()  # by the one that is at work: this one is to outlast whatever ends that
-    say("another master is at work; standing by")
+    begin("another master is at work; standing by")
     telling = asyncio.ensure_future(keep_standing_by(scheduler, holder))
     try:
         while not await in_thread(thread, lease):
@@ -126,7 +133,7 @@ async def _hold_office(
     shared: bool,
     keep_ended: float | None,
     contact: FirstContact,
-    say: Callable[[str], None],
+    begin: Callable[[str], None],
 ) -> None:
     """One term of office."""
     from swarm.service.master import Master
@@ -134,7 +141,7 @@ async def _hold_office(
 
     async with connected(scheduler()) as client, slots_of(client, topic=RESULTS, outlive=True) as slots:
         contact.reached()
-        say(f"serving {client.scheduler.address}, {slots.total()} slots, store {store.url}")
+        begin(f"serving {client.scheduler.address}, {slots.total()} slots, store {store.url}")
 
         async def unfit(requirements: Iterable[str]) -> str | None:
             found = await client.run(unmet, list(requirements), on_error="ignore")

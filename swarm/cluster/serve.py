@@ -24,6 +24,7 @@ async def serve_scheduler(
     scheduler_file: Path | None = None,
     insecure: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    ready: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Be the scheduler, until cancelled.
 
@@ -34,6 +35,7 @@ async def serve_scheduler(
         scheduler_file: File to write the address to.
         insecure: Serve others than this machine even without TLS.
         say: Told the addresses.
+        ready: Told them as well, when it listens.
 
     Raises:
         InvalidInput: Others could reach it without TLS, or one of the addresses is none.
@@ -69,7 +71,9 @@ async def serve_scheduler(
         if shown[1] not in (0, served):
             say(f"port {shown[1]} is in use already, so the dashboard has another; --dashboard HOST:PORT chooses it")
         pages = f"http://{shown[0]}:{served}/swarm"
-        say(f"scheduler at {scheduler.address}, dashboard at {pages}")
+        where = f"scheduler at {scheduler.address}, dashboard at {pages}"
+        say(where)
+        ready(where)
         await scheduler.finished()
 
 

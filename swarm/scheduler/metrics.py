@@ -108,13 +108,15 @@ class SwarmMetrics(PrometheusCollector):  # type: ignore[misc]
         running = self._gauge("job_running", "Trainings that run now", "job")
         told = self._gauge("job_told", "Trials that are answered", "job")
         troubled = self._gauge("job_troubled", "1 if something keeps the job from going on, else 0", "job")
+        active = self._gauge("job_active", "1 if the job wants slots, 0 if it is paused", "job")
         for job in jobs:
             if job["best"] is not None:
                 best.add_metric([job["name"], job["direction"]], job["best"]["fitness"])
             running.add_metric([job["name"]], job["running"])
             told.add_metric([job["name"]], job["told"])
             troubled.add_metric([job["name"]], int(job["trouble"] is not None))
-        yield from (best, running, told, troubled)
+            active.add_metric([job["name"]], int(job["state"] == State.ACTIVE))
+        yield from (best, running, told, troubled, active)
 
 
 def mount() -> None:

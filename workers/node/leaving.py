@@ -33,6 +33,7 @@ class Leaving:
         lifetime: Seconds after which the worker ends by itself; None: it does not.
         stagger: Seconds by which that is changed at random, up or down, lest all workers of a cluster end at once.
         say: Tells people something.
+        begun: Called when the worker begins to end.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Leaving:
         lifetime: float | None = None,
         stagger: float = 0.0,
         say: Callable[[str], None] = lambda _: None,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self._grace = grace
         self._lifetime = None if lifetime is None else max(0.0, lifetime + random.uniform(-stagger, stagger))
         self._say = say
+        self._begun = begun
 
     async def told(self) -> str:
         """Wait until the worker is to end; why, in words.
@@ -76,6 +79,7 @@ class Leaving:
             nanny: It keeps the worker's process; None if there is none now.
             reason: Why it ends.
         """
+        self._begun()
         if nanny is None or nanny.worker_address is None:
             self._say(f"worker ends, {reason}: no training is here")
             return

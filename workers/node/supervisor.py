@@ -120,6 +120,7 @@ async def serve(
     insecure: bool = False,
     first_seconds: float | None = None,
     leaving: Leaving | None = None,
+    ready: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Keep one worker process with these slots connected to the scheduler, until cancelled or told to end.
 
@@ -134,12 +135,13 @@ async def serve(
         insecure: Listen where others can reach us even without TLS.
         first_seconds: Give up if the scheduler was never reached for so long; None tries for ever.
         leaving: When the worker ends in order, and returns; None: never.
+        ready: Told what it does whenever it has been connected.
 
     Raises:
         SchedulerUnreachable: It was not.
         InvalidInput: Others could reach the worker, or TLS lacks its certificates.
     """
-    supervisor = _Supervisor(scheduler, tuple(slots), host, insecure, FirstContact(first_seconds))
+    supervisor = _Supervisor(scheduler, tuple(slots), host, insecure, FirstContact(first_seconds), ready)
     if leaving is None:
         return await supervisor.keep()
     keeping, telling = asyncio.ensure_future(supervisor.keep()), asyncio.ensure_future(leaving.told())
@@ -160,6 +162,7 @@ class _Supervisor:
     Args:
         scheduler, slots, host, insecure: As of :func:`serve`.
         contact: Gives up if the scheduler is never reached.
+        ready: Told what it does whenever it has been connected.
 
     Attributes:
         nanny: What has the worker's process; None where there is none.
@@ -172,12 +175,14 @@ class _Supervisor:
         host: str | None,
         insecure: bool,
         contact: FirstContact,
+        ready: Callable[[str], None],
     ) -> None:
         self.nanny: Nanny | None = None
         self._scheduler = scheduler
         self._slots = slots
         self._host, self._insecure = host, insecure
         self._contact = contact
+        self._ready = ready
 
     async def keep(self) -> None:
         """Start it, and again whenever it has ended, until cancelled."""
@@ -209,6 +214,7 @@ class _Supervisor:
         async with Nanny(address, **nanny_options(*self._slots, host=listen), death_timeout=None) as nanny:
             self.nanny = nanny
             _log.info("worker %s serves %s with %d slots", name, address, len(self._slots))
+            self._ready(f"serves {address}, slots: {len(self._slots)}")
             await nanny.finished()
 
 
