@@ -138,6 +138,27 @@ def test_what_saves_when_its_worker_is_told_to_end_goes_on_elsewhere_and_no_step
     assert again(handle) == [("lost", True, False)] * 2
 
 
+@pytest.mark.slow
+def test_a_worker_of_dasks_own_drains_before_its_lifetime_is_over(tmp_path: Path) -> None:
+    with Service(tmp_path) as service:
+        service.scheduler()
+        service.master()
+        wait_until(lambda: service.client.hello()["master"])
+        handle = service.client.submit(job_of("asks", asks(tmp_path), 2))
+        worker = ["-m", "distributed.cli.dask_worker", service.address, "--nthreads", "2", "--resources", "GPU=2"]
+        worker += ["--memory-limit", "0", "--no-dashboard", "--lifetime", "40s"]
+        worker += ["--preload", "swarm.workers.node.supervisor", "--preload-nanny", "swarm.workers.node.gate"]
+        service.python("workers-dask", *worker)
+        wait_until(lambda: sum(steps(tmp_path).values()) == 2 * GATE)
+        assert exit_code(service, "workers-dask") == 0
+        (tmp_path / "open").touch()
+        start(service, "workers-next")
+        state = handle.wait(timeout=60)
+        assert (state.counts["failed"], state.counts["trained"]) == (0, 2)
+        assert steps(tmp_path) == Counter(f"{x}-{step}" for x in handle.history["x"] for step in range(STEPS))
+        assert again(handle) == [("lost", True, False)] * 2
+
+
 def sum_of(x: int) -> float:
     """What an undisturbed training returns, to the last bit."""
     total = 0.0

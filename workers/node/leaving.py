@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -20,9 +21,11 @@ from swarm.workers.node.slots import WAITS, own
 if TYPE_CHECKING:
     from distributed import Nanny
 
+_GRACE_SECONDS = 60.0  # where nobody says how many
 _MARGIN_SECONDS = 15.0  # beyond the grace: for trainings to be ended, and for a machine that is busy
 _FORGET_SECONDS = 5.0  # for the master to have the last results
 _LOOK_SECONDS = 0.05
+_log = logging.getLogger("swarm.workers")
 
 
 class Leaving:
@@ -38,7 +41,7 @@ class Leaving:
 
     def __init__(
         self,
-        grace: float = 60.0,
+        grace: float = _GRACE_SECONDS,
         lifetime: float | None = None,
         stagger: float = 0.0,
         say: Callable[[str], None] = lambda _: None,
@@ -100,6 +103,7 @@ class Leaving:
 def attach(worker: Any) -> None:
     """Have a worker of ours take part: it listens to its supervisor alone when it is told to end.
 
+    One without a supervisor, ``dask worker`` with our preload, ends in the same way before its ``--lifetime`` is over.
     Its process leaves the group of the supervisor's, since a signal may be sent to the whole of that.
     """
 
@@ -112,12 +116,22 @@ def attach(worker: Any) -> None:
         lines = await asyncio.to_thread(ending.own.wait)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FORGET_SECONDS):
-                while worker.data:  # results that the master has not released: Dask would have them computed again
+                # Results that come in a moment, or that the master has not released: Dask would compute them again.
+                while worker.state.executing or worker.data:
                     await asyncio.sleep(_LOOK_SECONDS)
         _explain(worker, None)
         return lines
 
+    async def leave() -> None:
+        await begin(grace)
+        for line in await ended():
+            _log.info("worker %s: %s", worker.name, line)
+        await worker.close_gracefully(reason="worker-lifetime-reached")
+
     worker.handlers |= {"swarm_end": begin, "swarm_ended": ended}
+    if worker.lifetime:  # of Dask's own worker, which ends then whatever it does: its trainings save before
+        grace = min(_GRACE_SECONDS, worker.lifetime / 2)
+        worker.io_loop.call_later(max(0.0, worker.lifetime - grace - min(_MARGIN_SECONDS, grace / 2)), leave)
     if own.all and worker.nanny is not None:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
