@@ -146,7 +146,7 @@ def test_a_worker_of_dasks_own_drains_before_its_lifetime_is_over(tmp_path: Path
         wait_until(lambda: service.client.hello()["master"])
         handle = service.client.submit(job_of("asks", asks(tmp_path), 2))
         worker = ["-m", "distributed.cli.dask_worker", service.address, "--nthreads", "2", "--resources", "GPU=2"]
-        worker += ["--memory-limit", "0", "--no-dashboard", "--lifetime", "40s"]
+        worker += ["--memory-limit", "0", "--no-dashboard", "--lifetime", "90s"]  # ends half a minute after its start
         worker += ["--preload", "swarm.workers.node.supervisor", "--preload-nanny", "swarm.workers.node.gate"]
         service.python("workers-dask", *worker)
         wait_until(lambda: sum(steps(tmp_path).values()) == 2 * GATE)
