@@ -157,13 +157,11 @@ EVOLVED = {  # what the paper says, and why the numbers here are others
     "rpv": ("9.22 → 1.78 %, 80.7 % less; tables 2 and 4", None),
     "resnet": (
         "8 → 7 %, 12.5 % less; figure 9, table 4",
-        "ResNet's errors are far above 8 %: a third of its blocks saw a twentieth of the images, for 8 of 200 epochs. "
-        "PBT's few networks begin at random hyper-parameters and spend their few epochs on weeding out the bad ones.",
+        "ResNet's errors are far above 8 %: a third of its blocks saw a twentieth of the images, for 8 of 200 epochs.",
     ),
     "capsnet": (
         "16.75 → 14.5 %, 13.4 % less (the text says 15.5 %); figure 11, table 4",
-        "The capsules learn digits instead of CIFAR-10, of which a quarter of their filters learns little in 8 epochs; "
-        "in one run the best after a single epoch, by chance, had a learning rate of 1e-5, and all of the six took it.",
+        "The capsules learn digits instead of CIFAR-10, of which a quarter of their filters learns little in 8 epochs.",
     ),
     "seq2seq": (
         "perplexity 28 → 26, 7 % less; figure 13, table 4",
