@@ -187,8 +187,9 @@ def certain(p: float | None) -> str:
 
 def recombination(result: Result) -> Iterator[Row]:
     for name, found in result["parts"].items():
-        command = f"SWARM_DATA=data python benchmarks/recombination.py --parts {name}"
-        scale = f"{found['scale']}; {many(len(found['evolved']), 'seed')} each"
+        seeds = len(found["evolved"])
+        command = f"SWARM_DATA=data python benchmarks/recombination.py --parts {name} --seeds {seeds}"
+        scale = f"{found['scale']}; {many(seeds, 'seed')} each"
         said, why = EVOLVED[name]
         if found["less"] <= 0:
             why = f"{found['title']}: what has evolved is no better here. {why or ''}".rstrip()
@@ -203,12 +204,12 @@ def recombination(result: Result) -> Iterator[Row]:
         )  # fmt: skip
         if "slopes" in found:
             rising = {hyper: sum(slope > 0 for slope in slopes) for hyper, slopes in found["slopes"].items()}
-            runs, rate = len(found["evolved"]), rising["learning_rate"]
+            rate = rising["learning_rate"]
             yield Row(
                 CLAIMS, f"{found['title']}: the schedules that PBT finds",
-                ", ".join(f"{hyper} rises in {number} of {runs}" for hyper, number in rising.items()), scale, command,
+                ", ".join(f"{hyper} rises in {number} of {seeds}" for hyper, number in rising.items()), scale, command,
                 f"{GA_PAPER}: {SCHEDULES[name]}",
-                gap=f"{found['title']}: the learning rate does not fall in {rate} of {runs} schedules; so few networks "
+                gap=f"{found['title']}: the learning rate does not fall in {rate} of {seeds} schedules; so few networks "
                 "and epochs leave much to chance." if rate else None,
             )  # fmt: skip
 
