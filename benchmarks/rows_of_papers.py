@@ -209,8 +209,8 @@ def recombination(result: Result) -> Iterator[Row]:
                 CLAIMS, f"{found['title']}: the schedules that PBT finds",
                 ", ".join(f"{hyper} rises in {number} of {seeds}" for hyper, number in rising.items()), scale, command,
                 f"{GA_PAPER}: {SCHEDULES[name]}",
-                gap=f"{found['title']}: the learning rate does not fall in {rate} of {seeds} schedules; so few networks "
-                "and epochs leave much to chance." if rate else None,
+                gap=f"{found['title']}: the learning rate does not fall in {rate} of {seeds} schedules; so few "
+                "networks and epochs leave much to chance." if rate else None,
             )  # fmt: skip
 
 
