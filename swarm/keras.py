@@ -83,7 +83,7 @@ class Save(keras.callbacks.Callback):  # type: ignore[misc]
     kept, say ``train.resumable = True``, or ``checkpoints: true`` in the job.
 
     What is saved is the weights, the optimizer's state and the states of random layers. What other callbacks remember,
-    such as the patience of ``EarlyStopping``, begins anew, and so does the order of the examples, unless it depends on
+    such as the patience of ``EarlyStopping``, is lost, and so is the order of the examples, unless it depends on
     the seed and the epoch alone.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 import warnings
@@ -71,6 +72,7 @@ LONGEST = (
     "test_ahead.py",
     "test_stored.py",
     "test_deploy.py",
+    "test_launchers.py",
     "test_lenet5.py",
     "test_operators.py",
 )
@@ -183,3 +185,14 @@ def open_store(tmp_path) -> Iterator[Callable[..., Store]]:
     yield open_one
     for store in opened:
         store.close()
+
+
+@pytest.fixture
+def modules_of_their_own() -> Iterator[None]:
+    """The modules that a test writes and imports are gone after it."""
+    before, path = set(sys.modules), list(sys.path)
+    yield
+    for name in set(sys.modules) - before:
+        if "pytest-" in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
+    sys.path[:] = path

@@ -6,12 +6,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_modules import write
 from scripts import run_script
 
 from swarm import Grid, Integer, Job, run
@@ -29,20 +28,7 @@ print(problem({"x": 4}, None))
 """
 
 
-@pytest.fixture(autouse=True)
-def _modules_of_their_own() -> Iterator[None]:
-    before, path = set(sys.modules), list(sys.path)
-    yield
-    for name in set(sys.modules) - before:
-        if "pytest-" in (getattr(sys.modules[name], "__file__", None) or ""):
-            del sys.modules[name]
-    sys.path[:] = path
-
-
-def write(folder: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(textwrap.dedent(text))
+pytestmark = pytest.mark.usefixtures("modules_of_their_own")
 
 
 def found(folder: Path, files: dict[str, str], where: str = "main.py:train") -> Problem:

@@ -60,7 +60,7 @@ async def serve_jobs(
         store_seconds: What the store's server has not answered for so long has failed.
         admins: Who may steer everybody's jobs.
         shared: With TLS, everybody who has a certificate may read everybody's jobs.
-        keep_ended: Jobs that ended more than so many seconds ago are deleted; None keeps them for ever.
+        keep_ended: Seconds after which a job that has ended is deleted; None keeps it.
         first_seconds: Give up if the scheduler, or the store, was never reached for so long; None tries for ever. Once
             both were there, it always does.
         say: Told what happens.

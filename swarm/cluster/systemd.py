@@ -16,11 +16,11 @@ _SIGNS = 3  # of life within the time of the watchdog
 
 
 class Systemd:
-    """Whoever has started this process and wants to hear of it.
+    """The service manager that started this process, if it wants to be notified.
 
     Args:
-        address: Path of a socket, or a name in Linux's abstract namespace after an ``@``; None: nobody wants to.
-        watchdog_seconds: This process is ended and started again if it is silent for so long; None: it is not.
+        address: Path of a socket, or a name in Linux's abstract namespace after an ``@``; None: it does not.
+        watchdog_seconds: This process is ended and started again if it is silent for so long; None: no watchdog.
     """
 
     def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:

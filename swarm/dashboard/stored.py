@@ -51,7 +51,7 @@ class Shelf:
 
     Args:
         store: URL or file of the store.
-        writable: Whether whoever sees the pages may write notes.
+        writable: Whether the pages let their readers write notes.
 
     Raises:
         StoreUnavailable: There is no store, or it cannot be read.

@@ -118,7 +118,7 @@ class Trials(JobPage):
     def _show_rows(self) -> None:
         """Show all rows, with the notes that there are now."""
         found = dict(self.board.notes(self._job) or {})
-        if found != self._noted:  # Bokeh 3.9 draws a table anew only if its number of rows changes
+        if found != self._noted:  # Bokeh 3.9 redraws a table only if its number of rows changes
             self._feed.show([], None)
         self._noted = found
         self._feed.show(self._view.points, (self._job, self._view.thinned, tuple(self._noted.items())))

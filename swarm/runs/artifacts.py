@@ -1,4 +1,4 @@
-"""What trainings have printed and the files that they left, read by whoever trusts neither names nor contents."""
+"""What trainings have printed and the files that they left, read without trust in names or contents."""
 
 from __future__ import annotations
 

@@ -192,8 +192,7 @@ class Run:
     def artifacts(self, trial: int) -> list[Path]:
         """The files that the trainings of a trial have left by ``ctx.artifact``, by name.
 
-        They are kept where what it printed is. Of a trial that was
-        answered by the archive they are those of the training that gave the answer.
+        They lie beside its output. A trial that the archive answered has those of the training that gave the answer.
 
         Args:
             trial: Number of the trial.

@@ -73,7 +73,7 @@ class Master:
         lease_seconds: A standby takes over when this master has been silent for so long.
         admins: Who may steer everybody's jobs.
         shared: Everybody who has a certificate may read everybody's jobs; without TLS everybody may.
-        keep_ended: Jobs that ended more than so many seconds ago are deleted; None keeps them for ever.
+        keep_ended: Seconds after which a job that has ended is deleted; None keeps it.
     """
 
     def __init__(

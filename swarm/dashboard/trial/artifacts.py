@@ -1,6 +1,6 @@
 """The files that a training left, on the page of its trial: pictures and short texts to be seen, all to be downloaded.
 
-Whoever wrote the training wrote the files, so a browser is let do nothing with them but show a picture.
+The files come from a user's training, and nobody vouches for them: the browser may show a picture, and run nothing.
 """
 
 from __future__ import annotations

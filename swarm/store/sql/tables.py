@@ -101,7 +101,7 @@ snapshots = sa.Table(  # since schema 5: a cache of replays, which may be emptie
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("seal", sa.String(64), nullable=False),
 )
-notes = sa.Table(  # what people wrote on trials; made by whoever writes the first where it lacks
+notes = sa.Table(  # what people wrote on trials; the first note creates it in a store that lacks it
     "swarm_notes",
     TABLES,
     sa.Column("job", sa.String(200), primary_key=True),
