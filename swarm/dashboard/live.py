@@ -16,7 +16,7 @@ from bokeh.models.widgets import Div
 from bokeh.plotting import figure
 
 from swarm.dashboard.board import ENDED, Bar, Board, Shown, Shows
-from swarm.dashboard.cluster.cards import cards_html
+from swarm.dashboard.cluster.cards import brief, cards_html
 from swarm.dashboard.cluster.idle import idle_html
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.theme import TABLE
@@ -159,7 +159,7 @@ class Slots(Page):
         )
         for source in (self._ended.source, self._running):
             bars = chart.hbar(
-                y="slot",
+                y="row",
                 left="start",
                 right="end",
                 height=0.8,
@@ -180,8 +180,8 @@ class Slots(Page):
         now = time.time()
         slots = self.board.slots
         names = sorted({*slots, *(bar.slot for bar in self.board.bars if (bar.end or now) > now - WINDOW)})[::-1]
-        if self._slots.factors != names:
-            self._slots.factors = names
+        if self._slots.factors != (rows := list(dict.fromkeys(map(brief, names)))):
+            self._slots.factors = rows
         since = min(max(now - WINDOW, min((bar.start for bar in self.board.bars), default=now)), now - 60)
         self._window.update(start=since * 1000, end=now * 1000)
         ended = [bar for bar in self.board.bars if bar.end is not None and bar.end > now - WINDOW]
@@ -191,8 +191,8 @@ class Slots(Page):
         running = self.board.running
         replace(self._running, self._bars(running, now))
         busy = {bar.slot for bar in running}
-        free = {slot: kind for slot, kind in self.board.classes.items() if slot not in busy}
-        waits = {slot: why for slot, why in self.board.waits.items() if slot in slots}
+        free = {brief(slot): kind for slot, kind in self.board.classes.items() if slot not in busy}
+        waits = {brief(slot): why for slot, why in self.board.waits.items() if slot in slots}
         said = self._summary(slots, running, ended, now) + idle_html(free, waits, self.board.shown)
         if self._said.text != (said := said + self._legend([*ended, *running])):
             self._said.text = said
@@ -214,6 +214,7 @@ class Slots(Page):
         bad = [bar.status not in _FINE for bar in bars]
         return {
             "slot": [bar.slot for bar in bars],
+            "row": [brief(bar.slot) for bar in bars],
             "start": [bar.start * 1000 for bar in bars],
             "end": [(bar.end or now) * 1000 for bar in bars],
             "seconds": [(bar.end or now) - bar.start for bar in bars],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from swarm.dashboard.board import Shown
-from swarm.dashboard.cluster.cards import cards_html
+from swarm.dashboard.cluster.cards import brief, cards_html
 from swarm.dashboard.cluster.idle import idle_html
 
 FREE = {"a:slot-0": "GPU", "a:slot-1": "GPU"}
@@ -53,3 +53,9 @@ def test_each_gpu_has_a_row_with_memory_and_load_and_what_is_not_told_is_said() 
     assert said.count("not told") == 2
     assert cards_html([]) == "", "slots of CPUs have no GPUs"
     assert "6 more GPUs" in cards_html([("a", whole)] * 70)
+
+
+def test_slots_are_named_by_the_beginning_of_their_gpus_identifiers() -> None:
+    one, other = "GPU-0a1b2c3d-0000-4000-8000-00000000000f", "MIG-9f8e7d6c-1111-4000-8000-0000000000ab"
+    assert brief(f"vm:{one}+{other}") == "vm:GPU-0a1b2c3d+MIG-9f8e7d6c"
+    assert brief("vm:slot-0-15844") == "vm:slot-0-15844"

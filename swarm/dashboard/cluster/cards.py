@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -9,6 +10,12 @@ from typing import Any
 from swarm.plots.units import size
 
 _MOST = 64  # rows
+_IDENTIFIER = re.compile(r"\b((?:GPU|MIG)-[0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+
+def brief(slot: str) -> str:
+    """The name of a slot with its GPUs abbreviated as NVIDIA's tools take them: ``host:GPU-0a1b2c3d``."""
+    return _IDENTIFIER.sub(r"\1", slot)
 
 
 def cards_html(cards: Sequence[tuple[str, Any]]) -> str:
