@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,6 +18,7 @@ from test_master import job_of, mastered, scheduler, worker
 from swarm import Client, Context, Grid, Infeasible, Integer, Job, Run, run
 from swarm.errors import AllFailed, InvalidInput, InvalidJob
 from swarm.search.pruning import MedianRule
+from swarm.steering.notice import Notice
 from swarm.trial import Evaluation
 from swarm.workers.problem import attempt
 
@@ -60,8 +62,8 @@ def posted() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def check_told(said: list[dict[str, Any]], name: str = "told") -> None:
+    assert [each["event"] for each in said] == ["failed", "ended"], "in this order; the second failure is not told"
     by_event = {each["event"]: each for each in said}
-    assert len(said) == 2 and by_event.keys() == {"failed", "ended"}, "the second failure is not told"
     assert by_event["failed"]["reason"].startswith("trial 2: Infeasible: too large")
     assert by_event["ended"]["reason"] == "done" and by_event["ended"]["job"] == name
     assert by_event["ended"]["best"] == {"trial": 4, "params": {"x": 4}, "fitness": 4.0}
@@ -82,7 +84,21 @@ def test_a_command_reads_it_from_its_standard_input(tmp_path: Path) -> None:
     file = tmp_path / "told.jsonl"
     here(job(notify=f"cat >> {file} && echo >> {file} && echo $SWARM_JOB/$SWARM_EVENT >> {file}.events"), tmp_path)
     check_told([json.loads(line) for line in file.read_text().split("\n") if line])
-    assert sorted(Path(f"{file}.events").read_text().split()) == ["told/ended", "told/failed"]
+    assert Path(f"{file}.events").read_text().split() == ["told/failed", "told/ended"]
+
+
+def test_a_command_that_takes_long_has_ended_before_the_next_one_begins(tmp_path: Path) -> None:
+    """The first one waits until the search has ended and asks for the second, which must not begin meanwhile."""
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    os.mkfifo(gate)
+    notice = Notice(
+        f'echo "$SWARM_EVENT begins" >> {log}; [ $SWARM_EVENT = ended ] || read _ < {gate}; echo ends >> {log}', "told"
+    )
+    notice.tell("failed", "", None, {})
+    notice.tell("ended", "", None, {})
+    gate.write_text("\n")  # opens when the first command reads
+    notice.wait()
+    assert log.read_text().split("\n")[:-1] == ["failed begins", "ends", "ended begins", "ends"]
 
 
 @pytest.mark.parametrize("to", ["exit 3", "http://127.0.0.1:1/nobody"])

@@ -28,7 +28,8 @@ class Notice:
 
     What is told is one JSON object, as the body of a POST, or on the standard input of a command: ``job``, ``event``
     (``ended`` or ``failed``), ``reason``, ``best`` (``params``, ``fitness``) and ``counts``. A command also finds job
-    and event in ``SWARM_JOB`` and ``SWARM_EVENT``. Nobody who cannot be told holds the search up, or ends it.
+    and event in ``SWARM_JOB`` and ``SWARM_EVENT``. A job tells one thing after the other, so that commands that append
+    to a file do not mix their lines. Nobody who cannot be told holds the search up, or ends it.
 
     Attributes:
         to: A URL (``https://…``), or a command for the shell.
@@ -40,9 +41,11 @@ class Notice:
     _sent: list[threading.Thread] = field(default_factory=list, compare=False, repr=False)
 
     def tell(self, event: Occasion, reason: str, best: dict[str, Any] | None, counts: dict[str, int]) -> None:
-        """Tell it, in a thread of its own."""
+        """Tell it, in a thread of its own, when what was told before has ended."""
         said = {"job": self.job, "event": event, "reason": reason[:_TEXT], "best": best, "counts": counts}
-        thread = threading.Thread(target=self._send, args=(json.dumps(said), event), name="swarm-notify", daemon=True)
+        before = self._sent[-1] if self._sent else None
+        arguments = (json.dumps(said), event, before)
+        thread = threading.Thread(target=self._send, args=arguments, name="swarm-notify", daemon=True)
         self._sent.append(thread)
         thread.start()
 
@@ -51,7 +54,9 @@ class Notice:
         for thread in self._sent:
             thread.join(SECONDS + 5)
 
-    def _send(self, text: str, event: Occasion) -> None:
+    def _send(self, text: str, event: Occasion, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
         try:
             if is_url(self.to):
                 body, headers = text.encode(), {"Content-Type": "application/json", "User-Agent": "dask-swarm"}
