@@ -23,7 +23,7 @@ RESULTS = KEPT.with_name("results-quick") if QUICK else KEPT
 
 @contextlib.contextmanager
 def cluster(slots: int) -> Iterator[str]:
-    """A scheduler and a supervisor with ``slots`` single-threaded GPU slots, each a process; yields the address."""
+    """A scheduler, and a worker with ``slots`` single-threaded GPU slots that has registered; yields the address."""
     env = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "info", "PYTHONUNBUFFERED": "1"}
     tool = Path(sys.executable)
     scheduler = subprocess.Popen(
@@ -36,11 +36,7 @@ def cluster(slots: int) -> Iterator[str]:
         address = next(line.split()[-1] for line in scheduler.stderr if "Scheduler at:" in line)
         command = [tool.with_name("swarm"), "worker", address, "--slots", str(slots), "--host", "127.0.0.1"]
         workers = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        joined = 0
-        for line in scheduler.stderr:
-            joined += "Starting worker compute stream" in line
-            if joined == slots:
-                break
+        next(line for line in scheduler.stderr if "Starting worker compute stream" in line)
         # Nobody reads the pipe from here on; a full one would stop the scheduler.
         subprocess.Popen(["cat"], stdin=scheduler.stderr, stdout=subprocess.DEVNULL)
         yield address

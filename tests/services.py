@@ -63,6 +63,8 @@ class Service:
     def __exit__(self, *_: object) -> None:
         for name in list(self.processes):
             self.kill(name)
+        if "PYTEST_CURRENT_TEST" not in os.environ:  # a benchmark's terminal is for its figures
+            return
         for log in sorted(self.folder.glob("*.log")):  # pytest shows it where the test has failed
             print(f"--- {log.name}", log.read_text(errors="replace")[-4000:], sep="\n")
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from services import Service, free_port, logging_training, wait_until
 from swarm import Integer, Job, Random
 from swarm.runner import Run
 from swarm.runs.winner import Winner
+from swarm.scheduler.totals import Totals
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +83,39 @@ def test_prometheus_reads_jobs_evaluations_slots_and_the_master(service: Service
     assert ("job_running", "done") not in found, "what has ended is in the totals alone"
     assert found["master_connected",] == 1
     assert found["master_silent_seconds",] < 5
+
+
+def state(told: int, of: str = "active") -> str:
+    """What a master publishes of a job, as far as it is counted."""
+    counts = {"trained": told, "failed": 1, "archive": 2}
+    return json.dumps({"state": of, "told": told, "trained_seconds": told * 0.5, "counts": counts})
+
+
+def test_totals_do_not_fall_when_jobs_are_forgotten_or_another_master_comes() -> None:
+    totals = Totals()
+    for job in range(300):  # the scheduler mirrors the last 200 that have ended
+        totals.note({f"job-{job}": state(4)})
+        totals.note({f"job-{job}": state(10, "finished")})
+        if job >= 200:
+            totals.forget(f"job-{job - 200}")
+    totals.note({"live": state(6)})
+    assert totals.counts == {"trained": 3006, "failed": 301, "archive": 602, "told": 3006, "trained_seconds": 1503.0}
+    before = Counter(totals.counts)
+    totals.forget_ended()
+    totals.note({"live": state(5)})  # which it had not stored yet
+    assert totals.counts == before
+    totals.note({"live": state(8)})
+    assert totals.counts - before == {"trained": 2, "told": 2, "trained_seconds": 1.0}
+
+
+def test_a_name_that_another_job_takes_is_counted_from_nothing() -> None:
+    totals = Totals()
+    totals.note({"a": state(10, "cancelled")})
+    totals.note({"a": state(3)})
+    assert totals.counts["told"] == 13
+    totals.note({"a": state(7, "finished")})
+    totals.note({"a": state(9)})  # its limits were raised: the same job goes on
+    assert totals.counts["told"] == 19
 
 
 def test_a_silent_master_shows(service: Service, pages: str) -> None:

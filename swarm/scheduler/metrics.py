@@ -13,6 +13,7 @@ from distributed.http.prometheus import PrometheusCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from swarm.scheduler.slot_status import capacity
+from swarm.scheduler.totals import Totals
 from swarm.store.records import Source, State
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ Family = GaugeMetricFamily | CounterMetricFamily
 class SwarmMetrics(PrometheusCollector):  # type: ignore[misc]
     """Metrics of the jobs that the master has told of, and of the slots that the scheduler sees.
 
-    Totals are of all jobs; only what is not ended yet has metrics of its own, so their number stays small.
+    Totals are of all jobs since the scheduler began, also of those that it has forgotten; only jobs that have not ended
+    have metrics of their own, so their number stays small.
 
     Args:
         server: The scheduler.
@@ -47,7 +49,8 @@ class SwarmMetrics(PrometheusCollector):  # type: ignore[misc]
         states = service.states()
         if isinstance(states, list):  # else no master has been there, and totals would seem to begin anew
             jobs = [json.loads(state) for state in states]
-            yield from self._totals(jobs)
+            yield self._states(jobs)
+            yield from self._totals(service.totals)
             yield from self._live([job for job in jobs if job["state"] in _LIVE])
 
     def _gauge(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
@@ -85,23 +88,26 @@ class SwarmMetrics(PrometheusCollector):  # type: ignore[misc]
             silent.add_metric([], time.monotonic() - service.heard)
             yield silent
 
-    def _totals(self, jobs: list[dict[str, Any]]) -> Iterator[Family]:
+    def _states(self, jobs: list[dict[str, Any]]) -> Family:
         states = Counter(job["state"] for job in jobs)
         by_state = self._gauge("jobs", "Jobs by state", "state")
         for state in (*STATES, *sorted(states.keys() - set(STATES))):
             by_state.add_metric([state], states[state])
-        counts = sum((Counter(job["counts"]) for job in jobs), Counter[str]())
+        return by_state
+
+    def _totals(self, totals: Totals) -> Iterator[Family]:
+        counts = totals.counts
         evaluations = self._counter("evaluations", "Evaluations by the source of their answer", "source")
         for source in Source:
             evaluations.add_metric([source.value], counts[source])
         trials = self._counter("trials", "Trials that were answered, by how they ended", "status")
-        trials.add_metric(["ok"], sum(job["told"] for job in jobs) - counts["failed"])
+        trials.add_metric(["ok"], counts["told"] - counts["failed"])
         trials.add_metric(["failed"], counts["failed"])
         pruned = self._counter("pruned_evaluations", "Trainings that were ended early, being hopeless")
         pruned.add_metric([], counts["pruned"])
         seconds = self._counter("trained_seconds", "Seconds of training, over all slots")
-        seconds.add_metric([], sum(job["trained_seconds"] for job in jobs))
-        yield from (by_state, evaluations, trials, pruned, seconds)
+        seconds.add_metric([], counts["trained_seconds"])
+        yield from (evaluations, trials, pruned, seconds)
 
     def _live(self, jobs: list[dict[str, Any]]) -> Iterator[Family]:
         best = self._gauge("job_best_fitness", "Best fitness so far, in the job's own direction", "job", "direction")

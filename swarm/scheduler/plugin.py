@@ -28,6 +28,7 @@ from swarm.scheduler.desk import PageDesk
 from swarm.scheduler.readers import Readers
 from swarm.scheduler.roles import Role, name_in, refusal, role_of
 from swarm.scheduler.slot_status import capacity, occupancy
+from swarm.scheduler.totals import Totals
 from swarm.service.health import verdict
 from swarm.service.protocol import PROTOCOL, REQUESTS, RESULTS, SETTLED
 from swarm.service.quotas import Backlog, Quotas
@@ -68,6 +69,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._states: dict[str, str] = {}  # JSON, by name
         self._ended: OrderedDict[str, None] = OrderedDict()  # names of those that have ended, the latest last
         self._readers = Readers()
+        self.totals = Totals()
         self._told = False  # whether a master has told of all its jobs
         self._requests: dict[int, dict[str, Any]] = {}
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -293,11 +295,13 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             self._told = True
             self._states.clear()
             self._ended.clear()
+            self.totals.forget_ended()
             self._readers.clear()
             self.board.forget(publisher)
         if publisher == self._master:
             self._states.update(states or {})
             self._readers.note(states or {})
+            self.totals.note(states or {})
             self._forget_ended(states or {})
         self.board.tell(publisher, states or {}, views or {})
 
@@ -310,6 +314,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         while len(self._ended) > _ENDED_KEPT:
             name, _ = self._ended.popitem(last=False)
             self._states.pop(name, None)
+            self.totals.forget(name)
             self._readers.forget(name)
 
     # --- what Dask tells a plugin
