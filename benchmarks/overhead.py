@@ -25,6 +25,7 @@ from rich.table import Table
 
 CONTENDERS = {
     "ours": "dask-swarm: optimizer, archive, journal in SQLite",
+    "home": "the same as run() does it on one machine, without a cluster",
     "as_completed": "plain as_completed loop, resources GPU=1",
     "as_completed_free": "plain as_completed loop, no resources",
     "map": "plain Client.map, generation by generation",
@@ -40,7 +41,7 @@ def plain(x: float) -> float:
     return x
 
 
-def run_ours(address: str, number: int, slots: int, ends: list[float]) -> None:
+def run_ours(address: str | None, number: int, slots: int, ends: list[float]) -> None:
     from swarm import Job, Random, Real, run
     from swarm.store import Store
 
@@ -48,12 +49,8 @@ def run_ours(address: str, number: int, slots: int, ends: list[float]) -> None:
         name="overhead", problem=nothing, space={"x": Real(0, 1)}, optimizer=Random(trials=number), isolation="thread"
     )
     with tempfile.TemporaryDirectory() as folder:
-        run(
-            job,
-            scheduler=address,
-            store=f"{folder}/swarm.db",
-            progress=False,
-        )
+        where: dict[str, Any] = {"slots": slots} if address is None else {"scheduler": address}
+        run(job, **where, store=f"{folder}/swarm.db", progress=False)
         store = Store(f"{folder}/swarm.db")
         ends.extend(event.time for event in store.events(job.name) if event.kind == "result")
         store.close()
@@ -90,6 +87,7 @@ def contend(name: str, address: str, number: int, slots: int) -> dict[str, float
     ends: list[float] = []
     runs = {
         "ours": run_ours,
+        "home": lambda _, *args: run_ours(None, *args),
         "as_completed": run_as_completed,
         "as_completed_free": lambda *args: run_as_completed(*args, pinned=False),
         "map": run_map,
