@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rows import QUESTIONS, Result, Row
-from summary_rows import READERS
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the root: benchmarks is a package there
+from benchmarks.shared.rows import QUESTIONS, Result, Row
+from benchmarks.summary_rows import READERS
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -24,7 +26,7 @@ NOT_YET = (
     "which are not public or not at hand.",
     "One real GPU: pinning, memory given back, fork safety, kills, strangers, several trainings at a time, time to the "
     "first step: `bash benchmarks/gpu/check.sh` checks them in eight minutes, and has not run on a GPU yet.",
-    "Real GPUs, from one to many, and several trainings on one: `python benchmarks/scaling.py --parts gpus`.",
+    "Real GPUs, from one to many, and several trainings on one: `python benchmarks/scale/scaling.py --parts gpus`.",
     "A second run of the hours that train networks: their rows say over how many seeds or folds. What has no [lowest, "
     "highest], ± or number of seeds is of a single run: the master's work per evaluation, the service with N workers, "
     "the cost of a slice.",

@@ -1,7 +1,7 @@
 """What pages take from the program itself: a line such as ``{{ keys swarm.job.Job }}`` stands for it.
 
 command-line             every command with its arguments and options, as typer writes them
-costs, limits, growth, populations    what benchmarks/dask_limit.py, scale.py and population.py have measured
+costs, limits, growth, populations    what benchmarks/scale/dask_limit.py, scale.py and population.py have measured
 keys MODULE.CLASS        the fields of a pydantic model as a table
 options NAME             the options of a search method as a table
 settings                 the file of settings

@@ -12,14 +12,18 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))  # where they find each other, too
+sys.path.append(str(Path(__file__).parent.parent))  # where benchmarks is a package
 
-import run_all
-import summary
-from summary_rows import READERS
+from benchmarks import run_all, summary
+from benchmarks.summary_rows import READERS
 
-BENCHMARKS = Path(run_all.__file__).parent
-SCRIPTS = sorted(file for file in BENCHMARKS.glob("*.py") if "__main__" in file.read_text())
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted(
+    file
+    for pattern in ("*.py", "*/*.py")
+    for file in (ROOT / "benchmarks").glob(pattern)
+    if "__main__" in file.read_text() and file.parent.name != "gpu"
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.stem)
@@ -29,7 +33,7 @@ def test_every_benchmark_says_how_to_call_it(script, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(script), run_name="__main__")
     assert end.value.code == 0
-    assert f"python benchmarks/{script.name}" in capsys.readouterr().out
+    assert f"python {script.relative_to(ROOT)}" in capsys.readouterr().out
 
 
 def test_the_summary_is_that_of_the_results():
@@ -48,7 +52,7 @@ def test_each_result_has_rows_with_a_command_that_exists(name):
     assert rows
     for row in rows:
         script = row.command.partition("python ")[2].split()[0]
-        assert (BENCHMARKS.parent / script).is_file()
+        assert (ROOT / script).is_file()
         assert row.question in summary.page(summary.results())
 
 
@@ -61,9 +65,9 @@ def test_a_figure_of_the_summary_changes_with_the_result(tmp_path):
 
 
 def test_a_quick_run_leaves_the_full_results_alone():
-    code = "import cluster; print(cluster.RESULTS.name)"
+    code = "from benchmarks.shared.cluster import RESULTS; print(RESULTS.name)"
     found = [
-        subprocess.check_output([sys.executable, "-c", code, *options], cwd=BENCHMARKS, text=True).strip()
+        subprocess.check_output([sys.executable, "-c", code, *options], cwd=ROOT, text=True).strip()
         for options in ([], ["--quick"])
     ]
     assert found == ["results", "results-quick"]
@@ -72,13 +76,14 @@ def test_a_quick_run_leaves_the_full_results_alone():
 def test_every_benchmark_with_a_quick_form_is_known():
     found = set(run_all.benchmarks())
     assert {"peers", "quality", "scale", "speedup"} <= found
-    assert found.isdisjoint({"run_all", "cluster", "summary", "repeated"})
+    assert found.isdisjoint({"run_all", "cluster", "summary", "repeated", "rows"})
 
 
 def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capfd):
+    (tmp_path / "faults").mkdir()
     for name, code in {"fails": 3, "works": 0}.items():
-        (tmp_path / f"{name}.py").write_text(f'# parser.add_argument("--quick")\nraise SystemExit({code})')
-    (tmp_path / "library.py").write_text("raise AssertionError")
+        (tmp_path / "faults" / f"{name}.py").write_text(f'# parser.add_argument("--quick")\nraise SystemExit({code})')
+    (tmp_path / "faults" / "library.py").write_text("raise AssertionError")
     monkeypatch.setattr(run_all, "HERE", tmp_path)
     monkeypatch.setattr(sys, "argv", ["run_all.py"])
     assert run_all.main() == 1
@@ -89,8 +94,7 @@ def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, 
 
 
 async def test_one_fold_asks_for_what_all_folds_ask_for_it(tmp_path):
-    from parallel_pso import OneFold, figures_of
-
+    from benchmarks.papers.parallel_pso import OneFold, figures_of
     from swarm import PSO, Integer, Job
     from swarm.pool.virtual import VirtualPool
     from swarm.runner import enroll
@@ -123,7 +127,7 @@ async def test_one_fold_asks_for_what_all_folds_ask_for_it(tmp_path):
 
 
 def test_what_a_tool_has_trained_is_read_from_what_its_trainings_wrote():
-    from peer_runs import busy, full_from, repeated, trainings
+    from benchmarks.peers.peer_runs import busy, full_from, repeated, trainings
 
     def begin(name, time, params):
         return {"kind": "begin", "id": name, "pid": 1, "time": time, "params": params}
@@ -143,7 +147,7 @@ def test_what_a_tool_has_trained_is_read_from_what_its_trainings_wrote():
 
 
 def test_a_training_of_the_peers_depends_on_its_parameters_alone(tmp_path):
-    from peer_runs import Task
+    from benchmarks.peers.peer_runs import Task
 
     space = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
     what = {"folder": str(tmp_path), "variant": "", "space": space, "slots": 1, "evaluations": 1, "population": 1}
@@ -156,7 +160,8 @@ def test_a_training_of_the_peers_depends_on_its_parameters_alone(tmp_path):
 
 def test_a_network_of_the_fronts_goes_down_the_gradient_of_its_cross_entropy():
     import numpy as np
-    from fronts import Network
+
+    from benchmarks.peers.fronts import Network
 
     def entropy(network):
         sums = network.outputs(images)[-1]
@@ -182,7 +187,7 @@ def test_a_network_of_the_fronts_goes_down_the_gradient_of_its_cross_entropy():
 
 
 def test_a_training_of_the_fronts_depends_on_its_configuration_and_seed_and_is_done_once(tmp_path):
-    from fronts import LARGEST, Trainings, size, trained, volume
+    from benchmarks.peers.fronts import LARGEST, Trainings, size, trained, volume
 
     params = {"units": 16, "more_units": 0, "pixels": 4, "activation": "tanh", "rate": 0.1, "batch": 64}
     assert size(params) == 17 * 16 + 17 * 10
@@ -200,8 +205,9 @@ def test_a_training_of_the_fronts_depends_on_its_configuration_and_seed_and_is_d
 def test_the_fronts_of_all_methods_are_compared_seed_by_seed(monkeypatch):
     import argparse
 
-    import fronts
     import numpy as np
+
+    from benchmarks.peers import fronts
 
     monkeypatch.setattr(fronts, "EPOCHS", 1)
     options = argparse.Namespace(trainings=12, in_flight=4, seeds=2)

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))  # where they find each other, too
+sys.path.append(str(Path(__file__).parent.parent))  # where benchmarks is a package
 
-import hpo_report
-import recombination
-from repeated import interval
-
+from benchmarks.papers import hpo_report, recombination
+from benchmarks.shared.repeated import interval
 from swarm import Job
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll

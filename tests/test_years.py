@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.append(str(Path(__file__).parent.parent))
 
-import year
 from services import Service
 
+from benchmarks.cost import year
 from swarm.runs.history import trials
 from swarm.service import ended_jobs
 from swarm.service.requests import Jobs

@@ -42,8 +42,8 @@ class PBT(Genetic):
     A slice should take ten times as long as handing a network on, which is lost time: a checkpoint is written and read
     (0.03 s for the 3 MB of ResNet-20), and a Keras network built and traced. Slices that follow each other on a slot
     share the network if they differ in learning rate, weight decay, dropout and batch size alone; then all of that
-    takes 0.01 s of CPU for a small network and 0.3 s for ResNet-20 (``benchmarks/slices.py``), so that a slice may be
-    as short as an epoch of a second or two. If they differ in something else, or other jobs train on the slot in
+    takes 0.01 s of CPU for a small network and 0.3 s for ResNet-20 (``benchmarks/cost/slices.py``), so that a slice
+    may be as short as an epoch of a second or two. If they differ in something else, or other jobs train on the slot in
     between, it takes 1.4 s and 7.5 s: let a slice be a minute then, if it can be.
 
     Source: Vose et al., Recombination of Artificial Neural Networks; Jaderberg et al., Population Based Training of

@@ -30,9 +30,9 @@ from swarm.space.configurations import Configurations, count
 from swarm.space.snapping import Snapping
 from swarm.trial import Trial
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # where its functions are
+sys.path.append(str(Path(__file__).parents[2]))  # where benchmarks is a package
 
-from quality_functions import functions
+from benchmarks.peers.quality_functions import functions
 
 CONDITIONAL = Space(
     {

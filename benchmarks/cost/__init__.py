@@ -1,0 +1,1 @@
+"""What the service, its pages and a slice of a training cost."""

@@ -1,0 +1,1 @@
+"""Whether it does what the papers claim."""

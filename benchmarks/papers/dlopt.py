@@ -1,0 +1,320 @@
+"""Architectures found without training, weights found without gradients: the claims of DLOPT, on its series.
+
+    SWARM_DATA=data python benchmarks/papers/dlopt.py [--quick] [--seeds 11] [--evaluations 200] [--processes 2]
+                                               [--parts architectures weights throughput training]
+
+architectures  The (μ+λ) evolution of lists of layers against random search, on the sine (1 … 6 layers of
+               1 … 16 units, look back 2 … 20) and on the 28 car parks (1 … 4 layers of 5 … 60 units, look back
+               2 … 10). 200 evaluations each, unless told otherwise: with 30 random networks, and the best 10 again with
+               100 (they are 10 of the 200). What each has found is then scored with 1,500 fresh random networks, so
+               that nobody is paid for luck.
+training       log p of 24 random architectures (100 samples) against the error of the same when trained, by look-back.
+weights        Networks of the sine whose weights evolve, against the best of random networks, at equal evaluations.
+throughput     Random networks per second: all at once, one by one, and one by one through Keras as DLOPT does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
+from benchmarks.shared.cluster import RESULTS, earlier, positive, save
+from swarm.optimizers import MuPlusLambda, Optimizer, Random, Rescored
+from swarm.space import Space
+from swarm.trial import Evaluation, Params
+from swarm.workers.context import Context
+from swarm.workers.recurrent import drawn, errors
+from swarm.workers.recurrent.evolution import METHODS
+from swarm.workers.recurrent.sampling import problem
+from swarm.workers.recurrent.weights import WeightEvolution
+
+FINALISTS, SAMPLES, FRESH = 10, 100, 1500
+SEARCHES = {
+    "sine": {"layers": (1, 6), "units": (1, 16), "look_back": (2, 20)},
+    "parking": {
+        "data": "parking", "activation": "sigmoid", "layers": (1, 4), "units": (5, 60), "look_back": (2, 10),
+    },
+}  # fmt: skip
+STEPS = {"sine": 5, "parking": 18}  # a third of the range of the units
+NETWORKS = ((1, (2, 2), 2, 100), (1, (2, 2), 2, 600), (1, (10, 10), 10, 600), (28, (30, 30), 2, 950))
+"""Inputs, units, look-back, and the steps of the series: the listing's network first."""
+PARTS = ("architectures", "weights", "throughput", "training")
+console = Console(width=130)
+
+
+# --- architectures
+
+
+def methods(evaluations: int, step: int) -> dict[str, Optimizer]:
+    """Each with as many evaluations, the finalists among them."""
+    first = evaluations - FINALISTS
+    rates = {"gene_rate": 0.3, "length_rate": 0.3, "step": step}
+    sizes = {"population": 20, "children": 10}  # a score is noisy: a few lucky ones must not be all the parents
+    plus = {**sizes, "evaluations": first, "restarts": 0, "migrants": 0, **rates}
+    of: dict[str, Optimizer] = {
+        "(μ+λ)": MuPlusLambda(**plus),
+        "(μ+λ), self-adjusting": MuPlusLambda(**plus, mutation="step", adapt=True),
+        "random search": Random(trials=first),
+    }
+    return {name: Rescored(of=method, top=FINALISTS, budget=SAMPLES) for name, method in of.items()}
+
+
+def found(series: str, name: str, evaluations: int, seed: int) -> tuple[float, int, Params]:
+    """What a method finds, scored afresh, and the number of evaluations that it took; seeds are those of a search."""
+    sampler = problem(**SEARCHES[series])  # type: ignore[arg-type]
+    optimizer = methods(evaluations, STEPS[series])[name].start(Space.parse(sampler.space), seed=seed)
+    spent = 0
+    while not optimizer.done:
+        trial = optimizer.ask()
+        assert trial is not None
+        evaluation = Evaluation.of(sampler.name, trial.params, budget=trial.budget, salt=str(seed))
+        optimizer.tell(trial, -sampler(trial.params, Context.of(evaluation))["fitness"])
+        spent += 1
+    assert optimizer.best is not None
+    params = optimizer.best[0].params
+    return sampler(params, Context(seed=10_000 + seed, budget=FRESH))["fitness"], spent, params
+
+
+def architectures(seeds: int, evaluations: int, processes: int) -> list[dict[str, Any]]:
+    """Every method on every series that there is; p of Mann and Whitney that random search is as good."""
+    from scipy.stats import mannwhitneyu
+
+    rows: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for series in SEARCHES:
+            if series == "parking" and not Path(os.environ.get("SWARM_DATA", ""), "parking-birmingham").is_dir():
+                console.print("parking: no parking-birmingham in the folder that SWARM_DATA names, left out")
+                continue
+            for name in methods(evaluations, STEPS[series]):
+                ends = list(pool.map(found, *zip(*[(series, name, evaluations, i) for i in range(seeds)], strict=True)))
+                scores, spent, params = (list(each) for each in zip(*ends, strict=True))
+                rows.append(
+                    {
+                        "series": series, "method": name, "evaluations": sorted(set(spent)), "log_p": scores,
+                        "fresh": FRESH, "params": params,
+                    }
+                )  # fmt: skip
+                console.print(f"{series}, {name}: {statistics.median(scores):.2f}", style="dim")
+            plain = rows[-1]["log_p"]  # of random search
+            for row in rows:
+                if row["series"] == series:
+                    row["p"] = float(mannwhitneyu(row["log_p"], plain).pvalue)
+    return rows
+
+
+def show_architectures(rows: list[dict[str, Any]]) -> None:
+    table = Table(title=f"log p of what was found, by {FRESH} fresh networks (higher is better)")
+    for column in ("series", "method", "evaluations", "median", "lowest", "highest", "random is as good, p"):
+        table.add_column(column, justify="left" if column in ("series", "method") else "right")
+    for row in rows:
+        values = row["log_p"]
+        cells = [f"{each:.2f}" for each in (statistics.median(values), min(values), max(values))]
+        table.add_row(row["series"], row["method"], ", ".join(map(str, row["evaluations"])), *cells, f"{row['p']:.2g}")
+    console.print(table)
+
+
+# --- log p and training
+
+
+def training(count: int, epochs: int) -> dict[str, Any]:
+    """Log p and trained error of random architectures for the sine."""
+    from scipy.stats import pearsonr, spearmanr
+
+    from swarm.workers.recurrent.keras_network import RecurrentTraining
+
+    sampler = problem(layers=(1, 3), units=(1, 10), look_back=(2, 20))
+    trainer = RecurrentTraining(epochs=epochs, learning_rate=5e-3, dropout=0.0, patience=epochs)
+    space = Space.parse(sampler.space)
+    chosen = Random(trials=count).start(space, seed=1)
+    points = []
+    while not chosen.done:
+        trial = chosen.ask()
+        assert trial is not None
+        log_p = sampler(trial.params, Context(seed=trial.id, budget=SAMPLES))["fitness"]
+        error = trainer(trial.params, Context(seed=trial.id))["mae"]
+        chosen.tell(trial, error)
+        points.append({**trial.params, "log_p": log_p, "mae": error})
+        console.print(f"{trial.params}: log p {log_p:.1f}, trained {error:.4f}", style="dim")
+    x, y = [point["log_p"] for point in points], [point["mae"] for point in points]
+    return {
+        "architectures": points,
+        "epochs": epochs,
+        "pearson": pearsonr(x, y).statistic,
+        "pearson_of_log_mae": pearsonr(x, np.log(y)).statistic,
+        "spearman": spearmanr(x, y).statistic,
+        "spearman_p": spearmanr(x, y).pvalue,
+    }
+
+
+# --- weights
+
+
+def weights(seeds: int, generations: int) -> list[dict[str, Any]]:
+    """Errors on V of networks whose weights evolved."""
+    rows = []
+    for method in METHODS:
+        scores, curves, evaluations = [], [], set()
+        for seed in range(seeds):
+            reports: list[Any] = []
+            ctx = Context(seed=seed, _send=reports.append)
+            result = WeightEvolution(method=method, generations=generations)({}, ctx)
+            scores.append(result["fitness"])
+            evaluations.add(int(result["evaluations"]))
+            curves.append([report["train_error"] for report in reports])
+        middle = np.median(curves, axis=0).tolist()
+        ticks = [int(report["generation"]) for report in reports]
+        rows.append(
+            {"method": method, "evaluations": sorted(evaluations), "mae": scores, "generations": ticks, "curve": middle}
+        )
+    return rows
+
+
+def show_weights(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="mean absolute error on V of the sine network with evolved weights")
+    for column in ("method", "networks tried", "median", "lowest", "highest"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for row in rows:
+        cells = [f"{each:.4f}" for each in (statistics.median(row["mae"]), min(row["mae"]), max(row["mae"]))]
+        table.add_row(row["method"], ", ".join(map(str, row["evaluations"])), *cells)
+    console.print(table)
+
+
+# --- throughput
+
+
+def rate(work: Any, networks: int, seconds: float) -> float:
+    """Networks per second, the best of some attempts that together take so long: others use this machine, too."""
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        work()
+        best = max(best, networks / (time.perf_counter() - began))
+    return best
+
+
+def throughput(seconds: float) -> list[dict[str, Any]]:
+    """Random networks per second."""
+    from swarm.workers.recurrent import Architecture
+    from swarm.workers.recurrent.keras_network import build
+
+    rows = []
+    rng = np.random.default_rng(0)
+    for inputs, units, look_back, steps in NETWORKS:
+        architecture = Architecture(inputs, units, inputs, look_back)
+        windows = rng.random((steps - look_back, look_back, inputs), dtype=np.float32)
+        targets = rng.random((len(windows), inputs), dtype=np.float32)
+        many = drawn({}, (100, architecture.size), rng)
+        model = build(architecture)
+        model.predict(windows, verbose=0)  # traced
+
+        def together(architecture=architecture, many=many, windows=windows, targets=targets) -> None:
+            errors(architecture, many, windows, targets)
+
+        def singly(architecture=architecture, many=many, windows=windows, targets=targets) -> None:
+            for i in range(20):
+                errors(architecture, many[i : i + 1], windows, targets)
+
+        def keras(architecture=architecture, many=many, windows=windows, targets=targets, model=model) -> None:
+            for i in range(3):
+                model.set_weights([each[i] for each in architecture.tensors(many)])
+                np.abs(model.predict(windows, batch_size=len(windows), verbose=0) - targets).mean()
+
+        row = {
+            "network": architecture.layers, "look_back": look_back, "steps": steps, "weights": architecture.size,
+            "together": rate(together, 100, seconds), "one_by_one": rate(singly, 20, seconds),
+            "keras_one_by_one": rate(keras, 3, seconds),
+        }  # fmt: skip
+        row["ratio"] = row["together"] / row["one_by_one"]
+        row["ratio_to_keras"] = row["together"] / row["keras_one_by_one"]
+        rows.append(row)
+    return rows
+
+
+def show_throughput(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="random networks per second on one core")
+    for column in ("network", "look back", "steps", "together", "one by one", "ratio", "Keras, one by one", "ratio"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for row in rows:
+        table.add_row(
+            str(row["network"]), str(row["look_back"]), str(row["steps"]), f"{row['together']:.0f}",
+            f"{row['one_by_one']:.0f}", f"{row['ratio']:.1f}", f"{row['keras_one_by_one']:.1f}",
+            f"{row['ratio_to_keras']:.0f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+# --- all of it
+
+
+def draw(result: dict[str, Any]) -> None:
+    try:
+        from matplotlib import pyplot as plt
+    except ImportError:
+        console.print("no figure: pip install -r benchmarks/peers/requirements-peers.txt for matplotlib")
+        return
+    figure, panels = plt.subplots(1, 4, figsize=(19, 4), layout="constrained")
+    for panel, series in zip(panels, SEARCHES, strict=False):
+        rows = [row for row in result.get("architectures", []) if row["series"] == series]
+        if rows:
+            panel.boxplot([row["log_p"] for row in rows], tick_labels=[r["method"].replace(" ", "\n") for r in rows])
+        panel.set(title=f"architectures for {series}", ylabel=f"log p by {FRESH} networks")
+    if "training" in result:
+        points = result["training"]["architectures"]
+        x, y = [point["log_p"] for point in points], [point["mae"] for point in points]
+        dots = panels[2].scatter(x, y, c=[point["look_back"] for point in points])
+        figure.colorbar(dots, label="look back")
+        title = f"Pearson r = {result['training']['pearson']:+.2f}, Spearman {result['training']['spearman']:+.2f}"
+        panels[2].set(title=title, xlabel=f"log p by {SAMPLES} networks", ylabel="error on V, trained", yscale="log")
+    for row in result.get("weights", []):
+        panels[3].plot(row["generations"], row["curve"], label=row["method"])
+    panels[3].set(title="weights of the sine network", xlabel="generations of 50", ylabel="error on T", yscale="log")
+    if "weights" in result:
+        panels[3].legend()
+    figure.savefig(RESULTS / "dlopt" / "dlopt.png", dpi=100)
+    console.print(f"written to {RESULTS / 'dlopt' / 'dlopt.png'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="2 or 3 seeds, fewer evaluations")
+    parser.add_argument("--seeds", type=positive, help="default: 11 of architectures, 7 of weights")
+    parser.add_argument("--evaluations", type=int, help="of each search for architectures; default: 200")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that search for architectures at once")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
+    result = earlier("dlopt", PARTS)
+    if "throughput" in options.parts:
+        result["throughput"] = throughput(1.0 if options.quick else 3.0)
+        show_throughput(result["throughput"])
+    if "weights" in options.parts:
+        result["weights"] = weights(options.seeds or (3 if options.quick else 7), 100 if options.quick else 200)
+        show_weights(result["weights"])
+    if "architectures" in options.parts:
+        result["architectures"] = architectures(
+            options.seeds or (2 if options.quick else 11),
+            options.evaluations or (60 if options.quick else 200),
+            options.processes,
+        )
+        show_architectures(result["architectures"])
+    if "training" in options.parts:
+        result["training"] = training(24, epochs=10 if options.quick else 20)
+        found = {name: f"{value:+.3g}" for name, value in result["training"].items() if isinstance(value, float)}
+        console.print(f"log p and trained error of 24 architectures: {found}")
+    console.print(f"written to {save('dlopt', result)}")
+    draw(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How it compares with peers: other tools, and methods of other tools."""

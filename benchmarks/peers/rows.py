@@ -1,0 +1,224 @@
+"""Ours beside other tools."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks.shared.rows import PEERS, Result, Row, many, middle, ranged
+
+AHEAD = {
+    "Optuna TPE": "ours is BOHB's, which models whole configurations, and proposes a third of them at random.",
+    "Optuna CMA-ES": "it adapts a covariance matrix to the function; there is no such method among ours.",
+    "DEAP CMA-ES": "it adapts a covariance matrix to the function; there is no such method among ours.",
+}
+
+
+def quality(result: Result) -> Iterator[Row]:
+    rows = {(row["function"], row["method"]): row for row in result["alone"]}
+    functions = list(dict.fromkeys(function for function, _ in rows))
+    scale = f"{len(functions)} functions, {result['evaluations']} evaluations, {result['seeds']} seeds; one at a time"
+    packages = {"Optuna": "optuna", "PySwarms": "pyswarms", "DEAP": "deap"}
+    peers = list(dict.fromkeys(row["method"] for row in result["alone"] if row["peer"]))
+    like = {"Optuna TPE": "TPE", "PySwarms": "PSO", "PySwarms w=0.73": "PSO w=0.73", "DEAP eaSimple": "GA"}
+    for peer in peers:
+        mine = like.get(peer, "PSO w=0.73")
+        wins = {"better": 0, "worse": 0, "equal": 0}
+        for function in functions:
+            ours, theirs = (middle(rows[function, name]["final"]) for name in (mine, peer))
+            wins["equal" if ours == theirs else "better" if ours < theirs else "worse"] += 1
+        version = result["packages"].get(packages[peer.split()[0]], "")
+        counted = ", ".join(f"{name} on {count}" for name, count in wins.items() if count)
+        yield Row(
+            PEERS, f"Best found: our {mine} against {peer} ({version})",
+            f"median {counted} of {len(functions)} functions", scale, "python benchmarks/peers/quality.py",
+            behind=f"{peer}: {AHEAD[peer]}" if wins["worse"] > wins["better"] and peer in AHEAD else None,
+        )  # fmt: skip
+
+
+def answers(result: Result) -> Iterator[Row]:
+    for flying, tables in result["in_flight"].items():
+        for after, rows in tables.items():
+            ranks = ", ".join(f"{row['method']} {row['rank']:.1f} ({row['regret']:.3f})" for row in rows)
+            yield Row(
+                PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight", ranks,
+                f"{len(result['tasks'])} functions and tables, {result['seeds']} seeds; emulated slots",
+                "python benchmarks/peers/answers.py",
+            )  # fmt: skip
+
+
+def fronts(result: Result) -> Iterator[Row]:
+    scale = (
+        "error against parameters of networks on the digits, 6 hyper-parameters; real trainings, "
+        f"{result['seeds']} seeds, "
+        f"{result['in_flight']} in flight on emulated slots; reference: an error of {result['reference']['error']} and "
+        f"{result['reference']['parameters']:,} parameters"
+    )
+    for after, rows in result["after"].items():
+        for measure, over in {"volume": "", "log": ", over the logarithm of the parameters"}.items():
+            order = sorted(rows, key=lambda row, measure=measure: -statistics.median(row[measure]))
+            said = ", ".join(f"{row['method']} {ranged(row[measure], '.3f')}" for row in order)
+            wins = "; ".join(
+                f"{row['method']} against {peer} {each['wins']} : {each['losses']} (p = {each['p']:.1g})"
+                for row in order if row["method"] in ("SurrogatePSO", "GA")
+                for peer, each in row.get(f"{measure}_against", {}).items()
+            )  # fmt: skip
+            what = f"Two targets: hypervolume as a share of the box after {after} trainings{over}"
+            yield Row(PEERS, what, f"{said}; {wins}" if wins else said, scale, "python benchmarks/peers/fronts.py")
+
+
+def questions(result: Result) -> Iterator[Row]:
+    for told in dict.fromkeys(row["told"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["told"] == told]
+        yield Row(
+            PEERS, f"CPU time of a question after {told:,} results, ms: median (mean)",
+            ", ".join(f"{row['method']} {row['median']:.3g} ({row['mean']:.3g})" for row in rows),
+            "nine hyper-parameters, four of them choices; random results, then one question after the other",
+            "python benchmarks/peers/questions.py",
+        )  # fmt: skip
+
+
+def overhead(result: Result) -> Iterator[Row]:
+    rows = {(row["evaluations"], row["contender"]): row for row in result["rows"]}
+    for number in dict.fromkeys(number for number, _ in rows):
+        ours = rows[number, "ours"]
+        ratios = ours["ratios"]
+        growth = [run["last_tenth"] / run["first_tenth"] for run in ours["runs"]]
+        yield Row(
+            PEERS, "Evaluations of no length per second, against a plain Dask loop that keeps nothing",
+            f"{ranged([run['per_second'] for run in ours['runs']], '.0f')} a second, {ranged(ratios, '.2f')} × the "
+            f"plain loop's; the last tenth runs {ranged(growth, '.2f')} × as fast as the first",
+            f"{number:,} evaluations, {result['slots']} slots, {many(len(ratios), 'repetition')}; archive and journal "
+            "in SQLite included",
+            "python benchmarks/peers/overhead.py",
+        )  # fmt: skip
+
+
+# --- whole tools, ours and peers, with the same trainings
+
+
+TOOLS = {"optuna": "Optuna", "leap": "LEAP", "deap": "DEAP", "propulate": "Propulate", "ray": "Ray Tune"}
+
+
+def peers_utilisation(result: Result) -> Iterator[Row]:
+    return _busy(result, "utilisation", "0.15 s")
+
+
+def peers_stragglers(result: Result) -> Iterator[Row]:
+    return _busy(result, "stragglers", "1.5 s")
+
+
+def _busy(result: Result, measure: str, median: str) -> Iterator[Row]:
+    command = f"python benchmarks/peers/peers.py --only {measure}"
+    scale = (
+        f"8 sleeping slots, lengths of median {median} with 10 % stragglers, {many(seeds(result), 'seed')}; all that a "
+        f"tool does between trainings shares {result['machine']['cores']} cores{without(result)}"
+    )
+    said, ahead = ranked(result, lambda row: 100 * row["utilisation"], ".1f")
+    yield Row(
+        PEERS, f"Slots' time that is training, under stragglers, trainings of {median}, %", said, scale, command,
+        behind=behind(ahead, f"at trainings of {median}, ours breeds in one place, which hears of a training's end and "
+                      "then sends the next; a slot waits for both. A process that breeds for itself, or a "
+                      "queue on the worker, does not."),
+    )  # fmt: skip
+    said, ahead = ranked(result, lambda row: math.inf if row["best"] is None else row["best"], ".1e", high=False)
+    what = f"Best found at equal slot time, under stragglers, trainings of {median} (squared distance to the optimum)"
+    why = f"at trainings of {median}, such a method needs fewer evaluations on this function of four parameters."
+    yield Row(PEERS, what, said, scale, command, behind=behind(ahead, why))
+
+
+def peers_overhead(result: Result) -> Iterator[Row]:
+    command = "python benchmarks/peers/peers.py --only overhead"
+    scale = (
+        f"2 slots, up to {max(row['evaluations'] for row in result['rows']):,} trainings of no length, or 20 s; "
+        f"{many(seeds(result), 'run')}"
+    )
+    said, ahead = ranked(result, lambda row: row["last_tenth"] / row["first_tenth"], ".2f")
+    yield Row(
+        PEERS, "Growth of the overhead: pace of the last tenth of the evaluations over that of the first", said,
+        scale + without(result), command, behind=behind(ahead, "the pace falls less, or rises, along the run."),
+    )  # fmt: skip
+    said, ahead = ranked(result, lambda row: row["per_second"], ",.0f")
+    yield Row(
+        PEERS, "Evaluations of no length per second, whole tools", said, scale + without(result), command,
+        behind=behind(ahead, "ours looks into its archive and journals every question and answer; these do so once per "
+                      "generation or not at all, and no scheduler is between them and their processes."),
+    )  # fmt: skip
+
+
+def peers_repeats(result: Result) -> Iterator[Row]:
+    said, ahead = ranked(result, lambda row: row["repeated"], ".0f", high=False)
+    yield Row(
+        PEERS, "Trainings of what was trained before", said,
+        f"200 evaluations in a space of 36 points, 4 slots, {many(seeds(result), 'seed')}{without(result)}",
+        "python benchmarks/peers/peers.py --only repeats", behind=behind(ahead, "less is trained again."),
+    )  # fmt: skip
+
+
+def peers_faults(result: Result) -> Iterator[Row]:
+    for kind, what in {
+        "worker": "The process of a training is killed",
+        "everything": "Everything is killed, and called again",
+    }.items():
+        said, ahead = ranked(result, lambda row, kind=kind: row[kind]["twice"], ".0f", high=False)
+        ends = "; ".join(f"{name} {_end([row[kind] for row in rows])}" for name, rows in contenders(result).items())
+        scale = f"32 trainings of 1 s, 4 sleeping slots, {many(seeds(result), 'seed')}{without(result)}"
+        yield Row(
+            PEERS, f"{what}: finished trainings that were done again", f"{said}. {ends}", scale,
+            "python benchmarks/peers/peers.py --only faults",
+            behind=behind(ahead, "less is trained again."),
+        )  # fmt: skip
+
+
+def _end(strikes: Sequence[Result]) -> str:
+    """How the runs of one contender went on, and in how many the answer was that of an undisturbed run."""
+    how = Counter(strike["end"] for strike in strikes)
+    ends = next(iter(how)) if len(how) == 1 else ", ".join(f"{end} in {number}" for end, number in how.items())
+    same = sum(strike["same"] for strike in strikes)
+    return f"{ends}, the answer of an undisturbed run in {same} of {len(strikes)}"
+
+
+def seeds(result: Result) -> int:
+    """How many runs of each contender there were."""
+    return max(int(row["seed"]) for row in result["rows"]) + 1
+
+
+def contenders(result: Result) -> dict[str, list[Result]]:
+    """Runs of each method of each tool, without those that failed."""
+    found: dict[str, list[Result]] = {}
+    for row in result["rows"]:
+        tool = row["tool"]
+        if "error" not in row:
+            name = f"{TOOLS[tool]} {result['tools'][tool]}" if tool in TOOLS else "ours"
+            found.setdefault(f"{name} ({row['variant']})", []).append(row)
+    return found
+
+
+def ranked(result: Result, figure: Callable[[Result], float], form: str, *, high: bool = True) -> tuple[str, list[str]]:
+    """The contenders by the median of a figure, the best first, and those whose median is ahead of all of ours.
+
+    Of the latter it is said where the median is within those of our runs.
+    """
+    values = {name: list(map(figure, rows)) for name, rows in contenders(result).items()}
+    middles = {name: statistics.median(found) for name, found in values.items()}
+    order = sorted(middles, key=lambda name: (-middles[name] if high else middles[name], not name.startswith("ours")))
+    ahead = list(itertools.takewhile(lambda name: not name.startswith("ours"), order))
+    if ahead and len(ahead) < len(order):
+        mine = values[order[len(ahead)]]
+        ahead = [
+            f"{name.removesuffix(')')}; within the spread of ours)" if min(mine) <= middles[name] <= max(mine) else name
+            for name in ahead
+        ]
+    return "; ".join(f"{ranged(values[name], form)} {name}" for name in order), ahead
+
+
+def behind(ahead: Sequence[str], why: str) -> str | None:
+    return f"{', '.join(ahead)}: {why}" if ahead else None
+
+
+def without(result: Result) -> str:
+    """Which tools are not in a result."""
+    return "".join(f"; left out: {TOOLS[tool]}, {reason}" for tool, reason in result["left_out"].items())
