@@ -5,6 +5,7 @@ To add a benchmark, write a function that yields rows from its JSON and list it 
 
 from __future__ import annotations
 
+from benchmarks.cost import rows as of_cost
 from benchmarks.papers import rows as of_papers
 from benchmarks.peers import rows as of_peers
 from benchmarks.scale import rows as of_scale
@@ -23,6 +24,7 @@ READERS: dict[str, Reader] = {
     "answers": of_peers.answers,
     "fronts": of_peers.fronts,
     "questions": of_peers.questions,
+    "real-trainings": of_peers.real_trainings,
     "overhead": of_peers.overhead,
     "peers-utilisation": of_peers.peers_utilisation,
     "peers-stragglers": of_peers.peers_stragglers,
@@ -38,6 +40,7 @@ READERS: dict[str, Reader] = {
     "dask-limit": of_scale.dask_limit,
     "population": of_scale.population,
     "slices": of_scale.slices,
+    "one-machine": of_cost.one_machine,
     "chaos": of_scale.chaos,
     "chaos-hangs": of_scale.chaos,
     "chaos-postgres": of_scale.chaos,

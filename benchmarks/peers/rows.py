@@ -81,6 +81,33 @@ def questions(result: Result) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def real_trainings(result: Result) -> Iterator[Row]:
+    about = {"digits": "the demo's network, 1,797 digits", "lenet5": "LeNet-5, 2,500 images of CIFAR-10, 4 epochs"}
+    for task, text in about.items():
+        if task not in result:
+            continue
+        found, words = result[task], []
+        order = sorted(found["by"], key=lambda name: -statistics.median(found["by"][name]["trainings"]))
+        for name in order:
+            row = found["by"][name]
+            best, soon, test = (percent_of(row[key]) for key in ("trainings", "seconds", "test"))
+            versus = "" if name == "SurrogatePSO" else f" ({row['better']} : {row['worse']}, p = {row['p']:.1g})"
+            words.append(f"{name} {best}, {soon}, {test}{versus}")
+        seeds = len(found["by"]["SurrogatePSO"]["test"])
+        yield Row(
+            PEERS, f"Real trainings, {text}: best on V at equal trainings, at equal slot time, and on the test set",
+            "; ".join(words) + ". In brackets: seeds in which SurrogatePSO is better and worse",
+            f"{found['trainings']} trainings, {found['seconds']:.0f} s of {result['slots']} slots, "
+            f"{many(seeds, 'seed')}; medians",
+            f"SWARM_DATA=data python benchmarks/peers/real_trainings.py --only {task}",
+        )  # fmt: skip
+
+
+def percent_of(shares: Sequence[float]) -> str:
+    """Their median."""
+    return f"{100 * statistics.median(shares):.1f} %"
+
+
 def overhead(result: Result) -> Iterator[Row]:
     rows = {(row["evaluations"], row["contender"]): row for row in result["rows"]}
     for number in dict.fromkeys(number for number, _ in rows):

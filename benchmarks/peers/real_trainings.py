@@ -1,6 +1,6 @@
 """Real trainings, not tables: the default method beside PSO, TPE, random search and Optuna's TPE, at equal cost.
 
-    SWARM_DATA=data python benchmarks/real_trainings.py [--quick] [--only digits lenet5] [--seeds 5] [--store FOLDER]
+    SWARM_DATA=data python benchmarks/peers/real_trainings.py [--quick] [--only digits lenet5] [--seeds 5]
 
 digits  The demo's network and space (examples/digits.yaml), 40 trainings.
 lenet5  LeNet-5 on a part of CIFAR-10, 24 trainings; left out without its data.
@@ -17,20 +17,22 @@ import asyncio
 import importlib.util
 import os
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from answers import Optuna
-from cluster import RESULTS, earlier, positive, save
 from matplotlib.figure import Figure
-from repeated import searched, stores
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import wilcoxon
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
+from benchmarks.peers.answers import Optuna
+from benchmarks.shared.cluster import RESULTS, ROOT, earlier, positive, save
+from benchmarks.shared.repeated import searched, stores
 from swarm import PSO, TPE, Job, Random, SurrogatePSO
 from swarm.cluster.connect import embedded, local_slots
 from swarm.config import quiet_dask
@@ -43,7 +45,7 @@ from swarm.workers.models import lenet5
 DEFAULT, PEER = "SurrogatePSO", "Optuna TPE"
 SLOTS = 2
 TRAININGS = {"digits": 40, "lenet5": 24}
-DIGITS = Path(__file__).parents[1] / "examples" / "digits.yaml"
+DIGITS = ROOT / "examples" / "digits.yaml"
 Rows = list[dict[str, Any]]
 console = Console(width=150)
 

@@ -1,6 +1,6 @@
 """What the slots of one machine share: memory, a data set, imports, and what cheap functions cost.
 
-    python benchmarks/one_machine.py [--quick] [--only memory data start second calls] [--repetitions 3]
+    python benchmarks/cost/one_machine.py [--quick] [--only memory data start second calls] [--repetitions 3]
 
 Every measurement is a process of its own, in turn with those it is compared with.
 
@@ -30,19 +30,18 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cluster import earlier, positive, save
 from rich.console import Console
 from rich.table import Table
-from speedup import first_step
 
-sys.path.append(str(Path(__file__).parent.parent / "tests"))  # the processes are those of the tests
-from services import Service, wait_until
-
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
+from benchmarks.scale.speedup import first_step
+from benchmarks.shared.cluster import ROOT, earlier, positive, save
+from benchmarks.shared.processes import Service, wait_until
 from swarm import PSO, Choice, Integer, Job, Random, Real, run
 from swarm.config import quiet_dask
 
 Figures = dict[str, float]
-BRANIN = Path(__file__).parents[1] / "examples" / "branin.py"
+BRANIN = ROOT / "examples" / "branin.py"
 CALLS = 208
 DATA_BYTES = 2**30
 READ_SECONDS = 20.0  # long enough for all slots to hold a training at a time
