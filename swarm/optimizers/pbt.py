@@ -53,6 +53,10 @@ class PBT(Genetic):
         population: Number of networks.
         max_budget: Budget of the last generation, such as epochs: ``max_budget / slice`` generations in all.
         slice: Budget of one generation.
+        first_slice: Budget of the first generation; left out, ``slice``. A longer one selects first when the networks
+            have learned something that their hyper-parameters can be judged by.
+        window: Number of latest slices, along a network's parents, by whose mean loss it is selected. More than 1 is
+            for slices whose losses are noisy: a network is chosen for several good ones, not for a lucky one.
         scheme: Who gives what to a child. ``three_parents``: two give the hyper-parameters by crossover, a third,
             drawn like them, the weights. ``two_parents``: the weights are the first parent's. ``decoupled``: one parent
             gives the hyper-parameters, another the weights. ``asexual``: one gives both. ``truncation``: the
@@ -97,6 +101,8 @@ class PBT(Genetic):
     population: int = 16
     max_budget: float = 10
     slice: float = 1
+    first_slice: float | None = None
+    window: int = 1
     scheme: Scheme = "three_parents"
     update: Update = "sync"
     truncation: float = 0.2
@@ -105,6 +111,9 @@ class PBT(Genetic):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_real("slice", 0, above=True)
+        if self.first_slice is not None:
+            self._check_real("first_slice", 0, above=True)
+        self._check_integer("window", low=1)
         self._check_real("max_budget", 0, above=True)
         self._check_one_of("scheme", *get_args(Scheme))
         self._check_one_of("update", *get_args(Update))
@@ -115,10 +124,11 @@ class PBT(Genetic):
                 f"{self._named('weight_parents')} is {self.weight_parents}, but with scheme {self.scheme} a child has "
                 "one parent: take three_parents, two_parents or decoupled"
             )
-        if self.slice > self.max_budget:
-            raise InvalidOptimizer(
-                f"{self._named('slice')} {self.slice!r} is more than max_budget {self.max_budget!r}: lower it"
-            )
+        for option, value in (("slice", self.slice), ("first_slice", self._first)):
+            if value > self.max_budget:
+                raise InvalidOptimizer(
+                    f"{self._named(option)} {value!r} is more than max_budget {self.max_budget!r}: lower it"
+                )
         if self.max_budget / self.slice > EXACT:
             raise InvalidOptimizer(
                 f"{self._named('slice')} {self.slice!r} makes more than 2^53 generations of max_budget "
@@ -127,13 +137,17 @@ class PBT(Genetic):
 
     @property
     def generations(self) -> int:
-        """Number of slices of one network: ``max_budget / slice``, rounded up."""
-        return math.ceil(self.max_budget / self.slice - 1e-9)
+        """Number of slices of one network: the first, and as many as the rest takes, rounded up."""
+        return 1 + math.ceil((self.max_budget - self._first) / self.slice - 1e-9)
+
+    @property
+    def _first(self) -> float:
+        return self.slice if self.first_slice is None else self.first_slice
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The population, and the parents of one network."""
-        return {**super().sizes, "weight_parents": self.weight_parents}
+        """The population, the parents of one network, and the losses that each is selected by."""
+        return {**super().sizes, "weight_parents": self.weight_parents, "window": self.window}
 
     @property
     def planned(self) -> int | None:
@@ -182,7 +196,7 @@ class PBT(Genetic):
         self._told = 0
         self._adults: dict[int, Individual] = {}  # who can be a parent, by network
         self._newborn: dict[int, Individual] = {}  # told of this generation, by member, if sync
-        self._genomes: dict[int, Genome] = {}  # of the open trials, by id
+        self._unborn: dict[int, tuple[Genome, tuple[float, ...]]] = {}  # open trials, and what their parents lost
         self._idle = deque(range(self.population))  # networks that no slot is training, in the order of their results
         self._pairs: Mating | None = None
 
@@ -201,7 +215,7 @@ class PBT(Genetic):
         member = self._idle.popleft()
         rng = self._rng(generation, index if self.update == "async" else member)
         genome, sources, params = self._allowed_child(member, generation, rng)
-        budget = self.slice * (generation + 1 if self.update == "sync" else 1)
+        budget = self._first + self.slice * (generation if self.update == "sync" else 0)
         if sources:
             budget = round((sources[0].trial.budget or 0.0) + self.slice, _DECIMALS)
         parents = [source.trial.id for source in sources]
@@ -213,12 +227,14 @@ class PBT(Genetic):
             parent=parents[0] if parents else None,
             donors=parents[1:],
         )
-        self._genomes[trial.id] = genome
+        self._unborn[trial.id] = genome, sources[0].losses if sources else ()
         return trial
 
     def _tell(self, trial: Trial, loss: float) -> None:
         self._told += 1
-        told = Individual(trial, loss, self._genomes.pop(trial.id))
+        genome, before = self._unborn.pop(trial.id)
+        losses = (*before, loss)[-self.window :]
+        told = Individual(trial, sum(losses) / len(losses), genome, losses)
         if self.update == "async":
             self._adults[trial.member] = told
             self._idle.append(trial.member)

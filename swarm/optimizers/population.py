@@ -17,13 +17,15 @@ class Individual:
 
     Attributes:
         trial: What was trained.
-        loss: Its loss, +inf if it failed.
+        loss: What selection goes by: its loss, +inf if it failed.
         genome: Its chromosomes: what its children inherit.
+        losses: Of its latest slices along its parents, its own last, where selection goes by several.
     """
 
     trial: Trial
     loss: float
     genome: Genome
+    losses: tuple[float, ...] = ()
 
 
 @runtime_checkable

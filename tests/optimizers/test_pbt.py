@@ -86,6 +86,47 @@ def test_the_last_slice_ends_at_the_largest_budget_exactly():
 
 
 @pytest.mark.parametrize("update", ["sync", "async"])
+def test_a_longer_first_slice_delays_the_first_selection_alone(update):
+    pbt = PBT(population=3, max_budget=10, slice=2, first_slice=5, update=update)
+    assert pbt.generations == 4
+    trials = [trial for trial, _ in drive(pbt.start(SPACE), lambda trial: trial.params["lr"], slots=2)]
+    assert sorted({trial.budget for trial in trials}) == [5.0, 7.0, 9.0, 10.0]
+    assert {trial.budget for trial in trials if trial.parent is None} == {5.0}
+    whole = PBT(population=3, max_budget=4, first_slice=4).start(SPACE)
+    assert {trial.budget for trial, _ in drive(whole, lambda trial: 1.0)} == {4.0}
+
+
+@pytest.mark.parametrize("scheme", ["three_parents", "truncation"])
+@pytest.mark.parametrize("update", ["sync", "async"])
+def test_a_network_is_selected_by_the_mean_of_its_latest_slices(scheme, update):
+    pbt = PBT(population=4, max_budget=6, window=3, scheme=scheme, update=update).start(SPACE, seed=2)
+    noise = np.random.default_rng(1)
+    losses: dict[int, float] = {}
+    trials = {t.id: t for t, _ in drive(pbt, lambda t: losses.setdefault(t.id, noise.random()), slots=3)}
+    for member in pbt.members():
+        line = [member.trial]
+        while line[-1].parent is not None:
+            line.append(trials[line[-1].parent])
+        assert member.loss == pytest.approx(np.mean([losses[trial.id] for trial in line[:3]]))
+    best, loss = pbt.best
+    assert loss == losses[best.id] == min(losses[t.id] for t in trials.values() if t.budget == 6), "the result is not"
+
+
+def test_a_window_keeps_noise_from_choosing():
+    """Two kinds of networks, one better by less than the noise of a slice: the better one takes over more often."""
+
+    def share(window, seed):
+        noise = np.random.default_rng(seed)
+        options = {"population": 12, "max_budget": 12, "mutation": 0, "initial": "uniform", "scheme": "asexual"}
+        pbt = PBT(**options, window=window).start(Space({"kind": Choice("a", "b")}), seed=seed)
+        drive(pbt, lambda trial: (trial.params["kind"] == "b") * 0.3 + noise.normal())
+        return np.mean([member.trial.params["kind"] == "a" for member in pbt.members()])
+
+    lucky, steady = ([share(window, seed) for seed in range(40)] for window in (1, 3))
+    assert np.mean(steady) > np.mean(lucky) > 0.5
+
+
+@pytest.mark.parametrize("update", ["sync", "async"])
 def test_the_members_of_an_ensemble_come_from_several_parents_that_trained_as_long(update):
     options = {"population": 6, "max_budget": 6, "weight_parents": 3, "update": update}
     results = drive(PBT(**options).start(SPACE, seed=1), lambda trial: trial.params["lr"], slots=4, seed=1)
@@ -170,6 +211,9 @@ def test_options_of_a_choice_are_explored():
     [
         ({"slice": 0}, "slice must be a number above 0"),
         ({"slice": 11}, "slice 11 is more than max_budget 10"),
+        ({"first_slice": 11}, "first_slice 11 is more than max_budget 10"),
+        ({"first_slice": 0}, "first_slice must be a number above 0"),
+        ({"window": 0}, "window must be an integer of at least 1"),
         ({"scheme": "four"}, "scheme must be one of"),
         ({"truncation": 0.6}, "truncation must be a number above 0 up to 0.5"),
         ({"weight_parents": 0}, "weight_parents must be an integer of at least 1"),
