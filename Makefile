@@ -34,7 +34,7 @@ test: $(STAMP)  ## lint, types and all tests
 	  wait $$checking; checked=$$?; cat $$types; rm -f $$types; \
 	  exit $$((tested ? tested : checked))
 
-test-all: $(STAMP)  ## every row of the large tests, too
+test-all: $(STAMP)  ## deep tests and every row of the large ones, too
 	@$(BIN)/python -m pytest --all -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Tests that need neither TensorFlow nor what exports and reports draw with, on the lowest versions in pyproject.toml.

@@ -80,7 +80,7 @@ LONGEST = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="run every row of the tests that are marked as a matrix")
+    parser.addoption("--all", action="store_true", help="run deep tests, and every row of those marked as a matrix")
 
 
 def pytest_configure() -> None:
@@ -92,10 +92,13 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest files come first, so that none begins when the other processes have nothing left to do.
 
-    Of a test that is marked ``matrix`` enough rows run to use each value of each parameter; ``--all`` runs all.
+    Of a test that is marked ``matrix`` enough rows run to use each value of each parameter, and none that is marked
+    ``deep``; ``--all`` runs all, and so does a test that is named.
     """
     if not config.getoption("--all"):
-        thinned = _thinned(items)
+        named = {argument.partition("[")[0] for argument in config.args if "::" in argument}
+        shallow = [i for i in items if not i.get_closest_marker("deep") or i.nodeid.partition("[")[0] in named]
+        thinned = _thinned(shallow)
         config.hook.pytest_deselected(items=[item for item in items if item not in thinned])
         items[:] = [item for item in items if item in thinned]
     tests = Counter(item.path for item in items)

@@ -52,7 +52,9 @@ def test_every_file_and_every_line_of_the_page_is_run_here() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ALONE)
+@pytest.mark.parametrize(
+    "script", [pytest.param(name, marks=[pytest.mark.deep] * (name == "prune.py")) for name in ALONE]
+)
 def test_a_file_of_the_page_runs(script: str, folder: Path) -> None:
     assert re.search(ALONE[script], printed(folder, script), re.MULTILINE)
 
@@ -80,7 +82,7 @@ def test_a_search_of_the_page_goes_on_after_a_kill_and_is_looked_at_and_taken_aw
         assert (folder / name).stat().st_size > 0
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_search_of_the_page_begins_with_what_optuna_has_found(folder: Path) -> None:
     assert "'units'" in printed(folder, "optuna_digits.py")
     assert re.search(r"^12 0\.\d+$", printed(folder, "from_study.py"), re.MULTILINE)

@@ -119,6 +119,7 @@ def test_ctrl_c_amid_the_start_of_the_cluster_leaves_nothing(tmp_path: Path, cal
         assert process.stdout.readline() == "4\n"
 
 
+@pytest.mark.deep
 def test_sigterm_ends_it_in_a_notebook_as_in_a_script(tmp_path: Path) -> None:
     with start(tmp_path, "running loop") as process:
         wait_until((tmp_path / "blocked").exists)
@@ -130,7 +131,7 @@ def test_what_ctrl_c_raises_is_an_error_of_ours_and_a_keyboard_interrupt() -> No
     assert issubclass(Interrupted, KeyboardInterrupt)
 
 
-@pytest.mark.parametrize("call", ["asyncio.run", "script"])
+@pytest.mark.parametrize("call", [pytest.param("asyncio.run", marks=pytest.mark.deep), "script"])
 def test_a_job_is_no_longer_waited_for_after_ctrl_c_and_goes_on(tmp_path: Path, call: str) -> None:
     from swarm import Integer, Job, Random
 

@@ -40,10 +40,10 @@ def script(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     "text",
     [
         'print("best", {run}.best)',
-        "def main():\n    return {run}\nmain()",
+        pytest.param("def main():\n    return {run}\nmain()", marks=pytest.mark.deep),
         "import helper\nhelper.start(lambda: {run})",
         "import asyncio\nasync def cell():\n    return {run}\nasyncio.run(cell())",
-        "try:\n    {run}\nexcept ValueError:\n    raise SystemExit(3)",
+        pytest.param("try:\n    {run}\nexcept ValueError:\n    raise SystemExit(3)", marks=pytest.mark.deep),
     ],
 )
 def test_a_script_without_the_guard_ends_with_one_line_that_names_it(tmp_path: Path, text: str) -> None:

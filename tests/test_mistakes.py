@@ -106,7 +106,10 @@ def impatient(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("command", "place"), [("master", "silent"), ("worker", "closed"), ("worker", "silent")])
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [("master", "silent"), ("worker", "closed"), pytest.param("worker", "silent", marks=pytest.mark.deep)],
+)
 def test_master_and_worker_give_up_on_a_wrong_address(command: str, place: str, taken: int, tmp_path: Path) -> None:
     address = f"tcp://127.0.0.1:{taken if place == 'silent' else free_port()}"
     slots = ["--slots", "1"] if command == "worker" else ["--store", "a.db"]

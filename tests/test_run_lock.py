@@ -176,6 +176,7 @@ def test_a_run_that_is_started_again_by_mistake_goes_on_undisturbed(tmp_path: Pa
         assert resume("j", store=tmp_path / "s.db", progress=False).counts["trained"] == 4
 
 
+@pytest.mark.deep
 def test_a_run_that_was_killed_goes_on_at_once(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     script = write_script(tmp_path, "run(job, slots=1, store=store, progress=False)")

@@ -292,7 +292,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_training_may_start_processes_by_every_method(tmp_path: Path) -> None:
     write(tmp_path, {**HELPER, "script.py": POOL})
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -109,7 +109,7 @@ def test_a_store_that_is_written_for_the_benchmark_is_as_if_its_jobs_had_run(fil
         assert store.check().findings == []
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_year_in_short_ends_with_all_jobs_finished_and_looks_on_the_way(tmp_path: Path) -> None:
     year.written(tmp_path / "swarm.db", 50)
     with Service(tmp_path) as service:

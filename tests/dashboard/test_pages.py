@@ -169,7 +169,7 @@ def test_a_user_who_gives_the_token_pauses_prioritises_and_cancels_a_job(service
     assert not [asked for asked in page.requests if "sesame" in asked]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.deep)])
 def test_every_page_fits_every_window(theme: str, service: Service, chromium: Browser) -> None:
     page = chromium.open(f"{url(service)}/swarm?job=swarm&theme={theme}")
     wait_until(lambda: page.count(".bk-tab") == len(SHOWN))

@@ -61,7 +61,7 @@ def test_a_slice_goes_on_from_another_on_another_backend(tmp_path: Path, monkeyp
     assert evaluate(data, other, checkpoints=str(tmp_path / "b")).curve != rest.curve
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_the_staged_search_trains_on_another_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.setenv(backend.VARIABLE, "torch")
@@ -164,7 +164,7 @@ def test_a_process_that_holds_nothing_can_be_forked() -> None:
     assert fork_safety.DEVICES[0] == "/dev/nvidia"
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_callback_reports_each_epoch() -> None:
     def train(params, ctx):  # type: ignore[no-untyped-def]
         import keras

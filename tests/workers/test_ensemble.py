@@ -65,12 +65,14 @@ def good():
     return evaluate(cloudpickle.dumps(THREE), replace(Evaluation.of("p", GOOD), seed=7))
 
 
+@pytest.mark.deep
 def test_an_ensemble_of_one_is_the_network_itself(network):
     one = run(GOOD, replace(THREE, members=1))
     assert one.fitness == pytest.approx(network.fitness) and one.metrics["member_accuracy"] == network.fitness
     assert one.metrics["val_loss"] == pytest.approx(network.metrics["val_loss"], rel=1e-4)
 
 
+@pytest.mark.deep
 def test_the_members_are_networks_of_one_configuration_at_seeds_of_their_own(good, network):
     curves = members(good)
     assert [{k: v for k, v in point.items() if k != "member"} for point in curves[0]] == list(network.curve)
@@ -150,6 +152,7 @@ def test_a_child_takes_its_members_from_its_parents_in_turn_and_no_two_of_one_or
     assert recombined([copies, copies], 3, 7) == copies, "where there is no other origin"
 
 
+@pytest.mark.deep
 def test_population_based_training_hands_members_of_several_parents_on(tmp_path):
     job = Job(
         name="ensembles",

@@ -177,7 +177,7 @@ ANSWERS = MappingProxyType({"sizes": sizes, "squashes": squashes, "routings": ro
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.deep] * (name != "lenet")) for name in NAMES])
 def test_a_training_goes_on_with_other_hyper_parameters(name, tmp_path):
     problem, params = small(name)
     parent = run(name, params, str(tmp_path), budget=1, slice=True)

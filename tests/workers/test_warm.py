@@ -405,7 +405,7 @@ def answer(name):
     return result.metrics
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_weight_decay_that_can_be_set_is_that_of_keras():
     assert answer("decays") == dict.fromkeys(OPTIMIZERS, 0.0)
 
