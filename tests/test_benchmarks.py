@@ -15,7 +15,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))  # where benchmarks is a package
 
 from benchmarks import run_all, summary
-from benchmarks.summary_rows import READERS
+from benchmarks.summary import READERS
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(
@@ -65,7 +65,7 @@ def test_a_figure_of_the_summary_changes_with_the_result(tmp_path):
 
 
 def test_a_quick_run_leaves_the_full_results_alone():
-    code = "from benchmarks.shared.cluster import RESULTS; print(RESULTS.name)"
+    code = "from benchmarks.shared.saving import RESULTS; print(RESULTS.name)"
     found = [
         subprocess.check_output([sys.executable, "-c", code, *options], cwd=ROOT, text=True).strip()
         for options in ([], ["--quick"])
@@ -76,7 +76,7 @@ def test_a_quick_run_leaves_the_full_results_alone():
 def test_every_benchmark_with_a_quick_form_is_known():
     found = set(run_all.benchmarks())
     assert {"peers", "quality", "scale", "speedup"} <= found
-    assert found.isdisjoint({"run_all", "cluster", "summary", "repeated", "rows"})
+    assert found.isdisjoint({"run_all", "cluster", "summary", "rows"})
 
 
 def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capfd):
