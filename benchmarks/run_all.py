@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the root: benchmarks is a package there
+from benchmarks.shared.tables import console, print_table
 
 HERE = Path(__file__).parent
 MOST_SECONDS = 600  # of one benchmark
@@ -31,7 +31,6 @@ OPTIONS = {  # what else would take minutes
     "scaling": ("--parts", "strong"),
     "speedup": ("--only", "start"),
 }
-console = Console(width=130)
 
 
 def benchmarks() -> dict[str, Path]:
@@ -70,13 +69,12 @@ def main() -> int:
         began = time.perf_counter()
         ends[name] = quick(name, known[name]), time.perf_counter() - began
         console.print(f"{name}: {ends[name][0]}, {ends[name][1]:.0f} s\n", highlight=False)
-    table = Table(title=f"{len(ends)} benchmarks, quick form, {sum(s for _, s in ends.values()):.0f} s")
-    table.add_column("benchmark")
-    table.add_column("end")
-    table.add_column("s", justify="right")
-    for name, (end, seconds) in ends.items():
-        table.add_row(name, end, f"{seconds:.0f}")
-    console.print(table)
+    print_table(
+        f"{len(ends)} benchmarks, quick form, {sum(s for _, s in ends.values()):.0f} s",
+        ("benchmark", "end", "s"),
+        ((name, end, f"{seconds:.0f}") for name, (end, seconds) in ends.items()),
+        words=["end"],
+    )
     return any(end.startswith("failed") for end, _ in ends.values())
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/summary.py            # after any benchmark
 
-Beside ours stands what the papers say, each from its table, figure or section; benchmarks/summary_rows.py has both.
+Beside ours stands what the papers say, each from its table, figure or section; rows.py of each folder has both. To add
+a benchmark, write a function there that yields rows from its JSON, and list it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the root: benchmarks is a package there
+from benchmarks.cost import rows as of_cost
+from benchmarks.faults import rows as of_faults
+from benchmarks.papers import rows as of_papers
+from benchmarks.peers import rows as of_peers
+from benchmarks.scale import rows as of_scale
 from benchmarks.shared.rows import QUESTIONS, Result, Row
-from benchmarks.summary_rows import READERS
+from benchmarks.shared.saving import KEPT, ROOT, written
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
-README = HERE / "README.md"
+README = ROOT / "benchmarks" / "README.md"
+READERS = of_papers.READERS | of_peers.READERS | of_scale.READERS | of_faults.READERS | of_cost.READERS
 NOT_YET = (
     "ResNet-20 itself and the capsule network on CIFAR-10, which take GPUs; P3B1, RPV and translation on real data, "
     "which are not public or not at hand.",
@@ -33,7 +38,7 @@ NOT_YET = (
 )
 
 
-def results(folder: Path = RESULTS) -> dict[str, Result]:
+def results(folder: Path = KEPT) -> dict[str, Result]:
     """What was measured, by benchmark."""
     files = {name: folder / name / f"{name}.json" for name in READERS}
     return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
@@ -105,12 +110,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     README.write_text(current())
-    print(f"written to {README}")
+    written(README)
 
 
 def current() -> str:
     """The page of what is in benchmarks/results/ now."""
-    pictures = sorted(str(file.relative_to(HERE)) for file in RESULTS.glob("*/*.png"))
+    pictures = sorted(str(file.relative_to(README.parent)) for file in KEPT.glob("*/*.png"))
     return page(results(), pictures)
 
 

@@ -12,7 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))  # where benchmarks is a package
 
 from benchmarks.papers import hpo_report, recombination
-from benchmarks.shared.repeated import interval
+from benchmarks.shared.numbers import interval
 from swarm import Job
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import Run, enroll

@@ -23,17 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import positive, save
+from benchmarks.shared.numbers import ranged
 from benchmarks.shared.processes import Service, available, browser, wait_until
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console, print_table
 from swarm import Job, Random, Real
 
 PAGES = ("Jobs", "Fitness", "Search+space", "Archive", "Slots")
-console = Console(width=120)
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
         if not options.quick and available():
             result["page"] = kept_open(service)
             show_page(result["page"])
-    console.print(f"written to {save('dashboard', result)}")
+    save("dashboard", result)
 
 
 def fast(params: Any, ctx: Any) -> float:
@@ -177,25 +176,18 @@ def kept_open(service: Service) -> list[dict[str, float]]:
 
 
 def show(result: dict[str, Any]) -> None:
-    table = Table(title="phases; 2 slots, evaluations take no time")
-    for column in ("page", "evaluations/s", "scheduler late p99 ms", "most ms", "garbage ms", "scheduler MiB"):
-        table.add_column(column, justify="right")
-    for phase in result["phases"]:
-        late = (phase["late_p99_ms"], phase["late_most_ms"], phase["garbage_most_ms"])
-        numbers = (phase["per_second"], *late, phase["memory_mib"])
-        table.add_row(phase["page"] or "none", *(f"{number:.1f}" for number in numbers))
-    console.print(table)
-    spread = f"{min(result['ratios']):.3f} to {max(result['ratios']):.3f}"
-    console.print(f"throughput with a page open / without: median {result['ratio']:.3f} ({spread})")
+    numbers = ("per_second", "late_p99_ms", "late_most_ms", "garbage_most_ms", "memory_mib")
+    print_table(
+        "phases; 2 slots, evaluations take no time",
+        ("page", "evaluations/s", "scheduler late p99 ms", "most ms", "garbage ms", "scheduler MiB"),
+        ((phase["page"] or "none", *(f"{phase[name]:.1f}" for name in numbers)) for phase in result["phases"]),
+    )
+    console.print(f"throughput with a page open / without: {ranged(result['ratios'], '.3f')}", markup=False)
 
 
 def show_page(rows: list[dict[str, float]]) -> None:
-    table = Table(title="one page kept open in chromium")
-    for column in ("seconds", "told", "scheduler_mib", "page_mib", "errors"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(*(f"{row[str(column.header)]:.0f}" for column in table.columns))
-    console.print(table)
+    columns = ("seconds", "told", "scheduler_mib", "page_mib", "errors")
+    print_table("one page kept open in chromium", columns, ([f"{row[name]:.0f}" for name in columns] for row in rows))
 
 
 if __name__ == "__main__":

@@ -24,18 +24,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import save
 from benchmarks.shared.processes import Service, wait_until
+from benchmarks.shared.saving import save
+from benchmarks.shared.tables import console
 from swarm import PSO, Job, Real
 from swarm.pool.virtual import VirtualPool
 from swarm.search import Search
 from swarm.store import Store, Submission
 
 SPACE = {f"x{number}": Real(-1, 1) for number in range(4)}
-console = Console(width=130)
 
 
 class Long(Exception):
@@ -73,7 +72,7 @@ def main() -> None:
             f"a second of the processor's); a question meanwhile "
             f"took {each['median']:.3f} s (median), {each['slowest']:.3f} s at most"
         )
-    console.print(f"written to {save('long-journals', found)}")
+    save("long-journals", found)
 
 
 def written(file: Path, jobs: int, events: int) -> int:

@@ -32,12 +32,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.cost.long_journals import written
-from benchmarks.shared.cluster import earlier, save
 from benchmarks.shared.processes import Service, wait_until
+from benchmarks.shared.saving import earlier, save
+from benchmarks.shared.tables import console
 from swarm import GA, PSO, TPE, Grid, Hyperband, Integer, Job, MuPlusLambda, Real, SurrogatePSO
 from swarm.client import Client
 from swarm.errors import InvalidInput, SwarmError
@@ -46,7 +45,6 @@ from swarm.store import Store
 PARTS = ("takeover", "guided", "crowds", "code")
 BOUND = 0.05  # seconds
 LOOK = 0.005  # between two looks of the watchdog
-console = Console(width=150)
 
 
 # --- in the master
@@ -258,7 +256,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="loop-") as folder, Service(Path(folder)) as service:
             found[part] = measured(service, part, options.quick)
         show(part, found[part])
-    console.print(f"written to {save('loop', found)}")
+    save("loop", found)
     return None
 
 

@@ -30,22 +30,25 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.scale.speedup import first_step
-from benchmarks.shared.cluster import ROOT, earlier, positive, save
 from benchmarks.shared.processes import Service, wait_until
-from swarm import PSO, Choice, Integer, Job, Random, Real, run
+from benchmarks.shared.saving import ROOT, earlier, positive, save
+from benchmarks.shared.tables import console, print_table
+from swarm import Choice, Integer, Job, Random, Real, run
 from swarm.config import quiet_dask
 
 Figures = dict[str, float]
 BRANIN = ROOT / "examples" / "branin.py"
-CALLS = 208
+OPTUNA = "from math import cos, pi\nimport optuna\n"
+OPTIMIZE = """
+def objective(trial):
+    return branin({"x": trial.suggest_float("x", -5, 10), "y": trial.suggest_float("y", 0, 15)}, None)
+optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1)).optimize(objective, n_trials=208)
+"""
 DATA_BYTES = 2**30
 READ_SECONDS = 20.0  # long enough for all slots to hold a training at a time
-console = Console(width=130)
 
 
 class Reading:
@@ -82,51 +85,11 @@ def search(job: Job, slots: int) -> None:
         run(job, slots=slots, store=f"{folder}/swarm.db", progress=False, on_trial=say)
 
 
-def example() -> Any:
-    """The function of the example, without what it imports of ours."""
-    source, names = BRANIN.read_text(), dict[str, Any]()
-    exec("from math import cos, pi\n" + source[source.index("def branin") : source.index("if __name__")], names)
-    return names["branin"]
-
-
-def branin() -> None:
-    """What a child process does: the example, which also says when its function is first called."""
-    cheap, called = example(), list[float]()
-
-    def function(params: Any, ctx: Any) -> Any:
-        called.append(time.time())
-        return cheap(params, ctx)
-
-    with tempfile.TemporaryDirectory() as folder:
-        job = Job(
-            name="branin", problem=function, space={"x": Real(-5, 10), "y": Real(0, 15)}, seed=1, isolation="thread",
-            optimizer=PSO(particles=8, generations=CALLS // 8 - 1), direction="minimize",
-        )  # fmt: skip
-        run(job, slots=2, store=f"{folder}/swarm.db")
-    print(json.dumps({"first": min(called), "calls": len(called)}), flush=True)
-
-
-def optuna() -> None:
-    """What a child process does: the same function, as Optuna's documentation has it."""
-    import optuna as peer
-
-    cheap, called = example(), list[float]()
-
-    def objective(trial: Any) -> Any:
-        called.append(time.time())
-        return cheap({"x": trial.suggest_float("x", -5, 10), "y": trial.suggest_float("y", 0, 15)}, None)
-
-    peer.create_study(sampler=peer.samplers.TPESampler(seed=1)).optimize(objective, n_trials=CALLS)
-    print(json.dumps({"first": min(called), "calls": len(called)}), flush=True)
-
-
 CHILDREN: dict[str, Callable[[int], None]] = {
     "digits": lambda slots: search(digits(6 * slots), slots),
     "first": lambda slots: search(digits(slots), slots),
     "data": lambda slots: search(reading(slots, DATA_BYTES), slots),
     "none": lambda slots: search(reading(slots, 8), slots),
-    "branin": lambda _: branin(),
-    "optuna": lambda _: optuna(),
 }
 
 
@@ -213,21 +176,32 @@ def second_job(slots: int) -> float:
 
 
 def calls(quick: bool) -> Figures:
-    found: Figures = {}
-    for name in ("branin", "optuna"):
-        if name == "optuna" and importlib.util.find_spec("optuna") is None:
-            console.print("Optuna is left out: it is not installed")
-            continue
+    found = {f"branin_{name}": value for name, value in called(BRANIN.read_text()).items()}
+    if importlib.util.find_spec("optuna") is None:
+        console.print("Optuna is left out: it is not installed")
+        return found
+    return found | {f"optuna_{name}": value for name, value in called(OPTUNA + function()).items()}
+
+
+def function() -> str:
+    """The function of the example, without the search."""
+    source = BRANIN.read_text()
+    return source[source.index("def branin") : source.index("if __name__")] + OPTIMIZE
+
+
+def called(script: str) -> Figures:
+    """CPU, wall clock, and seconds to the first call of ``branin`` in a script that is run as it is."""
+    head = "def branin(params, ctx):\n"
+    noting = "    if not Path('first').exists(): Path('first').write_text(f'{time()}')\n"
+    imports = "from pathlib import Path\nfrom time import time\n"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "script.py").write_text(imports + script.replace(head, head + noting))
         began, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        process = child(name, 2)
-        out, _ = process.communicate()
+        subprocess.run([sys.executable, "script.py"], cwd=folder, check=True, capture_output=True)
         wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-        said = json.loads(out.splitlines()[-1])
-        found |= {
-            f"{name}_cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-            f"{name}_wall": wall, f"{name}_first": said["first"] - began, f"{name}_calls": said["calls"],
-        }  # fmt: skip
-    return found
+        first = float(Path(folder, "first").read_text()) - began
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": used, "wall": wall, "first": first}
 
 
 PARTS: dict[str, Callable[[bool], Figures]] = {
@@ -255,15 +229,10 @@ def main() -> None:
 
 
 def show(part: str, rows: list[Figures]) -> None:
-    table = Table(title=part)
-    for name in rows[0]:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*(f"{value:.4g}" for value in row.values()))
-    if len(rows) > 1:
-        table.add_section()
-        table.add_row(*(f"{statistics.median(row[name] for row in rows):.4g}" for name in rows[0]))
-    console.print(table)
+    middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    lines = [*rows, middle] if len(rows) > 1 else rows
+    names = [*map(str, range(1, len(rows) + 1)), "median"]
+    print_table(part, ("run", *rows[0]), ([n, *(f"{v:.4g}" for v in r.values())] for n, r in zip(names, lines)))  # noqa: B905
 
 
 if __name__ == "__main__":

@@ -18,17 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import earlier, positive, save
 from benchmarks.shared.processes import Service, logging_training, trainings, wait_until
+from benchmarks.shared.saving import earlier, positive, save
+from benchmarks.shared.tables import print_table
 from swarm import PSO, Grid, Integer, Job, Random
 from swarm.client import Client
 
 PARTS = ("crowd", "fairness", "takeover")
-console = Console(width=130)
 
 
 def main() -> None:
@@ -56,7 +53,7 @@ def main() -> None:
                 figures = fairness(service, options.seconds) if part == "fairness" else takeover(service)
         result[part].append(figures)
         show(part, figures)
-    console.print(f"written to {save('service', result)}")
+    save("service", result)
 
 
 def slots_of(service: Service) -> int:
@@ -170,11 +167,12 @@ def takeover(service: Service) -> dict[str, Any]:
 
 
 def show(part: str, figures: dict[str, Any]) -> None:
-    table = Table(title=f"{part}; emulated slots, 2 cores", show_header=False)
-    for name, value in figures.items():
-        text = ", ".join(f"{k} {v:.1f}" for k, v in value.items()) if isinstance(value, dict) else f"{value:.4g}"
-        table.add_row(name.replace("_", " "), text)
-    console.print(table)
+    texts = {
+        name: ", ".join(f"{k} {v:.1f}" for k, v in value.items()) if isinstance(value, dict) else f"{value:.4g}"
+        for name, value in figures.items()
+    }
+    rows = ((name.replace("_", " "), text) for name, text in texts.items())
+    print_table(f"{part}; emulated slots, 2 cores", ("what", "measured"), rows, words=["measured"])
 
 
 if __name__ == "__main__":

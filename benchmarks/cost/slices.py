@@ -22,11 +22,10 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import machine, save
+from benchmarks.shared.saving import machine, save
+from benchmarks.shared.tables import print_table
 from swarm.trial import Evaluation, Result
 from swarm.workers.evaluate import evaluate
 from swarm.workers.isolation import child, process
@@ -161,15 +160,17 @@ def main() -> None:
             for waits in (False, True):
                 rows.append({"network": name, "process": "has waited" if waits else "new"})
                 rows[-1] |= measure(network, waits, slices)
-    table = Table(title=f"CPU seconds of a slice of one epoch, {slices} slices each, {machine()['cores']} cores")
-    for column in ("network", "process", "restore", "build, trace", "epoch", "save", "slice", "overhead"):
-        table.add_column(column, justify="left" if column in ("network", "process") else "right")
-    for row in rows:
-        seconds = [f"{row[part]:.2f}" for part in (*PARTS, "slice")]
-        table.add_row(row["network"], row["process"], *seconds, f"{100 * row['overhead']:.0f} %")
-    console = Console(width=130)
-    console.print(table)
-    console.print(f"written to {save('slices', {'slices': slices, 'rows': rows})}")
+    print_table(
+        f"CPU seconds of a slice of one epoch, {slices} slices each, {machine()['cores']} cores",
+        ("network", "process", "restore", "build, trace", "epoch", "save", "slice", "overhead"),
+        (
+            (row["network"], row["process"], *(f"{row[part]:.2f}" for part in (*PARTS, "slice")),
+             f"{100 * row['overhead']:.0f} %")
+            for row in rows
+        ),
+        words=["process"],
+    )  # fmt: skip
+    save("slices", {"slices": slices, "rows": rows})
 
 
 if __name__ == "__main__":

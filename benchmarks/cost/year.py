@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import positive, save
 from benchmarks.shared.processes import Service, wait_until
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console
 from swarm import Integer, Job, Random
 from swarm.client import Client
 from swarm.pool.virtual import VirtualPool
@@ -43,7 +43,6 @@ from swarm.store.sql import rows, tables
 AT_A_TIME = 20  # jobs in work
 LOOKS = 10
 ASKED = 10  # times, of each question
-console = Console(width=130)
 
 
 def square(params: Any, ctx: Any) -> float:
@@ -72,8 +71,8 @@ def main() -> None:
             written(Path(folder) / "swarm.db", before)
         service.started()
         looks, wall = year(service, options.jobs, options.seconds, before)
-    file = save("year", {"looks": looks, "jobs": looks[-1]["ended"], "before": before, "wall_seconds": wall})
-    console.print(f"{looks[-1]['ended'] - before} jobs after {before} in {wall:.0f} s; written to {file}")
+    console.print(f"{looks[-1]['ended'] - before} jobs after {before} in {wall:.0f} s")
+    save("year", {"looks": looks, "jobs": looks[-1]["ended"], "before": before, "wall_seconds": wall})
 
 
 def written(file: Path, jobs: int) -> None:

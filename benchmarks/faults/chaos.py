@@ -32,13 +32,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.faults import store_faults
-from benchmarks.shared.cluster import positive, save
 from benchmarks.shared.processes import Service, is_worker, kill, logging_training, trainings, wait_until
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console, print_table
 from swarm import PSO, Integer, Job, Random
 from swarm.client import JobHandle, JobState
 from swarm.errors import SwarmError
@@ -55,7 +54,6 @@ WEIGHTS = {
 }
 HANGS = {"hung worker": 2, "hung machine": 1}
 HANG_SECONDS = 45  # longer than it takes to give a machine up
-console = Console(width=130)
 
 
 def main() -> None:
@@ -84,8 +82,7 @@ def main() -> None:
         show(kills, rows, expected, wall)
         runs.append({"seed": seed, "kills": kills, "jobs": rows, "wall_seconds": wall})
     kind = "chaos-hangs" if options.hangs else f"chaos-{options.store}" if options.store else "chaos"
-    file = save(kind, {"runs": runs, "undisturbed": expected})
-    console.print(f"written to {file}")
+    save(kind, {"runs": runs, "undisturbed": expected})
 
 
 def job_of(name: str, folder: Path, seconds: float) -> Job:
@@ -241,15 +238,15 @@ def row_of(state: JobState, folder: Path) -> dict[str, Any]:
 
 def show(kills: Counter[str], rows: dict[str, Any], expected: dict[str, Any], wall: float) -> None:
     killed = ", ".join(f"{count} × {kind}" for kind, count in kills.items())
-    table = Table(title=f"{sum(kills.values())} kills in {wall:.0f} s ({killed}); 8 emulated slots on 2 cores")
-    for column in ("job", "end", "told", "counted", "finished", "interrupted", "finished twice", "best", "undisturbed"):
-        table.add_column(column, justify="right")
-    for name, row in rows.items():
-        table.add_row(
-            name, row["state"], str(row["told"]), str(row["trained"]), str(row["positions"]), str(row["interrupted"]),
-            str(row["trained_twice"]), f"{row['best']}", f"{expected[name]['best']}",
-        )  # fmt: skip
-    console.print(table)
+    print_table(
+        f"{sum(kills.values())} kills in {wall:.0f} s ({killed}); 8 emulated slots on 2 cores",
+        ("job", "end", "told", "counted", "finished", "interrupted", "finished twice", "best", "undisturbed"),
+        (
+            (name, row["state"], row["told"], row["trained"], row["positions"], row["interrupted"],
+             row["trained_twice"], row["best"], expected[name]["best"])
+            for name, row in rows.items()
+        ),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

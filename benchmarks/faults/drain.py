@@ -21,16 +21,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import positive, save
 from benchmarks.shared.processes import Service, wait_until
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console
 from swarm import Integer, Job, Random
 
 MACHINES = 4
 STEPS, SAVE_STEPS = 600, 50  # of 60 s: a save every 5
-console = Console(width=130)
 
 
 def main() -> None:
@@ -52,7 +50,7 @@ def main() -> None:
     ratio = found["sigterm"]["lost_seconds"] / found["sigkill"]["lost_seconds"]
     console.print(f"lost with SIGTERM, of what is lost with SIGKILL: {ratio:.1%}")
     result = {"training_seconds": options.seconds, "save_seconds": options.seconds * SAVE_STEPS / STEPS}
-    console.print(f"written to {save('drain', {**result, **found, 'ratio': ratio})}")
+    save("drain", {**result, **found, "ratio": ratio})
 
 
 def ended_in_turn(folder: Path, number: signal.Signals, options: argparse.Namespace) -> dict[str, Any]:

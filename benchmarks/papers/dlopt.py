@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import RESULTS, earlier, positive, save
+from benchmarks.shared.numbers import EXTREMES, extremes
+from benchmarks.shared.pictures import panels, write
+from benchmarks.shared.saving import earlier, positive, save
+from benchmarks.shared.tables import console, print_table
 from swarm.optimizers import MuPlusLambda, Optimizer, Random, Rescored
 from swarm.space import Space
 from swarm.trial import Evaluation, Params
@@ -51,7 +52,6 @@ STEPS = {"sine": 5, "parking": 18}  # a third of the range of the units
 NETWORKS = ((1, (2, 2), 2, 100), (1, (2, 2), 2, 600), (1, (10, 10), 10, 600), (28, (30, 30), 2, 950))
 """Inputs, units, look-back, and the steps of the series: the listing's network first."""
 PARTS = ("architectures", "weights", "throughput", "training")
-console = Console(width=130)
 
 
 # --- architectures
@@ -115,14 +115,16 @@ def architectures(seeds: int, evaluations: int, processes: int) -> list[dict[str
 
 
 def show_architectures(rows: list[dict[str, Any]]) -> None:
-    table = Table(title=f"log p of what was found, by {FRESH} fresh networks (higher is better)")
-    for column in ("series", "method", "evaluations", "median", "lowest", "highest", "random is as good, p"):
-        table.add_column(column, justify="left" if column in ("series", "method") else "right")
-    for row in rows:
-        values = row["log_p"]
-        cells = [f"{each:.2f}" for each in (statistics.median(values), min(values), max(values))]
-        table.add_row(row["series"], row["method"], ", ".join(map(str, row["evaluations"])), *cells, f"{row['p']:.2g}")
-    console.print(table)
+    print_table(
+        f"log p of what was found, by {FRESH} fresh networks (higher is better)",
+        ("series", "method", "evaluations", *EXTREMES, "random is as good, p"),
+        (
+            (row["series"], row["method"], ", ".join(map(str, row["evaluations"])), *extremes(row["log_p"], ".2f"),
+             f"{row['p']:.2g}")
+            for row in rows
+        ),
+        words=["method"],
+    )  # fmt: skip
 
 
 # --- log p and training
@@ -182,13 +184,11 @@ def weights(seeds: int, generations: int) -> list[dict[str, Any]]:
 
 
 def show_weights(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="mean absolute error on V of the sine network with evolved weights")
-    for column in ("method", "networks tried", "median", "lowest", "highest"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for row in rows:
-        cells = [f"{each:.4f}" for each in (statistics.median(row["mae"]), min(row["mae"]), max(row["mae"]))]
-        table.add_row(row["method"], ", ".join(map(str, row["evaluations"])), *cells)
-    console.print(table)
+    print_table(
+        "mean absolute error on V of the sine network with evolved weights",
+        ("method", "networks tried", *EXTREMES),
+        ((row["method"], ", ".join(map(str, row["evaluations"])), *extremes(row["mae"], ".4f")) for row in rows),
+    )
 
 
 # --- throughput
@@ -243,29 +243,23 @@ def throughput(seconds: float) -> list[dict[str, Any]]:
 
 
 def show_throughput(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="random networks per second on one core")
-    for column in ("network", "look back", "steps", "together", "one by one", "ratio", "Keras, one by one", "ratio"):
-        table.add_column(column, justify="left" if column == "network" else "right")
-    for row in rows:
-        table.add_row(
-            str(row["network"]), str(row["look_back"]), str(row["steps"]), f"{row['together']:.0f}",
-            f"{row['one_by_one']:.0f}", f"{row['ratio']:.1f}", f"{row['keras_one_by_one']:.1f}",
-            f"{row['ratio_to_keras']:.0f}",
-        )  # fmt: skip
-    console.print(table)
+    print_table(
+        "random networks per second on one core",
+        ("network", "look back", "steps", "together", "one by one", "ratio", "Keras, one by one", "ratio"),
+        (
+            (row["network"], row["look_back"], row["steps"], f"{row['together']:.0f}", f"{row['one_by_one']:.0f}",
+             f"{row['ratio']:.1f}", f"{row['keras_one_by_one']:.1f}", f"{row['ratio_to_keras']:.0f}")
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 # --- all of it
 
 
 def draw(result: dict[str, Any]) -> None:
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError:
-        console.print("no figure: pip install -r benchmarks/peers/requirements-peers.txt for matplotlib")
-        return
-    figure, panels = plt.subplots(1, 4, figsize=(19, 4), layout="constrained")
-    for panel, series in zip(panels, SEARCHES, strict=False):
+    figure, axes = panels(19, 4, columns=4)
+    for panel, series in zip(axes, SEARCHES, strict=False):
         rows = [row for row in result.get("architectures", []) if row["series"] == series]
         if rows:
             panel.boxplot([row["log_p"] for row in rows], tick_labels=[r["method"].replace(" ", "\n") for r in rows])
@@ -273,17 +267,16 @@ def draw(result: dict[str, Any]) -> None:
     if "training" in result:
         points = result["training"]["architectures"]
         x, y = [point["log_p"] for point in points], [point["mae"] for point in points]
-        dots = panels[2].scatter(x, y, c=[point["look_back"] for point in points])
+        dots = axes[2].scatter(x, y, c=[point["look_back"] for point in points])
         figure.colorbar(dots, label="look back")
         title = f"Pearson r = {result['training']['pearson']:+.2f}, Spearman {result['training']['spearman']:+.2f}"
-        panels[2].set(title=title, xlabel=f"log p by {SAMPLES} networks", ylabel="error on V, trained", yscale="log")
+        axes[2].set(title=title, xlabel=f"log p by {SAMPLES} networks", ylabel="error on V, trained", yscale="log")
     for row in result.get("weights", []):
-        panels[3].plot(row["generations"], row["curve"], label=row["method"])
-    panels[3].set(title="weights of the sine network", xlabel="generations of 50", ylabel="error on T", yscale="log")
+        axes[3].plot(row["generations"], row["curve"], label=row["method"])
+    axes[3].set(title="weights of the sine network", xlabel="generations of 50", ylabel="error on T", yscale="log")
     if "weights" in result:
-        panels[3].legend()
-    figure.savefig(RESULTS / "dlopt" / "dlopt.png", dpi=100)
-    console.print(f"written to {RESULTS / 'dlopt' / 'dlopt.png'}")
+        axes[3].legend(frameon=False)
+    write(figure, "dlopt", "dlopt.png")
 
 
 def main() -> None:
@@ -312,7 +305,7 @@ def main() -> None:
         result["training"] = training(24, epochs=10 if options.quick else 20)
         found = {name: f"{value:+.3g}" for name, value in result["training"].items() if isinstance(value, float)}
         console.print(f"log p and trained error of 24 architectures: {found}")
-    console.print(f"written to {save('dlopt', result)}")
+    save("dlopt", result)
     draw(result)
 
 

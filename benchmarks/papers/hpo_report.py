@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import kruskal
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import RESULTS, positive, save
-from benchmarks.shared.repeated import interval, searched, stores
+from benchmarks.shared.numbers import interval
+from benchmarks.shared.pictures import panels, write
+from benchmarks.shared.repeated import searched, stores
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console, table
 from swarm import BOHB, PSO, Grid, Job, Random
 from swarm.cluster.connect import embedded, local_slots
 from swarm.config import quiet_dask
@@ -42,7 +42,6 @@ from swarm.workers.models import lenet5
 ORIGINAL = "original"  # LeNet-5 as it was, to see what any search is worth
 POINTS = 4  # values of each hyper-parameter on the grid
 SAID = {"Grid": "not run", "Random": "67.83 %, 3,981", "PSO": "66.8 %, 4,000", "BOHB": "66.5 %, 1,600"}
-console = Console(width=150)
 
 
 @dataclass(frozen=True)
@@ -154,29 +153,27 @@ def compared(found: dict[str, list[dict[str, Any]]], scale: Scale) -> dict[str, 
 
 
 def show(result: dict[str, Any]) -> None:
-    table = Table(title=f"Figures 3 to 5, LeNet-5: {result['caption']}", title_justify="left")
     names = ("F6", "C1", "C3", "C5")
-    for column in ("method", *names, "epochs", "V, % ± 95 %", "test, % ± 95 %", "to the level", "report: V, epochs"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    columns = ("method", *names, "epochs", "V, % ± 95 %", "test, % ± 95 %", "to the level", "report: V, epochs")
+    made = table(f"Figures 3 to 5, LeNet-5: {result['caption']}", columns)
     for method, rows in result["methods"].items():
         best = max(rows, key=lambda row: row["validation"])["params"]
         values = {name[:2].upper(): value for name, value in best.items()}
-        table.add_row(
+        made.add_row(
             method, *(str(values[name]) for name in names), f"{rows[0]['spent'][-1]:g}",
             *(f"{100 * mean:.1f} ± {100 * half:.1f}" for mean, half in result["intervals"][method].values()),
             str(result["epochs_to_level"].get(method, "–")), SAID.get(method, "–"),
         )  # fmt: skip
-    console.print(table)
+    console.print(made)
     console.print(
         f"Configurations are those of the best seed. The level is {100 * result['level']:.1f} % on V, which the least "
         f"method has in the end (mean). Test accuracies of the methods: Kruskal-Wallis p = {result['kruskal_p']:.3f}"
     )
 
 
-def draw(result: dict[str, Any], file: Path) -> None:
+def draw(result: dict[str, Any]) -> None:
     """Best validation accuracy over the epochs, mean and 95 % interval; and the accuracies on the test set."""
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure, (left, right) = panels(11, 4.6, columns=2, width_ratios=(3, 2))
     scale = Scale(**result["scale"])
     epochs = range(0, scale.epochs * scale.evaluations + 1, max(1, scale.epochs // 4))
     for place, (method, rows) in enumerate(result["methods"].items()):
@@ -196,11 +193,9 @@ def draw(result: dict[str, Any], file: Path) -> None:
     right.set(ylabel="test accuracy of the best, trained again (%)")
     right.set_xticks(range(len(result["methods"])), list(result["methods"]))
     left.legend(frameon=False, loc="lower right")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
     seeds = len(result["methods"]["PSO"])
     figure.suptitle(f"LeNet-5: {result['caption']}.\nMean of {seeds} seeds with its 95 % interval", fontsize=10)
-    figure.savefig(file, dpi=100)
+    write(figure, "hpo-report", "hpo-report.png")
 
 
 def main() -> None:
@@ -219,8 +214,8 @@ def main() -> None:
     compares = compared(found, scale)
     result = {"scale": asdict(scale), "caption": str(scale), **compares, "methods": found}
     show(result)
-    draw(result, save("hpo-report", result).with_name("hpo-report.png"))
-    console.print(f"written to {RESULTS / 'hpo-report'}")
+    save("hpo-report", result)
+    draw(result)
 
 
 if __name__ == "__main__":

@@ -17,18 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import ROOT, positive, save
+from benchmarks.shared.numbers import extremes
+from benchmarks.shared.saving import ROOT, positive, save
+from benchmarks.shared.tables import console, table
 from swarm import PSO, Job, run
 from swarm.cluster.connect import embedded, local_slots, pool_on
 from swarm.config import quiet_dask
 from swarm.trial import Evaluation, Params, Result
 
 JOB = ROOT / "examples" / "lenet4-mnist.yaml"
-console = Console(width=130)
 
 
 async def scores(job: Job, networks: dict[str, Params], seeds: int, slots: int) -> dict[str, list[Result]]:
@@ -75,9 +73,8 @@ def main() -> None:
     results = asyncio.run(
         scores(job, {"original": original, "found": search.best.params}, options.seeds, options.slots)
     )
-    table = Table(title=f"LeNet-4 on MNIST: {JOB.name}, {options.seeds} seeds each")
-    for column in ("network", "test accuracy, mean", "lowest", "highest", "parameters", "training s, mean"):
-        table.add_column(column, justify="right")
+    columns = ("network", "test accuracy, mean", "lowest", "highest", "parameters", "training s, mean")
+    made = table(f"LeNet-4 on MNIST: {JOB.name}, {options.seeds} seeds each", columns)
     rows: dict[str, Any] = {}
     for name, found in results.items():
         accuracy = [result.fitness or 0.0 for result in found]
@@ -89,16 +86,13 @@ def main() -> None:
             "seconds": statistics.mean(result.seconds for result in found),
         }
         row = rows[name]
-        table.add_row(
-            name, f"{row['mean']:.4f}", f"{min(accuracy):.4f}", f"{max(accuracy):.4f}",
-            f"{row['parameters']:,.0f}", f"{row['seconds']:.1f}",
-        )  # fmt: skip
-    console.print(table)
+        sizes = (f"{row['parameters']:,.0f}", f"{row['seconds']:.1f}")
+        made.add_row(name, *extremes(accuracy, ".4f", statistics.mean), *sizes)
+    console.print(made)
     console.print(f"found: {rows['found']['params']}")
     console.print(f"search: {counts}, {seconds:.0f} s on {options.slots} slots")
     result = {"networks": rows, "counts": counts, "seconds": seconds, "slots": options.slots}
-    file = save("lenet4", {**result, "history": history.drop(columns=["error"]).to_dict("records")})
-    console.print(f"written to {file}")
+    save("lenet4", {**result, "history": history.drop(columns=["error"]).to_dict("records")})
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import RESULTS, ROOT, earlier, positive, save
+from benchmarks.shared.pictures import panels, write
+from benchmarks.shared.saving import ROOT, earlier, positive, save
+from benchmarks.shared.tables import console, table
 from swarm import Job, Random, Staged, run
 from swarm.cluster.connect import embedded, slots_of
 from swarm.config import quiet_dask
@@ -43,7 +43,6 @@ STAGES = [[100, 60], [300, 40], [800, 25]]
 KINDS = {"one slot": (1, True), "two slots, synchronous": (2, True), "two slots, asynchronous": (2, False)}
 SPEED = {"learning_rate": 0.05}
 PARTS = ("searches", "replicas")
-console = Console(width=130)
 
 
 def search(optimizer: Any, epochs: int, seed: int, slots: int, store: str) -> dict[str, Any]:
@@ -128,35 +127,30 @@ async def replicas(repeats: int, quick: bool) -> list[dict[str, Any]]:
 
 def show_searches(rows: list[dict[str, Any]], stages: list[list[int]]) -> None:
     title = "Mean squared error: " + ", then ".join(f"{number} × {epochs} epochs" for epochs, number in stages)
-    table = Table(title=f"{title}; random search at as many epochs in one stage")
-    for column in ("seed", *(f"stage {i + 1}" for i in range(len(stages))), "staged, test", "random", "random, test"):
-        table.add_column(column, justify="right")
+    columns = ("seed", *(f"stage {i + 1}" for i in range(len(stages))), "staged, test", "random", "random, test")
+    made = table(f"{title}; random search at as many epochs in one stage", columns)
     for staged, random in zip(rows[::2], rows[1::2], strict=True):
         values = [*staged["stages"], staged["test"], random["validation"], random["test"]]
-        table.add_row(str(staged["seed"]), *(f"{value:.2e}" for value in values))
-    console.print(table)
+        made.add_row(str(staged["seed"]), *(f"{value:.2e}" for value in values))
+    console.print(made)
 
 
 def show_replicas(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="The same training on one slot and on two")
-    for column in ("network", "", "seconds", "speed-up", "loss on V", "difference", "accuracy", "staleness"):
-        table.add_column(column, justify="left" if column in ("network", "") else "right")
+    columns = ("network", "", "seconds", "speed-up", "loss on V", "difference", "accuracy", "staleness")
+    made = table("The same training on one slot and on two", columns, words=[""])
     for row in rows:
         alone = next(other for other in rows if other["network"] == row["network"])
         row["speed_up"] = min(alone["seconds"]) / min(row["seconds"])
         row["difference"] = abs(row["val_loss"] - alone["val_loss"])
         figures = [f"{min(row['seconds']):.2f}", f"{row['speed_up']:.2f}", f"{row['val_loss']:.6f}"]
         figures += [f"{row['difference']:.1e}", f"{row['val_accuracy']:.4f}", f"{row.get('staleness', 0):.2f}"]
-        table.add_row(row["network"], row["kind"], *figures)
-    console.print(table)
+        made.add_row(row["network"], row["kind"], *figures)
+    console.print(made)
 
 
 def draw(rows: list[dict[str, Any]], stages: list[list[int]]) -> Path:
     """The best of each stage, and that of random search, as a figure."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(6, 3.6)
     staged = [row for row in rows if row["method"] == "Staged"]
     random = [row for row in rows if row["method"] == "Random"]
     places = np.arange(1, len(stages) + 2)
@@ -170,11 +164,8 @@ def draw(rows: list[dict[str, Any]], stages: list[list[int]]) -> Path:
     trials = sum(epochs * number for epochs, number in stages) // stages[-1][0]
     axes.set_xticks(places, [*names, f"random\n{trials} × {stages[-1][0]}"])
     axes.set(yscale="log", ylabel="best mean squared error (validation)", title="Complex cosine, 2,000 examples")
-    axes.legend()
-    path = RESULTS / "nhop" / "stages.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return path
+    axes.legend(frameon=False)
+    return write(figure, "nhop", "stages.png")
 
 
 def main() -> None:
@@ -199,7 +190,7 @@ def main() -> None:
         show_replicas(result["replicas"])
     if not options.quick:
         console.print(f"drawn in {draw(result['searches'], stages)}")
-        console.print(f"written to {save('nhop', result)}")
+        save("nhop", result)
 
 
 if __name__ == "__main__":

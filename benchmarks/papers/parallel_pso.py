@@ -31,13 +31,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import KEPT, RESULTS, earlier, positive, save
+from benchmarks.shared.numbers import extremes
+from benchmarks.shared.pictures import panels, write
+from benchmarks.shared.saving import KEPT, earlier, positive, save
+from benchmarks.shared.tables import console, print_table, table
 from swarm import PSO, Job, run
 from swarm.cluster.connect import embedded, pool_on
 from swarm.config import quiet_dask
@@ -62,7 +62,6 @@ SLOTS = {"A": 1, "B": GPUS}
 TABLE_2 = (29, 8, 3, 2, 92, 5, 2, 1, 258)  # the paper's result, in the order of the search space
 DROPCONNECT = 0.9979
 COLORS = {"A": ORANGE, "B": BLUE}
-console = Console(width=130)
 
 
 @dataclass(frozen=True)
@@ -244,16 +243,15 @@ def test(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
 
 def show(model: str, result: dict[str, Any]) -> None:
     setups = result["setups"]
-    table = Table(title=f"{NAMES[model]} on MNIST: {result['caption']}; workers are emulated", title_justify="left")
-    for column in ("setup", "workers", "test accuracy: min", "mean", "max", "trained", "last training", "s per fold"):
-        table.add_column(column, justify="left" if column == "setup" else "right")
+    columns = ("setup", "workers", "test accuracy: mean", "lowest", "highest", "trained", "last training", "s per fold")
+    made = table(f"{NAMES[model]} on MNIST: {result['caption']}; workers are emulated", columns)
     for setup, row in setups.items():
         share = sum(row["trained"]) / sum(row["evaluations"])
-        table.add_row(
-            setup, str(SLOTS[setup]), *(f"{each(row['test']):.4f}" for each in (min, statistics.mean, max)),
+        made.add_row(
+            setup, str(SLOTS[setup]), *extremes(row["test"], ".4f", statistics.mean),
             f"{share:.1%}", f"{statistics.mean(row['last_training']):.1f}", f"{statistics.mean(row['seconds']):.1f}",
         )  # fmt: skip
-    console.print(table)
+    console.print(made)
     console.print(
         f"speed-up of B over A {result['speedup']:.2f}, over its own trainings one after another "
         f"{result['speedup_of_b']:.2f}; it asks for the same networks on 1 and {GPUS} slots: {result['same']}"
@@ -265,21 +263,21 @@ def show(model: str, result: dict[str, Any]) -> None:
 
 
 def show_table_2(found: Params) -> None:
-    table = Table(title="Table 2: LeNet-4", title_justify="left")
-    for column in ("", "original", "lower", "upper", "the paper's PSO", "our PSO"):
-        table.add_column(column, justify="right")
-    for (name, domain), theirs in zip(lenet4.SPACE.items(), TABLE_2, strict=True):
-        table.add_row(name, *(str(each) for each in (domain["default"], *domain["integer"], theirs, found[name])))
-    console.print(table)
+    print_table(
+        "Table 2: LeNet-4",
+        ("", "original", "lower", "upper", "the paper's PSO", "our PSO"),
+        (
+            (name, domain["default"], *domain["integer"], theirs, found[name])
+            for (name, domain), theirs in zip(lenet4.SPACE.items(), TABLE_2, strict=True)
+        ),
+    )
 
 
-def draw(model: str, result: dict[str, Any], file: Path) -> None:
+def draw(model: str, result: dict[str, Any]) -> None:
     """The four figures of a model, side by side."""
     setups = result["setups"]
-    figure = Figure(figsize=(15, 7), layout="constrained")
-    left, middle, right = figure.subplots(2, 3).T
-    accuracy, times, shares, reads, seconds = left[0], left[1], middle[0], middle[1], right[0]
-    right[1].remove()
+    figure, (accuracy, shares, seconds, times, reads, rest) = panels(15, 7, rows=2, columns=3)
+    rest.remove()
     folds = range(1, len(setups["A"]["test"]) + 1)
     for offset, (setup, row) in zip((-0.2, 0.2), setups.items(), strict=True):
         color, label = COLORS[setup], f"{setup}: {SLOTS[setup]} worker{'s' * (setup == 'B')}"
@@ -309,14 +307,13 @@ def draw(model: str, result: dict[str, Any], file: Path) -> None:
         axes.set_title(title)
         if axes is not accuracy:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
     accuracy.legend(frameon=False, fontsize=8)
     scale = result["scale"]
     figure.suptitle(
         f"{NAMES[model]} on MNIST: {result['caption']}.\nWorkers are emulated: they sleep as long as the recorded "
         f"trainings took, {scale['shorter']:g} times shorter; times as recorded. Dashed: means."
     )
-    figure.savefig(file, dpi=80)
+    write(figure, "parallel-pso", f"{model}.png")
 
 
 def others(scale: str) -> dict[str, Any]:
@@ -341,9 +338,8 @@ def main() -> None:
         for model in options.only:
             result = measure(model, SCALES[name][model], options.slots, str(stores / f"{model}-{name}.db"))
             show(model, result)
-            file = save("parallel-pso", {"scale": name, "models": {**others(name), model: result}})
-            draw(model, result, file.with_name(f"{model}.png"))
-    console.print(f"written to {RESULTS / 'parallel-pso'}")
+            save("parallel-pso", {"scale": name, "models": {**others(name), model: result}})
+            draw(model, result)
 
 
 if __name__ == "__main__":

@@ -20,19 +20,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.papers.lenet4 import scores
-from benchmarks.shared.cluster import RESULTS, ROOT, positive, save
+from benchmarks.shared.numbers import extremes
+from benchmarks.shared.pictures import panels, write
+from benchmarks.shared.saving import ROOT, positive, save
+from benchmarks.shared.tables import console, print_table
 from swarm import Job, run
 from swarm.config import quiet_dask
 from swarm.runs.schedule import replay
 
 JOB = ROOT / "examples" / "pbt-digits.yaml"
 SMALL = {"optimizer": {"name": "PBT", "population": 4, "max_budget": 4, "mutation": 0.4, "initial": "uniform"}}
-console = Console(width=130)
 
 
 def defaults_of(job: Job, path: Path, seeds: int, slots: int) -> list[float]:
@@ -81,14 +81,11 @@ def main() -> None:
             schedules.append(found.schedule)
             traffic.append(found.state.checkpoint_seconds / found.state.trained_seconds)
             console.print(f"seed {seed}: {errors['PBT'][-1]:.4f}, replayed {errors['its schedule, replayed'][-1]:.4f}")
-    table = Table(title=f"{options.job.name}: test error of {options.seeds} seeds")
-    for column in ("networks", "mean", "lowest", "highest"):
-        table.add_column(column, justify="right")
-    for name, found_errors in errors.items():
-        table.add_row(
-            name, *(f"{f(found_errors):.4f}" for f in (statistics.mean, min, max))
-        )  # fmt: skip
-    console.print(table)
+    print_table(
+        f"{options.job.name}: test error of {options.seeds} seeds",
+        ("networks", "mean", "lowest", "highest"),
+        ((name, *extremes(values, ".4f", statistics.mean)) for name, values in errors.items()),
+    )
     slopes = [slope(schedule, "learning_rate") for schedule in schedules]
     console.print(f"slope of log learning rate per slice: {', '.join(f'{value:+.3f}' for value in slopes)}")
     console.print(f"checkpoints: {100 * statistics.mean(traffic):.1f} % of the training seconds")
@@ -96,28 +93,22 @@ def main() -> None:
         "errors": errors, "slopes": slopes, "checkpoint_share": traffic, "seconds": time.perf_counter() - began,
         "schedules": [schedule.to_dict("records") for schedule in schedules],
     }  # fmt: skip
-    console.print(f"written to {save('pbt', result)}")
+    save("pbt", result)
     _draw(schedules, errors)
 
 
 def _draw(schedules: list[pd.DataFrame], errors: dict[str, list[float]]) -> None:
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError:
-        console.print("no figure: pip install -r benchmarks/peers/requirements-peers.txt for matplotlib")
-        return
     names = [name.removeprefix("mean_") for name in schedules[0].columns if name.startswith("mean_")]
-    figure, panels = plt.subplots(1, len(names) + 1, figsize=(4 * len(names) + 4, 3.4), layout="constrained")
-    panels[0].boxplot(list(errors.values()), tick_labels=[name.replace(", ", ",\n") for name in errors])
-    panels[0].set_ylabel("test error")
-    for panel, name in zip(panels[1:], names, strict=True):
+    figure, (left, *others) = panels(4 * len(names) + 4, 3.4, columns=len(names) + 1)
+    left.boxplot(list(errors.values()), tick_labels=[name.replace(", ", ",\n") for name in errors])
+    left.set_ylabel("test error")
+    for panel, name in zip(others, names, strict=True):
         for schedule in schedules:
             panel.step(schedule["budget"], schedule[name], where="pre", alpha=0.7)
         panel.set(title=name, xlabel="epoch")
         if min(schedule[name].min() for schedule in schedules) > 0:
             panel.set_yscale("log")
-    figure.savefig(RESULTS / "pbt" / "schedules.png", dpi=110)
-    console.print(f"written to {RESULTS / 'pbt' / 'schedules.png'}")
+    write(figure, "pbt", "schedules.png")
 
 
 if __name__ == "__main__":

@@ -29,16 +29,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 from scipy.stats import mannwhitneyu, wilcoxon
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.papers.lenet4 import scores
 from benchmarks.papers.pbt import slope
-from benchmarks.shared.cluster import RESULTS, earlier, positive, save
+from benchmarks.shared.numbers import ranged
+from benchmarks.shared.pictures import panels, write
 from benchmarks.shared.repeated import searched, stores
+from benchmarks.shared.saving import earlier, positive, save
+from benchmarks.shared.tables import console, table
 from swarm import GA, PBT, Job, run
 from swarm.cluster.connect import embedded, local_slots
 from swarm.config import quiet_dask
@@ -66,7 +67,6 @@ TABLE_4 = {
     "seq2seq": "7.0 % of 28",
 }  # fmt: skip
 FIGURES = {"resnet": 9, "capsnet": 11, "seq2seq": 13}
-console = Console(width=130)
 
 
 @dataclass(frozen=True)
@@ -195,17 +195,16 @@ def reshape(name: str, part: Part, seeds: int, slots: int, folder: Path) -> dict
 
 def show_reshaped(name: str, part: Part, found: dict[str, Any]) -> None:
     """Table 1 or 2."""
-    table = Table(title=f"{part.title}: {part.scale}, mutation 0.4; {len(found['original'])} trainings each")
-    for column in ("", "original", "the paper's", "ours"):
-        table.add_column(column, justify="left" if not column else "right")
+    title = f"{part.title}: {part.scale}, mutation 0.4; {len(found['original'])} trainings each"
+    made = table(title, ("", "original", "the paper's", "ours"))
     original, evolved = found["params"].values()
     for key, value in original.items():
         values = (value, OPTIMISED[name].get(key, "?"), evolved[key])
-        table.add_row(key, *(f"{each:.3g}" if isinstance(each, float) else str(each) for each in values))
-    table.add_section()
+        made.add_row(key, *(f"{each:.3g}" if isinstance(each, float) else str(each) for each in values))
+    made.add_section()
     before, after = (f"{number:,.0f}" for number in found["parameters"].values())
-    table.add_row("parameters", before, "", after)
-    console.print(table)
+    made.add_row("parameters", before, "", after)
+    console.print(made)
 
 
 # --- figures 9, 11 and 13
@@ -243,10 +242,9 @@ def constant(job: Job) -> Replay:
     return Replay(steps=steps)
 
 
-def draw(name: str, part: Part, found: dict[str, Any], file: Path) -> None:
+def draw(name: str, part: Part, found: dict[str, Any]) -> None:
     """Left the merit by epoch, then the schedules of the winners beside what is usual."""
-    figure = Figure(figsize=(4 + 3 * len(found["defaults"]), 3.8), layout="constrained")
-    left, *others = figure.subplots(1, 1 + len(found["defaults"]))
+    figure, (left, *others) = panels(4 + 3 * len(found["defaults"]), 3.8, columns=1 + len(found["defaults"]))
     epochs = range(1, 1 + len(found["curves"]["original"][0]))
     columns = list(zip(*found["curves"]["original"], strict=True))
     left.fill_between(epochs, [*map(min, columns)], [*map(max, columns)], color=RED, alpha=0.15, lw=0)
@@ -262,11 +260,9 @@ def draw(name: str, part: Part, found: dict[str, Any], file: Path) -> None:
             axes.step(epochs, each, where="mid", color=BLUE, alpha=0.6)
         axes.axhline(default, color=RED, ls="--")
         axes.set(title=hyper, xlabel="epoch", yscale="linear" if hyper in ("routings", "dropout") else "log")
-    for axes in (left, *others):
-        axes.spines[["top", "right"]].set_visible(False)
     seeds = f"{len(found['evolved'])} seeds; dashed: the defaults"
     figure.suptitle(f"Figure {FIGURES[name]}: {part.title}, {part.scale}, {seeds}", fontsize=10)
-    figure.savefig(file, dpi=90)
+    write(figure, "recombination", f"figure-{FIGURES[name]}.png")
 
 
 # --- table 4
@@ -286,15 +282,14 @@ def chance(found: dict[str, Any]) -> float | None:
 
 def show(results: dict[str, Any]) -> None:
     """Table 4."""
-    table = Table(title="Table 4: what evolution gains", title_justify="left")
-    for column in ("network, data", "lowered", "original", "evolved", "less", "p", "the paper"):
-        table.add_column(column, justify="left" if column in ("network, data", "lowered") else "right")
+    columns = ("network, data", "lowered", "original", "evolved", "less", "p", "the paper")
+    made = table("Table 4: what evolution gains", columns, words=["lowered"])
     for name, found in results.items():
         runs = [found[kind] for kind in ("original", "evolved")]
-        figures = [f"{statistics.mean(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in runs]
+        figures = [escape(ranged(each, ".2f", center=statistics.mean)) for each in runs]
         p = "" if found.get("p") is None else f"{found['p']:.2g}"
-        table.add_row(found["title"], found["merit"], *figures, f"{100 * found['less']:.0f} %", p, TABLE_4[name])
-    console.print(table)
+        made.add_row(found["title"], found["merit"], *figures, f"{100 * found['less']:.0f} %", p, TABLE_4[name])
+    console.print(made)
 
 
 def main() -> None:
@@ -320,11 +315,10 @@ def main() -> None:
             less = 1 - statistics.mean(found["evolved"]) / statistics.mean(found["original"])
             about = {"title": part.title, "scale": part.scale, "merit": part.merit, "less": less, "p": chance(found)}
             results[name] = {**about, **found}
-            file = save("recombination", {"parts": {each: results[each] for each in known if each in results}})
+            save("recombination", {"parts": {each: results[each] for each in known if each in results}})
             if name in FIGURES:
-                draw(name, part, found, file.with_name(f"figure-{FIGURES[name]}.png"))
+                draw(name, part, found)
     show(results)
-    console.print(f"written to {RESULTS / 'recombination'}")
 
 
 if __name__ == "__main__":

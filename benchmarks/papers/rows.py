@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from benchmarks.shared.rows import CLAIMS, SCALE, Result, Row, many, percent
+from benchmarks.shared.numbers import many, percent
+from benchmarks.shared.rows import CLAIMS, SCALE, Reader, Result, Row
 
 PSO_PAPER, HPO_PAPER, GA_PAPER = "Parallel PSO", "HPO report", "Recombination"
 DLOPT_PAPER, NHOP_PAPER = "DLOPT", "NHOP"
@@ -309,3 +310,15 @@ def nhop(result: Result) -> Iterator[Row]:
                 f"{row['speed_up']:.2f} × as fast as on one; loss differs by {row['difference']:.1e}",
                 f"the shortest of {len(row['seconds'])} repeats; a core per slot", f"{command} replicas",
             )  # fmt: skip
+
+
+READERS: dict[str, Reader] = {
+    "parallel-pso": parallel_pso,
+    "lenet4": lenet,
+    "hpo-report": hpo_report,
+    "time-to-accuracy": time_to_accuracy,
+    "recombination": recombination,
+    "pbt": pbt,
+    "dlopt": dlopt,
+    "nhop": nhop,
+}

@@ -21,20 +21,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.papers.lenet4 import scores
-from benchmarks.shared.cluster import positive, save
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console, table
 from swarm import Job, run
 from swarm.config import quiet_dask
 from swarm.optimizers.genetic import GA
 from swarm.trial import Params, Result
 from swarm.workers.keras.time_to_accuracy import Measure
 from swarm.workers.models import lenet_time
-
-console = Console(width=100)
 
 
 def summary(params: Params, results: list[Result]) -> dict[str, Any]:
@@ -51,19 +47,16 @@ def summary(params: Params, results: list[Result]) -> dict[str, Any]:
 
 def show(rows: Mapping[str, dict[str, Any]], title: str) -> None:
     """The table: hyper-parameters first, then what they led to."""
-    table = Table(title=title)
-    table.add_column("hyper-parameter")
-    for name in rows:
-        table.add_column(name, justify="right")
+    made = table(title, ("hyper-parameter", *rows))
     for name in lenet_time.problem().space:
-        table.add_row(name, *(f"{row['params'][name]:.4g}" for row in rows.values()))
-    table.add_section()
+        made.add_row(name, *(f"{row['params'][name]:.4g}" for row in rows.values()))
+    made.add_section()
     for name, form in {
         "reached": "d", "seconds": ".1f", "cpu_seconds": ".1f", "iterations": ".0f", "parameters": ",.0f",
         "test_accuracy": ".4f",
     }.items():  # fmt: skip
-        table.add_row(name, *(format(row[name], form) if name in row else "never" for row in rows.values()))
-    console.print(table)
+        made.add_row(name, *(format(row[name], form) if name in row else "never" for row in rows.values()))
+    console.print(made)
     original, optimised = (row.get("seconds") for row in rows.values())
     if original and optimised:
         console.print(f"{1 - optimised / original:.1%} less time (the paper, at 98.6 %: 83.5 %)")
@@ -115,8 +108,7 @@ def main() -> None:
     show(rows, f"LeNet on MNIST, time to {options.threshold:.1%}, {options.seeds} seeds each")
     console.print(f"search: {counts}, {seconds:.0f} s on {options.slots} slots")
     result = {"options": vars(options), "networks": rows, "counts": counts, "seconds": seconds}
-    file = save("time-to-accuracy", {**result, "history": history.drop(columns=["error"]).to_dict("records")})
-    console.print(f"written to {file}")
+    save("time-to-accuracy", {**result, "history": history.drop(columns=["error"]).to_dict("records")})
 
 
 if __name__ == "__main__":

@@ -37,15 +37,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import rankdata, wilcoxon
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.peers.hpo_tables import PACKAGE, PROJECT, is_installed, tables
-from benchmarks.peers.quality import STYLE
 from benchmarks.peers.quality_functions import Function, functions
-from benchmarks.shared.cluster import machine, positive, save
+from benchmarks.shared.pictures import hide_empty, legend_below, panels, write
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console, table
 from swarm.optimizers import OPTIMIZERS, PSO, Optimizer
 from swarm.optimizers.front import scalarised
 from swarm.pool.virtual import VirtualPool
@@ -61,7 +60,6 @@ OWN_OPTIONS = {"GA": {"population": 10, "mutation": 0.5, "elite": 1, "initial": 
 LEFT_OUT = {  # methods whose trials are no trainings of the full budget, or that run others
     *("Grid", "Staged", "Hyperband", "BOHB", "PBT", "Demes", "MuPlusLambda", "Rescored"),
 }
-console = Console(width=150)
 
 
 class Searcher(Protocol):
@@ -312,44 +310,30 @@ def versus(one: Array, other: Array) -> dict[str, Any]:
 
 def show(rows: list[dict[str, Any]], title: str) -> None:
     """Print the rows."""
-    table = Table(title=title)
-    for column in (
-        "method",
-        "mean rank",
-        "median regret",
-        f"wins : losses against {PEER}",
-        "p",
-        "worse than random on",
-    ):
-        table.add_column(column, justify="left" if column in ("method", "worse than random on") else "right")
+    columns = ("method", "mean rank", "median regret", f"wins : losses against {PEER}", "p", "worse than random on")
+    made = table(title, columns, words=columns[-1:])
     for row in rows:
         against = f"{row['wins']} : {row['losses']}" if "wins" in row else ""
         p = f"{row['p']:.1g}" if "p" in row else ""
         worse = ", ".join(row["worse_than_random"])
-        table.add_row(row["method"], f"{row['rank']:.1f}", f"{row['regret']:.3f}", against, p, worse)
-    console.print(table)
+        made.add_row(row["method"], f"{row['rank']:.1f}", f"{row['regret']:.3f}", against, p, worse)
+    console.print(made)
 
 
-def draw(curves: Curves, file: Any) -> None:
+def draw(curves: Curves) -> None:
     """Median regret against trainings, a panel per task."""
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(STYLE)
-    figure, axes = plt.subplots(math.ceil(len(curves) / 3), 3, figsize=(15, 4 * math.ceil(len(curves) / 3)))
-    for axis, (task, found) in zip(np.ravel(axes), curves.items(), strict=False):
+    rows = math.ceil(len(curves) / 3)
+    figure, axes = panels(15, 4 * rows, rows, 3)
+    for axis, (task, found) in zip(axes, curves.items(), strict=False):
         for i, (name, regrets) in enumerate(found.items()):
             middle = np.median(regrets, axis=0)
             axis.plot(
                 np.arange(1, len(middle) + 1), middle, "--" if "Optuna" in name else "-", color=f"C{i}", label=name
             )
         axis.set(title=task, yscale="log", xlabel="trainings", ylabel="regret, median")
-        axis.grid(alpha=0.3)
-    for axis in np.ravel(axes)[len(curves) :]:
-        axis.set_visible(False)
-    handles, labels = np.ravel(axes)[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    figure.savefig(file, dpi=80)
-    plt.close(figure)
+    hide_empty(axes)
+    legend_below(figure, axes[0], columns=5)
+    write(figure, "answers", "answers.png")
 
 
 def measured(tasks: list[Task], methods: dict[str, Method], in_flight: int, options: argparse.Namespace) -> Any:
@@ -389,14 +373,12 @@ def main() -> None:
         if importlib.util.find_spec(PACKAGE if name == PROJECT else name)
     }
     result = {
-        "machine": machine(), "quick": options.quick, "seeds": options.seeds, "tasks": [task.name for task in tasks],
+        "quick": options.quick, "seeds": options.seeds, "tasks": [task.name for task in tasks],
         "packages": packages,
         "in_flight": {str(in_flight): tables for in_flight, (tables, _) in runs.items()},
     }  # fmt: skip
-    file = save("answers", result)
-    if importlib.util.find_spec("matplotlib"):
-        draw(runs[options.in_flight[0]][1], file.with_name("answers.png"))
-    console.print(f"written to {file.parent}", highlight=False)
+    save("answers", result)
+    draw(runs[options.in_flight[0]][1])
 
 
 if __name__ == "__main__":

@@ -21,10 +21,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import KEPT, RESULTS, machine, positive
+from benchmarks.shared.saving import KEPT, RESULTS, machine, positive, written
+from benchmarks.shared.tables import console
 from swarm import Grid, Job, run
 from swarm.config import quiet_dask
 from swarm.space import Choice, Integer, Space
@@ -164,11 +163,11 @@ def main() -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     body = ",\n".join(json.dumps(row, separators=(",", ":")) for row in sorted(rows))
     file.write_text(f'{json.dumps(table, indent=1)[:-2]},\n "rows": [\n{body}\n ]\n}}\n')
-    Console(width=130).print(
+    console.print(
         f"{len(rows)} configurations in {time.perf_counter() - began:.0f} s on {options.slots} slots; validation "
-        f"accuracy {min(accuracies):.3f} to {max(accuracies):.3f}, median {statistics.median(accuracies):.3f}\n"
-        f"written to {file}"
+        f"accuracy {min(accuracies):.3f} to {max(accuracies):.3f}, median {statistics.median(accuracies):.3f}"
     )
+    written(file)
 
 
 def table_rows(events: Iterable[Event], names: Sequence[str]) -> Iterator[list[Any]]:

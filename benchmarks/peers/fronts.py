@@ -34,13 +34,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.peers.answers import OWN_OPTIONS, Array, Method, Optuna, Ours, versus
-from benchmarks.peers.quality import STYLE
-from benchmarks.shared.cluster import machine, positive, save
+from benchmarks.shared.numbers import EXTREMES, extremes
+from benchmarks.shared.pictures import legend_below, panels, write
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console, table
 from swarm.manners.one_thread import one_thread
 from swarm.optimizers import GA, Optimizer, Random, SurrogatePSO
 from swarm.optimizers.front import hypervolume
@@ -63,7 +63,6 @@ SPACE = Space(
 IMAGES, EPOCHS, MOMENTUM = 1200, 10, 0.9
 GUESS, OTHERS = 0.9, "Optuna"
 POPULATION = 10
-console = Console(width=150)
 
 
 # --- a training
@@ -278,32 +277,24 @@ def show(rows: list[dict[str, Any]], title: str) -> None:
     """Print the rows."""
     peers = [row["method"] for row in rows if row["method"].startswith(OTHERS)]
     for measure in MEASURES:
-        table = Table(title=f"{title}: {measure}")
-        for column in ("method", "median", "lowest", "highest", *(f"against {peer} (p)" for peer in peers)):
-            table.add_column(column, justify="left" if column == "method" else "right")
+        made = table(f"{title}: {measure}", ("method", *EXTREMES, *(f"against {peer} (p)" for peer in peers)))
         for row in sorted(rows, key=lambda row: -float(np.median(row[measure]))):
-            found = row[measure]
             against = row.get(f"{measure}_against", {})
             told = [f"{each['wins']} : {each['losses']} ({each['p']:.1g})" for each in map(against.get, peers) if each]
-            table.add_row(row["method"], *(f"{of(found):.4f}" for of in (np.median, min, max)), *told)
-        console.print(table)
+            made.add_row(row["method"], *extremes(row[measure], ".4f"), *told)
+        console.print(made)
 
 
-def draw(growing: Volumes, file: Path) -> None:
+def draw(growing: Volumes) -> None:
     """What is missing of the whole box, the median of the seeds, over the trainings."""
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(STYLE)
-    figure, axes = plt.subplots(1, len(MEASURES), figsize=(13, 4.5))
+    figure, axes = panels(13, 4.5, columns=len(MEASURES))
     for axis, (measure, found) in zip(axes, growing.items(), strict=True):
         for i, (name, each) in enumerate(found.items()):
             middle = 1 - np.median(each, axis=0)
             axis.plot(np.arange(1, len(middle) + 1), middle, "--" if OTHERS in name else "-", color=f"C{i}", label=name)
         axis.set(title=measure, yscale="log", xlabel="trainings", ylabel="not dominated, median")
-        axis.grid(alpha=0.3)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(file, dpi=80)
-    plt.close(figure)
+    legend_below(figure, axes[0], columns=4)
+    write(figure, "fronts", "fronts.png")
 
 
 def main() -> None:
@@ -323,15 +314,14 @@ def main() -> None:
     for after, rows in found.items():
         show(rows, f"Hypervolume after {after} trainings, {options.in_flight} in flight, {options.seeds} seeds")
     result = {
-        "machine": machine(), "quick": options.quick, "seeds": options.seeds, "in_flight": options.in_flight,
+        "quick": options.quick, "seeds": options.seeds, "in_flight": options.in_flight,
         "reference": {"error": GUESS, "parameters": LARGEST}, "space": SPACE.to_dict(),
         "packages": {name: version(name) for name in ("optuna", "scipy") if importlib.util.find_spec(name)},
         "after": found,
     }  # fmt: skip
-    file = save("fronts", result)
-    if importlib.util.find_spec("matplotlib"):
-        draw(growing, file.with_name("fronts.png"))
-    console.print(f"{train.done} trainings; written to {file.parent}", highlight=False)
+    console.print(f"{train.done} trainings")
+    save("fronts", result)
+    draw(growing)
 
 
 if __name__ == "__main__":

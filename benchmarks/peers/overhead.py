@@ -20,11 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import cluster, machine, positive, save
+from benchmarks.shared.cluster import cluster
+from benchmarks.shared.numbers import ranged
+from benchmarks.shared.saving import machine, positive, save
+from benchmarks.shared.tables import console, table
 
 CONTENDERS = {
     "ours": "dask-swarm: optimizer, archive, journal in SQLite",
@@ -129,10 +129,8 @@ def main() -> None:
         print(json.dumps(contend(name, address, int(number), int(slots))))
         return
     numbers, repetitions = ([300, 900], 1) if options.quick else (options.numbers, options.repetitions)
-    console = Console(width=130)
-    table = Table(title=f"zero-length evaluations per second, {options.slots} slots, {machine()['cores']} cores")
-    for column in ("evaluations", "contender", "per second", "× pinned as_completed", "last / first tenth", "peak MiB"):
-        table.add_column(column, justify="left" if column == "contender" else "right")
+    columns = ("contender", "evaluations", "per second", "× pinned as_completed", "last / first tenth", "peak MiB")
+    made = table(f"zero-length evaluations per second, {options.slots} slots, {machine()['cores']} cores", columns)
     rows: list[dict[str, Any]] = []
     with cluster(options.slots) as address:
         measure("as_completed", address, 200, options.slots)  # the first contact imports much on every side
@@ -151,16 +149,16 @@ def main() -> None:
                 ]
                 row = {"evaluations": number, "contender": name, **middle, "ratios": ratios, "runs": found}
                 rows.append(row)
-                table.add_row(
-                    f"{number:,}",
+                made.add_row(
                     CONTENDERS[name],
+                    f"{number:,}",
                     f"{middle['per_second']:.0f}",
-                    f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})",
+                    ranged(ratios, ".2f"),
                     f"{middle['last_tenth'] / middle['first_tenth']:.2f}",
                     f"{middle['peak_mib']:.0f}",
                 )
-    console.print(table)
-    console.print(f"written to {save('overhead', {'slots': options.slots, 'rows': rows})}")
+    console.print(made)
+    save("overhead", {"slots": options.slots, "rows": rows})
 
 
 if __name__ == "__main__":

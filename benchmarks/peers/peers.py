@@ -34,12 +34,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.peers.peer_runs import DISTRIBUTIONS, GIVE_UP_SECONDS, Run, Task, busy, full_from, repeated, versions
-from benchmarks.shared.cluster import RESULTS, machine, positive, save
+from benchmarks.shared.numbers import ranged
+from benchmarks.shared.pictures import panels, write
+from benchmarks.shared.saving import machine, positive, save
+from benchmarks.shared.tables import console, print_table
 
 Row = dict[str, Any]
 CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -89,7 +89,6 @@ GRID = {"x": (0, 5), "y": (0, 5)}
 LENGTHS = {"utilisation": (0.15, 8.0), "stragglers": (1.5, 32.0)}  # median of the trainings, and how long to look
 RAMP_SECONDS = 15  # how long to wait for all slots to be in use
 HANG_SECONDS = 20  # longer than undisturbed, and a run is said to hang
-console = Console(width=150)
 
 
 def utilisation(begin: Callable[..., Run], quick: bool, seed: int, median: float, seconds: float) -> Row:
@@ -253,12 +252,9 @@ def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def spread(rows: Sequence[Row], key: str, form: str = ".2f") -> str:
-    """Median, and lowest to highest."""
+    """Median, lowest and highest."""
     values = [row[key] for row in rows if row[key] is not None]
-    if not values:
-        return "–"
-    middle = format(statistics.median(values), form)
-    return f"{middle} ({min(values):{form}}–{max(values):{form}})" if len(values) > 1 else middle
+    return ranged(values, form) if values else "–"
 
 
 SHARES = {
@@ -291,13 +287,14 @@ COLUMNS: dict[str, dict[str, Callable[[Sequence[Row]], str]]] = {
 
 
 def show(name: str, rows: Sequence[Row]) -> None:
-    table = Table(title=f"{name}: emulated slots on {machine()['cores']} cores")
-    table.add_column("contender")
-    for column in COLUMNS[name]:
-        table.add_column(column, justify="right")
-    for contender, found in grouped(rows).items():
-        table.add_row(contender, *(column(found) for column in COLUMNS[name].values()))
-    console.print(table)
+    print_table(
+        f"{name}: emulated slots on {machine()['cores']} cores",
+        ("contender", *COLUMNS[name]),
+        (
+            (contender, *(column(found) for column in COLUMNS[name].values()))
+            for contender, found in grouped(rows).items()
+        ),
+    )
     for row in rows:
         if "error" in row:
             console.print(f"{label(row)}, seed {row['seed']}: {row['error']}", highlight=False)
@@ -305,15 +302,8 @@ def show(name: str, rows: Sequence[Row]) -> None:
 
 def draw(name: str, rows: Sequence[Row]) -> None:
     """Bars of the utilisation, or the pace along a run."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        return
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     found = grouped(rows)
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure, (axes,) = panels(8, 4.5)
     if name in LENGTHS:
         names = list(found)[::-1]
         values = [[100 * row["utilisation"] for row in found[each]] for each in names]
@@ -333,7 +323,7 @@ def draw(name: str, rows: Sequence[Row]) -> None:
         axes.set(xlabel="evaluations so far", ylabel="evaluations a second", yscale="log")
         axes.set_title("Trainings of no length, 2 emulated slots: one run each", fontsize=10)
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(RESULTS / f"peers-{name}" / f"peers-{name}.png", dpi=120)
+    write(figure, f"peers-{name}", f"peers-{name}.png")
 
 
 def main() -> None:
@@ -362,10 +352,9 @@ def main() -> None:
             "left_out": reasons,
             "rows": rows,
         }
-        file = save(f"peers-{name}", result)
+        save(f"peers-{name}", result)
         if name in (*LENGTHS, "overhead"):
             draw(name, rows)
-        console.print(f"written to {file}")
 
 
 if __name__ == "__main__":

@@ -36,16 +36,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from scipy.stats import bootstrap, rankdata, wilcoxon
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.peers.digits_table import grid_points
 from benchmarks.peers.quality_functions import Array, Function, Record, Spent, functions
 from benchmarks.peers.quality_peers import PARTICLES, PEERS, installed
-from benchmarks.shared.cluster import positive, save
+from benchmarks.shared.numbers import bracketed, quartiles
+from benchmarks.shared.pictures import hide_empty, legend_below, panels, write
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import console, table
 from swarm.optimizers import (
     BOHB,
     GA,
@@ -81,8 +82,6 @@ SHOWN = (
     "Grid",
 )  # in the pictures
 PACKAGES = ("optuna", "cmaes", "pyswarms", "deap", "matplotlib", "scipy")
-STYLE = {"backend": "agg", "figure.constrained_layout.use": True, "font.size": 12}
-console = Console(width=170)
 
 Curves = dict[str, dict[str, Array]]  # by function and method: best so far (seeds, evaluations)
 
@@ -167,16 +166,9 @@ async def on_slots(
 # --- what is measured
 
 
-def quartiles(values: Any) -> tuple[Any, Any, Any]:
-    """Median, lower and upper quartile: of 21 seeds the 11th, 6th and 16th."""
-    middle, low, high = np.quantile(values, [0.5, 0.25, 0.75], axis=0, method="nearest")
-    return middle, low, high
-
-
 def cell(values: Any, low: Any = None, high: Any = None) -> str:
     """Median and quartiles, or any three numbers, for a table."""
-    middle, low, high = quartiles(values) if low is None else (values, low, high)
-    return escape(f"{middle:.2g} [{low:.2g}, {high:.2g}]")
+    return escape(bracketed(*(quartiles(values) if low is None else (values, low, high)), ".2g"))
 
 
 def short(values: Any) -> list[float | None]:
@@ -213,16 +205,15 @@ def show(curves: Curves, evaluations: int, seeds: int) -> None:
         names = list(next(iter(columns.values())))
         medians = np.array([[quartiles(found[name][:, -1])[0] for name in names] for found in columns.values()])
         ranks = rankdata(medians, axis=1).mean(axis=0)
-        table = Table(title=escape(f"best loss after {evaluations} evaluations: median [quartiles] of {seeds} seeds"))
-        for column in ("method", *columns, "mean rank"):
-            table.add_column(column, justify="left" if column == "method" else "right")
+        title = escape(f"best loss after {evaluations} evaluations: median [quartiles] of {seeds} seeds")
+        made = table(title, ("method", *columns, "mean rank"))
         for i, name in enumerate(names):
             cells = [cell(found[name][:, -1]) for found in columns.values()]
             bold = [
                 f"[bold]{text}[/]" if row[i] == row.min() else text for text, row in zip(cells, medians, strict=True)
             ]
-            table.add_row(name, *bold, f"{ranks[i]:.1f}", end_section=names[i + 1 : i + 2] == [next(iter(PEERS))])
-        console.print(table)
+            made.add_row(name, *bold, f"{ranks[i]:.1f}", end_section=names[i + 1 : i + 2] == [next(iter(PEERS))])
+        console.print(made)
 
 
 def curve_rows(curves: Curves, evaluations: int) -> list[dict[str, Any]]:
@@ -238,9 +229,8 @@ def curve_rows(curves: Curves, evaluations: int) -> list[dict[str, Any]]:
 
 async def on_many_slots(chosen: list[Function], curves: Curves, evaluations: int, seeds: int) -> list[dict[str, Any]]:
     """Ours on 6 and 16 slots after as many evaluations as alone."""
-    table = Table(title=f"median of the best loss after {evaluations} evaluations on 1, 6 and 16 slots")
-    for column in ("method", *(f"{f.name}, {n}" for f in chosen for n in (1, 6, 16)), "hours on 6", "on 16"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    columns = ("method", *(f"{f.name}, {n}" for f in chosen for n in (1, 6, 16)), "hours on 6", "on 16")
+    made = table(f"median of the best loss after {evaluations} evaluations on 1, 6 and 16 slots", columns)
     rows = []
     for name in ours(chosen[0], evaluations):
         cells, hours = [], {}
@@ -254,8 +244,8 @@ async def on_many_slots(chosen: list[Function], curves: Curves, evaluations: int
                 cells.append(f"{quartiles(bests)[0]:.2g}")
                 row = {"method": name, "function": function.name, "slots": slots, "hours": round(hours[slots], 3)}
                 rows.append(row | {"final": short(bests)})
-        table.add_row(name, *cells, f"{hours[6]:.2f}", f"{hours[16]:.2f}")
-    console.print(table)
+        made.add_row(name, *cells, f"{hours[6]:.2f}", f"{hours[16]:.2f}")
+    console.print(made)
     console.print("hours: virtual time of the evaluations on the last function, median; a swarm of 6 uses 6 slots.")
     return rows
 
@@ -280,9 +270,9 @@ async def duel(function: Function, slots: int, options: dict[str, float], most: 
 
 async def swarms(chosen: list[Function], most: int, seeds: int) -> tuple[list[dict[str, Any]], dict[Any, Pairs]]:
     """PSO against AsyncPSO: rows for the file, and the runs with stragglers by constants, function and slots."""
-    table = Table(title=escape(f"PSO and AsyncPSO, a particle per slot: median [95 % bootstrap] of {seeds} seeds"))
-    for column in ("function", "w", "slots", "at equal", "PSO", "AsyncPSO", "lower / higher", "p", "evaluations"):
-        table.add_column(column, justify="left" if column in ("function", "at equal") else "right")
+    title = escape(f"PSO and AsyncPSO, a particle per slot: median [95 % bootstrap] of {seeds} seeds")
+    columns = ("function", "w", "slots", "at equal", "PSO", "AsyncPSO", "lower / higher", "p", "evaluations")
+    made = table(title, columns, words=["at equal"])
     rows, runs = [], {}
     for function in chosen:
         for w, options in (("0.5", PAPER), ("0.73", CONSTRICTED)):
@@ -292,11 +282,11 @@ async def swarms(chosen: list[Function], most: int, seeds: int) -> tuple[list[di
                 for kind, found in (("evaluations", even), ("time, stragglers", late)):
                     row = {"function": function.name, "w": w, "slots": slots, "equal": kind, **verdict(found, kind)}
                     rows.append(row)
-                    table.add_row(
+                    made.add_row(
                         function.name, w, str(slots), kind, cell(*row["pso"]), cell(*row["async"]),
                         f"{row['lower']} / {row['higher']}", f"{row['p']:.3f}", f"{row['evaluations']:.0f}",
                     )  # fmt: skip
-    console.print(table)
+    console.print(made)
     console.print(
         f"PSO made {most} evaluations; evaluations: of AsyncPSO, median. lower / higher: seeds where AsyncPSO found a\n"
         "lower or a higher loss. p: two-sided Wilcoxon on log10 of the losses, paired by seed; no correction for the\n"
@@ -325,32 +315,26 @@ def verdict(pairs: Pairs, kind: str) -> dict[str, Any]:
 # --- pictures
 
 
-def draw_curves(curves: Curves, names: Sequence[str], file: Path) -> None:
+def draw_curves(curves: Curves, names: Sequence[str], file: str) -> None:
     """Best-so-far medians with quartile bands, a panel per function."""
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(STYLE)
-    figure, axes = plt.subplots(math.ceil(len(curves) / 3), 3, figsize=(16, 4.2 * math.ceil(len(curves) / 3)))
-    for axis, (function, found) in zip(np.ravel(axes), curves.items(), strict=False):
+    rows = math.ceil(len(curves) / 3)
+    figure, axes = panels(16, 4.2 * rows, rows, 3)
+    for axis, (function, found) in zip(axes, curves.items(), strict=False):
         for i, name in enumerate(name for name in names if name in found):
             middle, low, high = quartiles(found[name])
             x, colour = np.arange(1, len(middle) + 1), f"C{i}"
             axis.fill_between(x, low, high, color=colour, alpha=0.08, linewidth=0)
             axis.plot(x, middle, "--" if name in PEERS else "-", color=colour, label=name, linewidth=1.8)
         axis.set(title=function, yscale="log", xlabel="evaluations")
-        axis.grid(alpha=0.3)
-    finish(figure, np.ravel(axes), file)
+    finish(figure, axes, file)
 
 
-def draw_swarms(runs: dict[Any, Pairs], file: Path) -> None:
+def draw_swarms(runs: dict[Any, Pairs], file: str) -> None:
     """PSO and AsyncPSO with stragglers against virtual time."""
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(STYLE)
     names = list(dict.fromkeys(function for _, function, _ in runs))
-    figure, axes = plt.subplots(2, len(names), figsize=(4.5 * len(names), 8), squeeze=False)
+    figure, axes = panels(4.5 * len(names), 8, 2, len(names))
     for (w, function, slots), late in runs.items():
-        axis = axes[(6, 16).index(slots)][names.index(function)]
+        axis = axes[(6, 16).index(slots) * len(names) + names.index(function)]
         times = np.linspace(0, statistics.median(a.steps[-1][1] for a, _ in late), 300)
         for name, records in zip(("PSO", "AsyncPSO"), zip(*late, strict=True), strict=True):
             middle, low, high = quartiles([[record.at(when) for when in times] for record in records])
@@ -359,22 +343,20 @@ def draw_swarms(runs: dict[Any, Pairs], file: Path) -> None:
             axis.fill_between(times / 3600, low, high, color=colour, alpha=0.1, linewidth=0)
             axis.plot(times / 3600, middle, style, color=colour, label=f"{name} w={w}", linewidth=1.8)
         axis.set(title=f"{function}, {slots} slots", yscale="log", xlabel="virtual hours")
-        axis.grid(alpha=0.3)
-    finish(figure, np.ravel(axes), file)
+    finish(figure, axes, file)
 
 
-def finish(figure: Any, axes: Any, file: Path) -> None:
+def finish(figure: Any, axes: Any, file: str) -> None:
     """Plain numbers on the axes, one legend for all panels; write the picture."""
     from matplotlib.ticker import LogFormatter
 
     for axis in axes:
-        axis.set_visible(axis.has_data())
         axis.yaxis.set_major_formatter(LogFormatter())
         axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    handles, labels = axes[0].get_legend_handles_labels()
+    hide_empty(axes)
     figure.supylabel("best loss so far: median, quartiles")
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
-    figure.savefig(file, dpi=80)
+    legend_below(figure, axes[0])
+    write(figure, "quality", file)
 
 
 def main() -> None:
@@ -401,12 +383,11 @@ def main() -> None:
         "cpu_seconds": round(time.process_time() - began), "alone": curve_rows(curves, evaluations), "slots": slots,
         "swarms": versus,
     }  # fmt: skip
-    file = save("quality", result)
-    if "matplotlib" in packages:
-        draw_curves(curves, SHOWN, file.with_name("quality-ours.png"))
-        draw_curves(curves, (*SHOWN[:2], "TPE", "BOHB", *PEERS), file.with_name("quality-peers.png"))
-        draw_swarms(runs, file.with_name("quality-swarms.png"))
-    console.print(f"written to {file.parent}; {result['cpu_seconds']} s of one core")
+    console.print(f"{result['cpu_seconds']} s of one core")
+    save("quality", result)
+    draw_curves(curves, SHOWN, "quality-ours.png")
+    draw_curves(curves, (*SHOWN[:2], "TPE", "BOHB", *PEERS), "quality-peers.png")
+    draw_swarms(runs, "quality-swarms.png")
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.peers.answers import Optuna, Ours, Searcher, peers
-from benchmarks.shared.cluster import positive, save
+from benchmarks.shared.saving import positive, save
+from benchmarks.shared.tables import print_table
 from swarm.optimizers import PSO, TPE, AsyncPSO, SurrogatePSO
 from swarm.space import Choice, Integer, Real, Space
 from swarm.trial import Params, Trial
@@ -117,12 +116,11 @@ def main() -> None:
         for name, make in peers(options.gp).items():
             if n <= MOST.get(name, n):
                 rows.append(row(name, n, seconds(theirs(make, told[:n]), min(options.questions, 8))))
-    table = Table(title=f"CPU time of a question, {SPACE.dimensions} hyper-parameters, ms")
-    for column in ("method", "results", "median", "mean", "most"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for each in rows:
-        table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in each.values()))
-    Console(width=100).print(table)
+    print_table(
+        f"CPU time of a question, {SPACE.dimensions} hyper-parameters, ms",
+        ("method", "results", "median", "mean", "most"),
+        ([f"{value:,.3g}" if isinstance(value, float) else value for value in each.values()] for each in rows),
+    )
     save("questions", {"quick": options.quick, "rows": rows})
 
 

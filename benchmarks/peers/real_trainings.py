@@ -24,15 +24,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import wilcoxon
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.peers.answers import Optuna
-from benchmarks.shared.cluster import RESULTS, ROOT, earlier, positive, save
+from benchmarks.shared import pictures
 from benchmarks.shared.repeated import searched, stores
+from benchmarks.shared.saving import ROOT, earlier, positive, save
+from benchmarks.shared.tables import console, print_table
 from swarm import PSO, TPE, Job, Random, SurrogatePSO
 from swarm.cluster.connect import embedded, local_slots
 from swarm.config import quiet_dask
@@ -47,7 +46,6 @@ SLOTS = 2
 TRAININGS = {"digits": 40, "lenet5": 24}
 DIGITS = ROOT / "examples" / "digits.yaml"
 Rows = list[dict[str, Any]]
-console = Console(width=150)
 
 
 @dataclass(kw_only=True)
@@ -156,32 +154,31 @@ def at(row: dict[str, Any], seconds: float) -> float:
 
 
 def show(name: str, found: dict[str, Any]) -> None:
-    table = Table(
-        title=f"{name}: best validation accuracy after {found['trainings']} trainings, or {found['seconds']:.0f} s of "
-        f"{SLOTS} slots; medians", title_justify="left",
-    )  # fmt: skip
-    for column in ("method", "equal trainings", "equal slot time", "test set", f"{DEFAULT} better, worse", "p"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    rows = []
     for method, row in found["by"].items():
         middle = [statistics.median(row[key]) for key in ("trainings", "seconds", "test")]
         versus = ("", "") if method == DEFAULT else (f"{row['better']}, {row['worse']}", f"{row['p']:.2g}")
-        table.add_row(method, *(f"{100 * value:.2f} %" for value in middle), *versus)
-    console.print(table)
+        rows.append((method, *(f"{100 * value:.2f} %" for value in middle), *versus))
+    print_table(
+        f"{name}: best validation accuracy after {found['trainings']} trainings, or {found['seconds']:.0f} s of "
+        f"{SLOTS} slots; medians",
+        ("method", "equal trainings", "equal slot time", "test set", f"{DEFAULT} better, worse", "p"),
+        rows,
+    )
 
 
-def draw(result: dict[str, Any], names: Sequence[str], file: Path) -> None:
+def draw(result: dict[str, Any], names: Sequence[str]) -> None:
     """Median of the best over the trainings; a panel per task."""
-    figure = Figure(figsize=(5.5 * len(names), 4), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
-        for color, (method, rows) in zip(CYCLE, result[name]["rows"].items(), strict=False):
-            n = result[name]["trainings"]
-            curves = 100 * np.array([row["best"][:n] for row in rows])
+    figure, panels = pictures.panels(5.5 * len(names), 4, columns=len(names))
+    for axes, name in zip(panels, names, strict=True):
+        n, rows = result[name]["trainings"], result[name]["rows"]
+        for color, (method, mine) in zip(CYCLE, rows.items(), strict=False):
+            curves = 100 * np.array([row["best"][:n] for row in mine])
             axes.plot(range(1, n + 1), np.median(curves, axis=0), color=color, label=method, drawstyle="steps-post")
-        low = np.median([row["best"][n // 4] for rows in result[name]["rows"].values() for row in rows])
+        low = np.median([row["best"][n // 4] for mine in rows.values() for row in mine])
         axes.set(xlabel="trainings", ylabel="best validation accuracy (%)", title=name, ylim=(100 * low - 2, None))
-        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="lower right")
-    figure.savefig(file, dpi=100)
+    pictures.write(figure, "real-trainings", "real-trainings.png")
 
 
 def main() -> None:
@@ -201,10 +198,8 @@ def main() -> None:
             rows = asyncio.run(measure(name, 1 if options.quick else options.seeds, options.quick, folder))
         result[name] = {**compared(rows), "rows": rows}
         show(name, result[name])
-        file = save("real-trainings", {"slots": SLOTS, **result})
-    if result:
-        draw(result, list(result), file.with_name("real-trainings.png"))
-        console.print(f"written to {RESULTS / 'real-trainings'}")
+        save("real-trainings", {"slots": SLOTS, **result})
+        draw(result, list(result))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.shared.rows import PEERS, Result, Row, many, middle, ranged
+from benchmarks.shared.numbers import many, middle, ranged
+from benchmarks.shared.rows import PEERS, Reader, Result, Row
 
 AHEAD = {
     "Optuna TPE": "ours is BOHB's, which models whole configurations, and proposes a third of them at random.",
@@ -249,3 +250,18 @@ def behind(ahead: Sequence[str], why: str) -> str | None:
 def without(result: Result) -> str:
     """Which tools are not in a result."""
     return "".join(f"; left out: {TOOLS[tool]}, {reason}" for tool, reason in result["left_out"].items())
+
+
+READERS: dict[str, Reader] = {
+    "quality": quality,
+    "answers": answers,
+    "fronts": fronts,
+    "questions": questions,
+    "real-trainings": real_trainings,
+    "overhead": overhead,
+    "peers-utilisation": peers_utilisation,
+    "peers-stragglers": peers_stragglers,
+    "peers-overhead": peers_overhead,
+    "peers-repeats": peers_repeats,
+    "peers-faults": peers_faults,
+}

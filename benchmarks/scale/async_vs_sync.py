@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.scale.speedup import in_order
-from benchmarks.shared.cluster import QUICK, machine, positive, save
+from benchmarks.shared.saving import QUICK, machine, positive, save
+from benchmarks.shared.tables import console, table
 from swarm import PSO, AsyncPSO, Job, Real, run
 from swarm.optimizers import Optimizer
 
@@ -100,11 +99,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="120 evaluations, a median of 0.05 s and 6 slots only")
     parser.add_argument("--seeds", type=positive, default=5)
     options = parser.parse_args()
-    console = Console(width=130)
-    table = Table(title=f"{EVALUATIONS} evaluations, emulated slots, {machine()['cores']} cores")
     columns = "method|slots|median s|stragglers|seed|wall s|efficiency|utilisation|gap ms|s to 99 % of the way|best"
-    for column in columns.split("|"):
-        table.add_column(column, justify="right")
+    made = table(f"{EVALUATIONS} evaluations, emulated slots, {machine()['cores']} cores", columns.split("|"))
     rows: list[dict[str, Any]] = []
     for seed, median, slots in settings(options.quick, options.seeds):
         # A quarter of an hour of sleep of PSO says no more at 2 s than at 0.2 s.
@@ -115,14 +111,13 @@ def main() -> None:
                 row = {"method": kind.__name__, "slots": slots, "median": median, "stragglers": stragglers}
                 rows.append({**row, "seed": seed, **found})
                 to_best = "never" if found["to_best"] is None else f"{found['to_best']:.1f}"
-                table.add_row(
+                made.add_row(
                     kind.__name__, str(slots), f"{median}", "10 % of 10 ×" if stragglers else "none", str(seed),
                     f"{found['wall']:.1f}", f"{found['efficiency']:.3f}", f"{found['utilisation']:.2f}",
                     f"{found['gap_ms']:.0f}", to_best, f"{found['best']:.2g}",
                 )  # fmt: skip
-    console.print(table)
-    file = save("async-vs-sync", {"quick": options.quick, "rows": rows})
-    console.print(f"written to {file}")
+    console.print(made)
+    save("async-vs-sync", {"quick": options.quick, "rows": rows})
 
 
 if __name__ == "__main__":

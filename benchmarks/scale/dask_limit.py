@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,13 +27,13 @@ import numpy as np
 import psutil
 from distributed import Worker
 from distributed.scheduler import heartbeat_interval
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.scale.limits import Costs, draw, table
-from benchmarks.shared.cluster import ROOT, machine, save
+from benchmarks.shared.pictures import write
 from benchmarks.shared.processes import Service, wait_until
+from benchmarks.shared.saving import ROOT, machine, save
+from benchmarks.shared.tables import console, print_table
 from swarm import Job, Random, Real
 from swarm.client import JobHandle
 from swarm.config import SETTINGS
@@ -41,7 +42,6 @@ from swarm.errors import SchedulerUnreachable
 CHEAP = {"distributed.admin.system-monitor.interval": "1h", "distributed.worker.http.routes": [], **SETTINGS}
 AT_ONCE = 32
 PICTURE = ROOT / "docs" / "images" / "scale.png"
-console = Console(width=130)
 
 
 class Sleeping:
@@ -163,23 +163,23 @@ def main() -> None:
     show(rows, options.rate)
     costs = fitted(rows)
     result = {"quick": options.quick, "rate": options.rate, "rows": rows, "costs": vars(costs), "limits": table(costs)}
-    file = save("dask-limit", result)
-    for picture in [file.with_suffix(".png")] if options.quick else [file.with_suffix(".png"), PICTURE]:
-        draw(result, picture)
-    console.print(f"written to {file}")
+    save("dask-limit", result)
+    drawn = write(draw(result), "dask-limit", "dask-limit.png")
+    if not options.quick:
+        shutil.copy(drawn, PICTURE)
 
 
 def show(rows: list[dict[str, Any]], rate: float) -> None:
-    shown = Table(title=f"CPU per evaluation at about {rate:g} evaluations/s; {machine()['cores']} cores")
-    for column in ("workers", "evaluations", "per second", "scheduler ms", "idle %", "master ms", "idle %"):
-        shown.add_column(column, justify="right")
-    for row in rows:
-        shown.add_row(
-            f"{row['workers']:,}", f"{row['evaluations']:,}", f"{row['per_second']:.0f}",
-            f"{row['scheduler_ms']:.2f}", f"{100 * row['scheduler_idle']:.1f}",
-            f"{row['master_ms']:.2f}", f"{100 * row['master_idle']:.1f}",
-        )  # fmt: skip
-    console.print(shown)
+    print_table(
+        f"CPU per evaluation at about {rate:g} evaluations/s; {machine()['cores']} cores",
+        ("workers", "evaluations", "per second", "scheduler ms", "idle %", "master ms", "idle %"),
+        (
+            (f"{row['workers']:,}", f"{row['evaluations']:,}", f"{row['per_second']:.0f}",
+             f"{row['scheduler_ms']:.2f}", f"{100 * row['scheduler_idle']:.1f}",
+             f"{row['master_ms']:.2f}", f"{100 * row['master_idle']:.1f}")
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

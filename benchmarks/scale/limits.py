@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from distributed.scheduler import heartbeat_interval
+from matplotlib.figure import Figure
+
+from benchmarks.shared.pictures import panels
 
 FULL = 0.7  # of a core: above it, answers begin to wait
 LENGTHS = {"1 s": 1.0, "10 s": 10.0, "1 min": 60.0, "10 min": 600.0, "1 h": 3600.0}
@@ -61,13 +64,10 @@ def table(costs: Costs) -> dict[str, dict[str, int]]:
     }
 
 
-def draw(result: dict[str, Any], file: Path) -> None:
+def draw(result: dict[str, Any]) -> Figure:
     """What was measured, and what follows for the number of GPUs."""
-    import matplotlib.pyplot as plt
-    import numpy as np
-
     costs, rows = Costs(**result["costs"]), result["rows"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, (left, right) = panels(11, 4.2, columns=2)
     workers = [row["workers"] for row in rows]
     line = np.linspace(0, max(workers), 50)
     for name, start, slope, color, mark in (
@@ -87,7 +87,4 @@ def draw(result: dict[str, Any], file: Path) -> None:
     right.set_xticks(list(LENGTHS.values()), LENGTHS)
     right.set_xticks([], minor=True)
     right.legend(frameon=False)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=130)
-    plt.close(figure)
+    return figure

@@ -19,12 +19,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.scale.scale import SPACE, fitness, seconds
-from benchmarks.shared.cluster import save
+from benchmarks.shared.saving import save
+from benchmarks.shared.tables import print_table
 from swarm import PSO, AsyncPSO, Job
 from swarm.pool.virtual import VirtualPool
 from swarm.runner import enroll
@@ -66,17 +64,16 @@ def main() -> None:
     options = parser.parse_args()
     slots, sizes = (100, (1, 2, 8)) if options.quick else (1000, (1, 2, 4, 8, 16))
     rows = [measure(PSO, slots, times) for times in sizes] + [measure(AsyncPSO, slots, times) for times in sizes[:3]]
-    table = Table(title=f"{slots:,} virtual GPUs, {ROUNDS} generations")
-    for column in ("method", "population / GPUs", "k: trainings per GPU between barriers", "L", "busy", "expected"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            row["method"], f"{row['times']}", f"{row['between_barriers']:g}", f"{row['longest']:.1f}",
-            f"{row['busy']:.2f}", f"{row['expected']:.2f}",
-        )  # fmt: skip
-    console = Console(width=130)
-    console.print(table)
-    console.print(f"written to {save('population', {'quick': options.quick, 'rows': rows})}")
+    print_table(
+        f"{slots:,} virtual GPUs, {ROUNDS} generations",
+        ("method", "population / GPUs", "k: trainings per GPU between barriers", "L", "busy", "expected"),
+        (
+            (row["method"], row["times"], f"{row['between_barriers']:g}", f"{row['longest']:.1f}",
+             f"{row['busy']:.2f}", f"{row['expected']:.2f}")
+            for row in rows
+        ),
+    )  # fmt: skip
+    save("population", {"quick": options.quick, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How it scales, and what faults and the service cost."""
+"""How it scales."""
 
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from benchmarks.shared.rows import COST, SCALE, Result, Row, many, ranged, remark, spread
+from benchmarks.shared.numbers import many, ranged, spread
+from benchmarks.shared.rows import SCALE, Reader, Result, Row, remark
 
 
 def speedup_sleep(result: Result) -> Iterator[Row]:
@@ -148,143 +148,13 @@ def population(result: Result) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def slices(result: Result) -> Iterator[Row]:
-    for row in result["rows"]:
-        yield Row(
-            SCALE, f"A slice of one epoch ({row['network']}), process: {row['process']}",
-            f"{100 * row['overhead']:.0f} % more CPU than the epoch: building {row['build_and_trace']:.2f} s, "
-            f"checkpoint {row['restore'] + row['save']:.2f} s, beside {row['epoch']:.2f} s",
-            f"median of {result['slices']} slices, one core", "SWARM_DATA=data python benchmarks/cost/slices.py",
-        )  # fmt: skip
-
-
-# --- faults and the service
-
-
-def chaos(result: Result) -> Iterator[Row]:
-    runs, undisturbed = result["runs"], result["undisturbed"]
-    kills = sum((Counter(run["kills"]) for run in runs), Counter[str]())
-    jobs = [(name, job) for run in runs for name, job in run["jobs"].items()]
-    total = {name: sum(job[name] for _, job in jobs) for name in ("interrupted", "trained", "trained_twice", "failed")}
-    why = " (where a machine or worker hung until it was given up; they count once)" if "hung machine" in kills else ""
-    whose = "of the store " if {"locked store", "suspended server"} & set(kills) else ""
-    same = sum(job["best"] == undisturbed[name]["best"] for name, job in jobs)
-    yield Row(
-        COST, f"{kills.total()} faults {whose}while two searches run, {many(len(runs), 'run')}",
-        f"the best of an undisturbed search in {same} of {len(jobs)}; {total['interrupted']} of {total['trained']:,} "
-        f"trainings cut short and begun again, {total['trained_twice']} finished twice{why}, {total['failed']} failed",
-        f"{', '.join(f'{count} × {kind}' for kind, count in kills.most_common())}; 8 sleeping slots, "
-        f"{sum(run['wall_seconds'] for run in runs):.0f} s", "python benchmarks/faults/chaos.py",
-    )  # fmt: skip
-
-
-def drain(result: Result) -> Iterator[Row]:
-    told, killed = result["sigterm"], result["sigkill"]
-    same = all(run["same_answer"] for run in (told, killed))
-    yield Row(
-        COST, f"{told['told']} workers told to end in turn, against as many that are killed",
-        f"{told['lost_seconds']:.1f} s of training lost, {killed['lost_seconds']:.1f} s if killed: "
-        f"{100 * result['ratio']:.1f} %; {told['failed'] + killed['failed']} failed, "
-        f"{'the answers of undisturbed trainings' if same else 'other answers than undisturbed trainings'}",
-        f"sleeping trainings of {result['training_seconds']:g} s that save every {result['save_seconds']:g} s, 4 slots",
-        "python benchmarks/faults/drain.py",
-    )  # fmt: skip
-
-
-def service(result: Result) -> Iterator[Row]:
-    command = "python benchmarks/cost/service.py"
-    if crowds := result.get("crowd"):
-        look, submit = (
-            [ranged([crowd[name][share] for crowd in crowds], ".0f") for share in ("median", "p95")]
-            for name in ("look_ms", "submit_ms")
-        )
-        yield Row(
-            COST, "Many clients at once",
-            f"{sum(crowd['finished'] for crowd in crowds)} of {sum(crowd['jobs'] for crowd in crowds)} jobs done, each "
-            f"{crowds[0]['jobs']} in {ranged([crowd['wall_seconds'] for crowd in crowds], '.0f', ' s')}; a look takes "
-            f"{look[0]} ms (95 %: {look[1]}), a submission {submit[0]} ms (95 %: {submit[1]})",
-            f"20 clients submit, 50 look once a second; 2 slots, evaluations take no time; {many(len(crowds), 'run')}",
-            command,
-        )  # fmt: skip
-    if shares := result.get("fairness"):
-        yield Row(
-            COST, "Sharing by priority, 3 to 1",
-            f"{ranged([share['ratio'] for share in shares], '.2f')} to 1 slot seconds",
-            f"two jobs whose trainings take 0.5 and 1.5 s, 8 sleeping slots; {many(len(shares), 'run')}", command,
-        )  # fmt: skip
-    if takeovers := result.get("takeover"):
-        yield Row(
-            COST, "The master is killed while another stands by",
-            f"{ranged([each['seconds_to_take_over'] for each in takeovers], '.1f', ' s')} until that has taken over; "
-            f"{sum(each['finished_twice'] for each in takeovers)} of {sum(each['trained'] for each in takeovers)} "
-            "trainings done twice",
-            f"8 sleeping slots, a lease of {takeovers[0]['lease_seconds']} s; {many(len(takeovers), 'run')}", command,
-        )  # fmt: skip
-
-
-def long_journals(result: Result) -> Iterator[Row]:
-    yield Row(
-        COST, "A master takes over many jobs with long journals",
-        "; ".join(
-            f"from {how}: it serves after {each['serving']:.1f} s, all is replayed after {each['replayed']:.0f} s, "
-            f"{each['rate']:,.0f} events a second, {each['rate_cpu']:,.0f} a second of the processor's; meanwhile a "
-            f"request takes {1000 * each['median']:.0f} ms, {1000 * each['slowest']:.0f} ms at most"
-            for how, each in ((how, result[how]) for how in ("journals", "snapshots"))
-        ),
-        f"{result['jobs']} particle swarms with {result['events']:,} events in all; its start included",
-        "python benchmarks/cost/long_journals.py",
-    )  # fmt: skip
-
-
-def loop(result: Result) -> Iterator[Row]:
-    parts = {name: found for name, found in result.items() if isinstance(found, dict) and "callbacks" in found}
-    yield Row(
-        COST, "How long the master's loop is held up",
-        "; ".join(
-            f"{name}: {1000 * found['slowest']:.0f} ms at most, {len(found['slow'])} times more than 50 ms"
-            for name, found in parts.items()
-        ),
-        f"of the processor's time, {sum(found['callbacks'] for found in parts.values()):,} callbacks; a client asks "
-        "for jobs, states and events all the while",
-        "python benchmarks/cost/loop.py",
-    )  # fmt: skip
-
-
-def year(result: Result) -> Iterator[Row]:
-    first, last = result["looks"][0], result["looks"][-1]
-    middle = result["looks"][len(result["looks"]) // 2]
-    sizes = "; ".join(
-        f"{name} {', '.join(str(round(each['memory_mib'][name])) for each in (first, middle, last))} MiB"
-        for name in first["memory_mib"]
-    )
-    times = ", ".join(
-        f"{name} {first[name]['median']:.0f} → {last[name]['median']:.0f} ms" for name in ("jobs", "status", "submit")
-    )
-    yield Row(
-        COST, "Many short jobs, one after the other",
-        f"memory at the beginning, the middle and the end: {sizes}; answers (median): {times}",
-        f"{result['jobs']:,} jobs of four trials in {result['wall_seconds']:.0f} s, 20 at a time; 2 slots",
-        "python benchmarks/cost/year.py",
-    )  # fmt: skip
-
-
-def dashboard(result: Result) -> Iterator[Row]:
-    phases = {True: [], False: []}  # type: dict[bool, list[Result]]
-    for phase in result["phases"]:
-        phases[phase["page"] is not None].append(phase)
-    late = {opened: statistics.median(phase["late_p99_ms"] for phase in rows) for opened, rows in phases.items()}
-    command = "python benchmarks/cost/dashboard.py"
-    yield Row(
-        COST, "An open page of the dashboard",
-        f"{result['ratio']:.2f} × the evaluations per second ({min(result['ratios']):.2f} to "
-        f"{max(result['ratios']):.2f}); the scheduler's loop is {late[False]:.0f} → {late[True]:.0f} ms late (99 %)",
-        f"{len(result['ratios'])} pairs of phases; 2 slots, evaluations take no time; the page is not drawn", command,
-    )  # fmt: skip
-    if page := result.get("page"):
-        first, last = page[0], page[-1]
-        yield Row(
-            COST, "A page that is left open",
-            f"{first['page_mib']:.0f} → {last['page_mib']:.0f} MiB in the browser, {first['scheduler_mib']:.0f} → "
-            f"{last['scheduler_mib']:.0f} MiB in the scheduler, {last['errors']:.0f} errors",
-            f"{last['told'] - first['told']:,} evaluations in {last['seconds']:.0f} s", command,
-        )  # fmt: skip
+READERS: dict[str, Reader] = {
+    "scaling": scaling,
+    "speedup-sleep": speedup_sleep,
+    "speedup-start": speedup_start,
+    "async-vs-sync": async_vs_sync,
+    "scale": scale,
+    "scale-million": scale,
+    "dask-limit": dask_limit,
+    "population": population,
+}

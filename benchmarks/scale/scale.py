@@ -24,11 +24,10 @@ from statistics import NormalDist
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import machine, save
+from benchmarks.shared.saving import machine, save
+from benchmarks.shared.tables import console, table
 from swarm import BOHB, PSO, TPE, AsyncPSO, Choice, Grid, Hyperband, Integer, Job, Random, Real, Staged
 from swarm.optimizers import Optimizer
 from swarm.pool.virtual import VirtualPool
@@ -138,26 +137,22 @@ def main() -> None:
         return
     size = "quick" if options.quick else "million" if options.million else ""
     slots, number = SIZES[size]
-    console = Console(width=130)
-    table = Table(
-        title=f"{slots:,} virtual GPUs, {number:,} evaluations; the master on one of {machine()['cores']} cores"
-    )
+    title = f"{slots:,} virtual GPUs, {number:,} evaluations; the master on one of {machine()['cores']} cores"
     columns = "method|evaluations|virtual hours|busy|CPU ms / eval.|first tenth|last tenth|peak MiB|store bytes / eval."
-    for column in columns.split("|"):
-        table.add_column(column, justify="right")
+    made = table(title, columns.split("|"))
     rows = []
     for name in options.only or (SOME if size == "million" else methods(10, 100)):
         command = [sys.executable, __file__, "--simulate", name, str(slots), str(number)]
         row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         rows.append(row)
-        table.add_row(
+        made.add_row(
             name, f"{row['evaluations']:,}", f"{row['virtual_hours']:.1f}", f"{row['busy']:.2f}", f"{row['ms']:.2f}",
             f"{row['first_tenth_ms']:.2f}", f"{row['last_tenth_ms']:.2f}", f"{row['peak_mib']:.0f}",
             f"{row['store_bytes']:.0f}",
         )  # fmt: skip
-    console.print(table)
+    console.print(made)
     name = "scale-million" if size == "million" else "scale"
-    console.print(f"written to {save(name, {'quick': options.quick, 'rows': rows})}")
+    save(name, {"quick": options.quick, "rows": rows})
 
 
 if __name__ == "__main__":

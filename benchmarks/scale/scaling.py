@@ -26,14 +26,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.scale.speedup import SPACE, makespan, sleeper
-from benchmarks.shared.cluster import RESULTS, earlier, positive, save
-from benchmarks.shared.repeated import interval, searched
+from benchmarks.shared.numbers import interval, spread
+from benchmarks.shared.pictures import panels, write
+from benchmarks.shared.repeated import searched
+from benchmarks.shared.saving import earlier, positive, save
+from benchmarks.shared.tables import console, print_table, table
 from swarm import PSO, AsyncPSO, Integer, Job, Random, run
 from swarm.cluster.connect import embedded
 from swarm.config import quiet_dask
@@ -49,7 +48,6 @@ COLORS = {"PSO": BLUE, "AsyncPSO": ORANGE}
 GENERATIONS = 4  # after the initial one
 MEDIAN = 0.2
 Row = dict[str, Any]
-console = Console(width=130)
 
 
 def job_of(name: str, optimizer: Optimizer, seed: int, **changes: Any) -> Job:
@@ -157,53 +155,44 @@ def weak_efficiency(rows: list[Row], method: str) -> dict[int, list[float]]:
 
 def show(result: Mapping[str, list[Row]]) -> None:
     """The tables; a figure with ± is the mean and half of its 95 % interval."""
-
-    def spread(values: list[float], form: str = ".2f") -> str:
-        mean, half = interval(values)
-        return f"{mean:{form}} ± {half:{form}}" if len(values) > 1 else f"{mean:{form}}"
-
     if rows := result.get("strong"):
-        table = Table(title="strong scaling: the same search on more slots (emulated)")
-        for column in ("slots", *(f"{name}: {what}" for name in METHODS for what in ("speed-up", "bound / wall"))):
-            table.add_column(column, justify="right")
+        columns = ("slots", *(f"{name}: {what}" for name in METHODS for what in ("speed-up", "bound / wall")))
+        made = table("strong scaling: the same search on more slots (emulated)", columns)
         found = [by_slots(rows, name, lambda row: row["total"] / row["wall"]) for name in METHODS]
         close = [by_slots(rows, name, lambda row: row["bound"] / row["wall"]) for name in METHODS]
         for slots in found[0]:
             cells = [spread(each[slots]) for pair in zip(found, close, strict=True) for each in pair]
-            table.add_row(str(slots), *cells)
-        console.print(table)
+            made.add_row(str(slots), *cells)
+        console.print(made)
     if rows := result.get("weak"):
-        table = Table(title="weak scaling: as much to do for every slot (emulated); 1 is the pace of one slot alone")
-        for column in ("slots", *METHODS):
-            table.add_column(column, justify="right")
         paces = [weak_efficiency(rows, name) for name in METHODS]
-        for slots in paces[0]:
-            table.add_row(str(slots), *(spread(each[slots]) for each in paces))
-        console.print(table)
+        print_table(
+            "weak scaling: as much to do for every slot (emulated); 1 is the pace of one slot alone",
+            ("slots", *METHODS),
+            ((slots, *(spread(each[slots]) for each in paces)) for slots in paces[0]),
+        )
     if rows := result.get("archive"):
-        table = Table(title="a swarm of 16 in 256 positions, 8 slots (emulated)")
-        for column in ("archive", "evaluations", "trained", "seconds"):
-            table.add_column(column, justify="right")
+        columns = ("archive", "evaluations", "trained", "seconds")
+        made = table("a swarm of 16 in 256 positions, 8 slots (emulated)", columns)
         for kept in (True, False):
             mine = [row for row in rows if row["archive"] == kept]
             counts = (spread([row[name] for row in mine], ".1f") for name in ("evaluations", "trained", "wall"))
-            table.add_row("yes" if kept else "no", *counts)
-        console.print(table)
+            made.add_row("yes" if kept else "no", *counts)
+        console.print(made)
     if rows := result.get("gpus"):
-        table = Table(title="real trainings (digits network)")
-        for column in ("GPUs", "GPUs per training", "trainings per minute", "most memory in use, MiB"):
-            table.add_column(column, justify="right")
-        for row in rows:
-            table.add_row(
-                str(row["gpus"]), f"{row['gpus_per_training']:g}", f"{row['per_minute']:.1f}", f"{row['mib']:,}"
-            )
-        console.print(table)
+        print_table(
+            "real trainings (digits network)",
+            ("GPUs", "GPUs per training", "trainings per minute", "most memory in use, MiB"),
+            (
+                (row["gpus"], f"{row['gpus_per_training']:g}", f"{row['per_minute']:.1f}", f"{row['mib']:,}")
+                for row in rows
+            ),
+        )
 
 
-def draw(result: Mapping[str, list[Row]]) -> Path:
+def draw(result: Mapping[str, list[Row]]) -> None:
     """Both kinds of scaling as a figure."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    strong, weak = figure.subplots(1, 2)
+    figure, (strong, weak) = panels(9, 3.8, columns=2)
     for name in METHODS:
         speed = by_slots(result["strong"], name, lambda row: row["total"] / row["wall"])
         bound = by_slots(result["strong"], name, lambda row: row["total"] / row["bound"])
@@ -223,10 +212,7 @@ def draw(result: Mapping[str, list[Row]]) -> Path:
         axes.legend(frameon=False)
     strong.set_yscale("log", base=2)
     strong.set_yticks(COUNTS, map(str, COUNTS))
-    path = RESULTS / "scaling" / "scaling.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return path
+    write(figure, "scaling", "scaling.png")
 
 
 def main() -> None:
@@ -247,9 +233,9 @@ def main() -> None:
         else:
             result[part] = asyncio.run(archive(seeds) if part == "archive" else scaled(part, counts, seeds))
     show(result)
-    console.print(f"written to {save('scaling', {**result, 'median': MEDIAN, 'generations': GENERATIONS})}")
+    save("scaling", {**result, "median": MEDIAN, "generations": GENERATIONS})
     if {"strong", "weak"} <= result.keys():
-        console.print(f"drawn in {draw(result)}")
+        draw(result)
 
 
 if __name__ == "__main__":

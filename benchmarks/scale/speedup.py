@@ -28,11 +28,10 @@ from typing import Any
 
 import pandas as pd
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.cluster import machine, positive, save
+from benchmarks.shared.saving import machine, positive, save
+from benchmarks.shared.tables import console, table
 from swarm import PSO, Choice, Integer, Job, Random, Real, run
 from swarm.cluster.connect import embedded, pool_on
 from swarm.config import quiet_dask
@@ -40,7 +39,6 @@ from swarm.runner import Run
 from swarm.workers.node.supervisor import make_slots
 
 SPACE = {f"x{i}": Real(0, 1) for i in range(6)}
-console = Console(width=130)
 
 
 def sleeper(median: float, kind: str) -> Any:
@@ -110,21 +108,8 @@ def sleep(quick: bool, seeds: int) -> list[dict[str, Any]]:
     median, generations = (0.05, 5) if quick else (1.0, 10)
     # One slot would sleep for minutes: its time is the sum of what was slept.
     counts = (1, 4) if quick else (16,)
-    table = Table(title=f"32 particles, trainings sleep {median} s in the median")
-    for column in (
-        "durations",
-        "generations",
-        "archive",
-        "slots",
-        "seed",
-        "wall s",
-        "speed-up",
-        "bound s",
-        "bound / wall",
-        "as asked / wall",
-        "busy",
-    ):
-        table.add_column(column, justify="right")
+    columns = "durations|generations|archive|slots|seed|wall s|speed-up|bound s|bound / wall|as asked / wall|busy"
+    made = table(f"32 particles, trainings sleep {median} s in the median", columns.split("|"), words=["archive"])
     rows = []
     for kind in ("known", "hashed"):
         for slots, seed in itertools.product(counts, range(seeds)):
@@ -138,12 +123,12 @@ def sleep(quick: bool, seeds: int) -> list[dict[str, Any]]:
                     row = {"durations": kind, "archive": archive, "slots": slots, "seed": seed}
                     row |= makespan(history, slots)
                     rows.append({**row, "trained": found.counts["trained"]})
-                    table.add_row(
+                    made.add_row(
                         kind, str(generations + 1), archive, str(slots), str(seed),
                         f"{row['wall']:.1f}", f"{row['speedup']:.2f}", f"{row['bound']:.1f}",
                         f"{row['efficiency']:.3f}", f"{row['as_asked']:.3f}", f"{row['busy']:.2f}",
                     )  # fmt: skip
-    console.print(table)
+    console.print(made)
     console.print(
         "Slots are emulated: worker processes whose trainings sleep. Speed-up is against the sum of all trainings.\n"
         "bound: per generation max(longest, total / slots), with all durations known beforehand. as asked: a schedule\n"
@@ -164,9 +149,8 @@ def makespan(history: pd.DataFrame, slots: int) -> dict[str, float]:
 
 def digits(quick: bool) -> list[dict[str, Any]]:
     """Real trainings of the digits network, 1 slot against 2."""
-    table = Table(title=f"real trainings: digits network, {machine()['cores']} cores, one thread per slot")
-    for column in ("slots", "wall s", "speed-up", "training s, median", "trained", "best fitness"):
-        table.add_column(column, justify="right")
+    columns = ("slots", "wall s", "speed-up", "training s, median", "trained", "best fitness")
+    made = table(f"real trainings: digits network, {machine()['cores']} cores, one thread per slot", columns)
     rows: list[dict[str, Any]] = []
     for slots in (1, 2):
         job = Job(
@@ -186,11 +170,11 @@ def digits(quick: bool) -> list[dict[str, Any]]:
             "median": statistics.median(rest["seconds"]), "best": found.best.fitness if found.best else None,
         }  # fmt: skip
         rows.append({**row, "speedup": rows[0]["wall"] / row["wall"] if rows else 1.0})
-        table.add_row(
+        made.add_row(
             str(slots), f"{row['wall']:.1f}", f"{rows[-1]['speedup']:.2f}", f"{row['median']:.2f}",
             str(row["trained"]), f"{row['best']:.4f}",
         )  # fmt: skip
-    console.print(table)
+    console.print(made)
     return rows
 
 
@@ -220,9 +204,8 @@ def first_step(marker: str) -> Any:
 
 def start(quick: bool) -> list[dict[str, Any]]:
     """From submit to the first training step, and memory, by isolation."""
-    table = Table(title="from submit to the first training step (small Keras network), and memory of one slot")
-    for column in ("isolation", "first s", "next s, median", "slot MiB (USS, all its processes)"):
-        table.add_column(column, justify="right")
+    columns = ("isolation", "first s", "next s, median", "slot MiB (USS, all its processes)")
+    made = table("from submit to the first training step (small Keras network), and memory of one slot", columns)
     rows = []
     for isolation in ("process", "thread"):
         with tempfile.TemporaryDirectory() as folder:
@@ -232,8 +215,8 @@ def start(quick: bool) -> list[dict[str, Any]]:
             "all": seconds,
         }  # fmt: skip
         rows.append(row)
-        table.add_row(isolation, f"{row['first']:.2f}", f"{row['next']:.3f}", f"{memory:.0f}")
-    console.print(table)
+        made.add_row(isolation, f"{row['first']:.2f}", f"{row['next']:.3f}", f"{memory:.0f}")
+    console.print(made)
     return rows
 
 
@@ -271,8 +254,7 @@ def main() -> None:
     parts = {"sleep": partial(sleep, seeds=1 if options.quick else options.seeds), "digits": digits, "start": start}
     for name, part in parts.items():
         if options.only in (None, name):
-            file = save(f"speedup-{name}", {"quick": options.quick, "rows": part(options.quick)})
-            console.print(f"written to {file}\n")
+            save(f"speedup-{name}", {"quick": options.quick, "rows": part(options.quick)})
 
 
 if __name__ == "__main__":

@@ -1,18 +1,15 @@
-"""What benchmarks share that repeat whole searches: where those are kept, and the mean with its interval."""
+"""What benchmarks share that repeat whole searches: where those are kept, and how they go on."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from benchmarks.shared.cluster import KEPT, QUICK
+from benchmarks.shared.saving import KEPT, QUICK
 from swarm import Job
 from swarm.cluster.connect import forgetting, pool_on
 from swarm.runner import Run, enroll
@@ -49,13 +46,3 @@ async def searched(job: Job, client: Client, folder: Path) -> Run:
                 await pool.wait_for_slots(60)
                 await search.run(pool, forget=forgetting(checkpoints))
     return Run(search.state, str(file), JobStatus.FINISHED)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval by Student's t; NaN for a single value, and where one is NaN."""
-    from scipy.stats import t
-
-    n, mean = len(values), float(np.mean(values))
-    if n == 1:
-        return mean, math.nan
-    return mean, float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
