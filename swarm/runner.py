@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from swarm.blocking import in_thread, wait_for
 from swarm.config import settings
@@ -107,6 +107,7 @@ def run(
     progress: bool = True,
     retry_failed: bool = False,
     on_trial: OnTrial | None = None,
+    baseline: Literal["random"] | None = None,
 ) -> Run:
     """Run a job to its end, or on from where it was stopped, and return what was found.
 
@@ -131,6 +132,10 @@ def run(
         on_trial: Called in this process with each trial that has ended here, a :class:`swarm.EndedTrial`, one after the
             other. If it returns True or raises :class:`swarm.StopSearch`, nothing more is asked for, and the search
             ends with what was; a generation is completed. What else it raises stops the run like Ctrl-C, and passes.
+        baseline: ``random`` then runs random search beside it, to see what the search was worth: a second run,
+            ``NAME-random``, of as many different configurations, with the same trainings, folds and seed. It is
+            :attr:`Run.baseline <swarm.Run.baseline>` of what is returned, and stands in the report. ``on_trial`` is not
+            told of its trials.
 
     Returns:
         The finished run: ``best`` (None if no training has succeeded), ``counts``, ``history``. If the job has a second
@@ -138,6 +143,7 @@ def run(
 
     Raises:
         JobConflict: The store has another job of this name, or another process is running it.
+        InvalidJob: Random search at the same number of trainings would say nothing of this job.
         SchedulerUnreachable: Nothing answers at ``scheduler``.
         InvalidInput: A master divides the slots there; submit the job to it. Or what was given as scheduler or client
             is none, closed, or asynchronous.
@@ -174,7 +180,33 @@ def run(
     check_job(job, "run(job)")
     if said := advice(job.name, job.code.pickle):
         _log.warning(said)
-    return _watched(job, where, named_store(store), progress, _Wishes(retry_failed, on_trial))
+    named = named_store(store)
+    if baseline is not None:
+        check_baseline(job, named, baseline)
+    found = _watched(job, where, named, progress, _Wishes(retry_failed, on_trial))
+    if baseline is not None and found.best is not None:
+        random = job.baseline(max(found.configurations.values()))
+        _watched(random, where, named, progress, _Wishes(retry_failed, None))
+    return found
+
+
+def check_baseline(job: Job, store: StoreName, baseline: str) -> None:
+    """Refuse what could not be set beside a job, before that is run.
+
+    Raises:
+        InvalidInput: There is no such baseline.
+        InvalidJob: It would say nothing of this job.
+        JobConflict: Its name stands for another job in the store.
+    """
+    if baseline != "random":
+        raise InvalidInput(f"the baseline is random, not {baseline!r}")
+    random = job.baseline(1)
+    with suppress(StoreUnavailable, JobNotFound), closing(Store(store, create=False)) as opened:
+        if not job.is_baseline(opened.job(random.name).spec):
+            raise JobConflict(
+                f"the store has another job {random.name!r}, as random search beside {job.name!r} would be called: run "
+                "it under another name, or with --again"
+            )
 
 
 def resume(
