@@ -265,6 +265,8 @@ def _watched(job: Job, where: Where, store: str, progress: bool, wishes: _Wishes
 async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_change: Watcher, wishes: _Wishes) -> Run:
     from swarm.cluster.at_home import at_home, suits
     from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
+    from swarm.runs.artifacts import left
+    from swarm.service.published.of_trials import of_run
     from swarm.service.published.publisher import showing
 
     working: Pool
@@ -298,9 +300,10 @@ async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_c
         taking = partial(in_thread, None, partial(_taken_up, job, opened, stack, again))
         search, outlet = await patiently_awaited(taking, patience)
         search.check_failed()
+        show = partial(showing, search=search, outlet=outlet, answer=of_run(store, job.name, left))
         if not search.state.finished():
             if users is None and suits(job, slots, where.threads):
-                home = at_home(job, slots, results, shared, search, outlet)
+                home = at_home(job, slots, results, shared, show)
                 working, linked = await stack.enter_async_context(home)
             else:
                 stack.enter_context(quiet)
@@ -308,7 +311,7 @@ async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_c
                     client = await stack.enter_async_context(embedded(slots))
                     pool = await stack.enter_async_context(pool_on(client, job, results, shared))
                 working, linked = pool, partial(str, await dashboard_of(client) or "")
-                await stack.enter_async_context(showing(client, search, outlet))
+                await stack.enter_async_context(show(client))
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
             await _search(search, working, partial(_shown, on_change, linked), forget, wishes)
         return Run(search.state, store, JobStatus.FINISHED)
