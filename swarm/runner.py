@@ -48,6 +48,8 @@ from swarm.store.run_lock import alone
 from swarm.store.sql import Store
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from swarm.service.published.publisher import Publisher
 
 __all__ = ["STORE", "Run", "Where", "enroll", "free_name", "resume", "run"]
@@ -89,10 +91,11 @@ Watcher = Callable[[Search, str | None], None]
 
 @dataclass(frozen=True)
 class _Wishes:
-    """What a caller wants besides: failures trained again, and to be told of trials."""
+    """What a caller wants besides: failures trained again, to be told of trials, and random search beside it."""
 
     retry_failed: bool
     on_trial: OnTrial | None
+    baseline: bool = False
 
 
 def run(
@@ -183,11 +186,7 @@ def run(
     named = named_store(store)
     if baseline is not None:
         check_baseline(job, named, baseline)
-    found = _watched(job, where, named, progress, _Wishes(retry_failed, on_trial))
-    if baseline is not None and found.best is not None:
-        random = job.baseline(max(found.configurations.values()))
-        _watched(random, where, named, progress, _Wishes(retry_failed, None))
-    return found
+    return _watched(job, where, named, progress, _Wishes(retry_failed, on_trial, baseline is not None))
 
 
 def check_baseline(job: Job, store: StoreName, baseline: str) -> None:
@@ -240,7 +239,8 @@ def _watched(job: Job, where: Where, store: str, progress: bool, wishes: _Wishes
         try:
             return wait_for(lambda: _run(job, where, users, store, show, wishes), (signal.SIGINT, signal.SIGTERM))
         except KeyboardInterrupt:
-            raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
+            how = "the same again" if wishes.baseline else f"swarm resume {job.name} --store {store}"
+            raise Interrupted(f"{job.name} was stopped; go on with: {how}") from None
         except NotStarted as error:
             if threading.current_thread() is not threading.main_thread():
                 raise
@@ -263,12 +263,52 @@ def _watched(job: Job, where: Where, store: str, progress: bool, wishes: _Wishes
 
 
 async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_change: Watcher, wishes: _Wishes) -> Run:
+    """Run a job, and then random search if it is to stand beside it, on one cluster."""
+    async with AsyncExitStack() as stack:
+        cluster = _Cluster(users, where, stack)
+        found = await _run_on(cluster, job, store, on_change, wishes)
+        if wishes.baseline and found.best is not None:
+            random = job.baseline(max(found.configurations.values()))
+            await _run_on(cluster, random, store, on_change, _Wishes(wishes.retry_failed, None))
+        return found
+
+
+class _Cluster:
+    """Where the searches of one call train.
+
+    Args:
+        users: The user's scheduler; None starts a cluster when one is needed.
+        where: What that is like.
+        stack: Ends it.
+    """
+
+    def __init__(self, users: UsersDask | None, where: Where, stack: AsyncExitStack) -> None:
+        self.users, self.where = users, where
+        self._stack = stack
+        self._client: Client | None = None
+
+    async def client(self, slots: list[Any]) -> Client:
+        """A client of it, the same for all searches."""
+        from swarm.cluster.connect import check_unserved, connected, embedded
+
+        if self._client is None:
+            self._stack.enter_context(quiet)
+            if self.users is None:
+                self._client = await self._stack.enter_async_context(embedded(slots))
+            else:
+                self._client = await self._stack.enter_async_context(connected(self.users))
+                await check_unserved(self._client)
+        return self._client
+
+
+async def _run_on(cluster: _Cluster, job: Job, store: str, on_change: Watcher, wishes: _Wishes) -> Run:
     from swarm.cluster.at_home import at_home, suits
-    from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
+    from swarm.cluster.connect import dashboard_of, forgetting, keeping, pool_on
     from swarm.runs.artifacts import left
     from swarm.service.published.of_trials import of_run
     from swarm.service.published.publisher import showing
 
+    users, where = cluster.users, cluster.where
     working: Pool
     async with AsyncExitStack() as stack:
         stack.enter_context(_telling_the_remedy(job.name, store))
@@ -278,8 +318,7 @@ async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_c
             _check_installed(job, store)
         slots = [] if users is not None else local_slots(job, where)
         if users is not None:  # before the store: a scheduler that is not there must leave nothing behind
-            client = await stack.enter_async_context(connected(users))
-            await check_unserved(client)
+            client = await cluster.client(slots)
             shared = job.checkpoints if isinstance(job.checkpoints, str) else None
             pool = await stack.enter_async_context(pool_on(client, job, None, shared, users))
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
@@ -308,7 +347,7 @@ async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_c
             else:
                 stack.enter_context(quiet)
                 if users is None:
-                    client = await stack.enter_async_context(embedded(slots))
+                    client = await cluster.client(slots)
                     pool = await stack.enter_async_context(pool_on(client, job, results, shared))
                 working, linked = pool, partial(str, await dashboard_of(client) or "")
                 await stack.enter_async_context(show(client))
