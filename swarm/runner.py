@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from swarm.blocking import in_thread, wait_for
 from swarm.config import settings
@@ -48,6 +48,8 @@ from swarm.store.run_lock import alone
 from swarm.store.sql import Store
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from swarm.service.published.publisher import Publisher
 
 __all__ = ["STORE", "Run", "Where", "enroll", "free_name", "resume", "run"]
@@ -89,10 +91,11 @@ Watcher = Callable[[Search, str | None], None]
 
 @dataclass(frozen=True)
 class _Wishes:
-    """What a caller wants besides: failures trained again, and to be told of trials."""
+    """What a caller wants besides: failures trained again, to be told of trials, and random search beside it."""
 
     retry_failed: bool
     on_trial: OnTrial | None
+    baseline: bool = False
 
 
 def run(
@@ -107,6 +110,7 @@ def run(
     progress: bool = True,
     retry_failed: bool = False,
     on_trial: OnTrial | None = None,
+    baseline: Literal["random"] | None = None,
 ) -> Run:
     """Run a job to its end, or on from where it was stopped, and return what was found.
 
@@ -131,6 +135,10 @@ def run(
         on_trial: Called in this process with each trial that has ended here, a :class:`swarm.EndedTrial`, one after the
             other. If it returns True or raises :class:`swarm.StopSearch`, nothing more is asked for, and the search
             ends with what was; a generation is completed. What else it raises stops the run like Ctrl-C, and passes.
+        baseline: ``random`` then runs random search beside it, to see what the search was worth: a second run,
+            ``NAME-random``, of as many different configurations, with the same trainings, folds and seed. It is
+            :attr:`Run.baseline <swarm.Run.baseline>` of what is returned, and stands in the report. ``on_trial`` is not
+            told of its trials.
 
     Returns:
         The finished run: ``best`` (None if no training has succeeded), ``counts``, ``history``. If the job has a second
@@ -138,6 +146,7 @@ def run(
 
     Raises:
         JobConflict: The store has another job of this name, or another process is running it.
+        InvalidJob: Random search at the same number of trainings would say nothing of this job.
         SchedulerUnreachable: Nothing answers at ``scheduler``.
         InvalidInput: A master divides the slots there; submit the job to it. Or what was given as scheduler or client
             is none, closed, or asynchronous.
@@ -174,7 +183,29 @@ def run(
     check_job(job, "run(job)")
     if said := advice(job.name, job.code.pickle):
         _log.warning(said)
-    return _watched(job, where, named_store(store), progress, _Wishes(retry_failed, on_trial))
+    named = named_store(store)
+    if baseline is not None:
+        check_baseline(job, named, baseline)
+    return _watched(job, where, named, progress, _Wishes(retry_failed, on_trial, baseline is not None))
+
+
+def check_baseline(job: Job, store: StoreName, baseline: str) -> None:
+    """Refuse what could not be set beside a job, before that is run.
+
+    Raises:
+        InvalidInput: There is no such baseline.
+        InvalidJob: It would say nothing of this job.
+        JobConflict: Its name stands for another job in the store.
+    """
+    if baseline != "random":
+        raise InvalidInput(f"the baseline is random, not {baseline!r}")
+    random = job.baseline(1)
+    with suppress(StoreUnavailable, JobNotFound), closing(Store(store, create=False)) as opened:
+        if not job.is_baseline(opened.job(random.name).spec):
+            raise JobConflict(
+                f"the store has another job {random.name!r}, as random search beside {job.name!r} would be called: run "
+                "it under another name, or with --again"
+            )
 
 
 def resume(
@@ -208,7 +239,8 @@ def _watched(job: Job, where: Where, store: str, progress: bool, wishes: _Wishes
         try:
             return wait_for(lambda: _run(job, where, users, store, show, wishes), (signal.SIGINT, signal.SIGTERM))
         except KeyboardInterrupt:
-            raise Interrupted(f"{job.name} was stopped; go on with: swarm resume {job.name} --store {store}") from None
+            how = "the same again" if wishes.baseline else f"swarm resume {job.name} --store {store}"
+            raise Interrupted(f"{job.name} was stopped; go on with: {how}") from None
         except NotStarted as error:
             if threading.current_thread() is not threading.main_thread():
                 raise
@@ -231,10 +263,52 @@ def _watched(job: Job, where: Where, store: str, progress: bool, wishes: _Wishes
 
 
 async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_change: Watcher, wishes: _Wishes) -> Run:
+    """Run a job, and then random search if it is to stand beside it, on one cluster."""
+    async with AsyncExitStack() as stack:
+        cluster = _Cluster(users, where, stack)
+        found = await _run_on(cluster, job, store, on_change, wishes)
+        if wishes.baseline and found.best is not None:
+            random = job.baseline(max(found.configurations.values()))
+            await _run_on(cluster, random, store, on_change, _Wishes(wishes.retry_failed, None))
+        return found
+
+
+class _Cluster:
+    """Where the searches of one call train.
+
+    Args:
+        users: The user's scheduler; None starts a cluster when one is needed.
+        where: What that is like.
+        stack: Ends it.
+    """
+
+    def __init__(self, users: UsersDask | None, where: Where, stack: AsyncExitStack) -> None:
+        self.users, self.where = users, where
+        self._stack = stack
+        self._client: Client | None = None
+
+    async def client(self, slots: list[Any]) -> Client:
+        """A client of it, the same for all searches."""
+        from swarm.cluster.connect import check_unserved, connected, embedded
+
+        if self._client is None:
+            self._stack.enter_context(quiet)
+            if self.users is None:
+                self._client = await self._stack.enter_async_context(embedded(slots))
+            else:
+                self._client = await self._stack.enter_async_context(connected(self.users))
+                await check_unserved(self._client)
+        return self._client
+
+
+async def _run_on(cluster: _Cluster, job: Job, store: str, on_change: Watcher, wishes: _Wishes) -> Run:
     from swarm.cluster.at_home import at_home, suits
-    from swarm.cluster.connect import check_unserved, connected, dashboard_of, embedded, forgetting, keeping, pool_on
+    from swarm.cluster.connect import dashboard_of, forgetting, keeping, pool_on
+    from swarm.runs.artifacts import left
+    from swarm.service.published.of_trials import of_run
     from swarm.service.published.publisher import showing
 
+    users, where = cluster.users, cluster.where
     working: Pool
     async with AsyncExitStack() as stack:
         stack.enter_context(_telling_the_remedy(job.name, store))
@@ -244,8 +318,7 @@ async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_c
             _check_installed(job, store)
         slots = [] if users is not None else local_slots(job, where)
         if users is not None:  # before the store: a scheduler that is not there must leave nothing behind
-            client = await stack.enter_async_context(connected(users))
-            await check_unserved(client)
+            client = await cluster.client(slots)
             shared = job.checkpoints if isinstance(job.checkpoints, str) else None
             pool = await stack.enter_async_context(pool_on(client, job, None, shared, users))
             await pool.wait_for_slots(_WAIT_FOR_SLOTS)
@@ -266,17 +339,18 @@ async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_c
         taking = partial(in_thread, None, partial(_taken_up, job, opened, stack, again))
         search, outlet = await patiently_awaited(taking, patience)
         search.check_failed()
+        show = partial(showing, search=search, outlet=outlet, answer=of_run(store, job.name, left))
         if not search.state.finished():
             if users is None and suits(job, slots, where.threads):
-                home = at_home(job, slots, results, shared, search, outlet)
+                home = at_home(job, slots, results, shared, show)
                 working, linked = await stack.enter_async_context(home)
             else:
                 stack.enter_context(quiet)
                 if users is None:
-                    client = await stack.enter_async_context(embedded(slots))
+                    client = await cluster.client(slots)
                     pool = await stack.enter_async_context(pool_on(client, job, results, shared))
                 working, linked = pool, partial(str, await dashboard_of(client) or "")
-                await stack.enter_async_context(showing(client, search, outlet))
+                await stack.enter_async_context(show(client))
             forget = CheckpointCleanup(job.name, lambda: forgetting(shared))
             await _search(search, working, partial(_shown, on_change, linked), forget, wishes)
         return Run(search.state, store, JobStatus.FINISHED)

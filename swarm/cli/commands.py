@@ -11,12 +11,12 @@ import typer
 
 from swarm.cli import architecture, best, first, report, service, upkeep
 from swarm.cli.logs import LogFormat, LogFormatOption, start_logging
-from swarm.cli.options import STORE, AddressArgument, AddressOption, SettingsArgument, StoreOption
+from swarm.cli.options import STORE, AddressArgument, AddressOption, Baseline, SettingsArgument, StoreOption
 from swarm.cli.sections import Sections
 from swarm.cli.service import one_address
 from swarm.errors import AllFailed, Interrupted, InvalidInput, SwarmError
 from swarm.manners.dask_config import check_readable
-from swarm.manners.files import writing
+from swarm.manners.files import check_writable, writing
 from swarm.terminal.text import Console, console, line, lines, printable
 from swarm.version import __version__
 
@@ -108,10 +108,17 @@ def run_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check it, and say what it would do and cost; train nothing.")
     ] = False,
+    baseline: Annotated[
+        Baseline | None,
+        typer.Option(help="Then search at random with as many trainings, and compare.", show_default=False),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="HTML file to write the report into at the end.", show_default=False)
+    ] = None,
 ) -> None:
     """Run a job file; the same job under the same name goes on where it was stopped."""
     from swarm.job.job import Job
-    from swarm.runner import Where, free_name, run
+    from swarm.runner import Where, check_baseline, free_name, run
 
     if again and retry_failed:
         raise InvalidInput("--again runs it under another name, --retry-failed under the same: give one of them")
@@ -120,8 +127,12 @@ def run_command(
     if again:
         job = Job.from_file(job_file, settings or (), name=free_name(job.name, store), **changes)
     if dry_run:
-        first.show_plan(job, Where(scheduler, slots, gpus, threads), store)
+        if baseline is not None:
+            check_baseline(job, store, baseline)
+        first.show_plan(job, Where(scheduler, slots, gpus, threads), store, baseline)
         return
+    if page is not None:
+        check_writable(page)
     _finish(
         lambda: run(
             job,
@@ -131,7 +142,9 @@ def run_command(
             scheduler=scheduler,
             store=store,
             retry_failed=retry_failed,
-        )
+            baseline=None if baseline is None else baseline.value,
+        ),
+        page,
     )
 
 
@@ -189,6 +202,7 @@ def show_command(
         return
     _out.print(generation_table(found.state))
     _out.print(summary(found.state, found.status), soft_wrap=True)
+    _print_baseline(found)
 
 
 @app.command("export")
@@ -403,14 +417,16 @@ def main() -> None:
         sys.exit(1 if isinstance(error, AllFailed) else 2)
 
 
-def _finish(work: Callable[[], Run]) -> None:
-    """Run something to its end, and print what was found, or how to go on if it is stopped."""
+def _finish(work: Callable[[], Run], page: Path | None = None) -> None:
+    """Run something to its end, print what was found, and write its report, or print how to go on if it is stopped."""
     try:
         found = work()
     except Interrupted as stop:  # here, since Typer would take it for a KeyboardInterrupt without a text
         _err.print(str(stop), style="yellow", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     _print_result(found)
+    if page is not None:
+        report.write_report(found, page)
 
 
 def _print_result(found: Run) -> None:
@@ -419,9 +435,18 @@ def _print_result(found: Run) -> None:
     if found.before is not None:
         _print_result(found.before)
     _out.print(summary(found.state, found.status), soft_wrap=True)
+    _print_baseline(found)
     named = "" if found.store == STORE else f" --store {found.store}"
     more = f"more: swarm show {found.job.name}{named}, swarm report {found.job.name}{named}, swarm dashboard{named}"
     _out.print(line(more), style="dim", soft_wrap=True)
+
+
+def _print_baseline(found: Run) -> None:
+    """What random search found beside a run, if it was asked for."""
+    from swarm.terminal.tables import beside_random
+
+    if (said := beside_random(found)) is not None:
+        _out.print(line(said, style="bold"), soft_wrap=True)
 
 
 def _list(store: str) -> None:

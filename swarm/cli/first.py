@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swarm.cli.options import AddressOption
+from swarm.cli.options import AddressOption, Baseline
 from swarm.errors import InvalidInput
 from swarm.terminal.text import console, line
 
@@ -96,14 +96,16 @@ def doctor_command(
     raise typer.Exit(0 if ok else 1)
 
 
-def show_plan(job: Job, where: Where, store: str) -> None:
-    """Print what a job would do and cost."""
+def show_plan(job: Job, where: Where, store: str, baseline: Baseline | None = None) -> None:
+    """Print what a job would do and cost, with random search beside it if there is to be a baseline."""
     from swarm.runner import local_slots
     from swarm.runs.plan import plan
     from swarm.terminal.tables import plan_block
 
     slots = None if where.scheduler else len(local_slots(job, where))
     _out.print(plan_block(plan(job, store, slots)), soft_wrap=True)
+    if baseline is not None:
+        _say(f"and at most as much again for random search beside it, as {job.baseline_name}")
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ worker starts without what only a report needs. ``tests/test_architecture.py`` h
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -21,6 +22,14 @@ AddressArgument = Annotated[
     str | None,
     typer.Argument(metavar="[tcp://HOST:PORT]", help="The same as --scheduler.", show_default=False),
 ]
+
+
+class Baseline(StrEnum):
+    """What a run may be compared with."""
+
+    RANDOM = "random"
+
+
 SettingsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the file to change: optimizer.particles=12."),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from swarm.cli.options import STORE, StoreOption
 from swarm.manners.files import writing
 from swarm.terminal.text import console, lines
+
+if TYPE_CHECKING:
+    from swarm.runs.run import Run
 
 app = typer.Typer()
 _out = console()
@@ -40,9 +43,13 @@ def report_command(
             _say(f"wrote {len(save_all(run, png))} figures to {png}, as PNG and PDF")
         if output is None:
             return
+    write_report(run, output or Path(f"{name}.html"))
+
+
+def write_report(run: Run, file: Path) -> None:
+    """Write the report of a run, and say where it is."""
     from swarm.report.report import write
 
-    file = output or Path(f"{name}.html")
     with writing(file):
         write(run, file)
     _say(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")

@@ -7,7 +7,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,6 @@ from swarm.cluster.connect import dashboard_of, embedded, paged, pool_on
 from swarm.job.job import Job
 from swarm.manners.guest import quiet
 from swarm.pool.local import GrowingPool, LocalPool
-from swarm.search.search import Search
-from swarm.service.published.publisher import Publisher, showing
 from swarm.workers.bundle import Bundle
 from swarm.workers.command import CommandProblem
 from swarm.workers.evaluate import call
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 
     from swarm.pool.dask_pool import DaskPool
 
+Show = Callable[["Client"], AbstractAsyncContextManager[None]]
 _PAGES_AFTER = 1.5  # seconds: nobody looks at the pages of a run that ends sooner, and their import takes as long
 _LOOK_SECONDS = 0.1
 _WORKER_SECONDS = 120.0
@@ -48,7 +47,7 @@ def suits(job: Job, slots: Sequence[Slot], threads: int | None) -> bool:
 
 @asynccontextmanager
 async def at_home(
-    job: Job, slots: list[Slot], results: str | None, checkpoints: str | None, search: Search, outlet: Publisher
+    job: Job, slots: list[Slot], results: str | None, checkpoints: str | None, show: Show
 ) -> AsyncIterator[tuple[GrowingPool, Callable[[], str | None]]]:
     """The pool of a job whose functions are called here, and what gives the address of the pages once they are there.
 
@@ -57,13 +56,12 @@ async def at_home(
         slots: The slots of this machine.
         results: Folder for finished evaluations and the files that trainings leave, or None.
         checkpoints: Folder for checkpoints, or None.
-        search: The job's search, for the pages.
-        outlet: What collects its events for them.
+        show: Keeps the pages of a client's scheduler up to date with the job's search.
     """
     first = LocalPool(
         [slot.name for slot in slots], partial(call, job.code.pickle, checkpoints=checkpoints, results=results)
     )
-    pool, beside = GrowingPool(first), _Beside(search, outlet)
+    pool, beside = GrowingPool(first), _Beside(show)
     chore = asyncio.ensure_future(beside.run(first, pool, partial(_elsewhere, job, slots, results, checkpoints)))
     try:
         yield pool, lambda: beside.link
@@ -89,10 +87,9 @@ class _Beside:
         link: Address of the pages; None while there are none.
     """
 
-    def __init__(self, search: Search, outlet: Publisher) -> None:
+    def __init__(self, show: Show) -> None:
         self.link: str | None = None
-        self._search = search
-        self._outlet = outlet
+        self._show = show
 
     async def run(self, first: LocalPool, pool: GrowingPool, elsewhere: Callable[[], Any]) -> None:
         """Start what pays, when it does, and keep it until this is cancelled."""
@@ -118,7 +115,7 @@ class _Beside:
 
     @asynccontextmanager
     async def _shown(self, client: Client) -> AsyncIterator[None]:
-        async with showing(client, self._search, self._outlet):
+        async with self._show(client):
             self.link = await dashboard_of(client)
             try:
                 yield

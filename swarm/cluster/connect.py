@@ -30,7 +30,7 @@ from swarm.workers.node.supervisor import make_slots, nanny_options
 from swarm.workers.problem import load
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Scheduler
 
     from swarm.job.job import Job
     from swarm.pool.dask_pool import DaskPool
@@ -107,6 +107,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
         async with started(cluster, nannies, reason), _client(cluster) as client:
             # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
             cluster.scheduler.client_comms[client.id].interval = _SEND_INTERVAL
+            _make_own(cluster.scheduler)
             yield client
 
 
@@ -123,7 +124,13 @@ async def paged() -> AsyncIterator[Client]:
             local_directory=scratch(),
         )
         async with scheduler, _client(scheduler.address) as client:
+            _make_own(scheduler)
             yield client
+
+
+def _make_own(scheduler: Scheduler) -> None:
+    """Let whoever opens the pages, which nobody but this machine reaches, write notes on trials."""
+    scheduler.plugins["swarm"].desk.own = True
 
 
 @asynccontextmanager

@@ -136,6 +136,7 @@ async def _hold_office(
     begin: Callable[[str], None],
 ) -> None:
     """One term of office."""
+    from swarm.runs.artifacts import left
     from swarm.service.master import Master
     from swarm.service.protocol import RESULTS
 
@@ -161,6 +162,7 @@ async def _hold_office(
             admins=admins,
             shared=shared,
             keep_ended=keep_ended,
+            look=partial(left, results=places.results),
         ).run()
 
 

@@ -9,9 +9,9 @@ import json
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from distributed import Scheduler
 from distributed.scheduler import WorkerState
@@ -20,11 +20,9 @@ from swarm.errors import SwarmError
 from swarm.service.protocol import RESULTS
 from swarm.service.published.snapshot import View
 from swarm.store.events import Answered, read_event
+from swarm.store.left import File, Left
 from swarm.store.records import JobStatus, State
 from swarm.trial import resource
-
-if TYPE_CHECKING:
-    from swarm.runs.artifacts import Artifact
 
 JOBS = 100
 BARS = 2000
@@ -136,24 +134,24 @@ class Shows(Protocol):
         """What an evaluation has reported on the way; nothing if that is not known."""
         ...
 
-    def printed(self, key: str) -> str:
-        """What the training of an evaluation has printed; nothing if that is not known."""
+    def left(self, job: str, key: str) -> Left | str:
+        """What the training of an evaluation has left, or why that is not shown; an empty text if there is nothing."""
         ...
 
-    def artifacts(self, key: str) -> Sequence[Artifact]:
-        """The files that the training of an evaluation has left; none if that is not known."""
-        ...
-
-    def content(self, key: str, name: str, most: int | None = None) -> bytes | None:
-        """What is in such a file, on request its beginning; None if there is none."""
+    def address(self, key: str, file: File) -> str | None:
+        """Where a browser gets such a file; None if it does not."""
         ...
 
     def notes(self, job: str) -> Mapping[int, str] | None:
         """What people wrote on the trials of a job, by number; None where notes are not known."""
         ...
 
-    def write_note(self, job: str, trial: int, key: str, text: str) -> str | None:
-        """Write a note on a trial; why that was not done, or None."""
+    def writes(self, job: str) -> bool:
+        """Whether notes may be written on the trials of a job."""
+        ...
+
+    def write_note(self, job: str, trial: int, key: str, text: str) -> str | Awaitable[str | None] | None:
+        """Write a note on a trial; why that was not done, or None, perhaps later."""
         ...
 
 
@@ -259,25 +257,23 @@ class Board:
         known = self.curves.get(key)
         return [] if known is None else [metrics for _, metrics in known.points]
 
-    def printed(self, key: str) -> str:
-        """Nothing: it lies beside the store, which a scheduler does not see."""
+    def left(self, job: str, key: str) -> str:
+        """Nothing: it lies beside the store, which a scheduler does not see; see :mod:`swarm.dashboard.trial.visit`."""
         return ""
 
-    def artifacts(self, key: str) -> Sequence[Artifact]:
-        """None, for the same reason."""
-        return ()
+    def address(self, key: str, file: File) -> None:
+        """Nowhere, for the same reason."""
 
-    def content(self, key: str, name: str, most: int | None = None) -> bytes | None:
-        """Nothing, for the same reason."""
-        return None
-
-    def notes(self, job: str) -> Mapping[int, str] | None:
+    def notes(self, job: str) -> None:
         """They are not known here, for the same reason."""
-        return None
 
-    def write_note(self, job: str, trial: int, key: str, text: str) -> str | None:
+    def writes(self, job: str) -> bool:
+        """They are not written here."""
+        return False
+
+    def write_note(self, job: str, trial: int, key: str, text: str) -> str:
         """That is not done here."""
-        return "notes are written on the pages of swarm dashboard"
+        return "notes are written on the page of trials"
 
     def name_bars(self) -> None:
         """Give the bars the names of their jobs and trials, as far as they are known by now."""

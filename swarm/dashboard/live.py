@@ -21,7 +21,7 @@ from swarm.dashboard.cluster.idle import idle_html
 from swarm.dashboard.feed import Columns, Feed, replace
 from swarm.dashboard.theme import TABLE
 from swarm.plain import params_from_json
-from swarm.plots.charts import BLUE, GRAY, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
+from swarm.plots.charts import BLUE, GRAY, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, as_many_ticks_as_fit
 from swarm.plots.units import count, duration
 
 _FINE = (None, "ok", "pruned", "cancelled")  # ends of a training that nobody has to look at
@@ -157,6 +157,7 @@ class Slots(Page):
             x_axis_label="time",
             y_axis_label="slot",
         )
+        as_many_ticks_as_fit(chart)
         for source in (self._ended.source, self._running):
             bars = chart.hbar(
                 y="row",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Protocol
 
 from bokeh.document import Document
 from bokeh.layouts import column, row
@@ -24,12 +24,19 @@ from swarm.dashboard.curves import Curves
 from swarm.dashboard.live import Jobs, Page, Slots
 from swarm.dashboard.searches import Archive, Fitness, Lineage, SearchSpace
 from swarm.dashboard.theme import DARK, HEAD, LIGHT, PAGE, WIDGETS
+from swarm.dashboard.trial.visit import LookingDesk, Visit
 from swarm.dashboard.trials import Trials
 
 PAGES: tuple[type[Page], ...] = (Jobs, Trials, Fitness, Curves, SearchSpace, Archive, Slots, Lineage, Compare)
 STORED = tuple(page for page in PAGES if page is not Slots)
 """Pages of runs that are only stored."""
 _MILLISECONDS = 500
+
+
+class PagesDesk(Desk, LookingDesk, Protocol):
+    """Takes what pages ask for; see :class:`swarm.scheduler.desk.PageDesk`."""
+
+
 Health = Callable[[], Mapping[str, Any]]
 _STALE = "What you see is the last that was told; trainings that have been sent go on."
 _NO_MASTER = f"<b>No master is connected.</b> {_STALE} Start one: <code>swarm master</code>"
@@ -45,7 +52,7 @@ class Pages:
         job: Name of the job to begin with; left out, the latest.
         page: Title of the page to begin with.
         kinds: The pages.
-        desk: Takes what is asked for on the page of jobs; None lets the pages only show.
+        desk: Takes what is asked for on the pages; None lets them only show what the board has.
     """
 
     def __init__(
@@ -56,15 +63,18 @@ class Pages:
         job: str = "",
         page: str = "",
         kinds: Sequence[type[Page]] = PAGES,
-        desk: Desk | None = None,
+        desk: PagesDesk | None = None,
     ) -> None:
         self._board = board
         self._health = health
-        self._pages = [made(board) for made in kinds]
+        visit = None if desk is None else Visit(board, desk)
+        self._pages = [made(board if visit is None or made is not Trials else visit) for made in kinds]
         self._notice = Div(disable_math=True, sizing_mode="stretch_width", visible=False)
         self._job = Select(title="job", options=[], width=320, stylesheets=[WIDGETS])
         self._wanted = job
-        self._steering = None if desk is None or not desk.open else Steering(board, desk)
+        self._steering = None
+        if desk is not None and visit is not None and desk.open:
+            self._steering = Steering(board, desk, visit.admit)
         for each in self._pages:
             each.open_trial = self._open_trial
         titles = [each.title.lower() for each in self._pages]
@@ -129,7 +139,7 @@ def fill(
     place: str,
     links: Sequence[tuple[str, str]] = (),
     kinds: Sequence[type[Page]] = PAGES,
-    desk: Desk | None = None,
+    desk: PagesDesk | None = None,
 ) -> None:
     """Make a document of all pages, for the user who opened it.
 
@@ -140,7 +150,7 @@ def fill(
         place: Whose jobs they are, for the heading.
         links: Other pages there, by name.
         kinds: The pages.
-        desk: Takes what is asked for on the page of jobs.
+        desk: Takes what is asked for on the pages.
     """
     given = {name: values[-1].decode() for name, values in _arguments(doc).items()}
     dark = given.get("theme") == "dark"
@@ -156,7 +166,8 @@ def fill(
 def single_document(page: int, scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
     """One page by itself, about the latest job, at ``/individual-swarm-…``."""
     service = scheduler.plugins["swarm"]
-    shown = PAGES[page](service.board)
+    kind = PAGES[page]
+    shown = kind(Visit(service.board, service.desk) if kind is Trials else service.board)
     alone = _Latest(service.board, service.health, shown)
     _keep_up_to_date(doc, alone)
     doc.title = f"Swarm: {shown.title}"

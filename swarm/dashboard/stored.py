@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -19,12 +20,13 @@ from bokeh.server.server import Server
 
 from swarm.dashboard.board import Shown
 from swarm.dashboard.pages import STORED, fill
-from swarm.dashboard.trial.artifacts import route
+from swarm.dashboard.trial.artifacts import address, route
 from swarm.errors import InvalidInput, SwarmError
-from swarm.runs.artifacts import Artifact, artifacts, content, printed
+from swarm.runs.artifacts import artifacts, content, printed
 from swarm.runs.run import named_store
 from swarm.service.published.snapshot import View
 from swarm.store.events import Event
+from swarm.store.left import LONGEST_TEXT, File, Left
 from swarm.store.records import JobStatus, Note, StoredJob
 from swarm.store.sql import Store
 
@@ -33,6 +35,7 @@ RUNS = 200
 
 _POINTS = 100_000  # of a run
 _LOOK_SECONDS = 2.0
+_LEFT_SECONDS = 5.0
 _CURVES = 2000  # that are kept in memory
 T = TypeVar("T")
 _log = logging.getLogger("swarm.pages")
@@ -64,6 +67,7 @@ class Shelf:
         self.shown: OrderedDict[str, Shown] = OrderedDict()
         self.weights: dict[str, float] = {}
         self._read: dict[str, _Read] = {}
+        self._left: dict[str, tuple[float, Left]] = {}  # when it was read, by key
         self.curve = lru_cache(_CURVES)(self._curve)
         with closing(Store(self.store, create=False)):
             pass
@@ -130,23 +134,31 @@ class Shelf:
         found = self._asked(lambda opened: opened.result(key), None)
         return () if found is None else found.curve
 
-    def printed(self, key: str) -> str:
-        """What the training of an evaluation has printed."""
-        return self._asked(lambda opened: printed(opened, key), "")
+    def left(self, job: str, key: str) -> Left:
+        """What the training of an evaluation has left, as it was a few seconds ago."""
+        read, now = self._left.get(key), time.monotonic()
+        if read is None or now - read[0] > _LEFT_SECONDS:
+            self._left = {one: each for one, each in self._left.items() if now - each[0] <= _LEFT_SECONDS}
+            read = self._left[key] = now, self._asked(lambda opened: _left(opened, key), Left())
+        return read[1]
 
-    def artifacts(self, key: str) -> Sequence[Artifact]:
-        """The files that the training of an evaluation has left."""
-        return self._asked(lambda opened: artifacts(opened, key), [])
+    def address(self, key: str, file: File) -> str:
+        """Where a browser gets such a file."""
+        return address(key, file)
 
-    def content(self, key: str, name: str, most: int | None = None) -> bytes | None:
-        """What is in such a file, on request its beginning; None if there is none."""
-        return self._asked(lambda opened: content(opened, key, name, most), None)
+    def content(self, key: str, name: str) -> bytes | None:
+        """What is in such a file; None if there is none."""
+        return self._asked(lambda opened: content(opened, key, name), None)
 
     def notes(self, job: str) -> Mapping[int, str]:
         """What people wrote on the trials of a run, by number."""
         keys = self._keys(job) if job in self._notes else {}
         known = self._notes.get(job, {}).items()
         return {trial: note.text for trial, note in known if keys.get(trial) == note.key}
+
+    def writes(self, job: str) -> bool:
+        """Whether notes may be written here."""
+        return self.writable
 
     def write_note(self, job: str, trial: int, key: str, text: str) -> str | None:
         """Write a note on a trial; why that was not done, or None."""
@@ -178,6 +190,13 @@ class Shelf:
         except SwarmError as error:
             _log.warning("%s", error)
             return otherwise
+
+
+def _left(store: Store, key: str) -> Left:
+    """What the training of an evaluation has left; of its files, the beginnings of texts."""
+    found = Left(printed(store, key), tuple(File(each.name, each.bytes) for each in artifacts(store, key)))
+    texts = {file.name: content(store, key, file.name, LONGEST_TEXT) for file in found.texts}
+    return replace(found, files=tuple(replace(file, content=texts.get(file.name)) for file in found.files))
 
 
 def _state(job: StoredJob, view: View) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from swarm.dashboard.feed import Columns, Feed
 from swarm.dashboard.job_page import JobPage
 from swarm.dashboard.reports import STEPS, places, step_name
 from swarm.dashboard.theme import TABLE, TABLE_ROWS, WIDGETS
-from swarm.dashboard.trial.artifacts import artifacts_html
+from swarm.dashboard.trial.artifacts import left_html
 from swarm.dashboard.trial.notes import NoteField
 from swarm.plain import params_as_json
 from swarm.plots.axes import Axis
 from swarm.plots.charts import CYCLE, new_figure
 from swarm.plots.units import duration
 from swarm.service.published.snapshot import Point, View
+from swarm.store.left import Left
 
 _PARAM, _METRIC = "p:", "m:"  # columns of hyper-parameters and metrics, whatever those are called
 _CURVES = 6  # metrics whose curves are drawn
@@ -61,15 +62,22 @@ class Trials(JobPage):
     def __init__(self, board: Shows) -> None:
         super().__init__(board)
         self._wanted: int | None = None
+        self._job = ""
+        self._point: Point | None = None
+        self._left: Left | str = ""
+
+    def update(self, job: str | None) -> None:
+        """The trials of this job."""
+        self._job = job or ""
+        super().update(job)
 
     def figures(self, axes: Sequence[Axis], shown: Shown) -> Iterator[LayoutDOM]:
         """The table, and beside it what is known of the chosen trial."""
         assert shown.view is not None
-        self._axes, self._metrics = axes, _metrics(shown.view)
-        self._job = str(shown.state.get("name", ""))
+        self._axes, self._metrics, self._point = axes, _metrics(shown.view), None
         self._noted: dict[int, str] = {}
         self._feed: Feed[Point] = Feed(self._columns)
-        self._view, self._chosen = shown.view, None
+        self._view = shown.view
         source = self._feed.source
         text = TextInput(title="filter: words, or units>30 status=failed", width=320, stylesheets=[WIDGETS])
         chosen = CDSView(filter=CustomJSFilter(args={"text": text}, code=_FILTER))
@@ -104,13 +112,17 @@ class Trials(JobPage):
 
     def kind(self, view: View) -> object:
         """Of the columns."""
-        return (_metrics(view), any(point.parent is not None for point in view.points))
+        noted = self.board.notes(self._job) is not None
+        return (_metrics(view), any(point.parent is not None for point in view.points), noted)
 
     def draw(self, view: View, job: object) -> str:
         """All rows."""
-        self._view, self._job = view, str(job)
+        self._view = view
         self._show_rows()
         self._choose_wanted()
+        self._note.update()
+        if self._point is not None and self.board.left(self._job, self._point.key) != self._left:
+            self._show_detail(self._point)
         told, shown = view.all.told, len(view.points)
         said = f"<b>{told:,}</b> trials answered" + (f", of which {shown:,} are kept here" if shown < told else "")
         return said + (f"; <b>{view.all.failed}</b> failed" if view.all.failed else "")
@@ -141,12 +153,17 @@ class Trials(JobPage):
         point = next((each for each in self._view.points if each.trial == number), None)
         if point is None:
             return
-        left = artifacts_html(self.board, point.key)
-        self._detail.text = detail_html(point, self._view) + left + _output(self.board.printed(point.key))
+        self._point = point
+        self._show_detail(point)
         self._text.args = {"text": yaml.safe_dump(params_as_json(point.params), sort_keys=False)}
         self._copy.visible = True
         self._note.show(self._job, point)
         self._curves.children = list(curve_figures(self.board.curve(point.key)))
+
+    def _show_detail(self, point: Point) -> None:
+        """All that is known of a trial by now."""
+        self._left = self.board.left(self._job, point.key)
+        self._detail.text = detail_html(point, self._view) + left_html(self.board, point.key, self._left)
 
     def _headings(self, view: View) -> Iterator[TableColumn]:
         yield _heading("trial", "trial", 60)
@@ -229,11 +246,6 @@ def _rows(heading: str, rows: Iterable[tuple[str, object]]) -> str:
     texts = [(name, f"{value:.6g}" if isinstance(value, float) else str(value)) for name, value in rows]
     cells = "".join(f"<tr><td><small>{escape(name)}</small></td><td>{escape(text)}</td></tr>" for name, text in texts)
     return f"<h4>{escape(heading)}</h4><table>{cells}</table>" if cells else ""
-
-
-def _output(text: str) -> str:
-    """What a training printed, as HTML."""
-    return f"<h4>output</h4><pre>{escape(text)}</pre>" if text else ""
 
 
 def _error(point: Point, view: View) -> str:

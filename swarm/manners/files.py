@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,3 +28,16 @@ def writing(path: str | Path) -> Iterator[Path]:
         elif isinstance(error, IsADirectoryError):
             why = f"that is a folder; name a file in it, such as {target / 'file'}{target.suffix}"
         raise InvalidInput(f"cannot write {target}: {why}") from None
+
+
+def check_writable(path: str | Path) -> None:
+    """See that a file can be written somewhere, before the work whose outcome it is to hold.
+
+    Raises:
+        InvalidInput: It cannot; the text says what to do.
+    """
+    with writing(path) as target:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(target if target.exists() else target.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

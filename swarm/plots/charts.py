@@ -15,6 +15,7 @@ from bokeh.models import (
     BasicTicker,
     ColorBar,
     ColumnDataSource,
+    CustomJS,
     FactorRange,
     FixedTicker,
     HoverTool,
@@ -399,6 +400,17 @@ def as_text(label: str) -> str:
 def whole(axis: Any) -> None:
     """Put no ticks between whole numbers."""
     axis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
+
+
+def as_many_ticks_as_fit(plot: figure, each: int = 90) -> None:
+    """Keep the labels along the x axis apart, however narrow the window is: Bokeh wants six ticks in any.
+
+    Args:
+        plot: A figure with one x axis.
+        each: Pixels that a label and the gap beside it take.
+    """
+    code = "ticker.desired_num_ticks = Math.max(2, Math.min(8, Math.floor(cb_obj.inner_width / each)));"
+    plot.js_on_change("inner_width", CustomJS(args={"ticker": plot.xaxis[0].ticker, "each": each}, code=code))
 
 
 def legend_above(plot: figure, columns: int = 3) -> figure:

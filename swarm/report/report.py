@@ -15,6 +15,7 @@ from swarm.job.job import Job
 from swarm.job.problem import Problem
 from swarm.plots.units import duration
 from swarm.report import sections
+from swarm.report.beside import beside
 from swarm.report.foretold import foretold
 from swarm.report.front import front
 from swarm.report.page import Code, Facts, Page, Section, Table, Text
@@ -45,6 +46,7 @@ def page(run: Run) -> Page:
         Section("The job", list(_job(tables))),
         Section("The front", list(front(tables))),
         Section("The search", list(sections.search(tables))),
+        Section("Beside random search", list(beside(tables))),
         Section("Notes", list(_notes(tables))),
         Section("Hyper-parameters", list(sections.hyperparameters(tables))),
         Section("The model", list(foretold(tables))),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swarm.errors import InvalidInput
+from swarm.errors import InvalidInput, JobNotFound
 from swarm.job.job import Job
 from swarm.job.stored_problem import Content
 from swarm.runs.artifacts import artifacts, printed
@@ -128,6 +128,25 @@ class Run:
     def end_reason(self) -> str | None:
         """Why it ended: ``done``, ``target reached``, …; None while it has not."""
         return self.state.end_reason
+
+    @cached_property
+    def baseline(self) -> Run | None:
+        """The random search that was run beside it (``run(job, baseline="random")``); None if there is none."""
+        with suppress(JobNotFound), closing(Store(self.url, create=False)) as opened:
+            if self.job.is_baseline(opened.job(self.job.baseline_name).spec):
+                return Run.load(self.job.baseline_name, self.url)
+        return None
+
+    @cached_property
+    def configurations(self) -> dict[int, int]:
+        """How many different configurations have been asked for, by fold; 0 if the search is one for all folds."""
+        found: dict[int, set[tuple[str, ...]]] = {}
+        with closing(Store(self.url, create=False)) as opened:
+            for event in opened.events(self.job.name):
+                if isinstance(event, Asked) and event.purpose == "fitness":
+                    keys = tuple(each.key for each in event.evaluations)
+                    found.setdefault(event.trial.fold or 0, set()).add(keys)
+        return {fold: len(keys) for fold, keys in sorted(found.items())}
 
     @property
     def schedule(self) -> pd.DataFrame:

@@ -39,6 +39,7 @@ _RESULTS_KEPT = 10_000
 _ENDED_KEPT = 200
 _STANDBYS = 100
 _MASTER_SECONDS = 30.0
+_ANNOUNCE_SECONDS = 0.5
 _SHORTEST_SILENCE = 3.0  # seconds: three beats
 _log = logging.getLogger("swarm.scheduler")
 
@@ -73,10 +74,13 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         self._told = False  # whether a master has told of all its jobs
         self._requests: dict[int, dict[str, Any]] = {}
         self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._addressed: set[int] = set()  # numbers of the requests that are not for the master
         self._numbers = itertools.count()
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()  # no master has written these yet
         self.board = Board(scheduler)
-        self.desk = PageDesk(self._ask, settings().dashboard_token, settings().dashboard_user)
+        self.desk = PageDesk(
+            self._ask_for_page, settings().dashboard_token, settings().dashboard_user, self._readers.is_public
+        )
         self._affinity = Affinity(scheduler)
         self._prepared = False  # whether the pages are imported
         scheduler.handlers.update(
@@ -167,6 +171,13 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         user = user if certified is None else certified
         return await self._ask(method, data, user, blob)
 
+    async def _ask_for_page(self, method: str, data: str, user: str) -> Answer:
+        """The answer of whoever runs the job that a page asks about: the master, or a run of somebody's own."""
+        shown = self.board.shown.get(json.loads(data)["name"])
+        if shown is None or shown.publisher == self._master or shown.publisher not in self._scheduler.clients:
+            return await self._ask(method, data, user)
+        return await self._relay({"method": method, "data": data, "blob": b"", "user": user}, to=shown.publisher)
+
     async def _ask(self, method: str, data: str, user: str, blob: bytes = b"") -> Answer:
         """The master's answer, or why it is not asked."""
         if self._master is None:
@@ -178,21 +189,27 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             _log.warning("refused a request of %s: %s", user, error)
             return {"error": [type(error).__name__, str(error)]}
 
-    async def _relay(self, request: dict[str, Any]) -> Answer:
-        """The master's answer to a request."""
+    async def _relay(self, request: dict[str, Any], to: str | None = None) -> Answer:
+        """The answer to a request: the master's, or that of another Dask client."""
         number = next(self._numbers)
         self._requests[number] = request
+        if to is not None:
+            self._addressed.add(number)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
-        self._scheduler.log_event(REQUESTS, {"number": number})
         try:
             async with asyncio.timeout(_MASTER_SECONDS):
+                self._scheduler.log_event(REQUESTS, {"number": number} | ({} if to is None else {"to": to}))
+                while to is not None and not answer.done():  # it may not have listened yet, and has no beat
+                    await asyncio.wait([answer], timeout=_ANNOUNCE_SECONDS)
+                    self._scheduler.log_event(REQUESTS, {"number": number, "to": to})
                 return await answer
         except TimeoutError:
             return _no_master(f"the master has not answered for {_MASTER_SECONDS:.0f} s; is it stopped?")
         finally:
             self._requests.pop(number, None)
             self._answers.pop(number, None)
+            self._addressed.discard(number)
 
     # --- for the master
 
@@ -247,7 +264,8 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
             return None
         self.heard, self._trouble, self._about = time.monotonic(), trouble, about
         self.board.weights = (about or {}).get("weights", {})
-        return [number for number, answer in self._answers.items() if not answer.done()]
+        waiting = self._answers.items()
+        return [number for number, answer in waiting if not answer.done() and number not in self._addressed]
 
     def stand_by(self, comm: Any, name: str = "") -> bool:
         """A master waits for the office, under the name that it has in the store."""

@@ -47,6 +47,10 @@ class Readers:
             return True
         return job is not None and (job in self._shared or self._owners.get(job) == user)
 
+    def is_public(self, job: str) -> bool:
+        """Whether everybody may see what the job has found, whoever he is."""
+        return self.everything is None or job in self._shared
+
     def shown(self, job: str, state: str, user: str | None) -> str:
         """A job's state, JSON, as this user may see it."""
         return state if self.may_read(job, user) else self._outsides.get(job, "{}")

@@ -7,13 +7,14 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
-from typing import Any
-
-from distributed import Client
+from typing import TYPE_CHECKING, Any
 
 from swarm.blocking import in_thread
 from swarm.errors import SwarmError
 from swarm.service.protocol import REQUESTS
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _log = logging.getLogger("swarm.master")
 
@@ -25,7 +26,7 @@ class Inbox:
         client: An asynchronous client of the cluster.
         do: Does what is asked: ``do(method=…, data=…, blob=…, user=…)``; what it returns, as JSON, is the answer.
         watch: Lets work go on in the background.
-        thread: Where answers are written, which takes its time for a long one.
+        thread: Where answers are written, which takes its time for a long one; None writes them here.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Inbox:
         client: Client,
         do: Callable[..., Awaitable[Any]],
         watch: Callable[[Awaitable[None]], None],
-        thread: Executor,
+        thread: Executor | None,
     ) -> None:
         self._client = client
         self._do = do
@@ -57,7 +58,8 @@ class Inbox:
             self._watch(self._answer(number))
 
     def _on_request(self, event: tuple[float, Any]) -> None:
-        self.take_up([event[1]["number"]])
+        if event[1].get("to") in (None, self._client.id):  # what is for a run of somebody's own says so
+            self.take_up([event[1]["number"]])
 
     async def _answer(self, number: int) -> None:
         try:

@@ -40,6 +40,7 @@ from swarm.service.handlers.access import Access
 from swarm.service.handlers.admission import Admission
 from swarm.service.handlers.answers import Answers
 from swarm.service.handlers.control import Control
+from swarm.service.handlers.trials import Trials
 from swarm.service.handlers.weights import Weights
 from swarm.service.health import StoreWatch
 from swarm.service.hosted import Hosted, Means, Places, Unfit
@@ -47,8 +48,10 @@ from swarm.service.inbox import Inbox
 from swarm.service.mirror import Mirror
 from swarm.service.protocol import PROTOCOL
 from swarm.service.published.job_state import ended_state
+from swarm.service.published.of_trials import Look
 from swarm.service.quotas import Holdings, Quotas
 from swarm.service.requests import check_user, parse
+from swarm.store.left import Left
 from swarm.store.records import State, StoredJob, Submission
 from swarm.store.sql import Store
 from swarm.trial import Result
@@ -74,6 +77,7 @@ class Master:
         admins: Who may steer everybody's jobs.
         shared: Everybody who has a certificate may read everybody's jobs; without TLS everybody may.
         keep_ended: Seconds after which a job that has ended is deleted; None keeps it.
+        look: Reads what the training of an evaluation has left, for the pages.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Master:
         admins: Iterable[str] = (),
         shared: bool = False,
         keep_ended: float | None = None,
+        look: Look = lambda store, key: Left(),
     ) -> None:
         self._client = client
         self._slots = slots
@@ -114,7 +119,8 @@ class Master:
         self._weights = Weights(self._means, self._access)
         self._admission = Admission(self._means, self._hosted, self._holdings, self._access, self._start)
         control = Control(self._means, self._hosted, self._access, self._end)
-        self._answers = Answers(self._means, self._access, self._admission, control, self._weights)
+        trials = Trials(self._means, self._access, look)
+        self._answers = Answers(self._means, self._access, self._admission, control, self._weights, trials)
         self._watch = StoreWatch()
         self._reports = True  # whether the scheduler takes more than a beat; an earlier version does not
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()

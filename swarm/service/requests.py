@@ -13,6 +13,7 @@ from swarm.job.limits import check_data, check_size, shortened
 
 Priority = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Most = Annotated[int, Field(ge=1, le=10**6)]
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 PAGE = 1000  # events
 PAGE_OF_JOBS = 100
 _BESIDE = 200_000  # bytes of a submission beside its specification: requirements, mostly
@@ -120,7 +121,40 @@ class Describe(_Request):
     name: JobName
 
 
-Request = Submit | Steer | Enqueue | Weigh | Events | Jobs | Describe
+class Left(_Request):
+    """What the training of one evaluation of a job has left: what it printed, its files, pictures within bounds."""
+
+    method: Literal["left"]
+    name: JobName
+    key: Key
+
+
+class Notes(_Request):
+    """What people wrote on the trials of a job."""
+
+    method: Literal["notes"]
+    name: JobName
+
+
+class WriteNote(_Request):
+    """A note on a trial, in place of the one that it had; an empty one takes that away.
+
+    Attributes:
+        name: Name of the job.
+        trial: Number of the trial.
+        key: Key of its first evaluation.
+        text: The note.
+    """
+
+    method: Literal["note"]
+    name: JobName
+    trial: int = Field(ge=0, lt=2**63)
+    key: Key
+    text: str
+
+
+OfTrials = Left | Notes | WriteNote
+Request = Submit | Steer | Enqueue | Weigh | Events | Jobs | Describe | OfTrials
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="method")])
 
 

@@ -61,9 +61,15 @@ class Progress:
         self._console = console
         self._live = _live(console)
         self._last: tuple[Search, str | None] | None = None
+        self._shown = 0.0
+        self._linked: str | None = None  # the address that was said
+        self._of: str | None = None  # name of the run
+        self._follow()
+
+    def _follow(self) -> None:
+        """Begin with a search of which nothing was shown yet."""
         self._trace = Sparkline()
         self._told = 0
-        self._shown = 0.0
         self._reported = -1
         self._began = False
         self._errors = 0
@@ -89,6 +95,12 @@ class Progress:
 
     def __call__(self, search: Search, dashboard: str | None) -> None:
         """Show where the search is."""
+        if search.job.name != self._of:
+            if self._of is not None:
+                self._follow()
+                planned = search.state.optimizer.planned
+                self._say(f"{search.job.name}: {type(search.job.optimizer).__name__} beside it, {planned} trials …")
+            self._of = search.job.name
         if not self._began:
             self._began = True
             self._begin(search.state, dashboard)
@@ -110,7 +122,8 @@ class Progress:
     def _begin(self, state: SearchState, dashboard: str | None) -> None:
         if state.replayed:
             self._say(f"{state.job.name}: going on after {state.replayed} trials")
-        if dashboard and not self._console.is_jupyter:
+        if dashboard and dashboard != self._linked and not self._console.is_jupyter:
+            self._linked = dashboard
             self._say(f"dashboard: {dashboard}")
         # Generations that an earlier run completed were reported then.
         self._reported = state.generation - 1 if state.replayed else -1

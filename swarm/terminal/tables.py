@@ -17,11 +17,13 @@ from swarm.store.columns import columns
 from swarm.store.records import Source
 from swarm.terminal.sparkline import Sparkline
 from swarm.terminal.text import line, lines
+from swarm.trial import mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from swarm.runs.plan import Plan
+    from swarm.runs.run import Run
     from swarm.search.state import SearchState
     from swarm.service.published.job_state import JobState
 
@@ -196,6 +198,25 @@ def summary(state: SearchState, status: str) -> RenderableType:
         parts.append(lines(f"failed {times} times: {error}", style="red"))
     parts.append(line(f"{status}" + (f": {state.end_reason}" if state.end_reason else "")))
     return Group(*parts)
+
+
+def beside_random(run: Run) -> str | None:
+    """What a run found and what random search found beside it, in one line; None if that was not asked for.
+
+    On the unseen test set if both have scores on it, of every fold.
+    """
+    random = run.baseline
+    if random is None or run.best is None or random.best is None:
+        return None
+    what, each = "fitness", (run.best.fitness, random.best.fitness)
+    if run.test_scores and run.test_scores.keys() == random.test_scores.keys():
+        folds = len(run.test_scores)
+        what = "on the unseen test set" + (f", mean of {folds} folds" if folds > 1 else "")
+        each = (mean(list(run.test_scores.values())), mean(list(random.test_scores.values())))
+    own, others = (sum(found.configurations.values()) for found in (run, random))
+    tried = f"{own} configurations each" if own == others else f"{own} and {others} configurations"
+    method = type(run.job.optimizer).__name__
+    return f"{what}: {each[0]:.5g} by {method}, {each[1]:.5g} by random search; {tried}"
 
 
 def plan_block(plan: Plan) -> RenderableType:

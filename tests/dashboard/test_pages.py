@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Browser, Page, browser, needs_browser
+from browser import DEEP, Browser, Page, browser, needs_browser
 from services import Service, wait_until
+from test_stored import png
 
-from swarm import PBT, PSO, Choice, Integer, Job, Random, Real
+from swarm import PBT, PSO, Choice, Grid, Integer, Job, Random, Real, Run
 
 pytestmark = [pytest.mark.slow, needs_browser]
 SHOWN = {  # what is said there: title of the page
@@ -187,6 +188,48 @@ def test_the_lineage_of_a_population_is_drawn(service: Service, chromium: Browse
     wait_until(lambda: "The winner's line has 4 slices" in said(page))
     assert page.errors == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 25, 29)"
+
+
+def leaving(picture: bytes) -> Any:
+    """A training that leaves this picture, and says so."""
+
+    def train(params: Any, ctx: Any) -> float:
+        import tempfile
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "confusion <b>.png")
+            path.write_bytes(picture)
+            ctx.artifact(path)
+        print("left <i>it</i>")
+        return float(params["n"])
+
+    return train
+
+
+def test_a_picture_of_a_trial_is_shown_live_and_a_note_is_taken_from_who_gives_the_token(
+    service: Service, chromium: Browser
+) -> None:
+    job = Job(name="leaving", problem=leaving(png(300, 200)), space={"n": Integer(0, 2)}, optimizer=Grid())
+    service.client.submit(job).wait(timeout=60)
+    page = chromium.open(f"{url(service)}/swarm?page=trials&job=leaving")
+    wait_until(lambda: page.count(".slick-row") == 3)
+    page.click(".slick-row .slick-cell")
+    page.wait_for(f"{DEEP}('img').map((image) => image.naturalWidth).join() === '300'")
+    assert "left <i>it</i>" in page.text("pre") and "confusion <b>.png" in page.text("td")
+    assert not page.count("textarea") or not page.evaluate(f"{DEEP}('textarea')[0].checkVisibility()")
+    page.click_on(".bk-tab", "Jobs")
+    wait_until(lambda: page.count("input[type=password]"))
+    page.type("input[type=password]", TOKEN)
+    wait_until(lambda: not page.count("input[type=password]"))
+    page.click_on(".bk-tab", "Trials")
+    page.wait_for(f"{DEEP}('textarea').some((field) => !field.disabled && field.checkVisibility())")
+    page.type("textarea", "worth <b>a</b> look")
+    page.click_on("button", "keep note")
+    page.wait_for_text(".slick-row", "worth <b>a</b> look")
+    trial = int(page.text("h3").split()[1])
+    assert Run.load("leaving", service.store).notes == {trial: "worth <b>a</b> look"}
+    assert page.errors == []
 
 
 def test_a_page_follows_the_job_and_says_when_nobody_attends_to_it(service: Service, chromium: Browser) -> None:

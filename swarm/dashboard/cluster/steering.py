@@ -6,6 +6,7 @@ A browser may send whatever it likes for what its page does not show: so each bu
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from html import escape
 from typing import Any, Protocol
 
@@ -40,13 +41,14 @@ class Steering:
     Args:
         board: What is shown.
         desk: Takes what is asked for.
+        admit: Called when the token was given.
 
     Attributes:
         root: What is shown.
     """
 
-    def __init__(self, board: Shows, desk: Desk) -> None:
-        self._board, self._desk = board, desk
+    def __init__(self, board: Shows, desk: Desk, admit: Callable[[], None] = lambda: None) -> None:
+        self._board, self._desk, self._admit = board, desk, admit
         self._admitted, self._job, self._left, self._shown = False, "", 0, ("", 0.0)
         self._answer = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,6 +102,8 @@ class Steering:
         if not given or self._admitted:
             return
         self._admitted = self._desk.admits(given)
+        if self._admitted:
+            self._admit()
         self._token.value = ""
         self._answer = "" if self._admitted else "that is not the token; wait a second"
         self._arrange()

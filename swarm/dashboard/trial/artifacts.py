@@ -8,28 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from tornado.web import HTTPError, RequestHandler
 
 from swarm.dashboard.board import Shows
 from swarm.plots.units import size
+from swarm.store.left import LONGEST_TEXT, PICTURES, File, Left
 
-if TYPE_CHECKING:
-    from swarm.runs.artifacts import Artifact
-
-_PICTURES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-    ".svg": "image/svg+xml",
-}
-_TEXTS = (".txt", ".csv", ".tsv", ".json", ".md", ".log", ".yaml", ".yml")
-_SHOWN_PICTURES, _SHOWN_TEXTS = 12, 4  # on the page of a trial
-_LARGEST_PICTURE, _LONGEST_TEXT = 8 << 20, 1 << 12  # bytes that are shown
+_LARGEST_PICTURE = 8 << 20  # bytes that are shown
 _ANYTHING = "application/octet-stream"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -39,45 +27,55 @@ _HEADERS = {
 }
 
 
-def artifacts_html(board: Shows, key: str) -> str:
-    """The files of a training, as HTML; nothing if there are none."""
-    found = board.artifacts(key)
-    pictures = [each for each in found if _kind(each.name) in _PICTURES and each.bytes <= _LARGEST_PICTURE]
-    texts = [each for each in found if _kind(each.name) in _TEXTS]
-    parts = [*map(_picture, pictures[:_SHOWN_PICTURES]), *_texts(board, texts[:_SHOWN_TEXTS])]
-    rows = "".join(f"<tr><td>{_link(each)}</td><td>{size(each.bytes)}</td></tr>" for each in found)
-    return f"<h4>files</h4>{''.join(parts)}<table>{rows}</table>" if found else ""
+def left_html(board: Shows, key: str, left: Left | str) -> str:
+    """What a training has left, as HTML: its files, and what it printed; nothing if there is nothing."""
+    if isinstance(left, str):
+        return f"<p><small>{escape(left)}</small></p>" if left else ""
+    parts = [*_pictures(board, key, left), *_texts(left)]
+    rows = "".join(f"<tr><td>{_link(board, key, each)}</td><td>{size(each.bytes)}</td></tr>" for each in left.files)
+    files = f"<h4>files</h4>{''.join(parts)}<table>{rows}</table>" if left.files else ""
+    return files + (f"<h4>output</h4><pre>{escape(left.printed)}</pre>" if left.printed else "")
 
 
-def _kind(name: str) -> str:
-    return PurePath(name).suffix.lower()
+def address(key: str, file: File) -> str:
+    """Where :func:`route` has a file of an evaluation."""
+    return f"files/{key}/{quote(file.name, safe='')}"
 
 
-def _address(artifact: Artifact) -> str:
-    return escape(f"files/{artifact.key}/{quote(artifact.name, safe='')}")
+def _link(board: Shows, key: str, file: File) -> str:
+    where = board.address(key, file)
+    if where is None or where.startswith("data:"):  # it is there already
+        return escape(file.name)
+    return f"<a href='{escape(where)}' download>{escape(file.name)}</a>"
 
 
-def _link(artifact: Artifact) -> str:
-    return f"<a href='{_address(artifact)}' download>{escape(artifact.name)}</a>"
+def _pictures(board: Shows, key: str, left: Left) -> Iterator[str]:
+    for each in left.pictures:
+        where, name = board.address(key, each), escape(each.name)
+        if where is not None and each.bytes <= _LARGEST_PICTURE:
+            yield f"<p><img src='{escape(where)}' alt='{name}' title='{name}' loading='lazy'></p>"
 
 
-def _picture(artifact: Artifact) -> str:
-    name = escape(artifact.name)
-    return f"<p><img src='{_address(artifact)}' alt='{name}' title='{name}' loading='lazy'></p>"
-
-
-def _texts(board: Shows, found: list[Artifact]) -> Iterator[str]:
+def _texts(left: Left) -> Iterator[str]:
     """The beginnings of texts."""
-    for each in found:
-        text = (board.content(each.key, each.name, _LONGEST_TEXT) or b"").decode("utf-8", "replace")
-        more = "\n…" if each.bytes > _LONGEST_TEXT else ""
-        yield f"<p><small>{escape(each.name)}</small></p><pre>{escape(text)}{more}</pre>"
+    for each in left.texts:
+        if each.content is not None:
+            more = "\n…" if each.bytes > LONGEST_TEXT else ""
+            text = escape(each.content.decode("utf-8", "replace"))
+            yield f"<p><small>{escape(each.name)}</small></p><pre>{text}{more}</pre>"
+
+
+class HasFiles(Protocol):
+    """Knows the files of trainings."""
+
+    def content(self, key: str, name: str) -> bytes | None:
+        """What is in a file of an evaluation; None if there is none."""
 
 
 class _Files(RequestHandler):
     """Sends one file."""
 
-    def initialize(self, board: Shows) -> None:
+    def initialize(self, board: HasFiles) -> None:
         self._board = board
 
     def set_default_headers(self) -> None:
@@ -89,7 +87,7 @@ class _Files(RequestHandler):
         content = self._board.content(key, name)
         if content is None:
             raise HTTPError(404)
-        kind = _PICTURES.get(_kind(name), _ANYTHING)
+        kind = PICTURES.get(PurePath(name).suffix.lower(), _ANYTHING)
         self.set_header("Content-Type", kind)
         how = "attachment" if kind == _ANYTHING else "inline"
         self.set_header("Content-Disposition", f"{how}; filename*=UTF-8''{quote(name, safe='')}")
@@ -101,6 +99,6 @@ class _Files(RequestHandler):
         self.finish(f"{status_code}\n")
 
 
-def route(board: Shows) -> tuple[str, type[RequestHandler], dict[str, Any]]:
+def route(board: HasFiles) -> tuple[str, type[RequestHandler], dict[str, Any]]:
     """Where the files are, for Bokeh's server."""
     return r"/files/([0-9a-f]{8,64})/([^/]+)", _Files, {"board": board}

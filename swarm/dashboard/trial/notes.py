@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 
 from bokeh.layouts import column, row
 from bokeh.models.widgets import Button, Div, TextAreaInput
@@ -27,6 +28,8 @@ class NoteField:
         self._board, self._written = board, written
         self._job = ""
         self._point: Point | None = None
+        self._known: str | None = None
+        self._tasks: set[asyncio.Future[None]] = set()
         self._text = TextAreaInput(title="note", rows=2, max_length=2000, width=320, stylesheets=[WIDGETS])
         self._keep = Button(label="keep note", width=100, stylesheets=[WIDGETS])
         self._keep.on_click(self._write)
@@ -35,16 +38,38 @@ class NoteField:
 
     def show(self, job: str, point: Point) -> None:
         """Show the note on this trial."""
-        notes = self._board.notes(job)
-        self._job, self._point = job, point
-        self.root.visible = notes is not None
-        self._text.value = (notes or {}).get(point.trial, "")
-        self._say("")
+        self._job, self._point, self._known = job, point, None
+        self.update()
+        self._say("" if self._board.writes(job) else "notes can be read here, not written")
+
+    def update(self) -> None:
+        """Show the note as it is now, if somebody has changed it."""
+        if self._point is None:
+            return
+        notes, may = self._board.notes(self._job), self._board.writes(self._job)
+        for part in (self._text, self._keep):
+            part.disabled = not may
+        known = (notes or {}).get(self._point.trial, "")
+        self.root.visible = notes is not None and (may or bool(known))
+        if known != self._known:
+            self._known = self._text.value = known
 
     def _write(self) -> None:
         if self._point is None:
             return
-        refused = self._board.write_note(self._job, self._point.trial, self._point.key, self._text.value or "")
+        answer = self._board.write_note(self._job, self._point.trial, self._point.key, self._text.value or "")
+        if answer is None or isinstance(answer, str):
+            self._done(answer)
+            return
+        task = asyncio.ensure_future(self._written_later(answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _written_later(self, answer: Awaitable[str | None]) -> None:
+        self._say("…")
+        self._done(await answer)
+
+    def _done(self, refused: str | None) -> None:
         self._say(refused or "kept")
         if refused is None:
             self._written()

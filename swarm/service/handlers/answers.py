@@ -9,9 +9,10 @@ from swarm.service import ended_jobs
 from swarm.service.handlers.access import Access
 from swarm.service.handlers.admission import Admission
 from swarm.service.handlers.control import Control
+from swarm.service.handlers.trials import Trials
 from swarm.service.handlers.weights import Weights
 from swarm.service.hosted import Means
-from swarm.service.requests import PAGE, Describe, Enqueue, Events, Jobs, Request, Steer, Submit, Weigh
+from swarm.service.requests import PAGE, Describe, Enqueue, Events, Jobs, OfTrials, Request, Steer, Submit, Weigh
 from swarm.store.sql import Store
 
 
@@ -24,12 +25,22 @@ class Answers:
         admission: Takes jobs in.
         control: Changes what becomes of them.
         weights: Those of the users.
+        trials: What is known of single trials.
     """
 
-    def __init__(self, means: Means, access: Access, admission: Admission, control: Control, weights: Weights) -> None:
+    def __init__(
+        self,
+        means: Means,
+        access: Access,
+        admission: Admission,
+        control: Control,
+        weights: Weights,
+        trials: Trials,
+    ) -> None:
         self._means = means
         self._store = means.store
         self._access = access
+        self._trials = trials
         self._changes: dict[type, Callable[[Any, str], Awaitable[dict[str, Any]]]] = {
             Submit: admission.submit,
             Steer: control.steer,
@@ -51,6 +62,8 @@ class Answers:
             return await self._changes[type(request)](request, user)
         if isinstance(request, Jobs):
             return await self._means.in_store(lambda: ended_jobs.page(self._store, request, self._access.reader(user)))
+        if isinstance(request, OfTrials):
+            return await self._trials.answer(request, user)
         assert isinstance(request, Events | Describe)
         await self._access.check_reader(request.name, user)
         if isinstance(request, Events):

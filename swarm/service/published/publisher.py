@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import getpass
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from swarm.job.job import Job
 from swarm.search.search import Search
+from swarm.service.inbox import Inbox
 from swarm.service.published.job_state import state_of
 from swarm.service.published.snapshot import View
 from swarm.store.events import Event, without_curve
@@ -20,6 +21,7 @@ from swarm.store.records import JobStatus, State, Submission
 if TYPE_CHECKING:
     from distributed import Client
 
+Answer = Callable[..., Awaitable[Any]]
 _PUBLISH_SECONDS = 0.25
 _UNSENT = 1000  # events that take about as much space as the whole picture
 
@@ -90,11 +92,28 @@ def _joined(parts: Sequence[Any]) -> str:
 
 
 @asynccontextmanager
-async def showing(client: Client, search: Search, outlet: Publisher) -> AsyncIterator[None]:
-    """Keep the pages of the client's scheduler up to date with a search; nothing where it has no such pages."""
+async def showing(client: Client, search: Search, outlet: Publisher, answer: Answer | None) -> AsyncIterator[None]:
+    """Keep the pages of the client's scheduler up to date with a search; nothing where it has no such pages.
+
+    Args:
+        client: An asynchronous client of the cluster.
+        search: The search.
+        outlet: Has collected its events.
+        answer: Answers what the pages ask about its trials; None leaves that unanswered.
+    """
     if await client.scheduler.swarm_hello() is None:
         yield
         return
+    chores: set[asyncio.Future[None]] = set()
+
+    def watch(work: Awaitable[None]) -> None:
+        chore = asyncio.ensure_future(work)
+        chores.add(chore)
+        chore.add_done_callback(chores.discard)
+
+    inbox = None if answer is None else Inbox(client, answer, watch, None)
+    if inbox is not None:
+        inbox.open()
     submission = Submission(search.job.name, getpass.getuser())
 
     async def publish(state: str) -> None:
@@ -118,7 +137,10 @@ async def showing(client: Client, search: Search, outlet: Publisher) -> AsyncIte
     try:
         yield
     finally:
-        chore.cancel()
+        if inbox is not None:
+            inbox.close()
+        for each in (chore, *chores):
+            each.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):  # a nicety: the run does not depend on it
             await chore
         with contextlib.suppress(OSError):

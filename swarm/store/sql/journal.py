@@ -132,6 +132,13 @@ class Journal(Archive):
         if expected < wanted and expected < self.length(job):  # else somebody has cut it meanwhile
             raise self._damaged(job, expected, f"it is missing, and the journal had {length} rows")
 
+    def asks_for(self, job: str, key: str) -> bool:
+        """Whether a job's journal has asked for an evaluation, or for a training that goes on from it."""
+        asked = _journal.c.kind == "asked", _journal.c.data.contains(key, autoescape=True)
+        query = sa.select(_journal.c.seq).where(_journal.c.job == job, *asked).limit(1)
+        with self._reading() as connection:
+            return connection.execute(query).first() is not None
+
     def length(self, job: str) -> int:
         """How many events a job's journal has; 0 if it has none since an earlier version."""
         query = sa.select(_lengths.c.events).where(_lengths.c.job == job)
