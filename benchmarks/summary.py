@@ -20,6 +20,7 @@ from benchmarks.cost import rows as of_cost
 from benchmarks.faults import rows as of_faults
 from benchmarks.papers import rows as of_papers
 from benchmarks.peers import rows as of_peers
+from benchmarks.run_all import NAME
 from benchmarks.scale import rows as of_scale
 from benchmarks.shared.rows import QUESTIONS, Result, Row
 from benchmarks.shared.saving import KEPT, ROOT, written
@@ -44,17 +45,18 @@ def results(folder: Path = KEPT) -> dict[str, Result]:
     return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
 
 
-def page(found: dict[str, Result], pictures: Sequence[str] = ()) -> str:
+def page(found: dict[str, Result], pictures: Sequence[str] = (), times: Result | None = None) -> str:
     """The whole page.
 
     Args:
         found: Results by benchmark, of which any may be absent.
         pictures: Where the figures are, relative to the page.
+        times: How long the quick forms took.
     """
     rows = [_as_called(row, result) for name, result in found.items() for row in READERS[name](result)]
     gaps = list(dict.fromkeys(row.gap for row in rows if row.gap))
     absent = [f"`{name}`: no results are kept yet." for name in READERS if name not in found]
-    parts = ["# Benchmarks", _introduction(found)]
+    parts = ["# Benchmarks", _introduction(found, times)]
     for question, about in QUESTIONS.items():
         here = [row for row in rows if row.question == question]
         parts += [f"## {question}", about, *_table(here)]
@@ -75,7 +77,7 @@ def _as_called(row: Row, result: Result) -> Row:
     return replace(row, command=prefix + result["command"]) if "command" in result else row
 
 
-def _introduction(found: dict[str, Result]) -> str:
+def _introduction(found: dict[str, Result], times: Result | None) -> str:
     machines = [result["machine"] for result in found.values()]
     cores = sorted({machine["cores"] for machine in machines})
     dates = sorted({machine["date"] for machine in machines})
@@ -84,12 +86,19 @@ def _introduction(found: dict[str, Result]) -> str:
     return (
         "Written by `python benchmarks/summary.py` from the files in `benchmarks/results/`; do not edit.\n"
         "`make bench` runs the quick form of every benchmark, into "
-        "`benchmarks/results-quick/`.\n\n"
+        f"`benchmarks/results-quick/`{'' if times is None else _together(times)}.\n\n"
         f"Measured on a machine with {' or '.join(map(str, cores)) or 'no'} CPU cores, "
         f"{' to '.join(dict.fromkeys((dates or ['never'])[:: max(1, len(dates) - 1)]))}, with "
         f"{', '.join(f'{name} {number}' for name, number in sorted(versions.items()))}. Other work shared that machine "
         "now and then, so ratios tell more than seconds."
     )
+
+
+def _together(times: Result) -> str:
+    """How long the quick forms took, one after the other."""
+    ran = [row for row in times["rows"] if not row["end"].startswith("left out")]
+    minutes = sum(row["seconds"] for row in ran) / 60
+    return f": {len(ran)} of them in {minutes:.0f} minutes on {times['machine']['cores']} cores"
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -116,7 +125,8 @@ def main() -> None:
 def current() -> str:
     """The page of what is in benchmarks/results/ now."""
     pictures = sorted(str(file.relative_to(README.parent)) for file in KEPT.glob("*/*.png"))
-    return page(results(), pictures)
+    times = KEPT / NAME / f"{NAME}.json"
+    return page(results(), pictures, json.loads(times.read_text()) if times.is_file() else None)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
+import psutil
 import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))  # where benchmarks is a package
@@ -93,6 +94,28 @@ def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, 
     assert "fails: failed: exit code 3" in said
     assert "works: passed" in said
     assert "library" not in said
+
+
+def test_a_benchmark_that_is_given_up_ends_with_what_it_has_started_in_sessions_of_their_own(tmp_path, monkeypatch):
+    script = tmp_path / "hangs.py"
+    script.write_text(
+        "import pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        f"pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setattr(run_all, "MOST_SECONDS", 2)
+    assert run_all.quick("hangs", script) == "failed: took more than 2 s"
+    child = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_summary_says_how_long_the_quick_forms_take_together():
+    rows = [{"name": "a", "end": "passed", "seconds": 100}, {"name": "b", "end": "passed", "seconds": 200}]
+    rows.append({"name": "c", "end": "left out: no data", "seconds": 0})
+    page = summary.page({}, times={"machine": {"cores": 2}, "rows": rows})
+    assert "`benchmarks/results-quick/`: 2 of them in 5 minutes on 2 cores.\n" in page
+    assert "`benchmarks/results-quick/`.\n" in summary.page({})
 
 
 async def test_one_fold_asks_for_what_all_folds_ask_for_it(tmp_path):

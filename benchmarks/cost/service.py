@@ -49,19 +49,11 @@ def main() -> None:
                 figures = asyncio.run(crowd(service, options.jobs, options.clients, options.watchers))
             else:
                 service.started(slots=8)
-                wait_until(lambda running=service: slots_of(running) == 8)
+                wait_until(lambda running=service: running.client.health()["slots"].get("GPU", {}).get("offered") == 8)
                 figures = fairness(service, options.seconds) if part == "fairness" else takeover(service)
         result[part].append(figures)
         show(part, figures)
     save("service", result)
-
-
-def slots_of(service: Service) -> int:
-    """Slots that the scheduler has."""
-    from distributed import Client as DaskClient
-
-    with DaskClient(service.address) as client:
-        return len(client.scheduler_info(n_workers=-1)["workers"])
 
 
 async def crowd(service: Service, jobs: int, clients: int, watchers: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from swarm.errors import SchedulerUnreachable
 
 CHEAP = {"distributed.admin.system-monitor.interval": "1h", "distributed.worker.http.routes": [], **SETTINGS}
 AT_ONCE = 32
+GIVE_UP_SECONDS = 600
 PICTURE = ROOT / "docs" / "images" / "scale.png"
 
 
@@ -120,8 +121,9 @@ def measure(number: int, rate: float, idle: float, evaluations: int) -> dict[str
 
 def told_of(handle: JobHandle, wanted: int) -> int:
     """Evaluations that have ended, once there are as many; asks seldom, since the scheduler has to answer."""
-    told = 0
+    told, deadline = 0, time.monotonic() + GIVE_UP_SECONDS
     while told < wanted:
+        assert time.monotonic() < deadline, f"{told} of {wanted} evaluations ended in {GIVE_UP_SECONDS} s"
         time.sleep(1)
         with contextlib.suppress(SchedulerUnreachable):  # on a machine that is busy, an answer may take too long
             told = int(handle.state().told)
