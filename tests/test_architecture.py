@@ -27,7 +27,7 @@ GROUND = ("plain", "trial", "errors", "version", "old_names")
 FLOORS = (
     ("plain", "errors", "version", "old_names"),
     ("trial",),
-    ("blocking", "manners", "keras"),
+    ("blocking", "manners", "keras", "lightning"),
     ("config",),
     ("space",),
     ("optimizers",),

@@ -1,0 +1,1 @@
+"""Runs our deployment on the engines that this machine has: ``make engines``."""
