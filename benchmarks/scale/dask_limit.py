@@ -1,11 +1,12 @@
 """When does the scheduler or the master become the limit: CPU per evaluation and per heartbeat, by number of workers.
 
-    python benchmarks/scale/dask_limit.py [--quick] [--workers 8 64 256 1024] [--rate 50]
+    python benchmarks/scale/dask_limit.py [--quick] [--workers 8 64 256 1024] [--machines 64 8] [--rate 50]
 
 Scheduler and master are the service's own processes. The workers are real Dask workers, too, but all in one process,
 and their trainings sleep: each about so long that ``--rate`` evaluations end per second, whatever the number of
 workers, since a scheduler that is busier handles its messages in larger batches, at less cost. What is measured is the
-CPU time of either process, so other work on the machine does little harm.
+CPU time of either process, so other work on the machine does little harm. Workers have one slot each, and once several,
+as those of ``swarm worker`` on machines with several GPUs.
 """
 
 from __future__ import annotations
@@ -56,11 +57,13 @@ class Sleeping:
         return float(params["share"])
 
 
-async def farm(address: str, number: int) -> None:
-    """So many workers with a slot each, in this process."""
+async def farm(address: str, number: int, slots: int) -> None:
+    """So many workers with so many slots each, in this process."""
     with tempfile.TemporaryDirectory() as folder, dask.config.set(CHEAP):
-        options = {"nthreads": 1, "resources": {"GPU": 1}, "memory_limit": 0, "local_directory": folder}
-        workers = [Worker(address, name=f"slot-{i}", dashboard_address="127.0.0.1:0", **options) for i in range(number)]
+        options = {"nthreads": slots, "resources": {"GPU": slots}, "memory_limit": 0, "local_directory": folder}
+        workers = [
+            Worker(address, name=f"worker-{i}", dashboard_address="127.0.0.1:0", **options) for i in range(number)
+        ]
         for first in range(0, number, AT_ONCE):
             await asyncio.gather(*workers[first : first + AT_ONCE])
         print("ready", flush=True)
@@ -68,13 +71,13 @@ async def farm(address: str, number: int) -> None:
 
 
 @contextlib.contextmanager
-def served(number: int) -> Iterator[Service]:
+def served(number: int, slots: int) -> Iterator[Service]:
     """A scheduler, a master, and a farm of workers."""
     with tempfile.TemporaryDirectory(prefix="limit-") as folder, Service(Path(folder)) as service:
         service.scheduler()
         service.master()
         wait_until(lambda: service.client.hello()["master"], seconds=300)
-        command = [sys.executable, __file__, "--farm", service.address, str(number)]
+        command = [sys.executable, __file__, "--farm", service.address, str(number), str(slots)]
         workers = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             assert workers.stdout is not None
@@ -95,24 +98,30 @@ def difference(after: dict[str, float], before: dict[str, float]) -> dict[str, f
     return {name: after[name] - before[name] for name in after}
 
 
-def measure(number: int, rate: float, idle: float, evaluations: int) -> dict[str, Any]:
+def measure(number: int, rate: float, idle: float, evaluations: int, slots: int = 1) -> dict[str, Any]:
     """What scheduler and master spend with so many workers: for some seconds without any evaluation, then for some."""
-    with served(number) as service:
+    with served(number, slots) as service:
         time.sleep(3 + 2 * heartbeat_interval(number))  # until all have taken up the rhythm
         before = cpu(service)
         time.sleep(idle)
         rest = difference(cpu(service), before)
         job = Job(
-            name="limit", problem=Sleeping(number / rate), space={"share": Real(0.5, 1.5)}, isolation="thread",
+            name="limit", problem=Sleeping(number * slots / rate), space={"share": Real(0.5, 1.5)}, isolation="thread",
             optimizer=Random(trials=1_000_000), archive=False,
         )  # fmt: skip
         handle = service.client.submit(job)
-        first = told_of(handle, number)
+        first = told_of(handle, number * slots)
         before = cpu(service)
         told = told_of(handle, first + evaluations) - first
         work = difference(cpu(service), before)
         mib = {n: psutil.Process(service.processes[n].pid).memory_info().rss / 2**20 for n in ("scheduler", "master")}
-    found = {"workers": number, "evaluations": told, "per_second": told / work["clock"], "mib": mib}
+    found = {
+        "workers": number,
+        "slots": number * slots,
+        "evaluations": told,
+        "per_second": told / work["clock"],
+        "mib": mib,
+    }
     for name in ("scheduler", "master"):
         found[f"{name}_idle"] = rest[name] / rest["clock"]
         found[f"{name}_ms"] = 1000 * (work[name] - found[f"{name}_idle"] * work["clock"]) / told
@@ -151,20 +160,26 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50, help="evaluations per second")
     parser.add_argument("--idle", type=float, default=20, help="seconds without evaluations")
     parser.add_argument("--evaluations", type=int, default=2000, help="for each number of workers")
-    parser.add_argument("--farm", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--machines", type=int, nargs=2, metavar=("WORKERS", "SLOTS"), default=(64, 8))
+    parser.add_argument("--farm", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.farm:
-        asyncio.run(farm(options.farm[0], int(options.farm[1])))
+        asyncio.run(farm(options.farm[0], *map(int, options.farm[1:])))
         return
     if options.quick:
-        options.workers, options.idle, options.evaluations = [8, 64], 4, 200
+        options.workers, options.machines, options.idle, options.evaluations = [8, 64], (8, 8), 4, 200
     rows = []
     for number in options.workers:
         rows.append(measure(number, options.rate, options.idle, options.evaluations))
         console.print({name: value for name, value in rows[-1].items() if name != "mib"})
-    show(rows, options.rate)
+    workers, slots = options.machines
+    machines = measure(workers, options.rate, options.idle, options.evaluations, slots)
+    show([*rows, machines], options.rate)
     costs = fitted(rows)
-    result = {"quick": options.quick, "rate": options.rate, "rows": rows, "costs": vars(costs), "limits": table(costs)}
+    result = {
+        "quick": options.quick, "rate": options.rate, "rows": rows, "machines": machines, "costs": vars(costs),
+        "limits": table(costs),
+    }  # fmt: skip
     save("dask-limit", result)
     drawn = write(draw(result), "dask-limit", "dask-limit.png")
     if not options.quick:
@@ -174,9 +189,9 @@ def main() -> None:
 def show(rows: list[dict[str, Any]], rate: float) -> None:
     print_table(
         f"CPU per evaluation at about {rate:g} evaluations/s; {machine()['cores']} cores",
-        ("workers", "evaluations", "per second", "scheduler ms", "idle %", "master ms", "idle %"),
+        ("workers", "slots", "evaluations", "per second", "scheduler ms", "idle %", "master ms", "idle %"),
         (
-            (f"{row['workers']:,}", f"{row['evaluations']:,}", f"{row['per_second']:.0f}",
+            (f"{row['workers']:,}", f"{row['slots']:,}", f"{row['evaluations']:,}", f"{row['per_second']:.0f}",
              f"{row['scheduler_ms']:.2f}", f"{100 * row['scheduler_idle']:.1f}",
              f"{row['master_ms']:.2f}", f"{100 * row['master_idle']:.1f}")
             for row in rows
