@@ -134,7 +134,7 @@ def dask_limit(result: Result) -> Iterator[Row]:
         alone = f"; with as many of one slot {alike[0]:.1f} ms" if alike else ""
         yield Row(
             SCALE, f"The scheduler's CPU per evaluation with {n} machines of {machines['slots'] // n} slots each",
-            f"{machines['scheduler_ms']:.1f} ms{alone}; with {machines['slots']} workers of one slot, by the line above, "
+            f"{machines['scheduler_ms']:.1f} ms{alone}; with {machines['slots']} of one slot, by the line above, "
             f"{1000 * (costs['scheduler'] + costs['scheduler_slope'] * machines['slots']):.1f} ms",
             scale, command,
         )  # fmt: skip
