@@ -38,13 +38,13 @@ test-all: $(STAMP)  ## deep tests and every row of the large ones, too
 	@$(BIN)/python -m pytest --all -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Tests that need neither TensorFlow nor what exports and reports draw with, on the lowest versions in pyproject.toml.
-QUICK  := tests/contract/test_stores.py tests/contract/test_optimizers.py tests/optimizers tests/test_space.py \
+QUICK  := tests/contract/test_stores.py tests/contract/test_optimizers.py tests/test_space.py \
           tests/test_job.py tests/test_search.py tests/test_search_state.py tests/test_view.py tests/test_history.py \
           tests/test_pool.py tests/test_trial.py tests/test_lowest.py \
           tests/dashboard/test_pages.py
 LOWEST := .venv-lowest
 
-test-lowest: $(LOWEST)/.installed  ## half of the tests, on the lowest versions
+test-lowest: $(LOWEST)/.installed  ## tests of the core, on the lowest versions allowed
 	@$(LOWEST)/bin/python -m pytest -q -m 'not slow' -n 2 --dist loadfile $(QUICK)
 
 $(LOWEST)/.installed: pyproject.toml tests/lowest.txt
