@@ -62,7 +62,7 @@ def measure(seeds: int, generations: int) -> list[dict[str, Any]]:
         space = Space.parse(parameters)
         for noise in NOISES:
             found = [swarmed(space, seed, noise, generations) for seed in range(seeds)]
-            low, middle, high = quartiles([shares for shares, _ in found])
+            middle, low, high = quartiles([shares for shares, _ in found])
             rows.append({
                 "network": network, "noise": noise, "low": low.tolist(), "median": middle.tolist(),
                 "high": high.tolist(), "last": [last for _, last in found],
