@@ -112,9 +112,9 @@ def test_what_is_no_expression_is_refused_in_one_line(text: str, says: str) -> N
     "text", ["9 ** 9 ** 9 ** 9 > a", "a * 10 ** 1000 * 10 ** 1000 > 0", "kind * 1000000000 == kind"]
 )
 def test_nothing_that_it_calculates_takes_long(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert "cannot be calculated" in (Expression.of(text, NAMES).refusal(PARAMS) or "")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @settings(deadline=None)
