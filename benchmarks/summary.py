@@ -1,4 +1,6 @@
-"""What the benchmarks have found, as benchmarks/README.md: every figure comes from a file in benchmarks/results/.
+"""What the benchmarks have found: every figure comes from a file in benchmarks/results/.
+
+It writes benchmarks/README.md, and of the comparison with peers the page docs/guides/compared.md.
 
     python benchmarks/summary.py            # after any benchmark
 
@@ -19,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the root: benchmarks is a 
 from benchmarks.cost import rows as of_cost
 from benchmarks.faults import rows as of_faults
 from benchmarks.papers import rows as of_papers
+from benchmarks.peers import minute
 from benchmarks.peers import rows as of_peers
 from benchmarks.run_all import NAME
 from benchmarks.scale import rows as of_scale
@@ -26,6 +29,8 @@ from benchmarks.shared.rows import QUESTIONS, Result, Row
 from benchmarks.shared.saving import KEPT, ROOT, written
 
 README = ROOT / "benchmarks" / "README.md"
+COMPARED = ROOT / "docs" / "guides" / "compared.md"  # and the picture on it
+PICTURE = "../images/compared.png"
 READERS = of_papers.READERS | of_peers.READERS | of_scale.READERS | of_faults.READERS | of_cost.READERS
 NOT_YET = (
     "ResNet-20 itself and the capsule network on CIFAR-10, which take GPUs; P3B1, RPV and translation on real data, "
@@ -119,7 +124,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     README.write_text(current())
-    written(README)
+    COMPARED.write_text(minute.page(results(), PICTURE))
+    minute.draw(results(), COMPARED.parent / PICTURE)
+    for file in (README, COMPARED):
+        written(file)
 
 
 def current() -> str:

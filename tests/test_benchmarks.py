@@ -16,6 +16,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))  # where benchmarks is a package
 
 from benchmarks import run_all, summary
+from benchmarks.peers import minute
 from benchmarks.summary import READERS
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,27 @@ def test_every_benchmark_says_how_to_call_it(script, monkeypatch, capsys):
 
 def test_the_summary_is_that_of_the_results():
     assert summary.README.read_text() == summary.current(), "run: python benchmarks/summary.py"
+    page = minute.page(summary.results(), summary.PICTURE)
+    assert summary.COMPARED.read_text() == page, "run: python benchmarks/summary.py"
+    assert (summary.COMPARED.parent / summary.PICTURE).is_file()
+
+
+def test_of_each_tool_the_best_variant_is_compared_and_who_is_ahead_is_said():
+    def row(tool, variant, seconds, seed):
+        return {"tool": tool, "variant": variant, "seed": seed, "start_up": seconds, "utilisation": 0.5}
+
+    rows = [row("ours", "PSO", s, i) for i, s in enumerate((2, 3, 9))] + [row("ours", "GA", 4, 0)]
+    rows += [
+        row("leap", "a", 1, 0),
+        row("leap", "b", 7, 0),
+        {"tool": "ray", "variant": "a", "seed": 0, "error": "none"},
+    ]
+    found = {"peers-utilisation": {"rows": rows, "tools": {"leap": "0.8"}}}
+    busy, start = minute.questions(found)
+    assert start.figures == {"dask-swarm": 3, "LEAP": 1} and start.ordered == ["LEAP", "dask-swarm"]
+    assert busy.ordered[0] == "dask-swarm", "of equals"
+    page = minute.page(found, "p.png")
+    assert "| 3.0 s | 1.0 s, LEAP | **not ahead** |" in page and "| 50.0 % | 50.0 %, LEAP | the same |" in page
 
 
 def test_results_may_be_absent():
