@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
 import threading
@@ -15,14 +16,16 @@ import pytest
 
 from swarm import PSO, Choice, Integer, Job, Real, Space, SurrogatePSO, run
 from swarm.config import quiet_dask
+from swarm.dashboard.search import model
 from swarm.errors import InvalidOptimizer
 from swarm.plain import canonical
 from swarm.pool.virtual import VirtualPool
 from swarm.report.foretold import foretold
-from swarm.report.page import Table, Text
+from swarm.report.page import Picture, Table, Text
 from swarm.report.tables import Tables
 from swarm.runner import Run, enroll
 from swarm.search import Search
+from swarm.service.published.snapshot import View
 from swarm.store import Store
 from swarm.store.events import Asked, Event
 from swarm.store.records import JobStatus
@@ -236,10 +239,18 @@ def test_a_report_says_how_well_the_model_foretold_and_what_the_best_moves_were(
     rows = tables.history.foretold
     assert 25 < len(rows) <= 36
     assert rows["expected"].rank().corr(rows["fitness"].rank()) > 0.3
-    text, table = foretold(tables)
+    text, *pictures, table = foretold(tables)
     assert isinstance(text, Text) and "rank correlation" in text.text
+    assert [type(each) for each in pictures] == [Picture, Picture]
     assert isinstance(table, Table) and sum(int(row[2]) for row in table.rows) == 10
     assert sum(int(row[1]) for row in table.rows) == len(rows)
+    view = View(job.direction)
+    for event in store.events(job.name):
+        view.apply(event)
+    seen = model.foretold(View.from_dict(json.loads(json.dumps(view.to_dict()))))
+    assert sorted((each.trial, each.expected, each.fitness) for each in seen) == sorted(
+        rows[["trial", "expected", "fitness"]].itertuples(index=False, name=None)
+    ), "the live page shows what the report does"
 
 
 def test_a_report_of_a_method_without_a_model_says_nothing_of_one(open_store: OpenStore) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from distributed import Scheduler
 
-_TITLES = ("jobs", "trials", "fitness", "curves", "search-space", "archive", "slots", "pbt", "compare")
+_TITLES = ("jobs", "trials", "fitness", "curves", "search-space", "archive", "model", "slots", "pbt", "compare")
 
 
 def mount() -> None:

@@ -22,12 +22,13 @@ from swarm.dashboard.cluster.compare import Compare
 from swarm.dashboard.cluster.steering import Desk, Steering
 from swarm.dashboard.curves import Curves
 from swarm.dashboard.live import Jobs, Page, Slots
+from swarm.dashboard.search.model import Model
 from swarm.dashboard.searches import Archive, Fitness, Lineage, SearchSpace
 from swarm.dashboard.theme import DARK, HEAD, LIGHT, PAGE, WIDGETS
 from swarm.dashboard.trial.visit import LookingDesk, Visit
 from swarm.dashboard.trials import Trials
 
-PAGES: tuple[type[Page], ...] = (Jobs, Trials, Fitness, Curves, SearchSpace, Archive, Slots, Lineage, Compare)
+PAGES: tuple[type[Page], ...] = (Jobs, Trials, Fitness, Curves, SearchSpace, Archive, Model, Slots, Lineage, Compare)
 STORED = tuple(page for page in PAGES if page is not Slots)
 """Pages of runs that are only stored."""
 _MILLISECONDS = 500

@@ -24,6 +24,7 @@ SHOWN = {  # what is said there: title of the page
     "run now": "Curves",
     " members": "Search space",
     "answered by the archive": "Archive",
+    "has no model": "Model",
     "slots busy": "Slots",
     "no lineage": "PBT",
     "found by": "Compare",

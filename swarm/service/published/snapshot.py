@@ -53,6 +53,7 @@ class Point:
         metrics: Other numbers that its training returned, at most 30.
         error: Why it failed, in a line; empty if it did not.
         key: That of its first evaluation, by which the archive knows it.
+        foretold: What a model said of it beforehand: ``move``, the kind of candidate, and ``expected``, its fitness.
     """
 
     index: int
@@ -72,6 +73,7 @@ class Point:
     metrics: dict[str, float] = field(default_factory=dict)
     error: str = ""
     key: str = ""
+    foretold: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -240,6 +242,7 @@ class View:
             metrics=dict(islice(found.metrics.items(), _METRICS)),
             error=_reason(pending)[:_REASON],
             key=pending.asked.evaluations[0].key if pending.asked.evaluations else "",
+            foretold=self._foretold(trial.note),
         )
         self._note_row(point, pending, found)
         self._note_error(pending)
@@ -247,6 +250,12 @@ class View:
         who = trial.fold or 0, trial.member
         if len(self.moves) < _MOVES or who in self.moves:
             self.moves.setdefault(who, deque(maxlen=2)).append(point)
+
+    def _foretold(self, note: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """What a model said of a trial, as a fitness instead of a loss."""
+        if not note or not {"move", "expected"} <= note.keys():
+            return None
+        return {"move": note["move"], "expected": (-1 if self.direction == "maximize" else 1) * note["expected"]}
 
     def _note_row(self, point: Point, pending: PendingTrial, found: Outcome) -> None:
         self.all.add(pending, found, point.end)

@@ -1,0 +1,96 @@
+"""The page of a method's model: what it expected of each trial, how well it foretold, which candidates it chose."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from html import escape
+
+from bokeh.models import ColumnDataSource
+from bokeh.models.layouts import LayoutDOM
+
+from swarm.dashboard.board import Shown
+from swarm.dashboard.feed import replace
+from swarm.dashboard.job_page import JobPage
+from swarm.dashboard.search.words import fitness_name
+from swarm.dashboard.theme import tiled
+from swarm.plots.axes import Axis
+from swarm.plots.foretold import (
+    WINDOW,
+    Foretold,
+    correlations,
+    diagonal,
+    expectations,
+    named,
+    over_time,
+    point_columns,
+    rank_correlation,
+)
+from swarm.service.published.snapshot import View
+
+_BEST = 10
+_NONE = "This method has no model that says beforehand what it expects of a trial: <code>SurrogatePSO</code> has one."
+
+
+class Model(JobPage):
+    """What the model expected, what came, and which candidates were chosen."""
+
+    title = "Model"
+
+    def kind(self, view: View) -> object:
+        """Whether a model has said anything."""
+        return any(point.foretold for point in view.points)
+
+    def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
+        """Expected and found, and the rank correlation; none where nothing is foretold."""
+        assert shown.view is not None
+        if not self.kind(shown.view):
+            return []
+        self._points, self._line = ColumnDataSource(point_columns([])), ColumnDataSource(diagonal([]))
+        self._over_time = ColumnDataSource(over_time([]))
+        expected = expectations(self._points, self._line, label=fitness_name(shown.job))
+        return [tiled([expected, correlations(self._over_time)])]
+
+    def draw(self, view: View, job: object) -> str:
+        """The figures, and a table of the candidates above them."""
+        if not self.kind(view):
+            return _NONE
+        rows = foretold(view)
+        replace(self._points, point_columns(rows))
+        replace(self._line, diagonal(rows))
+        replace(self._over_time, over_time(rows))
+        return f"{_said(rows)}{_candidates(rows, view)}"
+
+
+def foretold(view: View) -> list[Foretold]:
+    """The trials of which a model said what it expected, and that have a fitness, in the order of their answers."""
+    return [
+        Foretold(point.trial, named(str(point.foretold["move"])), float(point.foretold["expected"]), point.fitness)
+        for point in view.points
+        if point.foretold and point.fitness is not None
+    ]
+
+
+def _said(rows: Sequence[Foretold]) -> str:
+    latest, all_ = rank_correlation(rows[-WINDOW:]), rank_correlation(rows)
+    if latest is None or all_ is None:
+        return f"Of <b>{len(rows)}</b> trials the model said what it expected: too few to judge it by."
+    return (
+        f"Of <b>{len(rows)}</b> trials the model said what it expected. Rank correlation with what came: "
+        f"<b>{all_:.2f}</b>, of the last {min(WINDOW, len(rows))} <b>{latest:.2f}</b>. 1 is a perfect order, 0 none; "
+        "near an optimum, where all is alike, it falls."
+    )
+
+
+def _candidates(rows: Sequence[Foretold], view: View) -> str:
+    """Which kinds of candidates were chosen, and how many of the best they are, as HTML."""
+    best = {point.trial for point in view.ordered()[:_BEST]}
+    kinds = defaultdict[str, list[Foretold]](list)
+    for row in rows:
+        kinds[row.move].append(row)
+    lines = "".join(
+        f"<tr><td>{escape(kind)}</td><td>{len(each)}</td><td>{sum(row.trial in best for row in each)}</td></tr>"
+        for kind, each in sorted(kinds.items())
+    )
+    heads = "".join(f"<th>{head}</th>" for head in ("candidate", "trials", f"of the {len(best)} best"))
+    return f"<table><tr>{heads}</tr>{lines}</table>"
