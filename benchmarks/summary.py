@@ -103,7 +103,11 @@ def _together(times: Result) -> str:
     """How long the quick forms took, one after the other."""
     ran = [row for row in times["rows"] if not row["end"].startswith("left out")]
     minutes = sum(row["seconds"] for row in ran) / 60
-    return f": {len(ran)} of them in {minutes:.0f} minutes on {times['machine']['cores']} cores"
+    used = sum(row["cpu_seconds"] for row in ran) / 60
+    return (
+        f": {len(ran)} of them in {minutes:.0f} minutes on {times['machine']['cores']} cores, "
+        f"{used:.0f} minutes of a core's time"
+    )
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

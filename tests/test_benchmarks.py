@@ -133,10 +133,10 @@ def test_a_benchmark_that_is_given_up_ends_with_what_it_has_started_in_sessions_
 
 
 def test_the_summary_says_how_long_the_quick_forms_take_together():
-    rows = [{"name": "a", "end": "passed", "seconds": 100}, {"name": "b", "end": "passed", "seconds": 200}]
-    rows.append({"name": "c", "end": "left out: no data", "seconds": 0})
+    ends = {"a": ("passed", 100), "b": ("passed", 200), "c": ("left out: no data", 0)}
+    rows = [{"name": n, "end": end, "seconds": s, "cpu_seconds": s + 90} for n, (end, s) in ends.items()]
     page = summary.page({}, times={"machine": {"cores": 2}, "rows": rows})
-    assert "`benchmarks/results-quick/`: 2 of them in 5 minutes on 2 cores.\n" in page
+    assert "`benchmarks/results-quick/`: 2 of them in 5 minutes on 2 cores, 8 minutes of a core's time.\n" in page
     assert "`benchmarks/results-quick/`.\n" in summary.page({})
 
 

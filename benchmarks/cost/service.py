@@ -30,7 +30,7 @@ PARTS = ("crowd", "fairness", "takeover")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 jobs, 10 seconds of sharing")
+    parser.add_argument("--quick", action="store_true", help="20 jobs, 10 seconds of sharing")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--clients", type=int, default=20)
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=positive, default=5)
     options = parser.parse_args()
     if options.quick:
-        options.jobs, options.seconds, options.repetitions = 40, 10, 1
+        options.jobs, options.seconds, options.repetitions = 20, 10, 1
     result: dict[str, list[dict[str, Any]]] = earlier("service", PARTS)
     result |= {part: [] for part in options.only}
     for part in list(options.only) * options.repetitions:  # in turn, so that noise of the machine meets all

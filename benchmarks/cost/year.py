@@ -61,10 +61,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=positive, default=20_000)
     parser.add_argument("--live", type=positive, default=1000, help="how many of them are submitted and run")
     parser.add_argument("--seconds", type=float, help="submit no more after this time")
-    parser.add_argument("--quick", action="store_true", help="60 jobs")
+    parser.add_argument("--quick", action="store_true", help="40 jobs, the last 20 of them live")
     options = parser.parse_args()
     if options.quick:
-        options.jobs, options.live = 60, 40
+        options.jobs, options.live = 40, 20
     before = max(0, options.jobs - options.live)
     with tempfile.TemporaryDirectory(prefix="year-") as folder, Service(Path(folder)) as service:
         if before:

@@ -71,7 +71,7 @@ def main() -> None:
     if options.folder and options.folder.exists() and any(options.folder.iterdir()):
         parser.error(f"{options.folder} is not empty: name a new folder, as old logs would be counted, too")
     if options.quick:
-        options.seconds, options.training, options.repetitions = 15, 0.5, 1
+        options.seconds, options.training, options.repetitions = 15, min(options.training, 0.5), 1
     expected = {name: undisturbed(job_of(name, Path(), 0.0)) for name in ("pso", "random")}
     runs = []
     for seed in range(options.seed, options.seed + options.repetitions):

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="trainings of 6 s, 4 workers")
     options = parser.parse_args()
     if options.quick:
-        options.seconds, options.workers = 6, 4
+        options.seconds, options.workers = 6, min(options.workers, 4)
     found = {}
     for number in (signal.SIGTERM, signal.SIGKILL):
         with tempfile.TemporaryDirectory(prefix="drain-") as folder:

@@ -281,7 +281,7 @@ def draw(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2 or 3 seeds, fewer evaluations")
+    parser.add_argument("--quick", action="store_true", help="1 or 2 seeds, fewer evaluations")
     parser.add_argument("--seeds", type=positive, help="default: 11 of architectures, 7 of weights")
     parser.add_argument("--evaluations", type=int, help="of each search for architectures; default: 200")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that search for architectures at once")
@@ -292,7 +292,7 @@ def main() -> None:
         result["throughput"] = throughput(1.0 if options.quick else 3.0)
         show_throughput(result["throughput"])
     if "weights" in options.parts:
-        result["weights"] = weights(options.seeds or (3 if options.quick else 7), 100 if options.quick else 200)
+        result["weights"] = weights(options.seeds or (1 if options.quick else 7), 50 if options.quick else 200)
         show_weights(result["weights"])
     if "architectures" in options.parts:
         result["architectures"] = architectures(
