@@ -17,10 +17,10 @@ from swarm.plots.charts import BLUE, CYCLE, GRAY, PURPLE, legend_above, new_figu
 
 FEWEST = 4  # trials that a rank correlation says something of
 WINDOW = 20  # trials of which the latest rank correlation is
-_MOVES = {
-    "particle": "move of a particle",
-    "near": "change of a good configuration",
-    "anywhere": "anywhere",
+_MOVES = {  # what they are called, and in short
+    "particle": ("move of a particle", "particle"),
+    "near": ("change of a good configuration", "near a good one"),
+    "anywhere": ("anywhere", "anywhere"),
 }
 
 
@@ -30,7 +30,7 @@ class Foretold:
 
     Attributes:
         trial: Its number.
-        move: What kind of candidate it was, for people.
+        move: What kind of candidate it was, as the method notes it.
         expected: The fitness that the model expected.
         fitness: What came.
     """
@@ -44,7 +44,13 @@ class Foretold:
 def named(move: str) -> str:
     """A kind of candidate for people; one that was refined says so after a comma."""
     kind, comma, rest = move.partition(",")
-    return _MOVES.get(kind, kind) + comma + rest
+    return _MOVES.get(kind, (kind, kind))[0] + comma + rest
+
+
+def _short(move: str) -> str:
+    """A kind of candidate in short, refined or not."""
+    kind = move.partition(",")[0]
+    return _MOVES.get(kind, (kind, kind))[1]
 
 
 def rank_correlation(rows: Sequence[Foretold]) -> float | None:
@@ -72,11 +78,11 @@ def over_time(rows: Sequence[Foretold]) -> dict[str, list[float]]:
 def point_columns(rows: Iterable[Foretold]) -> dict[str, list[object]]:
     """Columns ``trial``, ``move``, ``expected``, ``fitness`` and ``color``, by kind of candidate."""
     each = list(rows)
-    colors = dict(zip(dict.fromkeys(sorted(row.move.partition(",")[0] for row in each)), CYCLE, strict=False))
+    colors = dict(zip(dict.fromkeys(sorted(_short(row.move) for row in each)), CYCLE, strict=False))
     return {
         **{name: [getattr(row, name) for row in each] for name in ("trial", "expected", "fitness")},
-        "move": [row.move.partition(",")[0] for row in each],
-        "color": [colors.get(row.move.partition(",")[0], GRAY) for row in each],
+        "move": [_short(row.move) for row in each],
+        "color": [colors.get(_short(row.move), GRAY) for row in each],
     }
 
 

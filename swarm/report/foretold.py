@@ -21,7 +21,7 @@ def foretold(tables: Tables) -> Iterator[Text | Picture | Table]:
     if len(rows) < plots.FEWEST:
         return
     known = [
-        Foretold(trial, named(str(move)), expected, fitness)
+        Foretold(trial, str(move), expected, fitness)
         for trial, move, expected, fitness in rows[["trial", "move", "expected", "fitness"]].itertuples(index=False)
     ]
     half = len(known) // 2

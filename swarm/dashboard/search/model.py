@@ -8,12 +8,13 @@ from html import escape
 
 from bokeh.models import ColumnDataSource
 from bokeh.models.layouts import LayoutDOM
+from bokeh.models.widgets import Div
 
 from swarm.dashboard.board import Shown
 from swarm.dashboard.feed import replace
 from swarm.dashboard.job_page import JobPage
 from swarm.dashboard.search.words import fitness_name
-from swarm.dashboard.theme import tiled
+from swarm.dashboard.theme import TABLE, tiled
 from swarm.plots.axes import Axis
 from swarm.plots.foretold import (
     WINDOW,
@@ -42,31 +43,34 @@ class Model(JobPage):
         return any(point.foretold for point in view.points)
 
     def figures(self, axes: Sequence[Axis], shown: Shown) -> list[LayoutDOM]:
-        """Expected and found, and the rank correlation; none where nothing is foretold."""
+        """The candidates, expected and found, and the rank correlation; none where nothing is foretold."""
         assert shown.view is not None
         if not self.kind(shown.view):
             return []
         self._points, self._line = ColumnDataSource(point_columns([])), ColumnDataSource(diagonal([]))
         self._over_time = ColumnDataSource(over_time([]))
         expected = expectations(self._points, self._line, label=fitness_name(shown.job))
-        return [tiled([expected, correlations(self._over_time)])]
+        self._candidates = Div(stylesheets=[TABLE], disable_math=True, sizing_mode="stretch_width")
+        return [self._candidates, tiled([expected, correlations(self._over_time)])]
 
     def draw(self, view: View, job: object) -> str:
-        """The figures, and a table of the candidates above them."""
+        """How well the model foretold."""
         if not self.kind(view):
             return _NONE
         rows = foretold(view)
         replace(self._points, point_columns(rows))
         replace(self._line, diagonal(rows))
         replace(self._over_time, over_time(rows))
-        return f"{_said(rows)}{_candidates(rows, view)}"
+        if self._candidates.text != (table := _table(rows, view)):
+            self._candidates.text = table
+        return _said(rows)
 
 
 def foretold(view: View) -> list[Foretold]:
-    """The trials of which a model said what it expected, and that have a fitness, in the order of their answers."""
+    """The trials of which a model said what it expected, and that have a fitness, in the order of the questions."""
     return [
-        Foretold(point.trial, named(str(point.foretold["move"])), float(point.foretold["expected"]), point.fitness)
-        for point in view.points
+        Foretold(point.trial, str(point.foretold["move"]), float(point.foretold["expected"]), point.fitness)
+        for point in sorted(view.points, key=lambda point: point.trial)
         if point.foretold and point.fitness is not None
     ]
 
@@ -82,12 +86,12 @@ def _said(rows: Sequence[Foretold]) -> str:
     )
 
 
-def _candidates(rows: Sequence[Foretold], view: View) -> str:
+def _table(rows: Sequence[Foretold], view: View) -> str:
     """Which kinds of candidates were chosen, and how many of the best they are, as HTML."""
     best = {point.trial for point in view.ordered()[:_BEST]}
     kinds = defaultdict[str, list[Foretold]](list)
     for row in rows:
-        kinds[row.move].append(row)
+        kinds[named(row.move)].append(row)
     lines = "".join(
         f"<tr><td>{escape(kind)}</td><td>{len(each)}</td><td>{sum(row.trial in best for row in each)}</td></tr>"
         for kind, each in sorted(kinds.items())
