@@ -7,10 +7,10 @@ TF     ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 STAMP  := $(VENV)/.installed-$(TF)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-lowest lint format docs bench clean
+.PHONY: help install demo test test-all test-lowest lint format docs bench engines release-check clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## create .venv with everything that the other targets need
 
@@ -65,5 +65,20 @@ docs: $(STAMP)  ## the documentation, as site/index.html
 bench: $(STAMP)  ## the benchmarks, quick form
 	@$(BIN)/python benchmarks/run_all.py
 
+# ENGINES="postgres ssh" chooses, OPTIONS=--install has apt-get install what is missing.
+engines: $(STAMP)  ## our deployment on the engines that this machine has, parts of it killed; as root
+	@$(BIN)/python -m deploy.engines $(ENGINES) --table docs/engines.md $(OPTIONS)
+
+# KEEP=dist keeps what was built.
+RELEASE := .venv-release
+
+release-check: $(RELEASE)/.installed  ## wheel and sdist: built, checked, and installed with each Python there is
+	@$(RELEASE)/bin/python deploy/release.py $(if $(KEEP),--keep $(KEEP))
+
+$(RELEASE)/.installed:
+	@test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	@touch $@
+
 clean:  ## remove .venv and what the demo left
-	rm -rf $(VENV) $(LOWEST) demo.db demo.db-* demo.db.artifacts
+	rm -rf $(VENV) $(LOWEST) $(RELEASE) demo.db demo.db-* demo.db.artifacts

@@ -75,11 +75,12 @@ def lifetime(walltime: str, system: str = "slurm") -> tuple[int, int]:
     return end - stagger, stagger
 
 
-def cluster(system: str = "slurm", **options: Any) -> JobQueueCluster:
+def cluster(system: str = "slurm", port: int = 0, **options: Any) -> JobQueueCluster:
     """A scheduler with our plugin, and the description of a job; no job is submitted yet.
 
     Args:
         system: Batch system, one of SYSTEMS.
+        port: Of the scheduler; 0 is any.
         options: Those of its class in dask-jobqueue; None, or left out, is what the site says.
     """
 
@@ -103,7 +104,7 @@ def cluster(system: str = "slurm", **options: Any) -> JobQueueCluster:
         processes=1,
         worker_extra_args=[*(site("worker-extra-args") or []), *worker],
         security=security(),
-        scheduler_options={"preload": ["swarm.scheduler"], "dashboard_address": "127.0.0.1:8787"},
+        scheduler_options={"preload": ["swarm.scheduler"], "dashboard_address": "127.0.0.1:8787", "port": port},
         **given,
     )
 
@@ -116,6 +117,9 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("jobs", metavar="MINIMUM:MAXIMUM", help="how many jobs there are; one number keeps it so")
     parser.add_argument("--system", choices=SYSTEMS, default="slurm", help="batch system (default: slurm)")
+    parser.add_argument(
+        "--port", type=int, default=0, help="port of the scheduler, by which clients find it again (default: any)"
+    )
     parser.add_argument("--cores", type=int, help="CPU cores of a job")
     parser.add_argument("--memory", help="memory of a job, such as 32GB")
     parser.add_argument("--walltime", help="time of a job, such as 12:00:00")
@@ -142,7 +146,7 @@ def main() -> None:
     chosen = parsed()
     names = ("cores", "memory", "walltime", "queue")
     options = {name: getattr(chosen, name) for name in names} | {"job_extra_directives": chosen.directive}
-    with cluster(chosen.system, **options) as started:
+    with cluster(chosen.system, chosen.port, **options) as started:
         started.adapt(minimum_jobs=chosen.minimum, maximum_jobs=chosen.maximum)
         print(f"swarm submit JOB.yaml --scheduler {started.scheduler_address}", flush=True)
         master = ["swarm", "master", started.scheduler_address, "--store", "sqlite:///swarm.db", "--results", "results"]

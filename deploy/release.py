@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -116,17 +117,17 @@ def files(distribution: Path) -> list[str]:
         return [member.name.partition("/")[2] for member in archive if member.isfile()]
 
 
-def installed(python: Path, wheel: Path, folder: Path) -> tuple[float, Path]:
-    """Install the wheel into a new environment, and run a small job there; seconds, and the folder of packages.
+def installed(python: Path, wheel: Path, folder: Path) -> tuple[str, Path]:
+    """Install the wheel into a new environment, and run a small job there; how long it took, and the packages' folder.
 
     Raises:
         RuntimeError: One of these has failed.
     """
     place = folder / f"env-{python.name}-{time.monotonic_ns()}"
     _output(python, "-m", "venv", place)
-    began = time.monotonic()
+    began, used = time.monotonic(), _cpu_seconds()
     _output(place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
-    seconds = time.monotonic() - began
+    took = f"{time.monotonic() - began:.0f} s, {_cpu_seconds() - used:.0f} s of a CPU"
     (folder / "train.py").write_text(_TRAIN)
     (folder / "job.yaml").write_text(_JOB)
     swarm, store = place / "bin" / "swarm", f"{place}/swarm.db"
@@ -137,7 +138,13 @@ def installed(python: Path, wheel: Path, folder: Path) -> tuple[float, Path]:
     (packages,) = (place / "lib").glob("python*/site-packages")
     if (packages / "tensorflow").exists():
         raise RuntimeError("TensorFlow was installed, too")
-    return seconds, packages
+    return took, packages
+
+
+def _cpu_seconds() -> float:
+    """What processes that have ended have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def megabytes(folder: Path) -> float:
@@ -199,11 +206,11 @@ def tried(version: str, wheel: Path, folder: Path) -> list[str]:
         print(f"Python {version}: not on this machine, not tried")
         return []
     try:
-        seconds, packages = installed(python, wheel, folder)
+        took, packages = installed(python, wheel, folder)
     except RuntimeError as error:
         return [f"Python {version}: {error}"]
     size = megabytes(packages)
-    print(f"Python {version}: installed in {seconds:.0f} s, {size:.0f} MB, of that {largest(packages)}; the job ran")
+    print(f"Python {version}: installed in {took}; {size:.0f} MB, of that {largest(packages)}; the job ran")
     shutil.rmtree(packages.parent.parent.parent)
     return []
 

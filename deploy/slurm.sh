@@ -13,7 +13,8 @@
 #   sbatch --time=12:00:00 --array=1-8 --gpus-per-node=4 --cpus-per-task=16 --mem=0 deploy/slurm.sh workers
 #
 # The first is one job for scheduler and master. The second is one job for each of 8 nodes, which joins when its turn
-# comes. Five minutes before its time is over, Slurm tells it (SIGUSR1): its trainings save and go on elsewhere, and the
+# comes, with all GPUs that Slurm gives it; options of `swarm worker` may follow: `workers --slots 16` where there are none.
+# Five minutes before its time is over, Slurm tells it (SIGUSR1): its trainings save and go on elsewhere, and the
 # job goes back into the queue, to come again, as that of the service does; `scancel` ends one for good. Both meet in a
 # folder that all nodes see, $SWARM_FOLDER, or shared/ where they are submitted. It holds certificates as well: other
 # users of the cluster reach these nodes, too. You submit as yourself:
@@ -57,13 +58,14 @@ service() {
     wait
 }
 
-workers() {
+workers() { # OPTION…
+    [ $# -gt 0 ] || set -- --gpus all
     trap 'told=USR1; tell USR1' USR1
     trap 'told=TERM; tell TERM' TERM
     wait_for_scheduler
     while [ -z "$told" ]; do
         DASK_CONFIG=$certificates/worker/tls.yaml \
-            swarm worker --scheduler-file "$scheduler_file" --gpus all --grace 240s &
+            swarm worker --scheduler-file "$scheduler_file" --grace 240s "$@" &
         worker=$!
         if [ -n "$missed" ]; then tell "$missed"; fi
         while kill -0 "$worker" 2>/dev/null; do wait "$worker" || true; done # a signal ends the waiting alone
@@ -90,9 +92,9 @@ address() {
 }
 
 case ${1:-} in
-    service | workers | address) "$1" ;;
+    service | workers | address) "$@" ;;
     *)
-        echo "usage: sbatch … deploy/slurm.sh service | workers; see the head of this file" >&2
+        echo "usage: sbatch … deploy/slurm.sh service | workers [OPTION…]; see the head of this file" >&2
         exit 2
         ;;
 esac

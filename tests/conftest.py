@@ -69,6 +69,7 @@ LONGEST = (
     "test_gpu.py",
     "test_chain.py",
     "test_drain.py",
+    "test_engines.py",
     "test_ahead.py",
     "test_stored.py",
     "test_deploy.py",

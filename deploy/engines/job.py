@@ -144,17 +144,25 @@ def answer(table: Path) -> Answer:
         return {row["trial"]: tuple(row[name] for name in _COLUMNS[1:]) for row in csv.DictReader(rows)}
 
 
-def call(*command: str | Path, environment: Mapping[str, str] | None = None, **options: Any) -> str:
-    """Run a command to its end.
+def call(
+    *command: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 300.0, **options: Any
+) -> str:
+    """Run a command to its end; what it said.
+
+    Args:
+        command: Its words.
+        environment: What is added to its environment.
+        timeout: Seconds that it may take.
+        options: Those of :func:`subprocess.run`.
 
     Raises:
         AssertionError: It failed; with what it said.
     """
     words, env = [str(word) for word in command], {**os.environ, **(environment or {})}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300, check=False, **options)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=timeout, check=False, **options)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(words)} failed: {(done.stderr + done.stdout).strip()}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = _WAITS) -> Any:

@@ -90,7 +90,7 @@ def pods(manifest: Manifest) -> Iterator[Manifest]:
 
 def latest() -> str:
     """The latest version of Kubernetes whose schemas are there."""
-    import kubernetes_validate
+    import kubernetes_validate  # type: ignore[import-untyped]
 
     return str(kubernetes_validate.latest_version())
 
