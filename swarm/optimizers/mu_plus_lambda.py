@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import numpy as np
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.list_genes import list_of
 from swarm.optimizers.recombination import other_option
 from swarm.optimizers.targets import Losses, compared, standings
 from swarm.optimizers.unrepeated import Unrepeated
 from swarm.space.base import Domain
 from swarm.space.domain import Choice, Integer, Real
+from swarm.space.space import Space
 from swarm.trial import Params, Trial, Value, mean
 
 Mutation = Literal["normal", "step"]
@@ -340,6 +340,51 @@ def _from_the_best(adults: Sequence[Adult]) -> list[Adult]:
     """Adults sorted by how they stand among each other; those that are alike stay in their order."""
     ranked = zip(standings([losses for losses, _ in adults]), adults, strict=True)
     return [adult for _, adult in sorted(ranked, key=lambda each: -each[0])]
+
+
+@dataclass(frozen=True)
+class ListGenes:
+    """Parameters that together are a list of variable length.
+
+    Attributes:
+        names: Of its length, and of all the items that it may have; empty if there is no list.
+        low: Its smallest length.
+        filler: What it is padded with.
+    """
+
+    names: tuple[str, ...] = ()
+    low: int = 0
+    filler: Any = None
+
+    def items(self, params: Params) -> list[Any]:
+        """The items that a configuration has."""
+        return [params[name] for name in self.names[1:] if name in params]
+
+    def params(self, items: Sequence[Any]) -> dict[str, Any]:
+        """Parameters of a list of these items, padded or cut to the lengths that are allowed."""
+        if not self.names:
+            return {}
+        kept = [*items, *[self.filler] * (self.low - len(items))][: len(self.names) - 1]
+        return {self.names[0]: len(kept), **dict(zip(self.names[1:], kept, strict=False))}
+
+
+def list_of(space: Space) -> ListGenes:
+    """The list in a space, as :class:`MuPlusLambda` describes it; the first, if there are several."""
+    for length, counter in space.domains.items():
+        if not isinstance(counter, Integer) or counter.low < 0:
+            continue
+        items = [name for name, others in space.conditions.items() if list(others) == [length]]
+        if len(items) != counter.high:  # most integers count nothing, however large they may become
+            continue
+        wanted = (tuple(range(max(k, counter.low), counter.high + 1)) for k in range(1, counter.high + 1))
+        domains = [space.domains[name] for name in items]
+        if (
+            all(space.conditions[name][length] == there for name, there in zip(items, wanted, strict=True))
+            and isinstance(domains[0], Integer)
+            and all(domain == domains[0] for domain in domains)
+        ):
+            return ListGenes((length, *items), counter.low, domains[0].low)
+    return ListGenes()
 
 
 def adjusted(

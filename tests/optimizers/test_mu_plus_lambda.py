@@ -7,8 +7,7 @@ import tracemalloc
 import pytest
 
 from swarm.errors import InvalidOptimizer
-from swarm.optimizers.list_genes import list_of
-from swarm.optimizers.mu_plus_lambda import MuPlusLambda, adjusted
+from swarm.optimizers.mu_plus_lambda import MuPlusLambda, adjusted, list_of
 from swarm.optimizers.random import Random
 from swarm.space import Choice, Integer, Real, Space
 from swarm.workers.recurrent import space as architectures
