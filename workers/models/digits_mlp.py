@@ -119,7 +119,7 @@ class Perceptron:
         for number, weights in enumerate(self._weights):
             if number:  # behind a hidden layer
                 kept = rng.random(x.shape, np.float32) < keep
-                x = np.maximum(x, 0) * kept.astype(np.float32) / keep
+                x = (np.maximum(x, 0) * kept / keep).astype(np.float32, copy=False)
             inputs.append(np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1))
             x = inputs[-1] @ weights
         error = _softmax(x)
