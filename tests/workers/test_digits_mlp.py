@@ -18,7 +18,7 @@ from swarm.workers.models.digits_mlp import SPACE, Perceptron, problem
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "digits.yaml"
 DEFAULTS = {name: domain["default"] for name, domain in SPACE.items()}
-PLAIN = {"learning_rate": 1.0, "momentum": 0.0, "dropout": 0.0}
+PLAIN = {"momentum": 0.0, "dropout": 0.0}
 
 
 def trained(seed: int = 1, **changes: Any) -> dict[str, float]:
@@ -39,7 +39,7 @@ def test_a_step_follows_the_gradient_of_the_cross_entropy() -> None:
     network = Perceptron((5, 4, 3, 2), rng)
     x, y = rng.standard_normal((7, 5), np.float32), rng.integers(2, size=7)
     before = [each.astype(np.float64) for each in network._weights]
-    network.step(x, y, PLAIN, rng)
+    network.step(x, y, 1.0, PLAIN, rng)
     for layer, weights in enumerate(before):
         gradient = weights - network._weights[layer]
         for place in np.ndindex(weights.shape):
@@ -56,10 +56,10 @@ def test_momentum_carries_the_last_move_on() -> None:
     network = Perceptron((5, 4, 3, 2), rng)
     x, y = rng.standard_normal((7, 5), np.float32), rng.integers(2, size=7)
     first = [each.copy() for each in network._weights]
-    network.step(x, y, PLAIN, rng)
+    network.step(x, y, 1.0, PLAIN, rng)
     moved = [after - before for before, after in zip(first, network._weights, strict=True)]
     second = [each.copy() for each in network._weights]
-    network.step(x, y, {**PLAIN, "learning_rate": 0.0, "momentum": 0.5}, rng)
+    network.step(x, y, 0.0, {**PLAIN, "momentum": 0.5}, rng)
     for move, before, after in zip(moved, second, network._weights, strict=True):
         assert after - before == pytest.approx(move / 2, abs=1e-6)
 
