@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,$(TF)]'
 	@touch $@
 
-demo: $(STAMP)  ## six particles tune a network on handwritten digits, here and now
-	@$(BIN)/swarm run examples/digits.yaml --store demo.db --again
+demo: $(STAMP)  ## six particles tune a network on handwritten digits, random search beside them
+	@$(BIN)/swarm run examples/digits.yaml --store demo.db --again --baseline random --report demo.html
 
 # The tests start hundreds of processes: none of them compiles our modules again. Types are checked beside them.
 test: $(STAMP)  ## lint, types and all tests
@@ -81,4 +81,4 @@ $(RELEASE)/.installed:
 	@touch $@
 
 clean:  ## remove .venv and what the demo left
-	rm -rf $(VENV) $(LOWEST) $(RELEASE) demo.db demo.db-* demo.db.artifacts
+	rm -rf $(VENV) $(LOWEST) $(RELEASE) demo.db demo.db-* demo.db.artifacts demo.html

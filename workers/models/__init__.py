@@ -4,6 +4,7 @@ PROBLEMS: dict[str, str] = {
     "capsnet": "swarm.workers.models.capsnet:problem",
     "command": "swarm.workers.command:CommandProblem",
     "digits-cnn": "swarm.workers.models.digits_cnn:problem",
+    "digits-mlp": "swarm.workers.models.digits_mlp:problem",
     "lenet": "swarm.workers.models.lenet_ga:problem",
     "lenet-time": "swarm.workers.models.lenet_time:problem",
     "lenet4": "swarm.workers.models.lenet4:problem",
