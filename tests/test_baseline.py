@@ -165,7 +165,7 @@ def test_the_command_compares_them_in_one_line_and_in_the_report(tmp_path: Path)
         f"{found.configurations[0]} configurations each"
     )
     assert expected in said.splitlines()
-    begins = said.index(f"bowl-random: Random beside it, {found.configurations[0]} trials …")
+    begins = said.index(f"bowl-random: random search beside it, {found.configurations[0]} trials …")
     assert said.index("\ngeneration 5: ") < begins < said.rindex("\ngeneration 0: ")
     assert said.splitlines()[-1].startswith(f"wrote {report} (")
     assert expected in swarm("show", "bowl", "--store", store).splitlines()

@@ -84,11 +84,15 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_job_file_runs(tmp_path: Path) -> None:
     (tmp_path / "JOB.yaml").write_text(small(blocks(README, "yaml")[0]), encoding="utf-8")
-    printed = call(BIN / "swarm", "run", "JOB.yaml", "--slots", "2", cwd=tmp_path)
+    beside = ("--baseline", "random", "--report", "job.html")
+    printed = call(BIN / "swarm", "run", "JOB.yaml", "--slots", "2", *beside, cwd=tmp_path)
     shown = blocks(README, "text")[0]
     names = re.findall(r"^ (\w+) ", shown, re.MULTILINE)
     assert "learning_rate" in names and "fitness" in names
     assert re.findall(r"^ (\w+) ", printed, re.MULTILINE) == names
+    compared = r"^on the unseen test set: [\d.]+ by PSO, [\d.]+ by random search; \d+ configurations each$"
+    assert re.search(compared, printed, re.MULTILINE) and re.search(compared, shown, re.MULTILINE)
+    assert re.search(r"^wrote job.html \(\d\.\d MB\)$", printed, re.MULTILINE)
     assert "trainings run" in shown and "4 evaluations: 4 trainings run" in printed
     assert {
         "finished: done",

@@ -142,7 +142,7 @@ def run_command(
             scheduler=scheduler,
             store=store,
             retry_failed=retry_failed,
-            baseline=None if baseline is None else baseline.value,
+            baseline=None if baseline is None else "random",
         ),
         page,
     )

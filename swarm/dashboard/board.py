@@ -115,15 +115,17 @@ def slot_names(worker: WorkerState) -> list[str]:
 
 
 class Shows(Protocol):
-    """What the pages of jobs need to know, of a service that runs or of a store.
+    """What the pages of jobs need to know, of a service that runs or of a store."""
 
-    Attributes:
-        shown: Jobs by name.
-        weights: Of the users whose weight is not 1, by name.
-    """
+    @property
+    def shown(self) -> OrderedDict[str, Shown]:
+        """Jobs by name."""
+        ...
 
-    shown: OrderedDict[str, Shown]
-    weights: dict[str, float]
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the users whose weight is not 1, by name."""
+        ...
 
     @property
     def slots(self) -> list[str]:

@@ -392,7 +392,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
         method = other.get("optimizer")
         trials = method.get("trials") if isinstance(method, dict) and method.get("name") == "Random" else None
         try:
-            return bool(trials) and not self.baseline(trials).differences(dict(other))
+            return isinstance(trials, int) and not self.baseline(trials).differences(dict(other))
         except InvalidInput:
             return False
 

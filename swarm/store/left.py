@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Self
 
+Content = bytes
 PICTURES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -37,7 +38,7 @@ class File:
 
     name: str
     bytes: int
-    content: bytes | None = None
+    content: Content | None = None
 
     @property
     def kind(self) -> str:

@@ -99,7 +99,7 @@ class Progress:
             if self._of is not None:
                 self._follow()
                 planned = search.state.optimizer.planned
-                self._say(f"{search.job.name}: {type(search.job.optimizer).__name__} beside it, {planned} trials …")
+                self._say(f"{search.job.name}: random search beside it, {planned} trials …")
             self._of = search.job.name
         if not self._began:
             self._began = True

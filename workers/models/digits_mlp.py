@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 SPACE: dict[str, Any] = {
     "units_1": {"integer": [2, 64], "default": 32},
     "units_2": {"integer": [2, 64], "default": 32},
-    "learning_rate": {"real": [1e-4, 1], "log": True, "digits": 1, "default": 0.1},
+    "learning_rate": {"real": [1e-6, 10], "log": True, "digits": 1, "default": 0.1},
     "momentum": {"real": [0, 0.99], "digits": 2, "default": 0.5},
     "batch_size": {"integer": [8, 512], "log": True, "default": 32},
-    "dropout": {"real": [0, 0.8], "digits": 1, "default": 0.1},
+    "dropout": {"real": [0, 0.9], "digits": 1, "default": 0.1},
 }
 
 

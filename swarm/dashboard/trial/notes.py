@@ -30,6 +30,7 @@ class NoteField:
         self._point: Point | None = None
         self._known: str | None = None
         self._tasks: set[asyncio.Future[None]] = set()
+        self._answers: list[str | None] = []  # what came of the last note, until it is shown
         self._text = TextAreaInput(title="note", rows=2, max_length=2000, width=320, stylesheets=[WIDGETS])
         self._keep = Button(label="keep note", width=100, stylesheets=[WIDGETS])
         self._keep.on_click(self._write)
@@ -43,9 +44,11 @@ class NoteField:
         self._say("" if self._board.writes(job) else "notes can be read here, not written")
 
     def update(self) -> None:
-        """Show the note as it is now, if somebody has changed it."""
+        """Show what became of a note, and the note as it is now, if somebody has changed it."""
         if self._point is None:
             return
+        if self._answers:
+            self._done(self._answers.pop())
         notes, may = self._board.notes(self._job), self._board.writes(self._job)
         for part in (self._text, self._keep):
             part.disabled = not may
@@ -61,13 +64,14 @@ class NoteField:
         if answer is None or isinstance(answer, str):
             self._done(answer)
             return
+        self._say("…")
         task = asyncio.ensure_future(self._written_later(answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _written_later(self, answer: Awaitable[str | None]) -> None:
-        self._say("…")
-        self._done(await answer)
+        """Keep the answer for the next update: only there may the page change."""
+        self._answers = [await answer]
 
     def _done(self, refused: str | None) -> None:
         self._say(refused or "kept")
