@@ -1,13 +1,16 @@
 """Architectures found without training, weights found without gradients: the claims of DLOPT, on its series.
 
     SWARM_DATA=data python benchmarks/papers/dlopt.py [--quick] [--seeds 11] [--evaluations 200] [--processes 2]
-                                               [--parts architectures weights throughput training]
+                                               [--parts architectures winners weights throughput training]
+                                               [--series sine sum-of-sines parking]
 
-architectures  The (μ+λ) evolution of lists of layers against random search, on the sine (1 … 6 layers of
-               1 … 16 units, look back 2 … 20) and on the 28 car parks (1 … 4 layers of 5 … 60 units, look back
-               2 … 10). 200 evaluations each, unless told otherwise: with 30 random networks, and the best 10 again with
-               100 (they are 10 of the 200). What each has found is then scored with 1,500 fresh random networks, so
-               that nobody is paid for luck.
+architectures  The (μ+λ) evolution of lists of layers against random search, on the sine and on the sum of nine sines of
+               DLOPT's ff-sin (1 … 6 layers of 1 … 16 units, look back 2 … 20), of which one period says all, and on
+               the 28 car parks (1 … 4 layers of 5 … 60 units, look back 2 … 10). 200 evaluations each, unless told
+               otherwise: with 30 random networks, the best 16 again with 60, the best 4 of these with 250 (they are 20
+               of the 200). What each has found is then scored with 1,500 fresh random networks, so that nobody is paid
+               for luck. p is one-sided: how often chance makes as much of what random search found.
+winners        What the searches have found is trained, beside random architectures: the error on V.
 training       log p of 24 random architectures (100 samples) against the error of the same when trained, by look-back.
 weights        Networks of the sine whose weights evolve, against the best of random networks, at equal evaluations.
 throughput     Random networks per second: all at once, one by one, and one by one through Keras as DLOPT does it.
@@ -21,6 +24,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,17 +45,22 @@ from swarm.workers.recurrent.evolution import METHODS
 from swarm.workers.recurrent.sampling import problem
 from swarm.workers.recurrent.weights import WeightEvolution
 
-FINALISTS, SAMPLES, FRESH = 10, 100, 1500
-SEARCHES = {
-    "sine": {"layers": (1, 6), "units": (1, 16), "look_back": (2, 20)},
+FINALS = ((16, 60), (4, 250))  # configurations, and networks of each
+SAMPLES, FRESH = 100, 1500
+OBOE = (1.0, 0.95, 2.1, 0.2, 0.25, 0.25, 0.6, 0.3, 0.2)  # amplitudes of the harmonics
+LISTS = {"layers": (1, 6), "units": (1, 16), "look_back": (2, 20)}
+SEARCHES: dict[str, dict[str, Any]] = {
+    "sine": {**LISTS, "windows": 10},
+    "sum-of-sines": {**LISTS, "data": {"name": "fourier", "amplitudes": OBOE, "step": 0.05}, "windows": 20},
     "parking": {
         "data": "parking", "activation": "sigmoid", "layers": (1, 4), "units": (5, 60), "look_back": (2, 10),
+        "windows": 190,
     },
 }  # fmt: skip
-STEPS = {"sine": 5, "parking": 18}  # a third of the range of the units
+STEPS = {"sine": 5, "sum-of-sines": 5, "parking": 18}  # a third of the range of the units
 NETWORKS = ((1, (2, 2), 2, 100), (1, (2, 2), 2, 600), (1, (10, 10), 10, 600), (28, (30, 30), 2, 950))
 """Inputs, units, look-back, and the steps of the series: the listing's network first."""
-PARTS = ("architectures", "weights", "throughput", "training")
+PARTS = ("architectures", "winners", "weights", "throughput", "training")
 
 
 # --- architectures
@@ -59,7 +68,7 @@ PARTS = ("architectures", "weights", "throughput", "training")
 
 def methods(evaluations: int, step: int) -> dict[str, Optimizer]:
     """Each with as many evaluations, the finalists among them."""
-    first = evaluations - FINALISTS
+    first = evaluations - sum(top for top, _ in FINALS)
     rates = {"gene_rate": 0.3, "length_rate": 0.3, "step": step}
     sizes = {"population": 20, "children": 10}  # a score is noisy: a few lucky ones must not be all the parents
     plus = {**sizes, "evaluations": first, "restarts": 0, "migrants": 0, **rates}
@@ -68,12 +77,14 @@ def methods(evaluations: int, step: int) -> dict[str, Optimizer]:
         "(μ+λ), self-adjusting": MuPlusLambda(**plus, mutation="step", adapt=True),
         "random search": Random(trials=first),
     }
-    return {name: Rescored(of=method, top=FINALISTS, budget=SAMPLES) for name, method in of.items()}
+    for top, budget in FINALS:
+        of = {name: Rescored(of=method, top=top, budget=budget) for name, method in of.items()}
+    return of
 
 
 def found(series: str, name: str, evaluations: int, seed: int) -> tuple[float, int, Params]:
     """What a method finds, scored afresh, and the number of evaluations that it took; seeds are those of a search."""
-    sampler = problem(**SEARCHES[series])  # type: ignore[arg-type]
+    sampler = problem(**SEARCHES[series])
     optimizer = methods(evaluations, STEPS[series])[name].start(Space.parse(sampler.space), seed=seed)
     spent = 0
     while not optimizer.done:
@@ -87,30 +98,36 @@ def found(series: str, name: str, evaluations: int, seed: int) -> tuple[float, i
     return sampler(params, Context(seed=10_000 + seed, budget=FRESH))["fitness"], spent, params
 
 
-def architectures(seeds: int, evaluations: int, processes: int) -> list[dict[str, Any]]:
+def there(chosen: Sequence[str]) -> Iterator[str]:
+    """Those of the series whose data there are."""
+    for series in chosen:
+        if series == "parking" and not Path(os.environ.get("SWARM_DATA", ""), "parking-birmingham").is_dir():
+            console.print("parking: no parking-birmingham in the folder that SWARM_DATA names, left out")
+        else:
+            yield series
+
+
+def architectures(chosen: Sequence[str], seeds: int, evaluations: int, processes: int) -> list[dict[str, Any]]:
     """Every method on every series that there is; p of Mann and Whitney that random search is as good."""
     from scipy.stats import mannwhitneyu
 
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for series in SEARCHES:
-            if series == "parking" and not Path(os.environ.get("SWARM_DATA", ""), "parking-birmingham").is_dir():
-                console.print("parking: no parking-birmingham in the folder that SWARM_DATA names, left out")
-                continue
+        for series in there(chosen):
             for name in methods(evaluations, STEPS[series]):
                 ends = list(pool.map(found, *zip(*[(series, name, evaluations, i) for i in range(seeds)], strict=True)))
                 scores, spent, params = (list(each) for each in zip(*ends, strict=True))
                 rows.append(
                     {
                         "series": series, "method": name, "evaluations": sorted(set(spent)), "log_p": scores,
-                        "fresh": FRESH, "params": params,
+                        "fresh": FRESH, "params": params, "finals": FINALS,
                     }
                 )  # fmt: skip
                 console.print(f"{series}, {name}: {statistics.median(scores):.2f}", style="dim")
             plain = rows[-1]["log_p"]  # of random search
             for row in rows:
                 if row["series"] == series:
-                    row["p"] = float(mannwhitneyu(row["log_p"], plain).pvalue)
+                    row["p"] = float(mannwhitneyu(row["log_p"], plain, alternative="greater").pvalue)
     return rows
 
 
@@ -125,6 +142,46 @@ def show_architectures(rows: list[dict[str, Any]]) -> None:
         ),
         words=["method"],
     )  # fmt: skip
+
+
+# --- what was found, trained
+
+
+def winners(rows: list[dict[str, Any]], epochs: int, processes: int) -> list[dict[str, Any]]:
+    """Errors on V of what the searches found, trained, and of as many random architectures."""
+    from scipy.stats import mannwhitneyu
+
+    found: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for series in there(list(dict.fromkeys(row["series"] for row in rows))):
+            mine = {row["method"]: row["params"] for row in rows if row["series"] == series}
+            space, number = Space.parse(problem(**SEARCHES[series]).space), len(next(iter(mine.values())))
+            mine["any architecture"] = [space.sample(np.random.default_rng(seed)) for seed in range(number)]
+            errors = {
+                name: list(pool.map(trained, [series] * number, each, range(number), [epochs] * number))
+                for name, each in mine.items()
+            }
+            for name, each in errors.items():
+                p = float(mannwhitneyu(each, errors["any architecture"], alternative="less").pvalue)
+                found.append({"series": series, "method": name, "mae": each, "p": p, "epochs": epochs})
+                console.print(f"{series}, {name}, trained: {statistics.median(each):.4f}", style="dim")
+    return found
+
+
+def trained(series: str, params: Params, seed: int, epochs: int) -> float:
+    """Mean absolute error on V of an architecture after training."""
+    options = {"epochs": epochs, "learning_rate": 5e-3, "dropout": 0.0, "patience": epochs}
+    sampler = problem(**SEARCHES[series], training=options)
+    return float(sampler.trainer()(params, Context(seed=seed))["mae"])
+
+
+def show_winners(rows: list[dict[str, Any]]) -> None:
+    print_table(
+        "mean absolute error on V of what was found, trained",
+        ("series", "method", *EXTREMES, "any is as good, p"),
+        ((row["series"], row["method"], *extremes(row["mae"], ".4f"), f"{row['p']:.2g}") for row in rows),
+        words=["method"],
+    )
 
 
 # --- log p and training
@@ -258,7 +315,7 @@ def show_throughput(rows: list[dict[str, Any]]) -> None:
 
 
 def draw(result: dict[str, Any]) -> None:
-    figure, axes = panels(19, 4, columns=4)
+    figure, axes = panels(24, 4, columns=5)
     for panel, series in zip(axes, SEARCHES, strict=False):
         rows = [row for row in result.get("architectures", []) if row["series"] == series]
         if rows:
@@ -267,15 +324,15 @@ def draw(result: dict[str, Any]) -> None:
     if "training" in result:
         points = result["training"]["architectures"]
         x, y = [point["log_p"] for point in points], [point["mae"] for point in points]
-        dots = axes[2].scatter(x, y, c=[point["look_back"] for point in points])
+        dots = axes[3].scatter(x, y, c=[point["look_back"] for point in points])
         figure.colorbar(dots, label="look back")
         title = f"Pearson r = {result['training']['pearson']:+.2f}, Spearman {result['training']['spearman']:+.2f}"
-        axes[2].set(title=title, xlabel=f"log p by {SAMPLES} networks", ylabel="error on V, trained", yscale="log")
+        axes[3].set(title=title, xlabel=f"log p by {SAMPLES} networks", ylabel="error on V, trained", yscale="log")
     for row in result.get("weights", []):
-        axes[3].plot(row["generations"], row["curve"], label=row["method"])
-    axes[3].set(title="weights of the sine network", xlabel="generations of 50", ylabel="error on T", yscale="log")
+        axes[4].plot(row["generations"], row["curve"], label=row["method"])
+    axes[4].set(title="weights of the sine network", xlabel="generations of 50", ylabel="error on T", yscale="log")
     if "weights" in result:
-        axes[3].legend(frameon=False)
+        axes[4].legend(frameon=False)
     write(figure, "dlopt", "dlopt.png")
 
 
@@ -286,6 +343,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, help="of each search for architectures; default: 200")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that search for architectures at once")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--series", nargs="+", choices=list(SEARCHES), default=list(SEARCHES), help="of architectures")
     options = parser.parse_args()
     result = earlier("dlopt", PARTS)
     if "throughput" in options.parts:
@@ -295,12 +353,17 @@ def main() -> None:
         result["weights"] = weights(options.seeds or (1 if options.quick else 7), 50 if options.quick else 200)
         show_weights(result["weights"])
     if "architectures" in options.parts:
-        result["architectures"] = architectures(
+        others = [row for row in result.get("architectures", []) if row["series"] not in options.series]
+        result["architectures"] = others + architectures(
+            options.series,
             options.seeds or (2 if options.quick else 11),
             options.evaluations or (60 if options.quick else 200),
             options.processes,
         )
         show_architectures(result["architectures"])
+    if "winners" in options.parts and "architectures" in result:
+        result["winners"] = winners(result["architectures"], 2 if options.quick else 30, options.processes)
+        show_winners(result["winners"])
     if "training" in options.parts:
         result["training"] = training(24, epochs=10 if options.quick else 20)
         found = {name: f"{value:+.3g}" for name, value in result["training"].items() if isinstance(value, float)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from benchmarks.shared.numbers import many, percent
+from benchmarks.shared.numbers import many, percent, ranged
 from benchmarks.shared.rows import CLAIMS, SCALE, Reader, Result, Row
 
 PSO_PAPER, HPO_PAPER, GA_PAPER = "Parallel PSO", "HPO report", "Recombination"
@@ -265,14 +265,29 @@ def dlopt(result: Result) -> Iterator[Row]:
         medians = {name: statistics.median(row["log_p"]) for name, row in mine.items()}
         found = ", ".join(f"{value:.1f} {name} (p = {mine[name]['p']:.2g})" for name, value in medians.items())
         listing = f"{DLOPT_PAPER}: -12.2 by evolution, no comparison; listing 3" if series == "sine" else "–"
+        finals = ", ".join(f"the best {top} again with {n}" for top, n in random.get("finals", [(10, 100)]))
         yield Row(
             CLAIMS, f"{series}: evolution of architectures by random sampling",
             f"median log p {found}; {statistics.median(random['log_p']):.1f} random search",
-            f"{evaluations} evaluations, {seeds} seeds; scored by {random['fresh']:,} fresh networks; p of Mann and "
-            "Whitney",
-            f"{command} architectures --evaluations {evaluations}", listing,
+            f"{evaluations} evaluations by 30 networks, {finals}; {many(seeds, 'seed')}; scored by {random['fresh']:,} "
+            "fresh networks; p of Mann and Whitney, one-sided",
+            f"{command} architectures --series {series}", listing,
             gap=f"DLOPT's -12.2 is the best of noisy scores by 30 networks, which its winner does not keep; scored "
             f"afresh our median is {max(medians.values()):.1f}." if series == "sine" else None,
+        )  # fmt: skip
+    winners = result.get("winners", [])
+    for series in dict.fromkeys(row["series"] for row in winners):
+        mine = {row["method"]: row for row in winners if row["series"] == series}
+        ends = "; ".join(
+            f"{name} {ranged(row['mae'], '.4f')}" + (f" (p = {row['p']:.2g})" if row["p"] < 0.5 else "")
+            for name, row in mine.items()
+        )
+        first = next(iter(mine.values()))
+        yield Row(
+            CLAIMS, f"{series}: what was found without training, trained",
+            f"error on V: {ends}", f"{many(len(first['mae']), 'architecture')} each, {first['epochs']} epochs; p "
+            "against any architecture, of Mann and Whitney, one-sided",
+            f"{command} winners", f"{DLOPT_PAPER}: the winner is trained, no comparison",
         )  # fmt: skip
     if "training" in result:
         found = result["training"]

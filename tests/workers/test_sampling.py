@@ -74,6 +74,16 @@ def test_the_distribution_and_the_part_that_are_asked_for_are_used():
     assert len(set(parts.values())) == 3
 
 
+def test_the_windows_of_one_period_say_what_all_of_a_periodic_series_do():
+    whole, one, half = (problem(data={"name": "sine", "points": 200}, windows=windows) for windows in (None, 10, 5))
+    params = {"look_back": 10, "layers": 1, "units_1": 3}
+    every, some, few = (
+        each.sample(each.architecture(params), seed=3, samples=20).samples for each in (whole, one, half)
+    )  # of eleven periods, of one, of half of one
+    assert some == pytest.approx(every, rel=1e-5)
+    assert few != pytest.approx(every, rel=1e-2)
+
+
 def test_what_errors_are_possible_follows_from_the_series():
     sampler = MaeSampling()
     found = sampler.sample(sampler.architecture(LISTING_2), seed=4)
@@ -84,7 +94,12 @@ def test_what_errors_are_possible_follows_from_the_series():
 
 @pytest.mark.parametrize(
     ("options", "text"),
-    [({"samples": 1}, "take 30"), ({"backend": "torch"}, "numpy, tensorflow"), ({"layers": [0, 1]}, "at least 1")],
+    [
+        ({"samples": 1}, "take 30"),
+        ({"windows": 0}, "one or more"),
+        ({"backend": "torch"}, "numpy, tensorflow"),
+        ({"layers": [0, 1]}, "at least 1"),
+    ],
 )
 def test_options_that_cannot_be_are_refused(options, text):
     with pytest.raises(InvalidProblem, match=text):

@@ -91,6 +91,8 @@ class MaeSampling:
     Attributes:
         data: A series of :mod:`swarm.workers.recurrent.series`, by its name or with options.
         part: The part of it that errors are measured on.
+        windows: Number of windows that errors are measured on, the first of the part; None is all of them. Of a series
+            that repeats itself those of one period say as much as all.
         samples: Number of random networks, unless the evaluation has a budget.
         threshold: The error that is as good as none.
         low: Lowest possible error.
@@ -105,6 +107,7 @@ class MaeSampling:
 
     data: str | Mapping[str, Any] = field(default="sine", hash=False)
     part: Part = "train"
+    windows: int | None = None
     samples: int = 30
     threshold: float = 0.01
     low: float = 0.0
@@ -122,6 +125,8 @@ class MaeSampling:
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise InvalidProblem(f"samples is {self.samples}: one network says nothing of how they vary; take 30")
+        if self.windows is not None and self.windows < 1:
+            raise InvalidProblem(f"windows is {self.windows}: errors are measured on one or more; leave it out for all")
         check_backend(self.backend)
 
     @property
@@ -170,7 +175,8 @@ class MaeSampling:
         series = self._series()
         weights = drawn(self.weights, (samples or self.samples, architecture.size), np.random.default_rng(seed))
         windows, targets = series.windows(self.part, architecture.look_back)
-        found = errors(architecture, weights, windows, targets, xp=functions(self.backend))
+        some = slice(self.windows)
+        found = errors(architecture, weights, windows[some], targets[some], xp=functions(self.backend))
         return Sampling.of(found, self.threshold, self.low, self._high(series))
 
     def architecture(self, params: Params) -> Architecture:
