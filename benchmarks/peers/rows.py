@@ -12,9 +12,8 @@ from benchmarks.shared.numbers import many, middle, ranged
 from benchmarks.shared.rows import PEERS, Reader, Result, Row
 
 AHEAD = {
-    "Optuna TPE": "ours is BOHB's, which models whole configurations, and proposes a third of them at random.",
-    "Optuna CMA-ES": "it adapts a covariance matrix to the function; there is no such method among ours.",
-    "DEAP CMA-ES": "it adapts a covariance matrix to the function; there is no such method among ours.",
+    "Optuna CMA-ES": "it adapts a covariance matrix to the function, which a plain swarm does not; the guided one is ahead.",
+    "DEAP CMA-ES": "it adapts a covariance matrix to the function, which a plain swarm does not; the guided one is ahead.",
 }
 
 
@@ -25,8 +24,10 @@ def quality(result: Result) -> Iterator[Row]:
     packages = {"Optuna": "optuna", "PySwarms": "pyswarms", "DEAP": "deap"}
     peers = list(dict.fromkeys(row["method"] for row in result["alone"] if row["peer"]))
     like = {"Optuna TPE": "TPE", "PySwarms": "PSO", "PySwarms w=0.73": "PSO w=0.73", "DEAP eaSimple": "GA"}
-    for peer in peers:
-        mine = like.get(peer, "PSO w=0.73")
+    default = ["SurrogatePSO"] if any(method == "SurrogatePSO" for _, method in rows) else []
+    for peer, mine in itertools.chain.from_iterable(
+        ((p, like.get(p, "PSO w=0.73")), *((p, d) for d in default)) for p in peers
+    ):
         wins = {"better": 0, "worse": 0, "equal": 0}
         for function in functions:
             ours, theirs = (middle(rows[function, name]["final"]) for name in (mine, peer))
@@ -36,7 +37,7 @@ def quality(result: Result) -> Iterator[Row]:
         yield Row(
             PEERS, f"Best found: our {mine} against {peer} ({version})",
             f"median {counted} of {len(functions)} functions", scale, "python benchmarks/peers/quality.py",
-            behind=f"{peer}: {AHEAD[peer]}" if wins["worse"] > wins["better"] and peer in AHEAD else None,
+            behind=f"{peer}, of {mine}: {AHEAD[peer]}" if wins["worse"] > wins["better"] and peer in AHEAD else None,
         )  # fmt: skip
 
 
