@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks.shared.numbers import many, middle, ranged
 from benchmarks.shared.rows import PEERS, Reader, Result, Row
 
-AHEAD = {
-    "Optuna CMA-ES": "it adapts a covariance matrix to the function, which a plain swarm does not; the guided one is ahead.",
-    "DEAP CMA-ES": "it adapts a covariance matrix to the function, which a plain swarm does not; the guided one is ahead.",
-}
+CMA = "it adapts a covariance matrix to the function, which a plain swarm does not; the guided one is ahead of it."
+AHEAD = {"Optuna CMA-ES": CMA, "DEAP CMA-ES": CMA}
 
 
 def quality(result: Result) -> Iterator[Row]:
@@ -25,7 +23,8 @@ def quality(result: Result) -> Iterator[Row]:
     peers = list(dict.fromkeys(row["method"] for row in result["alone"] if row["peer"]))
     like = {"Optuna TPE": "TPE", "PySwarms": "PSO", "PySwarms w=0.73": "PSO w=0.73", "DEAP eaSimple": "GA"}
     default = ["SurrogatePSO"] if any(method == "SurrogatePSO" for _, method in rows) else []
-    for peer, mine in itertools.chain.from_iterable(
+    pairs = [(peer, mine) for peer in peers for mine in (like.get(peer, "PSO w=0.73"), *default)]
+    for peer, mine in pairs:
         ((p, like.get(p, "PSO w=0.73")), *((p, d) for d in default)) for p in peers
     ):
         wins = {"better": 0, "worse": 0, "equal": 0}
