@@ -25,8 +25,6 @@ def quality(result: Result) -> Iterator[Row]:
     default = ["SurrogatePSO"] if any(method == "SurrogatePSO" for _, method in rows) else []
     pairs = [(peer, mine) for peer in peers for mine in (like.get(peer, "PSO w=0.73"), *default)]
     for peer, mine in pairs:
-        ((p, like.get(p, "PSO w=0.73")), *((p, d) for d in default)) for p in peers
-    ):
         wins = {"better": 0, "worse": 0, "equal": 0}
         for function in functions:
             ours, theirs = (middle(rows[function, name]["final"]) for name in (mine, peer))
