@@ -237,7 +237,8 @@ class Slots(Page):
         usual = seconds[len(seconds) // 2] if seconds else None
         slow = [bar for bar in running if usual is not None and now - bar.start > _STRAGGLER * usual]
         lost = sum(bar.status not in ("ok", "pruned") for bar in ended)
-        parts = [f"<b>{len(running)}</b> of <b>{len(slots)}</b> slots busy", f"<b>{min(share, 1):.0%}</b> utilised"]
+        busy = len({bar.slot for bar in running})  # the next training may be there before the last one has gone
+        parts = [f"<b>{busy}</b> of <b>{len(slots)}</b> slots busy", f"<b>{min(share, 1):.0%}</b> utilised"]
         if usual is not None:
             parts.append(f"a training takes {duration(usual)} (median)")
         if slow:

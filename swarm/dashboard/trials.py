@@ -30,7 +30,10 @@ from swarm.store.left import Left
 _PARAM, _METRIC = "p:", "m:"  # columns of hyper-parameters and metrics, whatever those are called
 _CURVES = 6  # metrics whose curves are drawn
 _ANSWERS = {"archive": "from the archive", "in_flight": "from a training of the same configuration that was running"}
-_SHORT = "<%- value === null || Number.isNaN(value) ? '' : typeof value === 'number' ? +value.toPrecision(5) : value %>"
+_SHORT = (  # a column is as wide as nine characters
+    "<%- value === null || Number.isNaN(value) ? '' : typeof value !== 'number' ? value : "
+    "value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(3) : +value.toPrecision(5) %>"
+)
 _FILTER = """
 const terms = text.value.trim().split(/\\s+/).filter(Boolean).map((term) => {
   const found = term.match(/^(.+?)(<=|>=|!=|=|<|>)(.+)$/);
