@@ -6,42 +6,13 @@ They import Keras, so import them inside the function, as Keras itself.
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
 
+from swarm.callbacks import Keeping, Reporting
 from swarm.errors import Ending
-
-
-class Reporting(Protocol):
-    """What a training function is called with, as far as :class:`Report` needs it."""
-
-    def report(self, /, **metrics: float) -> bool:
-        """Add a point to the learning curve; whether the training has come as far as its budget."""
-        ...
-
-
-class Keeping(Protocol):
-    """What a training function is called with, as far as :class:`Save` needs it."""
-
-    @property
-    def ending(self) -> float | None:
-        """Seconds until its worker ends, or None."""
-        ...
-
-    @property
-    def wants_checkpoint(self) -> bool:
-        """Whether there is a place to save to."""
-        ...
-
-    def restore(self) -> Any:
-        """What to continue from, or None."""
-        ...
-
-    def save(self, arrays: Any, **meta: Any) -> None:
-        """Save the state of the training."""
-        ...
 
 
 class Report(keras.callbacks.Callback):  # type: ignore[misc]

@@ -8,45 +8,15 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from swarm.callbacks import Keeping, Reporting
 from swarm.errors import Ending
 
 _FILE = "lightning"
-
-
-class Reporting(Protocol):
-    """What a training function is called with, as far as :class:`Report` needs it."""
-
-    def report(self, /, **metrics: float) -> bool:
-        """Add a point to the learning curve; whether the training has come as far as its budget."""
-        ...
-
-
-class Keeping(Protocol):
-    """What a training function is called with, as far as :class:`Save` needs it."""
-
-    @property
-    def ending(self) -> float | None:
-        """Seconds until its worker ends, or None."""
-        ...
-
-    @property
-    def wants_checkpoint(self) -> bool:
-        """Whether there is a place to save to."""
-        ...
-
-    def restore(self) -> Any:
-        """What to continue from, or None."""
-        ...
-
-    def save(self, arrays: Any, **meta: Any) -> None:
-        """Save the state of the training."""
-        ...
 
 
 class Report(Callback):  # type: ignore[misc]
@@ -124,7 +94,7 @@ class Save(Checkpoint):  # type: ignore[misc]
 
     @property
     def path(self) -> str | None:
-        """File of the checkpoint to go on from, for ``fit(…, ckpt_path=save.path)``; None to begin anew."""
+        """File of the checkpoint to go on from, for ``fit(…, ckpt_path=save.path)``; None to begin from scratch."""
         return str(self._file) if self._file.exists() else None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

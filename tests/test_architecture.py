@@ -26,7 +26,7 @@ STDLIB = set(sys.stdlib_module_names) | {"__future__"}
 GROUND = ("plain", "trial", "errors", "version", "old_names")
 FLOORS = (
     ("plain", "errors", "version", "old_names"),
-    ("trial",),
+    ("trial", "callbacks"),
     ("blocking", "manners", "keras", "lightning"),
     ("config",),
     ("space",),

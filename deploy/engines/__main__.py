@@ -87,7 +87,7 @@ def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("engines", nargs="*", metavar="ENGINE", help=f"of {', '.join(ENGINES)}; left out, all")
     parser.add_argument("--install", action="store_true", help="install missing packages by apt-get, as root")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="page whose table is written anew")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="page whose table is rewritten")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="new folder that keeps stores and logs")
     parser.add_argument("--particles", type=int, default=10, help="particles of the swarm (default: 10)")
     parser.add_argument("--generations", type=int, default=11, help="generations after the first (default: 11)")

@@ -33,7 +33,7 @@ def note(what, params):
 
 def train(params, ctx):
     note("begun", params)
-    while (FOLDER / "hold").exists():  # whoever kills waits until nothing is about to end
+    while (FOLDER / "hold").exists():  # the killer waits until no training is about to end
         time.sleep(0.02)
     time.sleep(SECONDS)
     note("ended", params)

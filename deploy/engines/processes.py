@@ -33,7 +33,7 @@ def kill(pid: int) -> None:
 
 
 def ours(command: str, mark: str) -> list[int]:
-    """Processes ``swarm COMMAND …`` or ``dask COMMAND …`` with a text among their words, whoever has started them."""
+    """Processes ``swarm COMMAND …`` or ``dask COMMAND …`` with a text among their words, of any parent."""
     found = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         words = process.info["cmdline"] or []

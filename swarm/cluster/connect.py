@@ -129,7 +129,7 @@ async def paged() -> AsyncIterator[Client]:
 
 
 def _make_own(scheduler: Scheduler) -> None:
-    """Let whoever opens the pages, which nobody but this machine reaches, write notes on trials."""
+    """Let the pages, which only users of this machine reach, write notes on trials without a token."""
     scheduler.plugins["swarm"].desk.own = True
 
 

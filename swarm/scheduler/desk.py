@@ -25,13 +25,13 @@ class PageDesk:
     """Takes what pages ask for.
 
     Args:
-        ask: Has whoever runs a job do something for a user: method, JSON and user; the answer.
+        ask: Asks the process that runs a job, for a user: method, JSON and user; gives the answer.
         token: What users have to know; None lets the pages only show.
         user: Whose rights they have then; None is an administrator's.
         public: Whether everybody may read a job, by its name.
 
     Attributes:
-        own: Whether nobody but the user whose run this is reaches the pages: he needs no token for his notes.
+        own: Whether only the user whose run this is reaches the pages: notes then need no token.
     """
 
     def __init__(

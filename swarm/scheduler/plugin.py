@@ -172,7 +172,7 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
         return await self._ask(method, data, user, blob)
 
     async def _ask_for_page(self, method: str, data: str, user: str) -> Answer:
-        """The answer of whoever runs the job that a page asks about: the master, or a run of somebody's own."""
+        """The answer of the process that runs the job a page asks about: the master, or a run without one."""
         shown = self.board.shown.get(json.loads(data)["name"])
         if shown is None or shown.publisher == self._master or shown.publisher not in self._scheduler.clients:
             return await self._ask(method, data, user)

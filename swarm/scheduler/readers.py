@@ -48,7 +48,7 @@ class Readers:
         return job is not None and (job in self._shared or self._owners.get(job) == user)
 
     def is_public(self, job: str) -> bool:
-        """Whether everybody may see what the job has found, whoever he is."""
+        """Whether every user may see what the job has found."""
         return self.everything is None or job in self._shared
 
     def shown(self, job: str, state: str, user: str | None) -> str:

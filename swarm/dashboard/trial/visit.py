@@ -1,7 +1,7 @@
 """A scheduler's pages as one visitor sees them: what the scheduler knows, and what lies where the store is, on request.
 
-A scheduler sees no store. So what a training printed and left, and the notes on trials, are asked of whoever runs the
-job, when somebody looks at them; the answer is shown when it comes.
+A scheduler sees no store. So what a training printed and left, and the notes on trials, are asked of the process
+that runs the job, when a visitor looks at them; the page shows the answer when it comes.
 """
 
 from __future__ import annotations
