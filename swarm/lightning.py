@@ -34,7 +34,7 @@ class Report(Callback):  # type: ignore[misc]
             import lightning
             from swarm.lightning import Report
 
-            module, data = ...
+            module, data = Module(params), Data()  # yours
             trainer = lightning.Trainer(max_epochs=5, callbacks=[Report(ctx)], logger=False, enable_checkpointing=False)
             trainer.fit(module, data)
             return trainer.callback_metrics["val_accuracy"].item()
@@ -69,7 +69,7 @@ class Save(Checkpoint):  # type: ignore[misc]
             import lightning
             from swarm.lightning import Report, Save
 
-            module, data = ...
+            module, data = Module(params), Data()  # yours
             save = Save(ctx)
             trainer = lightning.Trainer(max_epochs=50, callbacks=[Report(ctx), save], logger=False)
             trainer.fit(module, data, ckpt_path=save.path)

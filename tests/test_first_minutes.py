@@ -137,7 +137,7 @@ def test_a_plan_ends_where_the_limits_do() -> None:
         ("train.py", "did you mean 'train.py:train'?"),
         ("train", "did you mean 'train.py:train'?"),
         ("trains.py:train", "(did you mean 'train.py'?)"),
-        ("digits-cmm", "did you mean 'digits-cnn'?"),
+        ("digits-cn", "did you mean 'digits-cnn'?"),
     ],
 )
 def test_a_function_that_is_misspelt_is_guessed(problem: str, hint: str, tmp_path: Path) -> None:

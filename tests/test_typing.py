@@ -29,7 +29,7 @@ disallow_untyped_calls = false
 disallow_incomplete_defs = true
 enable_error_code = ignore-without-code
 
-[mypy-distributed.*,keras.*,sklearn.*,sqlalchemy.*,rich.*,bokeh.*,pandas.*,matplotlib.*,tornado.*,jinja2.*,yaml.*]
+[mypy-distributed.*,keras.*,lightning.*,sklearn.*,sqlalchemy.*,rich.*,bokeh.*,pandas.*,matplotlib.*,tornado.*,jinja2.*,yaml.*]
 follow_imports = skip
 follow_imports_for_stubs = true
 ignore_missing_imports = true
