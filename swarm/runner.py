@@ -20,7 +20,6 @@ from swarm.errors import (
     InvalidInput,
     InvalidJob,
     InvalidProblem,
-    JobConflict,
     JobNotFound,
     NoSlots,
     NotStarted,
@@ -28,7 +27,6 @@ from swarm.errors import (
     StoreUnavailable,
 )
 from swarm.job.job import Job, check_job
-from swarm.job.raised import Differences
 from swarm.job.stored_problem import advice
 from swarm.manners.guest import quiet, tidy
 from swarm.manners.main_guard import check_guarded
@@ -40,7 +38,9 @@ from swarm.search.checkpoint_cleanup import CheckpointCleanup
 from swarm.search.patience import patiently, patiently_awaited
 from swarm.search.retry import retry
 from swarm.search.search import Search
+from swarm.steering import baseline as beside
 from swarm.steering.ended_trial import OnTrial
+from swarm.steering.enrolment import enroll, enrolled
 from swarm.steering.extension import differences, extend
 from swarm.steering.notice import Notice
 from swarm.store.records import JobStatus
@@ -185,27 +185,8 @@ def run(
         _log.warning(said)
     named = named_store(store)
     if baseline is not None:
-        check_baseline(job, named, baseline)
+        beside.check(job, named, baseline)
     return _watched(job, where, named, progress, _Wishes(retry_failed, on_trial, baseline is not None))
-
-
-def check_baseline(job: Job, store: StoreName, baseline: str) -> None:
-    """Refuse what could not be set beside a job, before that is run.
-
-    Raises:
-        InvalidInput: There is no such baseline.
-        InvalidJob: It would say nothing of this job.
-        JobConflict: Its name stands for another job in the store.
-    """
-    if baseline != "random":
-        raise InvalidInput(f"the baseline is random, not {baseline!r}")
-    random = job.baseline(1)
-    with suppress(StoreUnavailable, JobNotFound), closing(Store(store, create=False)) as opened:
-        if not job.is_baseline(opened.job(random.name).spec):
-            raise JobConflict(
-                f"the store has another job {random.name!r}, as random search beside {job.name!r} would be called: run "
-                "it under another name, or with --again"
-            )
 
 
 def resume(
@@ -268,7 +249,7 @@ async def _run(job: Job, where: Where, users: UsersDask | None, store: str, on_c
         cluster = _Cluster(users, where, stack)
         found = await _run_on(cluster, job, store, on_change, wishes)
         if wishes.baseline and found.best is not None:
-            random = job.baseline(max(found.configurations.values()))
+            random = beside.baseline(job, max(found.configurations.values()))
             await _run_on(cluster, random, store, on_change, _Wishes(wishes.retry_failed, None))
         return found
 
@@ -446,7 +427,7 @@ def _taken_up(
     from swarm.service.published.publisher import Publisher
 
     with ExitStack() as held:  # until all of it has worked: the store may go away in between, and we try again
-        status, found = _enrolled(job, store)
+        status, found = enrolled(job, store)
         if status is JobStatus.FINISHED and again is None and not found.raised:  # to be looked at by anybody
             outlet = Publisher(job)
             search = Search(job, store, outlet.note)
@@ -463,32 +444,6 @@ def _taken_up(
         search = Search(job, store, outlet.note)
         stack.push(held.pop_all())
         return search, outlet
-
-
-def enroll(job: Job, store: Store) -> JobStatus:
-    """Write the job into the store, unless it is there already, or raise its limits there; how far it is.
-
-    Raises:
-        JobConflict: The name stands for another job; the text says what differs.
-    """
-    status, found = _enrolled(job, store)
-    if not found.raised:
-        return status
-    extend(store, job, found)
-    return store.job(job.name).status
-
-
-def _enrolled(job: Job, store: Store) -> tuple[JobStatus, Differences]:
-    """How far the job is in the store, where it is now in any case, and what of its limits is still lower there."""
-    try:
-        stored = store.job(job.name)
-    except JobNotFound:
-        try:
-            store.add_job(job.name, job.to_dict(), job.code.pickle)
-            return JobStatus.NEW, Differences()
-        except JobConflict:  # somebody has written it in this moment
-            stored = store.job(job.name)
-    return stored.status, differences(job, stored)
 
 
 def free_name(name: str, store: StoreName) -> str:

@@ -73,7 +73,7 @@ def measure(seeds: int, generations: int) -> list[dict[str, Any]]:
 def show(rows: list[dict[str, Any]], generations: int) -> None:
     looks = [look for look in LOOKS if look <= generations]
     print_table(
-        "the archive's share after so many generations, medians; and the last generation that trains",
+        "share of the archive's answers by generation (medians), and the last generation with a training",
         ("network", "noise", *(f"after {look}" for look in looks), "last training"),
         (
             (row["network"], row["noise"], *(f"{100 * row['median'][look]:.0f} %" for look in looks),

@@ -75,7 +75,7 @@ class OptunaTPE(Optimizer):
 
 
 def methods(trainings: int) -> dict[str, Optimizer]:
-    """Each for so many trainings; Optuna's where it is installed."""
+    """The methods, each limited to this number of trainings; Optuna's only if it is installed."""
     found: dict[str, Optimizer] = {
         DEFAULT: SurrogatePSO(trials=trainings),
         "PSO": PSO(particles=8, generations=trainings // 8 - 1),
@@ -126,7 +126,7 @@ async def measure(name: str, seeds: int, quick: bool, folder: Path) -> dict[str,
 
 
 def compared(rows: dict[str, Rows]) -> dict[str, Any]:
-    """Best after so many trainings and after so many seconds of the slots, which all methods have spent."""
+    """The best at the number of trainings, and at the seconds of the slots, that every method has reached."""
     trainings = min(len(row["best"]) for mine in rows.values() for row in mine)
     seconds = min(row["ends"][-1] for mine in rows.values() for row in mine)
     found: dict[str, Any] = {"trainings": trainings, "seconds": seconds, "by": {}}

@@ -58,7 +58,7 @@ class Sleeping:
 
 
 async def farm(address: str, number: int, slots: int) -> None:
-    """So many workers with so many slots each, in this process."""
+    """Runs ``number`` workers in this process, each with ``slots`` slots."""
     with tempfile.TemporaryDirectory() as folder, dask.config.set(CHEAP):
         options = {"nthreads": slots, "resources": {"GPU": slots}, "memory_limit": 0, "local_directory": folder}
         workers = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import operator
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 SWARM = Path(sys.executable).with_name("swarm")
 NAME = "engines"
@@ -171,9 +174,8 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = _WAITS)
     Raises:
         AssertionError: It has not come to pass.
     """
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(_LOOKS)
-    return found
+    asked = Retrying(retry=retry_if_result(operator.not_), wait=wait_fixed(_LOOKS), stop=stop_after_delay(seconds))
+    try:
+        return asked(condition)
+    except RetryError:
+        raise AssertionError(f"{what}: not within {seconds:.0f} s") from None

@@ -118,7 +118,8 @@ def run_command(
 ) -> None:
     """Run a job file; the same job under the same name goes on where it was stopped."""
     from swarm.job.job import Job
-    from swarm.runner import Where, check_baseline, free_name, run
+    from swarm.runner import Where, free_name, run
+    from swarm.steering.baseline import check
 
     if again and retry_failed:
         raise InvalidInput("--again runs it under another name, --retry-failed under the same: give one of them")
@@ -128,7 +129,7 @@ def run_command(
         job = Job.from_file(job_file, settings or (), name=free_name(job.name, store), **changes)
     if dry_run:
         if baseline is not None:
-            check_baseline(job, store, baseline)
+            check(job, store, baseline)
         first.show_plan(job, Where(scheduler, slots, gpus, threads), store, baseline)
         return
     if page is not None:

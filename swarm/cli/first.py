@@ -100,12 +100,13 @@ def show_plan(job: Job, where: Where, store: str, baseline: Baseline | None = No
     """Print what a job would do and cost, with random search beside it if there is to be a baseline."""
     from swarm.runner import local_slots
     from swarm.runs.plan import plan
+    from swarm.steering.baseline import name_of
     from swarm.terminal.tables import plan_block
 
     slots = None if where.scheduler else len(local_slots(job, where))
     _out.print(plan_block(plan(job, store, slots)), soft_wrap=True)
     if baseline is not None:
-        _say(f"and at most as much again for random search beside it, as {job.baseline_name}")
+        _say(f"and at most as much again for random search beside it, as {name_of(job)}")
 
 
 def _say(text: str) -> None:

@@ -25,7 +25,6 @@ from swarm.job.stored_problem import Content, StoredProblem
 from swarm.manners.notebook import facts, grid
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
-from swarm.optimizers.random import Random
 from swarm.optimizers.surrogate_pso import SurrogatePSO
 from swarm.space.space import Space
 from swarm.trial import Criterion, Direction, Evaluation, Isolation, Params, Purpose, Trial
@@ -356,7 +355,7 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             InvalidOptimizer, InvalidJob: What follows does not fit.
         """
         assert self.then is not None and self.space is not None
-        return self._other(
+        return self.changed(
             name=f"{self.name}-then",
             space=spaces.space_around(found, self.space, self.then.search),
             checkpoints=self.checkpoints if isinstance(self.checkpoints, str) else None,
@@ -366,41 +365,11 @@ class Job(BaseModel, frozen=True, extra="forbid", arbitrary_types_allowed=True, 
             stop=self.then.stop,
         )
 
-    @property
-    def baseline_name(self) -> str:
-        """Name of the run of its :meth:`baseline`."""
-        return f"{self.name}-random"
-
-    def baseline(self, trials: int) -> Job:
-        """Random search beside this job: the same trainings, so many configurations, drawn by chance.
-
-        It tries the configurations of ``first``, too, and knows nothing of ``results``.
-
-        Args:
-            trials: Number of configurations, for each fold that has a search of its own.
-
-        Raises:
-            InvalidJob: Random search at the same number of trainings would say nothing of this job.
-        """
-        contradictions.check_baseline(self.optimizer, self.targets, self.then is not None)
-        return self._other(
-            name=self.baseline_name, optimizer=Random(trials=trials), results=[], stop=Stop(), notify=None
-        )
-
-    def is_baseline(self, other: Mapping[str, Any]) -> bool:
-        """Whether another job, as its :meth:`to_dict` describes it, is this one's :meth:`baseline`."""
-        method = other.get("optimizer")
-        trials = method.get("trials") if isinstance(method, dict) and method.get("name") == "Random" else None
-        try:
-            return isinstance(trials, int) and not self.baseline(trials).differences(dict(other))
-        except InvalidInput:
-            return False
-
-    def _other(self, **changed: Any) -> Job:
-        """This job without what follows it, and with other fields."""
+    def changed(self, **changes: Any) -> Job:
+        """This job without the search that follows it, and with other fields."""
         left_out = ("then", "options", "constraint")
         fields = {name: getattr(self, name) for name in type(self).model_fields if name not in left_out}
-        return Job(**{**fields, "problem": self._code, **changed})
+        return Job(**{**fields, "problem": self._code, **changes})
 
     # --- in and out
 

@@ -16,6 +16,7 @@ from swarm.job.stored_problem import Content
 from swarm.runs.artifacts import artifacts, printed
 from swarm.search.search import replayed
 from swarm.search.state import Best, SearchState
+from swarm.steering import baseline as beside
 from swarm.store.events import Asked
 from swarm.store.path import absolute, store_url
 from swarm.store.records import JobStatus, Note, StoredJob
@@ -133,8 +134,9 @@ class Run:
     def baseline(self) -> Run | None:
         """The random search that was run beside it (``run(job, baseline="random")``); None if there is none."""
         with suppress(JobNotFound), closing(Store(self.url, create=False)) as opened:
-            if self.job.is_baseline(opened.job(self.job.baseline_name).spec):
-                return Run.load(self.job.baseline_name, self.url)
+            name = beside.name_of(self.job)
+            if beside.is_baseline(self.job, opened.job(name).spec):
+                return Run.load(name, self.url)
         return None
 
     @cached_property

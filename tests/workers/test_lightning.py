@@ -31,7 +31,7 @@ def fits(params, ctx):
             )
 
         def training_step(self, batch, number):
-            while ctx.wants_checkpoint and anew and self.current_epoch == TOLD and ctx.ending is None:
+            while ctx.wants_checkpoint and fresh and self.current_epoch == TOLD and ctx.ending is None:
                 time.sleep(0.01)
             torch.manual_seed(ctx.seed + 100 * self.current_epoch + number)  # of the epoch, not of what was before
             x, y = batch
@@ -51,7 +51,7 @@ def fits(params, ctx):
     x = torch.linspace(-1, 1, 64).reshape(-1, 1)
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x**2), batch_size=16)
     save = Save(ctx)
-    anew = save.path is None
+    fresh = save.path is None
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = lightning.Trainer(max_epochs=EPOCHS, accelerator="cpu", callbacks=[save, Report(ctx)], **quiet)
     trainer.fit(Curve(), data, data, ckpt_path=save.path)

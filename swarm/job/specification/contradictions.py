@@ -10,7 +10,6 @@ from swarm.job.problem import Problem
 from swarm.job.rules import Prune
 from swarm.optimizers.base import Optimizer
 from swarm.optimizers.folds import Folds
-from swarm.optimizers.random import Random
 from swarm.space.space import Space
 from swarm.trial import Direction, Isolation
 
@@ -108,31 +107,3 @@ def check_results(results: Sequence[Any], targets: Mapping[str, Direction]) -> N
     """
     if results and targets:
         raise InvalidJob("earlier results have one fitness, and the job several targets: leave results out")
-
-
-def check_baseline(method: Optimizer, targets: Mapping[str, Direction], followed: bool) -> None:
-    """Refuse to set random search beside a job that it does not compare with at the same number of trainings.
-
-    Args:
-        method: The job's.
-        targets: The job's.
-        followed: Whether a second search follows the job's.
-
-    Raises:
-        InvalidJob: Its trainings are not alike, nothing is one best, there are two searches, or it is random itself.
-    """
-    name = type(method).__name__
-    if isinstance(method, Random):
-        raise InvalidJob("the job is random search itself, so it needs none beside it: leave the baseline out")
-    if method.inherits or method.largest_budget is not None:
-        raise InvalidJob(
-            f"{name} trains in slices, so random search with as many trainings would not cost the same: run a second "
-            "job with optimizer: Random and stop: {gpu_hours: …}, then swarm compare"
-        )
-    if targets:
-        raise InvalidJob(
-            "several targets have no single best to compare: run a second job with optimizer: Random, and compare the "
-            "fronts"
-        )
-    if followed:
-        raise InvalidJob("the job has a second search (then): set random search beside each of the two, as its own job")
