@@ -297,10 +297,11 @@ def test_a_worker_loads_neither_sql_nor_what_only_searches_and_pages_need() -> N
     assert HEAVY & set(said.split()) <= {"dask", "distributed", "jinja2", "numpy", "psutil", "pydantic", "yaml"}
 
 
-def test_the_scheduler_and_its_pages_load_neither_sql_nor_data_frames() -> None:
+def test_the_scheduler_and_its_pages_load_neither_sql_nor_scipy_nor_data_frames() -> None:
     code = "import sys, swarm.cluster.serve, swarm.scheduler, swarm.dashboard.pages; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"sqlalchemy", "pandas", "sklearn", "matplotlib", "swarm.search.search"} & set(run.stdout.split())
+    unused = {"sqlalchemy", "scipy", "pandas", "sklearn", "matplotlib", "swarm.search.search"}
+    assert not unused & set(run.stdout.split())
 
 
 def test_commands_and_runs_mean_the_same_store() -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.plotting import figure
-from scipy.stats import rankdata
 
 from swarm.plots.charts import BLUE, CYCLE, GRAY, PURPLE, legend_above, new_figure
 
@@ -59,13 +59,21 @@ def rank_correlation(rows: Sequence[Foretold]) -> float | None:
     Example:
         >>> rank_correlation([Foretold(i, "near", x, y) for i, (x, y) in enumerate([(1, 5), (2, 6), (3, 8), (4, 7)])])
         0.8
+        >>> rank_correlation([Foretold(i, "near", x, y) for i, (x, y) in enumerate([(1, 5), (1, 6), (3, 8), (4, 8)])])
+        0.888888888889
     """
     if len(rows) < FEWEST:
         return None
-    expected, fitness = (rankdata([getattr(row, name) for row in rows]) for name in ("expected", "fitness"))
+    expected, fitness = (_ranks([getattr(row, name) for row in rows]) for name in ("expected", "fitness"))
     if np.ptp(expected) == 0 or np.ptp(fitness) == 0:
         return None
     return round(float(np.corrcoef(expected, fitness)[0, 1]), 12)
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray[Any, Any]:
+    """Ranks from 1 on; equal values have the mean of theirs. SciPy's would cost each scheduler a second."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[places]
 
 
 def over_time(rows: Sequence[Foretold]) -> dict[str, list[float]]:
