@@ -44,7 +44,7 @@ from benchmarks.shared.tables import console, print_table
 Row = dict[str, Any]
 CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
     "utilisation": {
-        "ours": ("AsyncPSO", "PSO"),
+        "ours": ("AsyncPSO", "AsyncPSO, thread", "PSO"),
         "optuna": ("TPE, SQLite", "TPE, journal"),
         "leap": ("asynchronous", "synchronous"),
         "deap": ("generations",),

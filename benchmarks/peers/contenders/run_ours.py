@@ -13,6 +13,7 @@ from swarm import PSO, AsyncPSO, Integer, Job, Random, Real, run
 def main() -> None:
     task = replace(Task.called(), resume=False)  # the same job goes on; there is nothing else to say
     kind = Integer if task.whole else Real
+    method, kept, _ = task.variant.partition(", thread")  # one process of a slot runs all its trainings
     generations = task.evaluations // task.population - 1
     methods: dict[str, Any] = {
         "AsyncPSO": AsyncPSO(particles=task.population, generations=generations),
@@ -27,10 +28,10 @@ def main() -> None:
         name="run",
         problem=train,
         space={name: kind(low, high) for name, (low, high) in task.space.items()},
-        optimizer=methods[task.variant],
+        optimizer=methods[method],
         direction="minimize",
         seed=task.seed,
-        isolation="process" if task.median else "thread",  # as the documentation advises for what takes no time
+        isolation="process" if task.median and not kept else "thread",  # thread: as is advised for what takes no time
     )
     best = run(job, slots=task.slots, store=f"{task.folder}/swarm.db", progress=False).best
     assert best is not None
