@@ -26,6 +26,7 @@ from benchmarks.shared.tables import console, print_table
 HERE = Path(__file__).parent
 NAME = "run-all"  # of the times among the results
 MOST_SECONDS = 600  # of one benchmark
+END_SECONDS = 10  # that what is killed may take to be gone
 DATA = {"hpo_report": "cifar10-12k.npz"} | dict.fromkeys(("lenet4", "parallel_pso", "time_to_accuracy"), "mnist.npz")
 OPTIONS = {  # what else would take minutes
     "chaos": ("--training", "0.2"),
@@ -65,11 +66,12 @@ def quick(name: str, file: Path) -> str:
 
 
 def end(process: psutil.Process) -> None:
-    """Kill it and all that it has started, whatever sessions these have made for themselves."""
-    for each in (*process.children(recursive=True), process):
+    """Kill it and all that it has started, whatever sessions these have made for themselves; they are gone then."""
+    doomed = [*process.children(recursive=True), process]
+    for each in doomed:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
-    process.wait()
+    psutil.wait_procs(doomed, END_SECONDS)
 
 
 def main() -> int:
