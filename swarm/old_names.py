@@ -142,7 +142,7 @@ def is_ours(spec: ModuleSpec | None) -> bool:
 
 
 def forget() -> None:
-    """Free the old names, which may be those of modules that are about to be imported; who says them gets them anew."""
+    """Free the old names: modules that are about to be imported may have them. A later import of one gets it again."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == BEFORE and getattr(module, "__name__", "").startswith(WORKERS):
             del sys.modules[name]

@@ -1,4 +1,4 @@
-"""The version of the package, for journals, pages and whoever asks."""
+"""The version of the package, for journals, pages and clients."""
 
 from __future__ import annotations
 

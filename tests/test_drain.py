@@ -190,7 +190,7 @@ def test_what_does_not_end_in_time_runs_again_and_a_second_signal_ends_at_once(
     said = service.log("workers-brief")
     assert "told to end by SIGUSR1: 2 trainings have 0.5 s" in said
     assert said.count("it goes on elsewhere from what it saved") == 1
-    assert said.count("it begins anew elsewhere, since no checkpoints are kept of it") == 1
+    assert said.count("it starts over elsewhere, since no checkpoints are kept of it") == 1
 
     wait_until(lambda: all_wait({"saved": 2, "kept-nothing": 2}))
     service.kill("workers-1", signal.SIGTERM)

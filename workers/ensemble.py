@@ -256,5 +256,5 @@ def divided(checkpoint: Checkpoint, members: int) -> States:
 
 
 def _not_about_tracing(record: logging.LogRecord) -> bool:
-    """Whether a message of TensorFlow's is not its surprise that each network is traced anew."""
+    """Whether a message of TensorFlow's is not its surprise that each network is traced again."""
     return "triggered tf.function retracing" not in record.getMessage()

@@ -166,13 +166,13 @@ def _what_follows(key: str, checkpoints: str | None) -> str:
     """What becomes of a training that ended since this worker does, in words."""
     if checkpoints is None:
         return (
-            "it begins anew elsewhere, since no checkpoints are kept of it: "
+            "it starts over elsewhere, since no checkpoints are kept of it: "
             "its job says so by `checkpoints: true`, and the master has a place by --checkpoints"
         )
     saved = False
     with suppress(Exception):  # the storage is away: who goes on sees
         saved = CheckpointStore(checkpoints).has_saved(key)
-    return "it goes on elsewhere from what it saved" if saved else "it begins anew elsewhere: it had saved nothing"
+    return "it goes on elsewhere from what it saved" if saved else "it starts over elsewhere: it had saved nothing"
 
 
 def _complete(result: Result, checkpoints: str | None) -> bool:

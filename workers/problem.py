@@ -197,7 +197,7 @@ def blames(error: BaseException) -> bool:
 
 
 def _is(error: BaseException, kind: type[SwarmError]) -> bool:
-    """Whether it is of this kind, also by name: a training may have imported this package anew."""
+    """Whether it is of this kind, also by name: a training may have imported this package again."""
     return (kind.__module__, kind.__name__) in {(base.__module__, base.__name__) for base in type(error).__mro__}
 
 

@@ -1,4 +1,4 @@
-"""What the long-running commands say: lines for people, or lines of JSON for whoever collects logs."""
+"""What the long-running commands say: lines for people, or lines of JSON for programs that collect logs."""
 
 from __future__ import annotations
 

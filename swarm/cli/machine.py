@@ -129,7 +129,7 @@ def _framework(name: str) -> Check:
     return Check(
         name,
         State.WARNING,
-        f"{said}: its import leaves {obstacle}, so each training imports it anew, {seconds:.1f} s",
+        f"{said}: its import leaves {obstacle}, so each training imports it again, {seconds:.1f} s",
         "unset what makes it start threads or touch a device at its import (OMP_NUM_THREADS other than 1, a plug-in)",
     )
 
@@ -145,7 +145,7 @@ def _version(name: str) -> str:
 
 
 def _reinstall(name: str) -> str:
-    return f"try it: {sys.executable} -c 'import {name}'; then install it anew in this environment"
+    return f"try it: {sys.executable} -c 'import {name}'; then reinstall it in this environment"
 
 
 # --- the machine

@@ -13,7 +13,7 @@ Columns = dict[str, Any]  # lists of equal length by name
 
 
 class Feed(Generic[T]):
-    """Brings a list that only grows into a figure: what is new is streamed, anything else is sent anew.
+    """Brings a list that only grows into a figure: what is new is streamed, anything else is sent again.
 
     Args:
         columns: Makes columns of rows; of no rows, empty ones.

@@ -101,7 +101,7 @@ def check_specification(data: Mapping[str, Any]) -> None:
     try:
         text = json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise InvalidJob("a text in the job is no Unicode (half of a surrogate pair): write it anew") from None
+        raise InvalidJob("a text in the job is no Unicode (half of a surrogate pair): write it again") from None
     except ValueError:
         raise InvalidJob("a number in the job is NaN or infinite: write a finite one, or leave it out") from None
     check_size(len(text))

@@ -29,7 +29,7 @@ class AsyncPSO(Swarm):
 
     The trials are as many as those of :class:`~swarm.optimizers.pso.PSO`, s·(G + 1), but a fast particle takes more
     turns than a slow one: ``Trial.member`` is the particle, ``Trial.generation`` counts the trials asked in units of
-    s. A particle whose evaluation failed moves on; while no trial has succeeded it starts anew at random.
+    s. A particle whose evaluation failed moves on; while no trial has succeeded it starts over at random.
 
     Source: Koh et al., Parallel asynchronous particle swarm optimization, 2006; Venter and Sobieszczanski-Sobieski,
     2006.

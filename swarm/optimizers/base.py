@@ -416,7 +416,7 @@ class Optimizer(ABC):
         )
 
     def _rng(self, generation: int, index: int) -> np.random.Generator:
-        """Random numbers of one draw site: the same whoever draws elsewhere, earlier or later."""
+        """Random numbers of one draw site: the same whatever is drawn elsewhere, earlier or later."""
         seeds = np.random.SeedSequence((self._seed, self._fold or 0, generation, index))
         return np.random.Generator(np.random.PCG64(seeds))  # that of default_rng
 

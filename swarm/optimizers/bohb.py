@@ -21,7 +21,7 @@ class BOHB(Guided, Hyperband):
     on. Since it knows what has been told when a configuration is asked for, a run depends on the sequence of calls.
 
     The report's run is ``BOHB(min_budget=10, max_budget=40, iterations=20)``: budgets of 13.33 and 40 epochs, 50
-    configurations and 60 trials that cost 1600 epochs if each starts anew (1590 in whole epochs), and 1467 if not.
+    configurations and 60 trials that cost 1600 epochs if each starts over (1590 in whole epochs), and 1467 if not.
 
     Source: Falkner, Klein and Hutter, BOHB: Robust and Efficient Hyperparameter Optimization at Scale, ICML 2018.
 

@@ -40,7 +40,7 @@ class GA(Genetic, Unrepeated):
     A generation is asked after the one before is told, and random numbers belong to a generation and a child, so that
     any number of workers gives the same run.
 
-    ``Trial.member`` is the child's number within its generation. If a whole generation fails it is drawn anew.
+    ``Trial.member`` is the child's number within its generation. If a whole generation fails it is drawn again.
 
     Source: Vose et al., Recombination of Artificial Neural Networks.
 

@@ -30,7 +30,7 @@ class Hyperband(Unrepeated):
 
     An iteration starts its configurations on its lowest rung, and takes those of the lowest losses to the next one,
     where the same configuration is a new trial: ``budget`` is ``eta`` times as large, ``parent`` the trial below. A
-    training goes on from the checkpoint of that trial if there is one, and starts anew otherwise. Failed trials are
+    training goes on from the checkpoint of that trial if there is one, and starts over otherwise. Failed trials are
     never promoted. ``generation`` is the iteration, and ``member`` the configuration within it on all its rungs.
 
     While an iteration waits for results the next one begins, so that ``ask`` gives None only when all have begun. The

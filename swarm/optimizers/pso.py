@@ -188,7 +188,7 @@ class PSO(Swarm):
     updated, and only by strictly better losses. Random numbers belong to a generation and a particle, so
     that any number of workers gives the same run.
 
-    While no trial has succeeded there is nothing to be drawn to, and every particle starts anew at random. A
+    While no trial has succeeded there is nothing to be drawn to, and every particle starts over at random. A
     particle without a best of its own is drawn to the swarm's alone.
 
     Source: Hyper-Parameter Selection in Deep Neural Networks Using Parallel Particle Swarm Optimization, equations 1
@@ -210,7 +210,7 @@ class PSO(Swarm):
         max_velocity: Largest step per dimension, as a share of its range, or None.
         defaults: Whether particle 0 starts at the defaults of the space: a known network to be bettered.
         known: Where a particle comes to a configuration that this run has asked for before: ``again`` draws r_p and
-            r_g anew (after 8 times it is pushed on by chance), so that each trial is a training of its own; ``answer``
+            r_g again (after 8 times it is pushed on by chance), so that each trial is a training of its own; ``answer``
             has the archive answer, as in the paper.
         local: What φ_p pulls to: the ``personal`` best, or the best of the last ``iteration``.
         update: ``sync`` updates the bests after a generation; ``in_place`` after each particle, so that the

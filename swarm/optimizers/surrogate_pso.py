@@ -140,7 +140,7 @@ class SurrogatePSO(Optimizer):
 
     @property
     def compares(self) -> bool:
-        """True: a trial may have several losses; the model weighs them at random, anew for each trial."""
+        """True: a trial may have several losses; the model weighs them at random, differently for each trial."""
         return True
 
     @property

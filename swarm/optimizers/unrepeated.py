@@ -34,7 +34,7 @@ _RECENT = 128
 class Unrepeated(Optimizer):
     """A method that asks for no configuration twice, unless that is how its paper has it.
 
-    What this run has asked for is known, whether it is told yet or not. ``again`` draws anew what is known, so that
+    What this run has asked for is known, whether it is told yet or not. ``again`` draws again what is known, so that
     each trial is a configuration of its own, and ends the search when a finite space is all known. ``answer`` asks all
     the same, and the archive answers. What other jobs have trained is not known here: their answers are free.
 

@@ -176,7 +176,7 @@ class Slots:
         return max(0, total + most - max(total, self.used(pool.resource)))
 
     def divide(self) -> None:
-        """Divide the free slots anew, since something has changed, and wake those who may take some."""
+        """Divide the free slots again, since something has changed, and wake those who may take some."""
         self._division.divide()
 
     def submit(self, pool: Tenant, evaluation: Evaluation, *args: Any, **options: Any) -> None:

@@ -56,7 +56,7 @@ class Wishes:
 
     def _tell(self) -> None:
         number = min(max(0, sum(self._waiting.values())), _MOST) if self.scales else 0
-        self._tasks = [task for task in self._tasks if task.status == "pending"]  # else the scheduler was started anew
+        self._tasks = [task for task in self._tasks if task.status == "pending"]  # else the scheduler was restarted
         with contextlib.suppress(Exception):  # a client that is connecting: the next call will do
             while len(self._tasks) > number:
                 self._tasks.pop().release()

@@ -1,4 +1,4 @@
-"""Which slots a Dask cluster has, kept up to date while workers come and go and the scheduler is started anew."""
+"""Which slots a Dask cluster has, kept up to date while workers come and go and the scheduler is restarted."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class WorkerRegistry:
                 self._client.unsubscribe_topic(topic)
 
     def _listen(self) -> None:
-        """Hear of workers and results; a scheduler that was started anew knows of no subscription."""
+        """Hear of workers and results; a scheduler that was restarted knows of no subscription."""
         self.unlisten()
         for topic, handler in self._topics.items():
             self._client.subscribe_topic(topic, handler)

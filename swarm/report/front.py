@@ -60,6 +60,6 @@ def _scatter(rows: pd.DataFrame, targets: list[str]) -> figure:
 def _caption(front: Sequence[object], trials: int, targets: list[str]) -> str:
     named = f"{', '.join(targets[:-1])} and {targets[-1]}"
     return (
-        f"Of {trials} trials {len(front)} are dominated by no other, by {named}: whoever is better in one of these is "
-        f"worse in another."
+        f"Of {trials} trials {len(front)} are dominated by no other, by {named}: one that is better in one of these is "
+        "worse in another."
     )

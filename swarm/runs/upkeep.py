@@ -1,6 +1,6 @@
 """Upkeep of a store: what its archive holds, what is to be forgotten of it, and runs that are to go.
 
-Each change is made in two steps, so that whoever asks for it may see what it would do: :func:`forgetting` and
+Each change is made in two steps, so that one can see first what it would do: :func:`forgetting` and
 :func:`deletion`, which is in :mod:`swarm.search.deletion`, look, and change nothing; what they return has a method
 ``do``.
 """

@@ -60,7 +60,7 @@ class GuardedTLS(TLS):  # type: ignore[misc]
         most: Largest message of a user's, in bytes.
 
     Attributes:
-        role: Of whoever is at the other end.
+        role: Of the other end.
     """
 
     def __init__(self, *arguments: Any, own: bytes | None, most: int, **options: Any) -> None:
@@ -189,7 +189,7 @@ def _decoded(frames: list[bytes], *, plain: bool) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether nothing in it would be unpickled by whoever gets it."""
+    """Whether nothing in it would be unpickled by the receiver."""
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, list | tuple | set):

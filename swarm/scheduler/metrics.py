@@ -47,7 +47,7 @@ class SwarmMetrics(PrometheusCollector):  # type: ignore[misc]
         yield self._slots()
         yield from self._master(service)
         states = service.states()
-        if isinstance(states, list):  # else no master has been there, and totals would seem to begin anew
+        if isinstance(states, list):  # else no master has been there, and totals would seem to start over
             jobs = [json.loads(state) for state in states]
             yield self._states(jobs)
             yield from self._totals(service.totals)

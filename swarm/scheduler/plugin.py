@@ -382,12 +382,12 @@ class Service(SchedulerPlugin):  # type: ignore[misc]
 
 
 def certified_name(comm: Any) -> str | None:
-    """The common name in the certificate of whoever is at the other end; None without TLS."""
+    """The common name in the certificate of the other end; None without TLS."""
     return name_in(comm.extra_info.get("peercert"))
 
 
 def _role(comm: Any) -> Role | None:
-    """The role of whoever is at the other end; None without TLS."""
+    """The role of the other end; None without TLS."""
     name = certified_name(comm)
     found: Role | None = getattr(comm, "role", None)
     return found if found is not None or name is None else role_of(name)

@@ -1,4 +1,4 @@
-"""Who may ask the scheduler for what, told by the name in the certificate of whoever is at the other end.
+"""Who may ask the scheduler for what, told by the name in the certificate of the other end.
 
 ``deploy/make-certificates`` names the certificates of the service's own processes, those of earlier versions, too:
 ``swarm-scheduler``, ``swarm-master``, ``swarm-worker``. Every other name is a user's. Without TLS nobody can be told
@@ -53,7 +53,7 @@ FROM_WORKERS = frozenset(
     }
 )
 """What a registered worker tells in its stream."""
-EVENTS = frozenset({"log-event", "log_event"})  # whose content is handed on to whoever listens
+EVENTS = frozenset({"log-event", "log_event"})  # whose content is handed on to those who listen
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 

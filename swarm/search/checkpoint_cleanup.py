@@ -20,7 +20,7 @@ class CheckpointCleanup:
     Args:
         job: Name of the job.
         opened: Gives what deletes the checkpoints of these keys, from where they are.
-        tasks: Where the task is kept while there is something to delete, for whoever may have to cancel it.
+        tasks: Where the task is kept while there is something to delete, for the caller, who may have to cancel it.
     """
 
     def __init__(

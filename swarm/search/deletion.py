@@ -1,6 +1,6 @@
 """Runs that are to go, with what only they need: one that somebody names, and those that ended long ago.
 
-It is made in two steps, so that whoever asks for it may see what it would do: :func:`deletion` and :func:`expired`
+It is made in two steps, so that one can see first what it would do: :func:`deletion` and :func:`expired`
 look, and change nothing; what they return has a method ``do``.
 """
 

@@ -27,7 +27,7 @@ def patiently(work: Callable[[], T], seconds: float) -> T:
     """Do what needs the store; wait at most so long for one that is away.
 
     Args:
-        work: What is done, anew with each attempt.
+        work: What is done, again with each attempt.
         seconds: How long.
 
     Raises:
@@ -45,7 +45,7 @@ async def patiently_awaited(
     """The same within an event loop, where other things go on while it waits.
 
     Args:
-        work: What is done, anew with each attempt.
+        work: What is done, again with each attempt.
         seconds: How long; infinity waits as long as it takes.
         error: What is waited out.
     """

@@ -2,7 +2,7 @@
 
 A search is the replay of its journal, and what it asked for after a failure depends on that failure. So the journal
 cannot have another result in its place. Instead the run goes back to the moment before the first failure: what had been
-asked by then stays, with all results but the failures; what was asked later is asked anew. Good results are in the
+asked by then stays, with all results but the failures; what was asked later is asked again. Good results are in the
 archive, which answers wherever the search comes to the same position again, so that none is trained twice.
 """
 

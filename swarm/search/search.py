@@ -421,7 +421,7 @@ class Search:
             raise failed
 
     def _on_told(self, trial: Trial, found: Outcome) -> None:
-        """A trial has ended; whoever wants to know is told."""
+        """A trial has ended; those who listen are told."""
         if found.fitness is None and self.state.counts["failed"] == 1:
             self._notify("failed", f"trial {trial.id}: {found.error}")
         if self._on_trial is not None:

@@ -1,4 +1,4 @@
-"""Jobs that have ended: whoever asks for them gets them from the store by the page, and one day they are deleted."""
+"""Jobs that have ended: a client gets them from the store by the page, and one day they are deleted."""
 
 from __future__ import annotations
 

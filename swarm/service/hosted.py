@@ -445,8 +445,8 @@ class Hosted:
         try:
             await coming
         except asyncio.CancelledError:
-            if coming.cancelled():  # the search was taken away meanwhile, to be taken up anew
-                raise InvalidInput(f"job {self.name!r} is just being taken up anew: try again in a moment") from None
+            if coming.cancelled():  # the search was taken away meanwhile, to be taken up again
+                raise InvalidInput(f"job {self.name!r} is just being taken up again: try again in a moment") from None
             raise
 
     def _known_search(self) -> Search:

@@ -67,8 +67,8 @@ def repaired(space: Constrained, position: Array) -> dict[str, Value]:
     for turn in range(_TRIES):
         deviation = _NARROW ** (1 - turn / (_TRIES - 1))
         change = concerned & (rng.random(d) < 0.5)
-        near, anew = start + rng.normal(0.0, deviation, size=d), rng.random(d)  # ~ N(0, σ²), U(0, 1)
-        params = space.unconstrained(np.where(change, np.where(choices, anew, np.clip(near, 0.0, 1.0)), start))
+        near, fresh = start + rng.normal(0.0, deviation, size=d), rng.random(d)  # ~ N(0, σ²), U(0, 1)
+        params = space.unconstrained(np.where(change, np.where(choices, fresh, np.clip(near, 0.0, 1.0)), start))
         if space.allows(params):
             return params
     return space.sample(rng)

@@ -287,7 +287,7 @@ class Space:
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """A random configuration: integers and options equally likely, reals uniform, or their logarithms.
 
-        What a constraint refuses is drawn anew.
+        What a constraint refuses is drawn again.
 
         Raises:
             InvalidSpace: Constraints refuse 20,000 of them, and what else can be found.

@@ -93,6 +93,6 @@ def check_posting(to: str | None, hosts: tuple[str, ...]) -> None:
     if host not in hosts:
         allowed = ", ".join(hosts) or "none"
         raise InvalidInput(
-            f"notify: this service sends requests to {allowed}, not to {host}: have whoever runs the master name it in "
-            "the setting swarm.notify-hosts, or leave notify out"
+            f"notify: this service sends requests to {allowed}, not to {host}: ask the one who runs the master to "
+            "name it in the setting swarm.notify-hosts, or leave notify out"
         )

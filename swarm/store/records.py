@@ -82,7 +82,7 @@ class Note:
     Attributes:
         job: Name of the job.
         trial: Number of the trial.
-        key: Key of its first evaluation: a trial that was asked anew, and is another one, does not have the note.
+        key: Key of its first evaluation: a trial that was asked again, and is another one, does not have the note.
         text: The note.
     """
 

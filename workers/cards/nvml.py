@@ -37,7 +37,7 @@ def main() -> None:
             answer: dict[str, Any] = {"cards": list(_all(wanted)), "driver": _said(pynvml.nvmlSystemGetDriverVersion)}
         except pynvml.NVMLError as error:
             answer = {"error": str(error)}
-            if ready:  # the driver was perhaps loaded anew
+            if ready:  # the driver was perhaps loaded again
                 ready = False
                 with contextlib.suppress(pynvml.NVMLError):
                     pynvml.nvmlShutdown()

@@ -100,7 +100,7 @@ class Base:
         self._closing = False
 
     def fork(self, env: Mapping[str, str]) -> tuple[Connection, Adopted] | None:
-        """A new server, and the line to it; None if none can be forked that would be as one that is started anew.
+        """A new server, and the line to it; None if a forked one would differ from one that is started fresh.
 
         Args:
             env: All of its environment.

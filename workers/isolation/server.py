@@ -144,7 +144,7 @@ class Server:
         return self._launch() if control is None or process is None else (control, process)
 
     def _launch(self) -> tuple[Connection, Process]:
-        """A new server that has loaded the problem: forked from the base if that can be, else started anew."""
+        """A new server that has loaded the problem: forked from the base if that can be, else started fresh."""
         chained = SLOTS in os.environ and self._sharing is Sharing.PROBLEM
         while True:
             if self._closed:

@@ -42,7 +42,7 @@ def _volunteer(points: int) -> None:
 def _show(name: str, value: str) -> None:
     """Have ``/proc/PID/environ``, the environment that a process was started with, show another value.
 
-    What is forked from here, and not started anew, is then known for this slot's as well.
+    What is forked from here, and not started fresh, is then known for this slot's as well.
     """
     stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     start, end = (int(stat[field - 3]) for field in (_ENV_START, _ENV_START + 1))

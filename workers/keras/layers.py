@@ -38,7 +38,7 @@ def max_pool(x: Any, size: int, stride: int) -> Any:
 
 
 def dropout(x: Any, params: Params, name: str = "dropout") -> Any:
-    """Dropout at the rate ``params[name]``, which another training can set without building the network anew.
+    """Dropout at the rate ``params[name]``, which another training can set without rebuilding the network.
 
     Args:
         x: What some units of are set to 0 while it trains.

@@ -2,7 +2,7 @@
 
 TensorFlow traces a network, with its loss and optimizer, at the first step of a training. A number becomes a constant
 then; a variable is read at each step, and can be given another value. On another backend of Keras a rate is a number,
-and a network with another one is built anew.
+and a network with another one is rebuilt.
 """
 
 from __future__ import annotations

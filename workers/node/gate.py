@@ -46,7 +46,7 @@ def guard(server: Any) -> None:
 
 
 def _guarded(own: str, stream: Any, *arguments: Any, **options: Any) -> TLS:
-    """The connection; it is closed already if whoever is at the other end has no business here."""
+    """The connection; it is closed already if the other end has no business here."""
     from distributed.comm.tcp import TLS
 
     line = TLS(stream, *arguments, **options)

@@ -1,4 +1,4 @@
-"""How a worker ends in order: whoever is told to end takes nothing new, and gives its trainings a while to save.
+"""How a worker ends in order: a worker that is told to end takes nothing new, and gives its trainings a while to save.
 
 The supervisor hears of it, by a signal or since its lifetime is over, and tells the worker's process, which holds the
 trainings (:mod:`swarm.workers.node.ending`).
@@ -97,7 +97,7 @@ class Leaving:
                 for line in await worker.swarm_ended():
                     self._say(line)
         except (OSError, TimeoutError, RuntimeError) as error:  # it hangs, or is gone
-            self._say(f"the worker's process does not answer: its trainings begin anew elsewhere ({error!r})")
+            self._say(f"the worker's process does not answer: its trainings start over elsewhere ({error!r})")
 
 
 def attach(worker: Any) -> None:

@@ -128,7 +128,7 @@ async def serve(
     all workers of a cluster dial in step.
 
     Args:
-        scheduler: Gives the scheduler's address, anew for each dial, so that one that was started again is found
+        scheduler: Gives the scheduler's address, asked again for each dial, so that one that was started again is found
             wherever it is; see :func:`address_of`. An OSError means that it is not known now.
         slots: What to serve.
         host: Address to listen on; None is the interface that leads to the scheduler.

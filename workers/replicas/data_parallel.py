@@ -29,7 +29,7 @@ _VALUES, _CHANGE, _BYE = b"v", b"c", b"b"
 
 
 class ReplicaLost(Exception):
-    """Another replica has ended before its time; let it pass, and the search trains anew."""
+    """Another replica has ended before its time; let it pass, and the search trains again."""
 
 
 class Replicas:

@@ -148,7 +148,7 @@ def _received(size: int, invite: Callable[[Mapping[str, Any]], None]) -> tuple[s
 
 
 def _greeted(line: socket.socket, secret: bytes) -> int:
-    """The rank of whoever is at the other end, or -1 if that does not know the secret."""
+    """The rank of the other end, or -1 if that does not know the secret."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     line.settimeout(_GREETING_SECONDS)
     try:

@@ -66,7 +66,7 @@ def changed(rows: Array, scales: Array | float, chance: float, snapping: Snappin
     Args:
         rows: Positions.
         scales: Standard deviations of the change, one or an array (m, 1); whole numbers change by a step at least,
-            choices are drawn anew.
+            choices are drawn again.
         chance: Of each dimension to change.
         snapping: Says what the dimensions are.
         rng: Random numbers.

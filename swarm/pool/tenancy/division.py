@@ -89,7 +89,7 @@ class Division:
         self._allowed = None
 
     def divide(self) -> None:
-        """Divide the free slots anew, since something has changed, and wake those who may take some."""
+        """Divide the free slots again, since something has changed, and wake those who may take some."""
         self.outdate()
         if not self._dividing:
             self._dividing = True

@@ -1,4 +1,4 @@
-"""Who may read and steer which jobs: their owners, administrators, and whoever a job is shared with."""
+"""Who may read and steer which jobs: their owners, administrators, and those with whom a job is shared."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ class Admission:
         return self._take_in(await self._means.in_store(again), submission, job.code.pickle)
 
     async def _raise_limits(self, hosted: Hosted, job: Job, found: Differences, user: str) -> dict[str, Any]:
-        """Have a job that goes on do so with higher limits: taken up anew from its journal, while its trainings run."""
+        """Raise the limits of a job that goes on: it is taken up again from its journal, while its trainings run."""
         self._access.check_owner(hosted.submission.owner, job.name, user)
         await hosted.leave()
 

@@ -37,8 +37,8 @@ class Weights:
         """Give a user another weight; the weights that are not 1 then."""
         if not self._access.is_admin(user):
             raise NotAllowed(
-                f"only administrators weigh users, and you are {user!r}: ask one, or have whoever runs the master name "
-                "you in its setting swarm.admins"
+                f"only administrators weigh users, and you are {user!r}: ask one, or ask the one who runs the master "
+                "to name you in its setting swarm.admins"
             )
 
         def weighed() -> dict[str, float]:
