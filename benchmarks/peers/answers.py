@@ -55,6 +55,7 @@ Array = NDArray[np.float64]
 
 QUICK = ("rosenbrock 2-D", "rastrigin 5-D", "digits")
 BASE, PEER = "Random", "Optuna TPE"
+USUAL = 100  # trainings; the results of longer searches have a file of their own
 RANDOM = 4000  # configurations, whose median is a regret of 1
 OWN_OPTIONS = {"GA": {"population": 10, "mutation": 0.5, "elite": 1, "initial": "uniform", "scale": "rank"}}
 LEFT_OUT = {  # methods whose trials are no trainings of the full budget, or that run others
@@ -320,20 +321,19 @@ def show(rows: list[dict[str, Any]], title: str) -> None:
     console.print(made)
 
 
-def draw(curves: Curves) -> None:
+def draw(curves: Curves, name: str) -> None:
     """Median regret against trainings, a panel per task."""
     rows = math.ceil(len(curves) / 3)
     figure, axes = panels(15, 4 * rows, rows, 3)
     for axis, (task, found) in zip(axes, curves.items(), strict=False):
-        for i, (name, regrets) in enumerate(found.items()):
+        for i, (method, regrets) in enumerate(found.items()):
             middle = np.median(regrets, axis=0)
-            axis.plot(
-                np.arange(1, len(middle) + 1), middle, "--" if "Optuna" in name else "-", color=f"C{i}", label=name
-            )
+            style = "--" if "Optuna" in method else "-"
+            axis.plot(np.arange(1, len(middle) + 1), middle, style, color=f"C{i}", label=method)
         axis.set(title=task, yscale="log", xlabel="trainings", ylabel="regret, median")
     hide_empty(axes)
     legend_below(figure, axes[0], columns=5)
-    write(figure, "answers", "answers.png")
+    write(figure, name, f"{name}.png")
 
 
 def measured(tasks: list[Task], methods: dict[str, Method], in_flight: int, options: argparse.Namespace) -> Any:
@@ -377,8 +377,9 @@ def main() -> None:
         "packages": packages,
         "in_flight": {str(in_flight): tables for in_flight, (tables, _) in runs.items()},
     }  # fmt: skip
-    save("answers", result)
-    draw(runs[options.in_flight[0]][1])
+    name = "answers" if options.trainings <= USUAL else f"answers-{options.trainings}"
+    save(name, result)
+    draw(runs[options.in_flight[0]][1], name)
 
 
 if __name__ == "__main__":

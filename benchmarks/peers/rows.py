@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks.shared.numbers import many, middle, ranged
 from benchmarks.shared.rows import PEERS, Reader, Result, Row
 
+USUAL = 100  # trainings of benchmarks/peers/answers.py
 CMA = "it adapts a covariance matrix to the function, which a plain swarm does not; the guided one is ahead of it."
 AHEAD = {"Optuna CMA-ES": CMA, "DEAP CMA-ES": CMA}
 
@@ -40,13 +41,27 @@ def quality(result: Result) -> Iterator[Row]:
 
 def answers(result: Result) -> Iterator[Row]:
     for flying, tables in result["in_flight"].items():
+        longest = list(tables)[-1]
         for after, rows in tables.items():
             ranks = ", ".join(f"{row['method']} {row['rank']:.1f} ({row['regret']:.3f})" for row in rows)
+            default = next(row for row in rows if row["method"] == "SurrogatePSO")
+            worse = ", ".join(default["worse_than_random"]) or "none of the tasks"
             yield Row(
-                PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight", ranks,
+                PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight",
+                f"{ranks}; SurrogatePSO against Optuna's TPE {default['wins']} : {default['losses']} "
+                f"(p = {default['p']:.0e}), worse than random search on {worse}",
                 f"{len(result['tasks'])} functions and tables, {result['seeds']} seeds; emulated slots",
-                "python benchmarks/peers/answers.py",
+                f"python benchmarks/peers/answers.py --trainings {longest} --in-flight {flying}",
             )  # fmt: skip
+
+
+def long_answers(result: Result) -> Iterator[Row]:
+    """Of a search that is longer than those of :func:`answers`, what comes after them."""
+    tables = {
+        flying: {after: rows for after, rows in each.items() if int(after) > USUAL}
+        for flying, each in result["in_flight"].items()
+    }
+    return answers({**result, "in_flight": tables})
 
 
 def fronts(result: Result) -> Iterator[Row]:
@@ -256,6 +271,7 @@ def without(result: Result) -> str:
 READERS: dict[str, Reader] = {
     "quality": quality,
     "answers": answers,
+    "answers-400": long_answers,
     "fronts": fronts,
     "questions": questions,
     "real-trainings": real_trainings,
