@@ -261,6 +261,10 @@ def test_true_is_not_one():
         ({"real": [-1.7e308, 1.7e308]}, "too wide"),
         ({"real": [1, 2], "log": "yes"}, "log is 'yes': write true or false"),
         ({"real": [1, 2], "default": 3}, "default 3 is not a number from 1.0 to 2.0"),
+        (
+            {"real": [1, 2], "log": True, "digits": 2, "default": 3},
+            "default 3 is not a number from 1.0 to 2.0 on a log scale rounded to 2 significant digits",
+        ),
         ({"choice": []}, "no options: list at least two"),
         ({"choice": ["relu"]}, "'relu' is the only option: fix"),
         ({"choice": ["a", "b", "a"]}, "'a' is there twice"),

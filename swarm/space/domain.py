@@ -210,7 +210,7 @@ class Real(Domain):
         _restore(self, ("low", "high", "log", "digits", "default", "ends", "size", "step"), state)
 
     def __str__(self) -> str:
-        return f"a number from {self.low!r} to {self.high!r}{_laid_out(False, self.step)}"
+        return f"a number from {self.low!r} to {self.high!r}{_laid_out(self.log, self.step, self.digits)}"
 
     @property
     def is_even(self) -> bool:
@@ -438,9 +438,10 @@ def _exact(number: float) -> Fraction:
     return Fraction(repr(float(number)))
 
 
-def _laid_out(log: bool, step: float | None) -> str:
+def _laid_out(log: bool, step: float | None, digits: int | None = None) -> str:
     scale = " on a log scale" if log else ""
-    return scale + ("" if step is None else f" in steps of {step!r}")
+    rounded = "" if digits is None else f" rounded to {digits} significant digit{'s' if digits > 1 else ''}"
+    return scale + rounded + ("" if step is None else f" in steps of {step!r}")
 
 
 def _options(**options: Any) -> dict[str, Any]:
