@@ -396,6 +396,10 @@ class Result:
         return cls(**{**data, "status": Status(data["status"]), "curve": tuple(data.get("curve", ()))})
 
 
+STARTS_OVER = "it starts over elsewhere"
+"""Stands in the :attr:`Result.error` of a training that was drained and had saved nothing to go on from."""
+
+
 def traceback_of(error: str | None) -> str | None:
     """The lines below the reason of a :attr:`Result.error`; None if there are none."""
     return (error or "").partition("\n")[2] or None

@@ -21,7 +21,7 @@ from swarm.config import seconds_of
 from swarm.errors import InvalidInput
 from swarm.search.progress.attempts import LOSSES_ALLOWED, Attempts
 from swarm.store.events import Again, Answered
-from swarm.trial import Evaluation, Result, Status
+from swarm.trial import STARTS_OVER, Evaluation, Result, Status
 from swarm.workers.context import Context
 from swarm.workers.isolation import process
 from swarm.workers.node import ending
@@ -245,6 +245,22 @@ def test_however_often_its_worker_is_told_to_end_a_training_runs_again() -> None
         assert isinstance(event, Again)
         attempts.note(event)
     assert isinstance(attempts.judge(evaluation, lost, 0.0), Answered)
+
+
+def test_trainings_that_start_over_again_and_again_are_said_with_a_remedy_until_they_end() -> None:
+    attempts = Attempts()
+    ends = {
+        "saves": "its worker was told to end; it goes on elsewhere from what it saved",
+        "never saves": f"its worker was told to end; {STARTS_OVER}: it had saved nothing",
+    }
+    for times in (1, 2, 3):
+        for key, error in ends.items():
+            attempts.note(Again(key=key, status=Status.LOST, error=error, drained=True, time=0.0))
+        assert (attempts.in_vain is not None) == (times == 3)
+    assert "a training has started over up to 3 times" in str(attempts.in_vain)
+    assert "ctx.save" in str(attempts.in_vain) and "--lifetime" in str(attempts.in_vain)
+    attempts.forgive("never saves")
+    assert attempts.in_vain is None
 
 
 def test_a_journal_says_that_an_attempt_was_drained_and_earlier_journals_say_what_they_said() -> None:

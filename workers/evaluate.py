@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from swarm.trial import Evaluation, Result, Status, artifacts_in, output_in
+from swarm.trial import STARTS_OVER, Evaluation, Result, Status, artifacts_in, output_in
 from swarm.workers.bundle import Bundle
 from swarm.workers.checkpoints.artifacts import Artifacts
 from swarm.workers.checkpoints.checkpoint import CheckpointStore
@@ -166,13 +166,13 @@ def _what_follows(key: str, checkpoints: str | None) -> str:
     """What becomes of a training that ended since this worker does, in words."""
     if checkpoints is None:
         return (
-            "it starts over elsewhere, since no checkpoints are kept of it: "
+            f"{STARTS_OVER}, since no checkpoints are kept of it: "
             "its job says so by `checkpoints: true`, and the master has a place by --checkpoints"
         )
     saved = False
     with suppress(Exception):  # the storage is away: who goes on sees
         saved = CheckpointStore(checkpoints).has_saved(key)
-    return "it goes on elsewhere from what it saved" if saved else "it starts over elsewhere: it had saved nothing"
+    return "it goes on elsewhere from what it saved" if saved else f"{STARTS_OVER}: it had saved nothing"
 
 
 def _complete(result: Result, checkpoints: str | None) -> bool:

@@ -308,6 +308,11 @@ class SearchState(Standing):
         return Ended(reason=self._asking.stop_reason or "done", time=now)
 
     @property
+    def in_vain(self) -> str | None:
+        """What to do about trainings that never get to their end (:attr:`Attempts.in_vain`); None if all do."""
+        return self._attempts.in_vain
+
+    @property
     def ponders(self) -> bool:
         """Whether :meth:`next` may take long, so that it pays to :meth:`prepare` it in a thread."""
         return self.optimizer.ponders and not (self._asking.in_hand or self._asking.drained or self.finished())

@@ -74,6 +74,7 @@ class Progress:
         self._began = False
         self._errors = 0
         self._trouble: str | None = None
+        self._in_vain = False
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -107,6 +108,7 @@ class Progress:
         state = search.state
         self._report_errors(state)
         self._report_trouble(search.trouble)
+        self._report_in_vain(state.in_vain)
         if not self._console.is_jupyter:  # above the live block, in a terminal's scroll-back
             self._report_generations(state)
         if self._live is None:
@@ -136,6 +138,12 @@ class Progress:
             self._say_in_red(f"a trial failed: {error}")
             if first and error in state.failures.tracebacks:
                 self._say_in_red(indented(state.failures.tracebacks[error]))
+
+    def _report_in_vain(self, advice: str | None) -> None:
+        """That trainings never get to their end, once, until they do."""
+        if advice is not None and not self._in_vain:
+            self._say_in_red(advice)
+        self._in_vain = advice is not None
 
     def _report_trouble(self, trouble: str | None) -> None:
         """What the search waits for, such as a store that is away, and that it waits no longer."""

@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import replace
 
 from swarm.store.events import Again, Answered
-from swarm.trial import Evaluation, Result, Status
+from swarm.trial import STARTS_OVER, Evaluation, Result, Status
 
 # A training that takes its process down is run once more; one whose worker went away is not to blame, up to a point.
 CRASHES_ALLOWED = 1
 LOSSES_ALLOWED = 10
+_OFTEN = 3  # times that a training has started over since its workers ended, before that is said
 
 
 class Attempts:
@@ -19,10 +20,13 @@ class Attempts:
     def __init__(self) -> None:
         self._ends: Counter[tuple[str, Status]] = Counter()  # of what ran again
         self._excused: set[str] = set()  # keys of what crashed, but not by itself
+        self._started_over: Counter[str] = Counter()  # by key, since its worker was told to end and nothing was saved
 
     def note(self, event: Again) -> None:
         """An evaluation runs again. That its worker was told to end is nothing against it, however often."""
         if event.drained:
+            if STARTS_OVER in (event.error or ""):
+                self._started_over[event.key] += 1
             return
         self._ends[event.key, event.status] += 1
         if event.status is Status.CRASHED and not event.blamed:
@@ -31,9 +35,23 @@ class Attempts:
     def forgive(self, key: str) -> None:
         """Forget how often an evaluation ended in vain."""
         self._excused.discard(key)
+        self._started_over.pop(key, None)
         if self._ends:
             for status in Status:
                 self._ends.pop((key, status), None)
+
+    @property
+    def in_vain(self) -> str | None:
+        """What to do about trainings that start over again and again, as workers end too soon; None without any."""
+        often = {key: times for key, times in self._started_over.items() if times >= _OFTEN}
+        if not often:
+            return None
+        most = max(often.values())
+        what = "a training has" if len(often) == 1 else f"{len(often)} trainings have"
+        return (
+            f"{what} started over up to {most} times, since the workers were told to end before anything was saved: "
+            "have trainings save what they can go on from (ctx.save), or let workers live longer (--lifetime)"
+        )
 
     def judge(self, evaluation: Evaluation, result: Result, now: float) -> Answered | Again:
         """What it means that a training ended in vain: it runs again, or has failed."""

@@ -43,7 +43,7 @@ def state_of(known: SearchState, submission: Submission, search: Search | None =
         "best": None if best is None else _best(best),
         "tests": {str(fold): test.fitness for fold, test in known.tests.items()},
         "errors": dict(known.errors.most_common(3)),
-        "trouble": search and search.trouble,
+        "trouble": (search and search.trouble) or (known.in_vain if known.end_reason is None else None),
         "end_reason": known.end_reason,
         **({"shared": True} if job.shared else {}),  # which clients of an earlier version do not know
     }
