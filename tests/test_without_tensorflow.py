@@ -109,6 +109,9 @@ def test_a_network_of_keras_is_searched_by_a_master_and_a_client_without_tensorf
             assert answer.status == 200
         store = ["--store", service.store]
         assert "filters:" in client("best", "slim", *store)
+        refused = [slim, "-c", "from swarm.cli import main; main()", "best", "slim", *store, "--test"]
+        done = subprocess.run(refused, capture_output=True, text=True, timeout=90, check=False, cwd=tmp_path)
+        assert done.returncode and "needs tensorflow and keras, not installed here; install it with" in done.stderr
         client("report", "slim", *store, "--output", "report.html", "--png", "figures")
         assert (tmp_path / "report.html").stat().st_size > 1e6 and list((tmp_path / "figures").glob("*.png"))
         client("export", "slim", *store, "--csv", "exported.csv")
