@@ -127,6 +127,12 @@ def test_the_operators_workers_alone_have_tensorflow() -> None:
     assert images(cluster) == {"scheduler": "dask-swarm:slim", "worker": "dask-swarm:gpu"}
 
 
+def test_amounts_are_texts_where_the_operator_takes_no_numbers() -> None:
+    containers = [each for manifest in documents(OPERATORS[0]) for pod in pods(manifest) for each in pod["containers"]]
+    amounts = [amount for each in containers for part in each["resources"].values() for amount in part.values()]
+    assert "1" in amounts and {type(amount) for amount in amounts} == {str}
+
+
 def test_budgets_and_monitors_find_what_they_are_for() -> None:
     found = manifests(ROOT / "deploy" / "overlays" / "full")
     labels = [pod["spec"]["template"]["metadata"]["labels"] for pod in found if pod["kind"] == "Deployment"]
