@@ -19,7 +19,6 @@ from swarm.errors import (
     Interrupted,
     InvalidInput,
     InvalidJob,
-    InvalidProblem,
     JobNotFound,
     NoSlots,
     NotStarted,
@@ -370,18 +369,14 @@ def _telling_the_remedy(name: str, store: str) -> Iterator[None]:
 
 def _check_installed(job: Job, store: str) -> None:
     """Refuse a run whose trainings would all fail, for what their built-in problem needs is not installed here."""
-    from swarm.cluster.connect import missing
+    from swarm.cluster.connect import check_installed, missing
 
-    needed = missing(job)
-    if not needed:
+    if not missing(job):
         return
     with suppress(StoreUnavailable, JobNotFound), closing(Store(store, create=False)) as opened:
         if opened.job(job.name).status is JobStatus.FINISHED:  # there is nothing left to train
             return
-    raise InvalidProblem(
-        f"problem {job.code.name} needs {' and '.join(needed)}, not installed here; install it with: "
-        "pip install 'dask-swarm[cpu]', or for NVIDIA's GPUs: pip install 'dask-swarm[gpu]'"
-    )
+    check_installed(job)
 
 
 def local_slots(job: Job, where: Where) -> list[Any]:

@@ -55,6 +55,7 @@ class Service:
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.store = store or f"sqlite:///{folder}/swarm.db"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.interpreters: dict[str, str] = {}  # of processes, by their names, that have another Python than the tests
         self._env = {"DASK_SWARM__LEASE_SECONDS": "3", "DASK_CONFIG": str(folder / "dask"), **(env or {})}
 
     def __enter__(self) -> Service:
@@ -76,7 +77,7 @@ class Service:
         """Start ``python …`` under a name, likewise."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [*inside, sys.executable, *arguments],
+                [*inside, self.interpreters.get(name, sys.executable), *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self._env},

@@ -8,8 +8,9 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -230,16 +231,62 @@ def test_every_variable_of_compose_is_explained_in_the_example() -> None:
     assert re.search(r"^POSTGRES_PASSWORD=$", example, re.MULTILINE), "a password in the repository is none"
 
 
-def test_the_image_is_made_of_what_is_there() -> None:
-    dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
-    sources = set(" ".join(copied).split())
+def stages() -> dict[str, str]:
+    """The parts of the Dockerfile, each from its FROM on, by their names; that of the last is what it starts from."""
+    parts = re.split(r"^FROM (?=\S)", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].rpartition(" ")[2]: part for part in parts}
+
+
+def copied(part: str) -> set[str]:
+    found = re.findall(r"^COPY (?!--from)(.+) \S+$", part, re.MULTILINE)
+    return set(" ".join(found).split())
+
+
+def test_the_images_are_made_of_what_is_there() -> None:
+    sources = set().union(*map(copied, stages().values()))
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8")
     assert sources == set(re.findall(r"^!(\S+)$", ignored, re.MULTILINE))
     assert all((ROOT / source).exists() for source in sources)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert {"cpu", "gpu", "postgres"} <= set(extras)
-    assert ".[${TENSORFLOW},postgres]" in dockerfile
+    lists = set(re.findall(r"-r /requirements/(\S+)\.txt", "".join(stages().values())))
+    assert lists == {"core", "cpu", "gpu", "postgres"} and lists - {"core"} <= set(extras)
+
+
+def test_no_packages_are_installed_anew_when_a_source_has_changed() -> None:
+    found = stages()
+    for name in ("core", "slim", "cpu", "gpu"):
+        assert not copied(found[name]) and "from=wheel" not in found[name], name
+    assert copied(found["requirements"]) == {"pyproject.toml", "constraints.txt"}
+    assert {"swarm", "workers"} < copied(found["wheel"])
+    assert "from=wheel" in found["${KIND}"] and "-r /requirements" not in found["${KIND}"]
+
+
+def test_the_slim_image_compiles_modules_that_there_are() -> None:
+    found = re.search(r'^RUN python -c "import ([^"]+)"', stages()["core"], re.MULTILINE)
+    assert found is not None
+    names = [name.strip() for name in found[1].replace("\\\n", " ").split(",")]
+    assert len(names) > 10
+    call(sys.executable, "-W", "ignore", "-c", f"import {', '.join(names)}")
+
+
+def test_workers_alone_have_tensorflow() -> None:
+    for count in range(len(OVERLAYS) + 1):
+        for chosen in combinations(OVERLAYS, count):
+            images, kinds = kinds_of(chosen)
+            gpus = any(path.name == "compose.gpu.yml" for path in chosen)
+            worker = "gpu" if gpus else "cpu"
+            assert kinds == {"scheduler": "slim", "master": "slim", "worker": worker, "client": "${SWARM_CLIENT:-slim}"}
+            assert images == {name: f"dask-swarm:{kind}" for name, kind in kinds.items()}
+
+
+def kinds_of(chosen: Iterable[Path]) -> tuple[dict[str, str], dict[str, str]]:
+    """Images of the services that have one of ours, and the kind that each is built as."""
+    images, kinds = {}, {}
+    for path in (COMPOSE, *chosen):
+        for name, service in documents(path)[0]["services"].items():
+            images |= {name: service["image"]} if "build" in service else {}
+            kinds |= {name: service["build"]["args"]["KIND"]} if "build" in service else {}
+    return images, kinds
 
 
 @pytest.mark.parametrize("path", CONFIGURATION, ids=lambda path: str(path.relative_to(ROOT)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import sys
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 from deploy.engines.kubernetes import CHOICES, OPERATORS, builder, documents, faults, pods, rendered, unrestricted
 
 ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
 
 
 @cache
@@ -101,7 +103,34 @@ def test_what_scales_workers_is_the_only_one_that_says_how_many() -> None:
 def test_workers_on_cpus_ask_for_no_gpu() -> None:
     worker = named(manifests(ROOT / "deploy" / "overlays" / "cpu"), "Deployment", "swarm-worker")
     assert "nvidia" not in str(worker)
-    assert worker["spec"]["template"]["spec"]["containers"][0]["image"] == "dask-swarm:cpu"
+
+
+def images(found: list[dict[str, Any]]) -> dict[str, str]:
+    """Images of scheduler, master and workers."""
+    containers = [container for manifest in found for pod in pods(manifest) for container in pod["containers"]]
+    return {each["name"]: each["image"] for each in containers if each["name"] != "postgres"}
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)
+def test_workers_alone_have_tensorflow_and_one_line_says_where_all_images_are(choice: Path, tmp_path: Path) -> None:
+    kinds = {"scheduler": "slim", "master": "slim", "worker": "cpu" if choice.name == "cpu" else "gpu"}
+    assert images(manifests(choice)) == {part: f"dask-swarm:{kind}" for part, kind in kinds.items()}
+    place = shutil.copytree(DEPLOY, tmp_path / "deploy") / choice.relative_to(DEPLOY)
+    file = place / "kustomization.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("newName: dask-swarm", "newName: registry.local/dask-swarm"), encoding="utf-8")
+    assert images(rendered(place)) == {part: f"registry.local/dask-swarm:{kind}" for part, kind in kinds.items()}
+
+
+def test_the_operators_workers_alone_have_tensorflow() -> None:
+    cluster = documents(DEPLOY / "kubernetes" / "daskcluster.yaml")
+    assert images(cluster) == {"scheduler": "dask-swarm:slim", "worker": "dask-swarm:gpu"}
+
+
+def test_amounts_are_texts_where_the_operator_takes_no_numbers() -> None:
+    containers = [each for manifest in documents(OPERATORS[0]) for pod in pods(manifest) for each in pod["containers"]]
+    amounts = [amount for each in containers for part in each["resources"].values() for amount in part.values()]
+    assert "1" in amounts and {type(amount) for amount in amounts} == {str}
 
 
 def test_budgets_and_monitors_find_what_they_are_for() -> None:

@@ -178,3 +178,22 @@ def test_a_server_that_is_not_there_is_refused_in_one_line() -> None:
     with pytest.raises(StoreUnavailable) as caught:
         Store("postgresql://127.0.0.1:1/none")
     assert "\n" not in str(caught.value)
+
+
+def test_a_database_without_an_encoding_holds_every_name(postgres: str) -> None:
+    server = sa.make_url(postgres).set(drivername="postgresql+psycopg")
+    maker = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with maker.connect() as connection:
+        connection.execute(
+            sa.text("CREATE DATABASE plain ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        )
+    try:
+        store = Store(server.set(database="plain").render_as_string(hide_password=False))
+        store.add_job("größe", {"note": "π ≈ 3.14"}, b"")
+        assert [job.name for job in store.jobs()] == ["größe"]
+        assert store.job("größe").spec == {"note": "π ≈ 3.14"}
+        store.close()
+    finally:
+        with maker.connect() as connection:
+            connection.execute(sa.text("DROP DATABASE plain WITH (FORCE)"))
+        maker.dispose()

@@ -18,6 +18,7 @@ from deploy.engines.processes import free_port, kill
 from deploy.engines.service import Served, Service
 
 ROOT = Path(__file__).parent.parent.parent
+KILLED = ("worker", "database", "master", "scheduler")
 _BUILD_SECONDS = 1800.0
 
 
@@ -36,8 +37,10 @@ class Compose(Service):
             raise Unavailable(f"Docker has no command compose, which Docker's own packages bring: {failure}")
 
     def version(self) -> str:
-        """As it says it."""
-        return said(which("docker"), "--version").partition(",")[0]
+        """Of the daemon, and of compose."""
+        docker = which("docker")
+        daemon = said(docker, "version", "--format", "{{.Server.Version}}")
+        return f"Docker {daemon}, Compose {said(docker, 'compose', 'version', '--short')}"
 
     @contextmanager
     def served(self, folder: Path) -> Iterator[Served]:
@@ -47,8 +50,8 @@ class Compose(Service):
         project = Project(folder)
         try:
             project.up()
-            kills = {name: partial(project.strike, name) for name in ("worker", "database", "master", "scheduler")}
-            yield Served(f"tcp://127.0.0.1:{project.port}", {"DASK_CONFIG": str(folder / "none")}, kills)
+            kills = {name: partial(project.strike, name) for name in KILLED}
+            yield Served(f"tcp://127.0.0.1:{project.port}", {"DASK_CONFIG": str(folder / "none")}, kills, project.seen)
         finally:
             project("down", "--volumes", "--timeout", "1")
 
@@ -77,16 +80,32 @@ class Project:
         return call(which("docker"), "compose", *options, *words, timeout=_BUILD_SECONDS, cwd=ROOT)
 
     def up(self) -> None:
-        """Build the image and start all.
+        """Build the images and start all.
 
         Raises:
-            Unavailable: The image cannot be built here, as without a network.
+            Unavailable: The images cannot be had here, as without a network.
         """
+        self("config", "--quiet")
         try:
             self("build")
+            self("up", "--no-start", "--scale", "worker=2")
         except AssertionError as error:
-            raise Unavailable(f"the image cannot be built: {str(error).splitlines()[-1]}") from None
+            raise Unavailable(f"the images cannot be had: {str(error).splitlines()[-1]}") from None
         self("up", "--detach", "--scale", "worker=2")
+
+    def seen(self) -> str:
+        """How often Docker has started each service again, how large our images are, and which database it was."""
+        restarts = {name: sum(int(_of(each, "RestartCount")) for each in self._containers(name)) for name in KILLED}
+        images = [_of(self._containers(name)[0], "Config.Image") for name in ("scheduler", "worker")]
+        sizes = [f"{image} {int(_of(image, 'Size')) / 1e6:,.0f} MB" for image in images]
+        database = said(which("docker"), "exec", self._containers("database")[0], "postgres", "--version")
+        return "; ".join(
+            [
+                f"restarts by Docker: {', '.join(f'{name} {times}' for name, times in restarts.items())}",
+                f"images: {', '.join(sizes)}",
+                database.replace("postgres (PostgreSQL)", "PostgreSQL").partition(" (")[0],
+            ]
+        )
 
     def strike(self, service: str) -> None:
         """Kill the processes of one of a service's containers; its restart policy starts it again."""
@@ -96,10 +115,19 @@ class Project:
 
     def _first(self, service: str) -> int:
         """Number of the first process of a container, as this machine has it; 0 where none runs."""
+        found = self._containers(service)
+        return int(_of(found[0], "State.Pid")) if found else 0
+
+    def _containers(self, service: str) -> list[str]:
+        """Those of a service that run."""
         label = f"label=com.docker.compose.project={self._name}"
         of = f"label=com.docker.compose.service={service}"
-        found = call(which("docker"), "ps", "--quiet", "--filter", label, "--filter", of).split()
-        return int(call(which("docker"), "inspect", "--format", "{{.State.Pid}}", found[0])) if found else 0
+        return call(which("docker"), "ps", "--quiet", "--filter", label, "--filter", of).split()
+
+
+def _of(thing: str, what: str) -> str:
+    """What Docker knows of a container or an image."""
+    return call(which("docker"), "inspect", "--format", f"{{{{.{what}}}}}", thing).strip()
 
 
 def _failure(*words: str) -> str:

@@ -57,8 +57,10 @@ def best_command(
 
 
 def _take_up(run: Run, save: Path | None, test: bool, more: float | None, checkpoints: str | None) -> None:
+    from swarm.cluster.connect import check_installed
     from swarm.runs.winner import Winner
 
+    check_installed(run.job)
     winner = Winner.of(run, checkpoints)
     if winner.kept is None:
         _say(f"{winner.missing}: training the same configuration again, with the same seed")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.cluster.certificates import temporary
 from swarm.cluster.nannies import started
 from swarm.config import scheduler_settings
-from swarm.errors import InvalidInput, NotAllowed, SchedulerUnreachable
+from swarm.errors import InvalidInput, InvalidProblem, NotAllowed, SchedulerUnreachable
 from swarm.manners.guest import Shared, configured
 from swarm.manners.main_guard import reason, reported
 from swarm.manners.shadowing import check_unhidden
@@ -295,6 +295,19 @@ def missing(job: Job) -> list[str]:
         return []
     needed = [name.partition(".")[0] for name in getattr(load(job.code.pickle), "preload", ())]
     return [name for name in dict.fromkeys(needed) if importlib.util.find_spec(name) is None]
+
+
+def check_installed(job: Job) -> None:
+    """Refuse to train here what imports packages that are not installed here, if it is built in.
+
+    Raises:
+        InvalidProblem: Some are :func:`missing`.
+    """
+    if needed := missing(job):
+        raise InvalidProblem(
+            f"problem {job.code.name} needs {' and '.join(needed)}, not installed here; install it with: "
+            "pip install 'dask-swarm[cpu]', or for NVIDIA's GPUs: pip install 'dask-swarm[gpu]'"
+        )
 
 
 def _end_trainings(keys: list[str]) -> None:

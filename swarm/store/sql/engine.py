@@ -74,8 +74,12 @@ def postgres_engine(url: str, seconds: float = SECONDS, arguments: dict[str, Any
 
 
 def _socket(seconds: float) -> dict[str, Any]:
-    """What libpq is told, so that the kernel notices a peer that is gone."""
+    """What libpq is told, so that the kernel notices a peer that is gone, and so that a text is one.
+
+    A database that was made under the locale C has no encoding (``SQL_ASCII``), and the driver would give bytes.
+    """
     return {
+        "client_encoding": "utf8",
         "connect_timeout": max(2, math.ceil(min(seconds, _CONNECT_SECONDS))),
         "keepalives": 1,
         "keepalives_idle": max(1, math.ceil(seconds / 2)),
