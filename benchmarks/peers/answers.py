@@ -13,8 +13,8 @@ Trainings  What a method asks for again costs again: there is no archive.
 Regret     0 is the best loss that is known (0 of a function, the lowest of a table), 1 that of the median random
            configuration; between them it is linear in the loss.
 Rank       Of the methods by their regret on one task and seed, 1 is best; equal ones share the mean.
-Against    Wins and losses against Optuna's TPE over all tasks and seeds, and p of Wilcoxon's signed-rank test of the
-           regrets (two-sided, no correction for the number of methods).
+Against    Wins and losses against Optuna's TPE, with --gp against its GPSampler, over all tasks and seeds, and p of
+           Wilcoxon's signed-rank test of the regrets (two-sided, no correction for the number of methods).
 Worse      Tasks on which the median regret is above random search's.
 
 What is not installed is left out, and named. Optuna's GPSampler takes seconds of a core for a question: ask for --gp.
@@ -54,7 +54,7 @@ from swarm.trial import Evaluation, Params
 Array = NDArray[np.float64]
 
 QUICK = ("rosenbrock 2-D", "rastrigin 5-D", "digits")
-BASE, PEER = "Random", "Optuna TPE"
+BASE, PEER, GP = "Random", "Optuna TPE", "Optuna GP"
 USUAL = 100  # trainings; the results of longer searches have a file of their own
 RANDOM = 4000  # configurations, whose median is a regret of 1
 OWN_OPTIONS = {"GA": {"population": 10, "mutation": 0.5, "elite": 1, "initial": "uniform", "scale": "rank"}}
@@ -173,7 +173,7 @@ def peers(gp: bool) -> dict[str, Method]:
         gp: Whether the slow one is wanted, too.
     """
     wanted = {PEER: ("TPESampler", "optuna"), "Optuna CMA-ES": ("CmaEsSampler", "optuna", "cmaes")}
-    wanted |= {"Optuna GP": ("GPSampler", "optuna", "torch")} if gp else {}
+    wanted |= {GP: ("GPSampler", "optuna", "torch")} if gp else {}
     found: dict[str, Method] = {}
     for name, (sampler, *packages) in wanted.items():
         if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
@@ -284,8 +284,8 @@ def _curve(name: str, method: Method, task: Task, seed: int, in_flight: int, opt
     return found
 
 
-def summary(curves: Curves, after: int) -> list[dict[str, Any]]:
-    """A row per method, the best first: rank, regret, and how it compares with Optuna's TPE and with random search."""
+def summary(curves: Curves, after: int, peer: str = PEER) -> list[dict[str, Any]]:
+    """A row per method, the best first: rank, regret, and how it compares with a peer and with random search."""
     names = list(next(iter(curves.values())))
     regrets = np.array([[found[name][:, after - 1] for name in names] for found in curves.values()])  # task, name, seed
     ranks = rankdata(regrets, axis=1).mean(axis=(0, 2))
@@ -294,8 +294,8 @@ def summary(curves: Curves, after: int) -> list[dict[str, Any]]:
     for i, name in enumerate(names):
         row: dict[str, Any] = {"method": name, "rank": round(float(ranks[i]), 2)}
         row["regret"] = float(f"{np.median(medians[:, i]):.3g}")
-        if PEER in names and name != PEER:
-            row |= versus(regrets[:, i].ravel(), regrets[:, names.index(PEER)].ravel())
+        if peer in names and name != peer:
+            row |= versus(regrets[:, i].ravel(), regrets[:, names.index(peer)].ravel())
         worse = medians[:, i] > medians[:, names.index(BASE)]
         row["worse_than_random"] = [task for task, flag in zip(curves, worse, strict=True) if flag]
         rows.append(row)
@@ -309,9 +309,9 @@ def versus(one: Array, other: Array) -> dict[str, Any]:
     return {"wins": int((difference < 0).sum()), "losses": int((difference > 0).sum()), "p": float(f"{p:.2g}")}
 
 
-def show(rows: list[dict[str, Any]], title: str) -> None:
+def show(rows: list[dict[str, Any]], title: str, peer: str) -> None:
     """Print the rows."""
-    columns = ("method", "mean rank", "median regret", f"wins : losses against {PEER}", "p", "worse than random on")
+    columns = ("method", "mean rank", "median regret", f"wins : losses against {peer}", "p", "worse than random on")
     made = table(title, columns, words=columns[-1:])
     for row in rows:
         against = f"{row['wins']} : {row['losses']}" if "wins" in row else ""
@@ -340,9 +340,10 @@ def measured(tasks: list[Task], methods: dict[str, Method], in_flight: int, opti
     """The summaries of searches with a number of trainings in flight, which are printed, too, and the curves."""
     curves = all_curves(tasks, methods, in_flight, options)
     points = [after for after in (20, 50, 100, 200, 400) if after < options.trainings]
-    found = {str(after): summary(curves, after) for after in (*points, options.trainings)}
+    peer = GP if options.gp else PEER
+    found = {str(after): summary(curves, after, peer) for after in (*points, options.trainings)}
     for after, rows in found.items():
-        show(rows, f"{after} trainings, {in_flight} in flight, {len(tasks)} tasks, {options.seeds} seeds")
+        show(rows, f"{after} trainings, {in_flight} in flight, {len(tasks)} tasks, {options.seeds} seeds", peer)
     return found, curves
 
 
@@ -355,7 +356,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"only these, {BASE} and the peers")
     parser.add_argument("--tasks", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--curves", metavar="FOLDER", help="keep every search in it, and go on from those that it has")
-    parser.add_argument("--gp", action="store_true", help="Optuna's GPSampler, too: hours")
+    parser.add_argument("--gp", action="store_true", help=f"{GP}Sampler, too, and compare with it: an hour")
     options = parser.parse_args()
     if options.quick:
         options.trainings, options.seeds = min(options.trainings, 40), min(options.seeds, 3)
@@ -374,10 +375,10 @@ def main() -> None:
     }
     result = {
         "quick": options.quick, "seeds": options.seeds, "tasks": [task.name for task in tasks],
-        "packages": packages,
+        "packages": packages, "peer": GP if options.gp else PEER,
         "in_flight": {str(in_flight): tables for in_flight, (tables, _) in runs.items()},
     }  # fmt: skip
-    name = "answers" if options.trainings <= USUAL else f"answers-{options.trainings}"
+    name = "answers-gp" if options.gp else "answers" if options.trainings <= USUAL else f"answers-{options.trainings}"
     save(name, result)
     draw(runs[options.in_flight[0]][1], name)
 

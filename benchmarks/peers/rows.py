@@ -40,6 +40,7 @@ def quality(result: Result) -> Iterator[Row]:
 
 
 def answers(result: Result) -> Iterator[Row]:
+    peer = result.get("peer", "Optuna TPE")
     for flying, tables in result["in_flight"].items():
         longest = list(tables)[-1]
         for after, rows in tables.items():
@@ -48,7 +49,7 @@ def answers(result: Result) -> Iterator[Row]:
             worse = ", ".join(default["worse_than_random"]) or "none of the tasks"
             yield Row(
                 PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight",
-                f"{ranks}; SurrogatePSO against Optuna's TPE {default['wins']} : {default['losses']} "
+                f"{ranks}; SurrogatePSO against {peer} {default['wins']} : {default['losses']} "
                 f"(p = {default['p']:.0e}), worse than random search on {worse}",
                 f"{len(result['tasks'])} functions and tables, {result['seeds']} seeds; emulated slots",
                 f"python benchmarks/peers/answers.py --trainings {longest} --in-flight {flying}",
@@ -272,6 +273,7 @@ READERS: dict[str, Reader] = {
     "quality": quality,
     "answers": answers,
     "answers-400": long_answers,
+    "answers-gp": answers,
     "fronts": fronts,
     "questions": questions,
     "real-trainings": real_trainings,
