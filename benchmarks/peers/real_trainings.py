@@ -1,6 +1,6 @@
 """Real trainings, not tables: the default method beside PSO, TPE, random search and Optuna's TPE, at equal cost.
 
-    SWARM_DATA=data python benchmarks/peers/real_trainings.py [--quick] [--only digits lenet5] [--seeds 5]
+    SWARM_DATA=data python benchmarks/peers/real_trainings.py [--quick] [--parts digits lenet5] [--seeds 5]
 
 digits  The demo's network and space (examples/digits.yaml), 40 trainings.
 lenet5  LeNet-5 on a part of CIFAR-10, 24 trainings; left out without its data.
@@ -184,13 +184,13 @@ def draw(result: dict[str, Any], names: Sequence[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="8 short trainings each, 1 seed")
-    parser.add_argument("--only", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
+    parser.add_argument("--parts", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
     parser.add_argument("--seeds", type=positive, default=5)
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="where the searches are kept")
     options = parser.parse_args()
     quiet_dask()
     result: dict[str, Any] = {} if options.quick else earlier("real-trainings", list(TRAININGS))
-    for name in options.only:
+    for name in options.parts:
         if name == "lenet5" and not Path(os.environ.get("SWARM_DATA", ""), "cifar10-12k.npz").is_file():
             console.print("lenet5 is left out: no cifar10-12k.npz in the folder that SWARM_DATA names")
             continue

@@ -114,7 +114,7 @@ def real_trainings(result: Result) -> Iterator[Row]:
             "; ".join(words) + ". In brackets: seeds in which SurrogatePSO is better and worse",
             f"{found['trainings']} trainings, {found['seconds']:.0f} s of {result['slots']} slots, "
             f"{many(seeds, 'seed')}; medians",
-            f"SWARM_DATA=data python benchmarks/peers/real_trainings.py --only {task}",
+            f"SWARM_DATA=data python benchmarks/peers/real_trainings.py --parts {task} --seeds {seeds}",
         )  # fmt: skip
 
 
