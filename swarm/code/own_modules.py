@@ -81,7 +81,8 @@ def _find(name: str) -> importlib.machinery.ModuleSpec | None:
     path: list[str] | None = None
     for depth in range(1, name.count(".") + 2):
         part = ".".join(name.split(".")[:depth])
-        if (spec := _found(part, path)) is None or (part != name and spec.submodule_search_locations is None):
+        spec = getattr(sys.modules.get(part), "__spec__", None) or _found(part, path)
+        if spec is None or (part != name and spec.submodule_search_locations is None):
             return None
         path = list(spec.submodule_search_locations or ())
     return spec
