@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import json
 import os
 import pkgutil
@@ -102,6 +103,8 @@ def _serve(modules: list[str]) -> None:
     sys.path.insert(0, str(ROOT))
     for name in modules:
         pkgutil.resolve_name(name)  # for an import_module(name), jobs of tests would take all files here along
+    gc.collect()
+    gc.freeze()  # else the first collection of a fork, as at its end, copies all that was imported
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     for line in requests:
         assert len(list(Path("/proc/self/task").iterdir())) == 1, "imports have started threads"
