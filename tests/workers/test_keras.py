@@ -27,7 +27,7 @@ from swarm.workers.node import ending
 GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
 PROBLEM = digits_cnn.problem(train=500, epochs=3)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_import")]
 
 
 def run(params, problem=PROBLEM, checkpoints=None, seed=None, **options):
