@@ -22,6 +22,7 @@ from swarm.store import JobStatus, Store
 SCALE = hpo_report.SCALES["cores"]
 METHODS = list(hpo_report.methods(SCALE))
 
+
 @pytest.fixture(scope="module")
 def jobs():
     """One of each method."""
