@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -105,6 +106,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tests = Counter(item.path for item in items)
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (places.get(item.path.name, len(places)), -tests[item.path], str(item.path)))
+
+
+def pytest_collection_finish() -> None:
+    """Set aside what was imported and collected, so that no full collection of garbage goes through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _thinned(items: list[pytest.Item]) -> set[pytest.Item]:

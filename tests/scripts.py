@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib
+import gc
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -101,7 +102,9 @@ def _serve(modules: list[str]) -> None:
     """Fork for each request, and say how the script ended; in the fork, be the script."""
     sys.path.insert(0, str(ROOT))
     for name in modules:
-        importlib.import_module(name)
+        pkgutil.resolve_name(name)  # for an import_module(name), jobs of tests would take all files here along
+    gc.collect()
+    gc.freeze()  # else the first collection of a fork, as at its end, copies all that was imported
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     for line in requests:
         assert len(list(Path("/proc/self/task").iterdir())) == 1, "imports have started threads"

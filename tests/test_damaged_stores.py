@@ -56,6 +56,19 @@ def keys_of(store: Store) -> list[str]:
     return [key for key, *_ in store.archived()]
 
 
+@pytest.fixture(scope="module")
+def key(sound: Path) -> str:
+    """The first result of it."""
+    with closing(Store(sound)) as store:
+        return keys_of(store)[0]
+
+
+@pytest.fixture(scope="module")
+def right(sound: Path, key: str) -> dict[str, Any]:
+    """What the readers say of it."""
+    return answers(sound, key)
+
+
 QUESTIONS: dict[str, Callable[[Store, str], Any]] = {
     "the journal": lambda store, key: [list(store.events(name)) for name in NAMES],
     "a page of it": lambda store, key: list(store.events("first", 3, 4)),
@@ -98,11 +111,11 @@ def check_answers(found: dict[str, Any], right: dict[str, Any], what: str, *, wh
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_no_bit_of_a_file_that_flips_gives_another_answer(sound: Path, tmp_path: Path, part: int) -> None:
+def test_no_bit_of_a_file_that_flips_gives_another_answer(
+    sound: Path, key: str, right: dict[str, Any], tmp_path: Path, part: int
+) -> None:
     content, chance = sound.read_bytes(), random.Random(part)
-    with closing(Store(sound)) as store:
-        [key, *_] = keys_of(store)
-    right, file, noticed = answers(sound, key), tmp_path / "swarm.db", 0
+    file, noticed = tmp_path / "swarm.db", 0
     for _ in range(FLIPS // 4):
         place, bit = chance.randrange(len(content)), 1 << chance.randrange(8)
         flipped = bytearray(content)
@@ -142,15 +155,14 @@ CHANGES: dict[str, Callable[[Any, random.Random], Any]] = {
 }
 
 
+@pytest.mark.matrix(times=2)  # each column with two changes, and each change of several columns
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize(("table", "column"), COLUMNS, ids=[".".join(each) for each in COLUMNS])
 def test_no_column_that_changes_gives_another_answer(
-    sound: Path, tmp_path: Path, table: str, column: str, change: str
+    sound: Path, key: str, right: dict[str, Any], tmp_path: Path, table: str, column: str, change: str
 ) -> None:
     chance = random.Random(f"{table}.{column} {change}")
-    with closing(Store(sound)) as store:
-        [key, *_] = keys_of(store)
-    right, file = answers(sound, key), tmp_path / "swarm.db"
+    file = tmp_path / "swarm.db"
     shutil.copy(sound, file)
     where = {"swarm_archive": f" WHERE key = '{key}'"}.get(table, "")
     with closing(sqlite3.connect(file)) as database, database:

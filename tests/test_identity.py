@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import importlib
 import logging
 import os
@@ -401,6 +403,24 @@ def test_libraries_count_by_their_names(tmp_path: Path) -> None:
         sys.modules.pop("mine", None)
         seen.add(fingerprint(tmp_path / str(n), main))
     assert len(seen) == 1
+
+
+def test_a_copy_of_an_installed_library_is_a_library_until_it_is_changed(tmp_path: Path) -> None:
+    source = "def f():\n    return 1\n"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(source.encode()).digest()).decode().rstrip("=")
+    about = {"METADATA": "Name: mine\nVersion: 1\n", "RECORD": f"mine/__init__.py,sha256={digest},{len(source)}\n"}
+    installed = {f"mine-1.dist-info/{name}": text for name, text in about.items()}
+    write(tmp_path / "installed", {"mine/__init__.py": source, **installed})
+    sys.path.insert(0, str(tmp_path / "installed"))
+    main = "import mine.deep\ndef train(params, ctx):\n    return mine.deep.f()\n"
+    seen = []
+    for n, (value, end) in enumerate([(1, ""), (2, ""), (1, "# mine\n"), (2, "# mine\n")]):
+        folder = tmp_path / str(n)
+        write(folder, {"mine/__init__.py": source + end, "mine/deep.py": f"def f():\n    return {value}\n"})
+        for name in ("mine", "mine.deep"):
+            sys.modules.pop(name, None)
+        seen.append(fingerprint(folder, main))
+    assert seen[0] == seen[1] and len(set(seen)) == 3
 
 
 EDITABLE = """

@@ -20,12 +20,19 @@ from swarm.search import Search
 from swarm.store import JobStatus, Store
 
 SCALE = hpo_report.SCALES["cores"]
-JOBS = hpo_report.jobs(SCALE, seeds=1)
+METHODS = list(hpo_report.methods(SCALE))
 
 
-@pytest.mark.parametrize("method", JOBS)
-async def test_every_method_of_the_hpo_report_spends_as_many_epochs(method, tmp_path):
-    (job,) = JOBS[method]
+@pytest.fixture(scope="module")
+def jobs():
+    """One of each method."""
+    return hpo_report.jobs(SCALE, seeds=1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_every_method_of_the_hpo_report_spends_as_many_epochs(jobs, method, tmp_path):
+    assert jobs.keys() == set(METHODS)
+    (job,) = jobs[method]
     with closing(Store(str(tmp_path / "swarm.db"))) as store:
         enroll(job, store)
         await (search := Search(job, store)).run(VirtualPool(2, lambda evaluation: accuracy(evaluation.params)))

@@ -26,6 +26,13 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One with two slots, for the tests that end none of its processes."""
+    with Service(tmp_path_factory.mktemp("lasting")) as service:
+        yield service.started(slots=2)
+
+
 def job_of(folder: Path, name: str = "job", seconds: float = 0.2, **changes: object) -> Job:
     defaults = {
         "space": {"x": Integer(0, 63), "y": Integer(0, 63)},
@@ -34,13 +41,12 @@ def job_of(folder: Path, name: str = "job", seconds: float = 0.2, **changes: obj
     return Job(**{"name": name, "problem": logging_training(folder, seconds), **defaults, **changes})
 
 
-def test_a_job_is_submitted_left_and_found_again_by_another_client(service: Service, tmp_path: Path) -> None:
-    service.started(slots=2)
-    handle = service.client.submit(job_of(tmp_path), priority=2.0)
+def test_a_job_is_submitted_left_and_found_again_by_another_client(lasting: Service, tmp_path: Path) -> None:
+    handle = lasting.client.submit(job_of(tmp_path), priority=2.0)
     assert handle.status == "active"
     with pytest.raises(TimeoutError, match="it goes on"):
         handle.wait(timeout=0.1)
-    again = Client(service.address).attach("job")
+    again = Client(lasting.address).attach("job")
     state = again.wait(timeout=60)
     assert (state.state, state.told, state.priority) == ("finished", 20, 2.0)
     assert again.best["fitness"] == state.best["fitness"]
@@ -81,12 +87,11 @@ async def test_a_scheduler_without_the_service_is_refused() -> None:
             await Client(plain.address, asynchronous=True).jobs()
 
 
-def test_a_job_is_cancelled_paused_and_goes_on(service: Service, tmp_path: Path) -> None:
-    service.started(slots=2)
-    endless = service.client.submit(job_of(tmp_path, seconds=600))
+def test_a_job_is_cancelled_paused_and_goes_on(lasting: Service, tmp_path: Path) -> None:
+    endless = lasting.client.submit(job_of(tmp_path, "endless", seconds=600))
     wait_until(lambda: endless.state().running == 2)
     assert endless.cancel().state == "cancelled"
-    quick = service.client.submit(job_of(tmp_path / ".", "quick"))  # on the slots that the cancelled ones have left
+    quick = lasting.client.submit(job_of(tmp_path / ".", "quick"))  # on the slots that the cancelled ones have left
     wait_until(lambda: quick.state().told >= 2)
     quick.pause()
     wait_until(lambda: quick.state().running == 0)
@@ -166,13 +171,12 @@ def test_a_killed_worker_machine_loses_nothing(service: Service, tmp_path: Path)
     assert sum(trainings(tmp_path, "begun").values()) <= state.counts["trained"] + 1
 
 
-def test_a_store_that_is_away_is_waited_for(service: Service, tmp_path: Path) -> None:
-    service.started(slots=2)
-    handle = service.client.submit(job_of(tmp_path))
+def test_a_store_that_is_away_is_waited_for(lasting: Service, tmp_path: Path) -> None:
+    handle = lasting.client.submit(job_of(tmp_path, "away"))
     wait_until(lambda: handle.state().told >= 4)
-    with closing(sqlite3.connect(tmp_path / "swarm.db", isolation_level=None)) as other:
+    with closing(sqlite3.connect(lasting.folder / "swarm.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")  # as a backup would, for longer than SQLite waits
-        wait_until(lambda: "locked" in service.log("master"))
+        wait_until(lambda: "locked" in lasting.log("master"))
         other.execute("ROLLBACK")
     assert handle.wait(timeout=60).told == 20
     assert set(trainings(tmp_path, "begun").values()) == {1}

@@ -81,11 +81,14 @@ def _pickle_of(header: bytes, content: bytes) -> bytes:
 def _needed(modules: set[str]) -> set[str]:
     """These of the user's own modules, and what they import in turn, with the packages that they are in."""
     found: set[str] = set()
+    asked: set[str] = set()
     waiting = [name for name in modules if is_users(name)]
     while waiting:
         name = waiting.pop()
-        near = source_of(name)
-        if name in found or near is None:
+        if name in asked:
+            continue
+        asked.add(name)
+        if (near := source_of(name)) is None:
             continue
         found.add(name)
         waiting += _packages(name)

@@ -10,12 +10,12 @@ import contextlib
 import functools
 import hashlib
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import site
 import sys
 import sysconfig
 from base64 import urlsafe_b64decode
+from collections.abc import Iterator
 from pathlib import Path
 
 from swarm import old_names
@@ -81,7 +81,8 @@ def _find(name: str) -> importlib.machinery.ModuleSpec | None:
     path: list[str] | None = None
     for depth in range(1, name.count(".") + 2):
         part = ".".join(name.split(".")[:depth])
-        if (spec := _found(part, path)) is None or (part != name and spec.submodule_search_locations is None):
+        spec = getattr(sys.modules.get(part), "__spec__", None) or _found(part, path)
+        if spec is None or (part != name and spec.submodule_search_locations is None):
             return None
         path = list(spec.submodule_search_locations or ())
     return spec
@@ -146,21 +147,24 @@ def _is_library(root: str, place: Path) -> bool:
 
 def _is_recorded(root: str, folder: Path) -> bool:
     """Whether a distribution that is installed in this folder (``pip --target``) has the module."""
-    return any(
-        line.startswith((f"{root}/", f"{root}.py,"))
-        for record in folder.glob("*.dist-info/RECORD")
-        for line in (read(record) or "").splitlines()
-    )
+    return any(line.startswith((f"{root}/", f"{root}.py,")) for line in _recorded(folder))
+
+
+def _recorded(folder: Path) -> Iterator[str]:
+    """What the distributions that are installed in a folder say of their files: ``path,hash,size`` each."""
+    for record in folder.glob("*.dist-info/RECORD"):
+        yield from (read(record) or "").splitlines()
 
 
 def _is_copy(root: str, place: Path) -> bool:
     """Whether it is a copy of what a distribution has installed elsewhere, such as one on a cluster's search path."""
-    installed = (Path(folder, root, "__init__.py") for folder in sys.path)
-    if place.name != "__init__.py" or not any(each.is_file() and each.resolve() != place for each in installed):
+    name = f"{root}/__init__.py"
+    if place.name != "__init__.py":
         return False
-    for name in importlib.metadata.packages_distributions().get(root, ()):
-        for file in importlib.metadata.files(name) or ():
-            if file.hash is not None and file.parts == (root, "__init__.py"):
-                digest = hashlib.new(file.hash.mode, place.read_bytes()).digest()
-                return urlsafe_b64decode(file.hash.value + "==") == digest
+    for folder in map(Path, sys.path):
+        if (folder / name).is_file() and (folder / name).resolve() != place:
+            for line in _recorded(folder):
+                if line.startswith(f"{name},") and "=" in line:
+                    mode, _, wanted = line.split(",")[1].partition("=")
+                    return urlsafe_b64decode(wanted + "==") == hashlib.new(mode, place.read_bytes()).digest()
     return False

@@ -7,7 +7,7 @@ import functools
 import linecache
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,9 +139,17 @@ class Source:
                 found.setdefault(place, []).append(node)
         return found
 
-    def imports(self, node: ast.AST | None = None) -> Iterator[Import]:
+    def imports(self, node: ast.AST | None = None) -> Iterable[Import]:
         """What it imports, wherever in it, or in a part of it."""
-        for each in ast.walk(node or self.tree):
+        return self._all_imports if node is None else self._imports_in(node)
+
+    @cached_property
+    def _all_imports(self) -> tuple[Import, ...]:
+        """Kept with the source: each job that is made asks for those of all modules that its problem needs."""
+        return tuple(self._imports_in(self.tree))
+
+    def _imports_in(self, part: ast.AST) -> Iterator[Import]:
+        for each in ast.walk(part):
             if isinstance(each, ast.Import):
                 for alias in each.names:
                     bound = alias.asname or alias.name.partition(".")[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Self, TypeVar, cast
 
 import numpy as np
 
@@ -236,9 +236,7 @@ class Demes(Optimizer):
         return sorted(found - {deme})
 
     def _population(self, deme: int) -> Population:
-        run = self._runs[deme]
-        assert isinstance(run, Population)
-        return run
+        return cast(Population, self._runs[deme])  # as was checked of what they are started from
 
 
 def _by_loss(member: Individual) -> tuple[float, int]:

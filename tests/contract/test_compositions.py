@@ -82,6 +82,7 @@ def test_a_composite_comes_to_its_end_over_every_method(composite, method):
         assert optimizer.planned is None or len(asked(calls)) <= optimizer.planned
 
 
+@pytest.mark.matrix(times=2)
 @pytest.mark.parametrize("method", [name for name in METHODS if "settles" in name])
 @pytest.mark.parametrize("composite", ["Demes", "Demes, seldom", "Demes by rate", "Rescored of Demes"])
 def test_demes_that_settle_early_give_the_same_run_on_any_number_of_slots(composite, method):

@@ -28,7 +28,7 @@ GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
 NETWORK = digits_cnn.problem(train=500, epochs=2)
 THREE = Ensemble(network=NETWORK, members=3)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_import")]
 
 
 def run(params, trained=THREE, checkpoints=None, seed=7, **options):

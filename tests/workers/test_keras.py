@@ -27,7 +27,7 @@ from swarm.workers.node import ending
 GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
 PROBLEM = digits_cnn.problem(train=500, epochs=3)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_import")]
 
 
 def run(params, problem=PROBLEM, checkpoints=None, seed=None, **options):
@@ -139,7 +139,7 @@ def test_two_and_three_epochs_are_five_epochs_to_the_last_bit(tmp_path):
     assert two.curve + three.curve == five.curve
 
 
-@pytest.mark.parametrize("optimizer", ["Nadam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["Nadam", pytest.param("sgd", marks=pytest.mark.deep)])
 def test_the_state_of_any_optimizer_goes_on_to_the_last_bit(optimizer, tmp_path):
     url, params = str(tmp_path), {**GOOD, "optimizer": optimizer, "weight_decay": 0.1}
     one = run(params, NOISY, url, budget=1)
@@ -189,7 +189,7 @@ def drained(what, url):
     return [*attempts, list(reports)], result
 
 
-@pytest.mark.parametrize("patience", [2, None])
+@pytest.mark.parametrize("patience", [2, pytest.param(None, marks=pytest.mark.deep)])
 def test_a_training_whose_worker_ends_goes_on_from_its_last_epoch_to_the_same_end(patience, tmp_path):
     problem = replace(PROBLEM, build=noisy, epochs=7, patience=patience)
     what = evaluation(problem, RISING)
@@ -362,7 +362,7 @@ def corners(space):
     [
         ("simplenet1", 28, 16, 0),
         ("simplenet1", 3, 8, 8),
-        ("lenet4", 28, 128, 0),
+        pytest.param("lenet4", 28, 128, 0, marks=pytest.mark.deep),
         ("lenet4", 8, 80, 48),
         ("digits_cnn", 8, 8, 0),
     ],

@@ -18,7 +18,7 @@ from swarm.workers.keras import KerasProblem
 from swarm.workers.models import digits_cnn, nhop
 from swarm.workers.replicas.rendezvous import Seat
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_import")]
 REGRESSOR = {
     "layers": 2,
     "nodes": 24,

@@ -18,6 +18,7 @@ from swarm.workers.data import load
 from swarm.workers.evaluate import evaluate
 from swarm.workers.models import lenet5
 
+pytestmark = pytest.mark.usefixtures("one_import")
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("lenet5-*.yaml"))
 DATA = Path(os.environ.get("SWARM_DATA", ""))
 DEFAULTS = {name: domain["default"] for name, domain in lenet5.SPACE.items()}

@@ -16,6 +16,7 @@ from swarm.workers.checkpoints.checkpoint import CheckpointStore
 from swarm.workers.evaluate import evaluate
 from swarm.workers.models import capsnet, lenet_ga, p3b1, resnet20, rpv, seq2seq
 
+pytestmark = pytest.mark.usefixtures("one_import")
 FROZEN = 1e-30  # a learning rate that moves no weight
 
 NETWORKS = MappingProxyType(

@@ -13,6 +13,7 @@ from swarm.workers.evaluate import evaluate
 from swarm.workers.keras.time_to_accuracy import Goal, TimeToAccuracy, scored
 from swarm.workers.models import digits_cnn, lenet_ga, lenet_time, p3b1
 
+pytestmark = pytest.mark.usefixtures("one_import")
 GOOD = {"filters": 8, "size": 3, "pool": 2, "units": 32, "learning_rate": 1e-2}
 DIGITS = digits_cnn.problem(train=500, batch_size=50)
 PROBLEM = TimeToAccuracy(
