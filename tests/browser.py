@@ -145,13 +145,15 @@ class Page:
         said = f"{DEEP}({json.dumps(selector)}).find((e) => e.innerText.trim() === {json.dumps(text)})"
         self.evaluate(f"{said}.click()")
 
-    def type(self, selector: str, text: str) -> None:
-        """Put a text into the first such field, as if it was typed."""
+    def type(self, selector: str, text: str) -> bool:
+        """Put a text into the first such field, as if it was typed; whether there is one, which may be gone by now."""
         field = f"{DEEP}({json.dumps(selector)})[0]"
-        self.evaluate(
-            f"(() => {{ const field = {field}; field.value = {json.dumps(text)}; "
-            "for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, {bubbles: true})); })()"
+        typed = self.evaluate(
+            f"(() => {{ const field = {field}; if (!field) return false; field.value = {json.dumps(text)}; "
+            "for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, {bubbles: true})); "
+            "return true; })()"
         )
+        return bool(typed)
 
     def hover(self, x: float, y: float) -> None:
         """Move the mouse to a place of the window, in CSS pixels."""

@@ -144,21 +144,18 @@ def test_a_user_who_gives_the_token_pauses_prioritises_and_cancels_a_job(service
     page = chromium.open(f"{url(service)}/swarm?page=jobs&job=steered")
     page.wait_for_text("td", "steered")
     assert "pause" not in page.text(".bk-btn")
-    page.type("input[type=password]", "open sesame")
+    assert page.type("input[type=password]", "open sesame")
     wait_until(lambda: "that is not the token" in said(page))
 
     def unlocked() -> bool:
-        if not page.count("input[type=password]"):
-            return True
-        page.type("input[type=password]", TOKEN)  # again, since none is looked at for a second
-        return False
+        return not page.type("input[type=password]", TOKEN)  # again, since none is looked at for a second
 
     wait_until(unlocked)
     press(page, "pause")
     wait_until(lambda: handle.state().state == "paused")
     press(page, "unpause")
     wait_until(lambda: handle.state().state == "active")
-    page.type("input[type=text]", "2.5")
+    assert page.type("input[type=text]", "2.5")
     press(page, "set priority")
     wait_until(lambda: handle.state().priority == 2.5)
     press(page, "cancel")
@@ -221,11 +218,11 @@ def test_a_picture_of_a_trial_is_shown_live_and_a_note_is_taken_from_who_gives_t
     assert not page.count("textarea") or not page.evaluate(f"{DEEP}('textarea')[0].checkVisibility()")
     page.click_on(".bk-tab", "Jobs")
     wait_until(lambda: page.count("input[type=password]"))
-    page.type("input[type=password]", TOKEN)
+    assert page.type("input[type=password]", TOKEN)
     wait_until(lambda: not page.count("input[type=password]"))
     page.click_on(".bk-tab", "Trials")
     page.wait_for(f"{DEEP}('textarea').some((field) => !field.disabled && field.checkVisibility())")
-    page.type("textarea", "worth <b>a</b> look")
+    assert page.type("textarea", "worth <b>a</b> look")
     page.click_on("button", "keep note")
     page.wait_for_text(".slick-row", "worth <b>a</b> look")
     trial = int(page.text("h3").split()[1])
