@@ -15,11 +15,14 @@ import cloudpickle
 import pytest
 from services import Service, wait_until
 
-from swarm import Ending, Integer, Job, Random
+from swarm import Ending, Grid, Integer, Job, Random
 from swarm.client import JobHandle
 from swarm.config import seconds_of
 from swarm.errors import InvalidInput
 from swarm.search.progress.attempts import LOSSES_ALLOWED, Attempts
+from swarm.search.state import SearchState
+from swarm.service.published.job_state import state_of
+from swarm.store import Submission
 from swarm.store.events import Again, Answered
 from swarm.trial import STARTS_OVER, Evaluation, Result, Status
 from swarm.workers.context import Context
@@ -257,10 +260,20 @@ def test_trainings_that_start_over_again_and_again_are_said_with_a_remedy_until_
         for key, error in ends.items():
             attempts.note(Again(key=key, status=Status.LOST, error=error, drained=True, time=0.0))
         assert (attempts.in_vain is not None) == (times == 3)
-    assert "a training has started over up to 3 times" in str(attempts.in_vain)
+    assert "a training has started over 3 times" in str(attempts.in_vain)
     assert "ctx.save" in str(attempts.in_vain) and "--lifetime" in str(attempts.in_vain)
     attempts.forgive("never saves")
     assert attempts.in_vain is None
+
+
+def test_the_state_of_a_job_has_what_to_do_about_trainings_that_start_over() -> None:
+    known = SearchState(Job(name="job", problem=asks(Path()), space={"x": Integer(0, 9)}, optimizer=Grid()))
+    over = Again(key="0f", status=Status.LOST, error=STARTS_OVER, drained=True, time=0.0)
+    for _ in range(2):
+        known.apply(over)
+    assert state_of(known, Submission("job", "me"))["trouble"] is None
+    known.apply(over)
+    assert "started over 3 times" in state_of(known, Submission("job", "me"))["trouble"]
 
 
 def test_a_journal_says_that_an_attempt_was_drained_and_earlier_journals_say_what_they_said() -> None:

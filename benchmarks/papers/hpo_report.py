@@ -40,7 +40,6 @@ from swarm.plots.charts import CYCLE
 from swarm.runner import Run
 from swarm.workers.models import lenet5
 
-DEFAULT = "SurrogatePSO"
 ORIGINAL = "original"  # LeNet-5 as it was, to see what any search is worth
 POINTS = 4  # values of each hyper-parameter on the grid
 SAID = {"Grid": "not run", "Random": "67.83 %, 3,981", "PSO": "66.8 %, 4,000", "BOHB": "66.5 %, 1,600"}
@@ -80,7 +79,7 @@ def methods(scale: Scale) -> dict[str, Optimizer]:
         "PSO": replace(PSO.report(), generations=n // 5 - 1),
         # With eta = 4 an iteration is 4 short trainings and a whole one, or 2 whole ones: it costs 2 either way.
         "BOHB": BOHB(min_budget=scale.epochs / 4, max_budget=scale.epochs, eta=4, iterations=n // 2),
-        DEFAULT: SurrogatePSO(trials=n),
+        "SurrogatePSO": SurrogatePSO(trials=n),
         "TPE": TPE(trials=n),
         ORIGINAL: PSO(particles=1, generations=0, defaults=True),
     }

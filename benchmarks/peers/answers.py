@@ -42,6 +42,7 @@ from scipy.stats import rankdata, wilcoxon
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
 from benchmarks.peers.hpo_tables import PACKAGE, PROJECT, is_installed, tables
 from benchmarks.peers.quality_functions import Function, functions
+from benchmarks.peers.rows import USUAL
 from benchmarks.shared.pictures import hide_empty, legend_below, panels, write
 from benchmarks.shared.saving import positive, save
 from benchmarks.shared.tables import console, table
@@ -55,7 +56,6 @@ Array = NDArray[np.float64]
 
 QUICK = ("rosenbrock 2-D", "rastrigin 5-D", "digits")
 BASE, PEER, GP = "Random", "Optuna TPE", "Optuna GP"
-USUAL = 100  # trainings; the results of longer searches have a file of their own
 RANDOM = 4000  # configurations, whose median is a regret of 1
 OWN_OPTIONS = {"GA": {"population": 10, "mutation": 0.5, "elite": 1, "initial": "uniform", "scale": "rank"}}
 LEFT_OUT = {  # methods whose trials are no trainings of the full budget, or that run others

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks.shared.numbers import many, middle, ranged
 from benchmarks.shared.rows import PEERS, Reader, Result, Row
 
-USUAL = 100  # trainings of benchmarks/peers/answers.py
+USUAL = 100  # trainings of answers.py; results of longer searches have a file of their own
 CMA = "it adapts a covariance matrix to the function, which a plain swarm does not; the guided one is ahead of it."
 AHEAD = {"Optuna CMA-ES": CMA, "DEAP CMA-ES": CMA}
 
@@ -48,7 +48,7 @@ def answers(result: Result) -> Iterator[Row]:
             default = next(row for row in rows if row["method"] == "SurrogatePSO")
             worse = ", ".join(default["worse_than_random"]) or "none of the tasks"
             yield Row(
-                PEERS, f"Mean rank (median regret) of each method after {after} trainings, {flying} in flight",
+                PEERS, f"Mean rank (median regret) of {len(rows)} methods after {after} trainings, {flying} in flight",
                 f"{ranks}; SurrogatePSO against {peer} {default['wins']} : {default['losses']} "
                 f"(p = {default['p']:.0e}), worse than random search on {worse}",
                 f"{len(result['tasks'])} functions and tables, {result['seeds']} seeds; emulated slots",

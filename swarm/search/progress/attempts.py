@@ -46,11 +46,12 @@ class Attempts:
         often = {key: times for key, times in self._started_over.items() if times >= _OFTEN}
         if not often:
             return None
-        most = max(often.values())
         what = "a training has" if len(often) == 1 else f"{len(often)} trainings have"
+        times = f"{'up to ' if len(often) > 1 else ''}{max(often.values())} times"
         return (
-            f"{what} started over up to {most} times, since the workers were told to end before anything was saved: "
-            "have trainings save what they can go on from (ctx.save), or let workers live longer (--lifetime)"
+            f"{what} started over {times}, since the workers were told to end before anything was saved: have "
+            "trainings save what they can go on from (ctx.save, and checkpoints: true in the job), or let workers live "
+            "longer (--lifetime)"
         )
 
     def judge(self, evaluation: Evaluation, result: Result, now: float) -> Answered | Again:
