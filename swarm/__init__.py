@@ -5,7 +5,6 @@ Public names are imported when first used, so that ``import swarm`` costs millis
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -126,12 +125,6 @@ if TYPE_CHECKING:
     from swarm.steering.ended_trial import EndedTrial
     from swarm.trial import Evaluation, Result, Status, Trial
     from swarm.workers.context import Context
-
-if "SWARM_START_REPORT" in os.environ:  # a worker process, perhaps, that imports the user's script: see that module
-    from swarm.manners.main_guard import listen
-
-    listen()
-
 
 if not TYPE_CHECKING:  # to a type checker, a module with a __getattr__ has every name, misspelt ones too
 

@@ -8,7 +8,7 @@
     │   ├── InvalidOptimizer      … the optimizer's name or options
     │   ├── InvalidJob            … the job or the job file
     │   └── InvalidProblem        … the problem: it cannot be imported or pickled
-    │       ├── NotGuarded        … the script: it begins its work whenever it is imported, guard that
+    │       ├── NotGuarded        … the script: processes that trainings start begin its work again, guard that
     │       └── NoFiniteFitness   … what the training returned: its fitness is no finite number
     ├── JobConflict               take another name, or submit the job that the name stands for
     ├── JobNotFound               list the jobs of the store and take one of those
@@ -26,7 +26,7 @@
     │   ├── NoSlots               start workers that offer GPU slots
     │   ├── NoService             that scheduler knows nothing of jobs: start it with swarm scheduler
     │   ├── NoMaster              no master is connected to the scheduler: start one, or wait
-    │   └── NotStarted            worker processes cannot import the script: guard it, or mend what the text names
+    │   └── NotStarted            worker processes cannot start: mend what the text names
     ├── Infeasible                raised by a training: this configuration cannot be built; it is archived as failed
     ├── Ending                    raised by a training that has saved, since its worker ends: it goes on elsewhere
     ├── StopSearch                raised by your own on_trial: the search ends, as by a rule of stop
@@ -73,7 +73,7 @@ class InvalidProblem(InvalidInput):
 
 
 class NotGuarded(InvalidProblem):
-    """The script starts a run whenever it is imported; put that call below its main guard."""
+    """The script starts a run whenever it is imported, by processes of a training, too; put that below a main guard."""
 
 
 class NoFiniteFitness(InvalidProblem):
@@ -145,7 +145,7 @@ class NoMaster(ClusterError):
 
 
 class NotStarted(ClusterError):
-    """No worker process could be started here, since it cannot import the script, say."""
+    """No worker process could be started here, since a file of the user's hides a module that it needs, say."""
 
 
 class ScriptEnded(NotStarted, SystemExit):

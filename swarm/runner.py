@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from swarm.blocking import in_thread, wait_for
+from swarm.code.main_guard import check_first
 from swarm.config import settings
 from swarm.errors import (
     AllFailed,
@@ -28,7 +29,6 @@ from swarm.errors import (
 from swarm.job.job import Job, check_job
 from swarm.job.stored_problem import advice
 from swarm.manners.guest import quiet, tidy
-from swarm.manners.main_guard import check_guarded
 from swarm.manners.users_dask import DaskClient, Named, UsersDask, users_dask
 from swarm.pool.base import Pool
 from swarm.runs.run import STORE, Run, StoreName, named_store, stored_job
@@ -150,7 +150,7 @@ def run(
         InvalidInput: A master divides the slots there; submit the job to it. Or what was given as scheduler or client
             is none, closed, or asynchronous.
         NoSlots: The scheduler has no worker with a GPU slot.
-        NotStarted: Worker processes cannot import the script that calls this; a script ends with that one line.
+        NotStarted: Worker processes cannot start; a script ends with the one line that says why.
         StoreUnavailable: The store cannot be written; one that is locked or away has been waited for a minute
             (``swarm.store-patience-seconds`` of Dask's configuration).
         AllFailed: The first trainings have all failed for one reason, which the text tells with the remedy.
@@ -175,7 +175,7 @@ def run(
             >>> found.counts["trained"], round(found.best.params["x"], 1)
             (30, 1.0)
     """
-    check_guarded("run()")
+    check_first("run()")
     if client is not None and scheduler is not None:
         raise InvalidInput("give scheduler= or client=, not both: each of them says where to train")
     where = Where(scheduler if client is None else client, slots, gpus, threads)
@@ -202,7 +202,7 @@ def resume(
     Raises:
         JobNotFound: The store has no job of that name.
     """
-    check_guarded("resume()")
+    check_first("resume()")
     job = patiently(lambda: _job_of(name, store), settings().store_patience_seconds)
     return _watched(job, where or Where(), named_store(store), progress, _Wishes(retry_failed, on_trial))
 

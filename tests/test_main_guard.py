@@ -1,8 +1,7 @@
-"""A script that cannot be imported by the worker processes ends at once, with one line that says why and what to do."""
+"""A script runs with a main guard and without, and says why if trainings cannot import it."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from swarm.runner import resume
 def train(params, ctx):
     return params["n"]
 """
-GUARD = 'put it below: if __name__ == "__main__":'
 
 
 def script(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
@@ -39,44 +37,107 @@ def script(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "text",
     [
-        'print("best", {run}.best)',
-        pytest.param("def main():\n    return {run}\nmain()", marks=pytest.mark.deep),
-        "import helper\nhelper.start(lambda: {run})",
-        "import asyncio\nasync def cell():\n    return {run}\nasyncio.run(cell())",
-        pytest.param("try:\n    {run}\nexcept ValueError:\n    raise SystemExit(3)", marks=pytest.mark.deep),
+        "print({run}.best.fitness)",
+        pytest.param("def main():\n    return {run}\nprint(main().best.fitness)", marks=pytest.mark.deep),
+        "import helper\nprint(helper.start(lambda: {run}).best.fitness)",
+        "import asyncio\nasync def cell():\n    return {run}\nprint(asyncio.run(cell()).best.fitness)",
+        "try:\n    print({run}.best.fitness)\nexcept Exception:\n    raise SystemExit(3)",
     ],
+    ids=["at the top level", "in a function", "in a function of another module", "in a coroutine", "in a try block"],
 )
-def test_a_script_without_the_guard_ends_with_one_line_that_names_it(tmp_path: Path, text: str) -> None:
+def test_a_script_without_the_guard_runs_once(tmp_path: Path, text: str) -> None:
     (tmp_path / "helper.py").write_text("def start(work):\n    return work()\n")
     done = script(tmp_path, text)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("swarm: ")
-    assert "main.py:" in done.stderr
-    assert done.stderr.rstrip().endswith(GUARD)
+    assert (done.stdout, done.stderr, done.returncode) == ("3.0\n", "", 0)
+
+
+def test_what_is_defined_between_two_runs_of_a_script_without_the_guard_travels(tmp_path: Path) -> None:
+    text = """
+        scale = 1
+        print({run}.best.fitness)
+        scale, offset = 10, 5
+        import math
+        class Steps:
+            width = 100
+        def train(params, ctx):
+            return math.floor(scale * params["n"] + offset + Steps.width)
+        print(run(Job(name="h", problem=train, space={{"n": Integer(0, 3)}}, optimizer=Grid()), slots=2, store="s.db",
+                  progress=False).best.fitness)
+        raise SystemExit(4)
+    """
+    done = script(tmp_path, text)
+    assert (done.stdout, done.stderr, done.returncode) == ("3.0\n135.0\n", "", 4)
+
+
+def test_what_changes_between_a_guarded_run_and_one_without_a_guard_counts(tmp_path: Path) -> None:
+    text = """
+        base = 2
+        def train(params, ctx):
+            return base * params["n"]
+        def best(name):
+            job = Job(name=name, problem=train, space={{"n": Integer(0, 3)}}, optimizer=Grid())
+            found = run(job, slots=2, store="s.db", progress=False)
+            return found.best.fitness, found.counts["trained"]
+        if __name__ == "__main__":
+            print(*best("guarded"))
+        print(*best("unguarded"))
+        base = 3
+        print(*best("after"))
+    """
+    done = script(tmp_path, text)
+    assert (done.stdout, done.stderr) == ("6.0 4\n6.0 0\n9.0 4\n", "")
+
+
+def test_a_module_that_runs_a_search_when_it_is_imported_does_so_once(tmp_path: Path) -> None:
+    (tmp_path / "search.py").write_text(HEAD + f"found = {RUN}\n")
+    done = script(tmp_path, "import search\nprint(search.found.best.fitness)")
+    assert (done.stdout, done.stderr, done.returncode) == ("3.0\n", "", 0)
+
+
+@pytest.mark.parametrize("guard", ["", "if __name__ == '__main__': "], ids=["without the guard", "with it"])
+def test_only_what_trains_imports_the_script(tmp_path: Path, guard: str) -> None:
+    text = f"""
+        import os
+        with open("imports.txt", "a") as file:
+            print(__name__, os.getpid(), file=file)
+        def train(params, ctx):
+            return os.getppid()
+        {guard}print({{run}}.history.fitness.unique().astype(int))
+    """
+    done = script(tmp_path, text)
+    (own, _), *others = (line.split() for line in (tmp_path / "imports.txt").read_text().splitlines())
+    assert own == "__main__"
+    assert done.stdout == f"[{' '.join(pid for name, pid in others if name == '__mp_main__')}]\n"
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("assert __name__ == '__main__', 'not here'", "main.py:6: AssertionError: not here, when a worker process"),
-        ("import os\nif __name__ != '__main__': open('none.csv')", "main.py:7: FileNotFoundError: .*none.csv"),
+        ("assert __name__ == '__main__', 'not here'", r"AssertionError: not here"),
+        ("import os\nif __name__ != '__main__': open('none.csv')", r"FileNotFoundError: .*none.csv"),
+        ("import os\nif __name__ != '__main__': os._exit(3)", r"the process that holds the problem exited with code 3"),
     ],
+    ids=["an error", "a file that is not there", "an end without a word"],
 )
-def test_a_script_that_workers_cannot_import_for_another_reason_says_that(
-    tmp_path: Path, text: str, reason: str
-) -> None:
+def test_a_script_that_trainings_cannot_import_says_why(tmp_path: Path, text: str, reason: str) -> None:
     done = script(tmp_path, f"{text}\nif __name__ == '__main__':\n    {{run}}")
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert re.search(reason, done.stderr)
+    assert re.search(reason, done.stderr.splitlines()[-1])
 
 
-def test_a_script_that_ends_without_a_word_in_a_worker_is_told_of(tmp_path: Path) -> None:
-    done = script(tmp_path, "import os\nif __name__ != '__main__': os._exit(3)\nif __name__ == '__main__':\n    {run}")
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "a worker process could not be started" in done.stderr
+def test_processes_that_a_training_starts_say_that_they_need_the_guard(tmp_path: Path) -> None:
+    text = """
+        import multiprocessing
+        def train(params, ctx):
+            process = multiprocessing.get_context("spawn").Process(target=print)
+            process.start()
+            process.join()
+            return process.exitcode
+        print({run}.output(0))
+    """
+    done = script(tmp_path, text)
+    assert "run() is called whenever the script is imported, as by a process that multiprocessing starts" in done.stdout
+    assert 'put it below: if __name__ == "__main__":' in done.stdout
 
 
 def test_a_script_with_the_guard_may_run_in_processes_of_its_own(tmp_path: Path) -> None:
@@ -93,22 +154,7 @@ def test_a_script_with_the_guard_may_run_in_processes_of_its_own(tmp_path: Path)
     assert (done.stdout, done.stderr) == ("4\n", "")
 
 
-def test_what_ends_a_script_can_be_caught_as_any_error_of_ours(tmp_path: Path) -> None:
+def test_what_ends_a_script_can_be_caught_as_any_error_of_ours() -> None:
     assert issubclass(ScriptEnded, SwarmError)
     assert issubclass(ScriptEnded, ClusterError)
     assert issubclass(ScriptEnded, NotStarted)
-    text = """
-        import os
-        if __name__ != "__main__":
-            raise ImportError("no GPU")
-        try:
-            {run}
-        except Exception as error:
-            print(type(error).__name__, error)
-        assert "SWARM_START_REPORT" not in os.environ
-    """
-    done = script(tmp_path, text)
-    assert done.returncode == 0
-    assert "ScriptEnded" in done.stdout
-    assert "ImportError: no GPU" in done.stdout
-    assert "SWARM_START_REPORT" not in os.environ

@@ -33,9 +33,8 @@ from typing import Any
 import cloudpickle
 
 from swarm import old_names
-from swarm.errors import NotGuarded
+from swarm.imported import MAIN, MARK, MP_MAIN, Reached
 
-MAIN, MP_MAIN = "__main__", "__mp_main__"
 FOLDER = "SWARM_CODE"  # names the folder that sources are written to; whoever has set it removes it
 LIMIT_BYTES = 256 << 20  # of all sources of a job
 _SEPARATORS = set("/\\\0")
@@ -205,7 +204,7 @@ class Bundle:
             return False
 
     def _is_ours(self, module: types.ModuleType) -> bool:
-        return bool(getattr(module, "__swarm_bundle__", None) == self._digest)
+        return bool(getattr(module, MARK, None) == self._digest)
 
     def shown(self, name: str) -> str:
         """The file that a module says it is from: the user's where that is, for what lies beside it, else the copy."""
@@ -220,7 +219,7 @@ class Bundle:
 
     def mark(self, module: types.ModuleType) -> None:
         """Notes that it is one of ours."""
-        module.__swarm_bundle__ = self._digest  # type: ignore[attr-defined]
+        setattr(module, MARK, self._digest)
 
     def _import_main(self, main: dict[str, Any]) -> None:
         module = _Script(MP_MAIN)
@@ -232,7 +231,7 @@ class Bundle:
         before, sys.argv = sys.argv, main["argv"]
         sys.modules[MAIN] = sys.modules[MP_MAIN] = module
         try:
-            with contextlib.suppress(NotGuarded):  # it submits a job there: what it has defined above is all we need
+            with contextlib.suppress(Reached):
                 exec(self.compiled(MAIN), vars(module))
         finally:
             if threading.current_thread() is not threading.main_thread():  # a thread of a worker, not a process of ours
@@ -343,4 +342,5 @@ class _Loader(importlib.abc.InspectLoader):
     def exec_module(self, module: types.ModuleType) -> None:
         """Runs it."""
         self._bundle.mark(module)
-        super().exec_module(module)
+        with contextlib.suppress(Reached):
+            super().exec_module(module)

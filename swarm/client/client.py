@@ -15,10 +15,10 @@ from distributed import Security
 from swarm.client.base import BaseClient, Coming
 from swarm.client.handle import AsyncJobHandle, JobHandle
 from swarm.client.jobs import Jobs
+from swarm.code.main_guard import check_first
 from swarm.errors import InvalidInput, InvalidSpace, SwarmError
 from swarm.job.job import Job, check_job
 from swarm.job.stored_problem import advice
-from swarm.manners.main_guard import check_guarded
 from swarm.manners.notebook import facts
 from swarm.manners.users_dask import Named
 from swarm.plain import plain
@@ -138,7 +138,7 @@ class Client(BaseClient):
             NoService: The scheduler was not started with ``swarm scheduler``.
             SchedulerUnreachable: Nothing answers at the address.
         """
-        check_guarded("Client.submit()")
+        check_first("Client.submit()")
         check_job(job, "client.submit(job)")
         _check_constraints(job)
         if said := advice(job.name, job.code.pickle):

@@ -12,11 +12,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from swarm.cluster.certificates import temporary
-from swarm.cluster.nannies import started
+from swarm.cluster.nannies import started, without_script
 from swarm.config import scheduler_settings
 from swarm.errors import InvalidInput, InvalidProblem, NotAllowed, SchedulerUnreachable
 from swarm.manners.guest import Shared, configured
-from swarm.manners.main_guard import reason, reported
 from swarm.manners.shadowing import check_unhidden
 from swarm.manners.users_dask import UsersDask
 from swarm.trial import resource
@@ -41,7 +40,7 @@ _CONNECT_SECONDS = 10
 _DASHBOARD_PORT = 8787
 
 
-_reported = Shared(reported)
+_unburdened = Shared(without_script)
 _configured = Shared(lambda: configured(scheduler_settings()))
 
 
@@ -79,7 +78,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
         slots: The slots to start; their worker process ends with this context.
 
     Raises:
-        NotStarted: A worker process could not be started, such as one that cannot import the user's script.
+        NotStarted: A worker process could not be started.
     """
     from distributed import Nanny, Scheduler, SpecCluster
 
@@ -90,7 +89,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
         nannies.append(Nanny(*arguments, **options))
         return nannies[-1]
 
-    with _configured, _reported, claimed(gpu for slot in slots for gpu in slot.gpus):
+    with _configured, _unburdened, claimed(gpu for slot in slots for gpu in slot.gpus):
         tls: dict[str, Any] = {"protocol": "tls", "security": temporary()}
         own = nanny_options(*slots, host="127.0.0.1")
         workers = {own["name"]: {"cls": nanny, "options": own | tls}}
@@ -104,7 +103,7 @@ async def embedded(slots: list[Slot]) -> AsyncIterator[Client]:
             asynchronous=True,
             name="swarm",
         )
-        async with started(cluster, nannies, reason), _client(cluster) as client:
+        async with started(cluster, nannies), _client(cluster) as client:
             # The news that a training has ended is sent right behind its result, where Dask would wait for 2 ms.
             cluster.scheduler.client_comms[client.id].interval = _SEND_INTERVAL
             _make_own(cluster.scheduler)

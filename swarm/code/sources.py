@@ -17,6 +17,8 @@ from swarm.code.own_modules import MAIN, find, folders, is_ours, is_users, read
 from swarm.code.syntax import all_codes, beginning, bound_by, covers, dotted, is_guard, known_text, last_name, paths
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+_GUARD = ast.parse('__name__ == "__main__"', mode="eval").body
+_ends: list[int] = []  # the line of the script that its import by a training comes to, once it is known
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Source:
         text: What is in it.
         package: Name of the package that relative imports start from.
         is_package: Whether it is a package's ``__init__.py``.
+        end: The line where its import ends; None if that runs all of it.
     """
 
     name: str
@@ -60,14 +63,20 @@ class Source:
     text: str
     package: str = ""
     is_package: bool = False
+    end: int | None = None
 
     @cached_property
     def tree(self) -> ast.Module:
-        """Its syntax tree; an empty one if it is no valid Python."""
+        """Its syntax tree; an empty one if it is no valid Python. What an import does not come to is below a guard."""
         try:
-            return ast.parse(self.text)
+            tree = ast.parse(self.text)
         except (SyntaxError, ValueError):
             return ast.Module(body=[], type_ignores=[])
+        end = len(tree.body) if self.end is None else _place(tree, self.end)
+        if end < len(tree.body):
+            rest = ast.If(test=_GUARD, body=tree.body[end:], orelse=[])
+            tree.body[end:] = [ast.copy_location(rest, tree.body[end])]
+        return tree
 
     @cached_property
     def codes(self) -> frozenset[CodeType]:
@@ -210,9 +219,29 @@ def source_of(name: str) -> Source | None:
     if path is None or not str(path).endswith(".py") or (text := read(Path(path))) is None:
         return None
     if name == MAIN:
-        return _source(MAIN, str(Path(path).absolute()), text, getattr(module, "__package__", None) or "")
+        package = getattr(module, "__package__", None) or ""
+        return _source(MAIN, str(Path(path).absolute()), text, package, end=_ends[0] if _ends else None)
     is_package = Path(path).name == "__init__.py"
     return _source(name, str(path), text, name if is_package else name.rpartition(".")[0], is_package)
+
+
+def end_import(line: int) -> None:
+    """Take note that an import of the script ends at this line, where it starts a run; the first such line counts.
+
+    None below the main guard is one, which an import passes over.
+    """
+    if _ends or (main := source_of(MAIN)) is None:
+        return
+    place = _place(main.tree, line)
+    if place < len(main.tree.body) and not is_guard(main.tree.body[place]):
+        _ends.append(line)
+
+
+def _place(tree: ast.Module, line: int) -> int:
+    """Index of the statement of the top level that has the line."""
+    return next(
+        (i for i, each in enumerate(tree.body) if each.lineno <= line <= (each.end_lineno or line)), len(tree.body)
+    )
 
 
 def source_of_code(code: CodeType, module: str | None) -> Source | None:
@@ -279,5 +308,7 @@ def root_folder(name: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _source(name: str, path: str, text: str, package: str, is_package: bool = False) -> Source:
-    return Source(name, path, text, package, is_package)
+def _source(
+    name: str, path: str, text: str, package: str, is_package: bool = False, *, end: int | None = None
+) -> Source:
+    return Source(name, path, text, package, is_package, end)
