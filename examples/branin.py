@@ -10,7 +10,7 @@ def branin(params, ctx):
     return (y - 5.1 * (x / pi / 2) ** 2 + 5 * x / pi - 6) ** 2 + 10 * (1 - 1 / (8 * pi)) * cos(x) + 10
 
 
-if __name__ == "__main__":  # worker processes import this file, too
+if __name__ == "__main__":  # trainings import this file, too, and skip what is below
     job = Job(
         name="branin",
         problem=branin,

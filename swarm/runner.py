@@ -115,8 +115,8 @@ def run(
 
     It trains on this machine, or on the workers of a Dask scheduler, and returns when the search has ended. The same
     call after an interruption goes on from the journal in the store; after the end it trains nothing and returns the
-    finished run, unless limits of the job were raised: then it goes on from its end. A script calls it below
-    ``if __name__ == "__main__":``, since worker processes import the script.
+    finished run, unless limits of the job were raised: then it goes on from its end. Trainings import the script that
+    calls it up to there; what is below ``if __name__ == "__main__":`` they skip.
 
     Args:
         job: What to search, and how.
