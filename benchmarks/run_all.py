@@ -32,7 +32,7 @@ OPTIONS = {  # what else would take minutes
     "chaos": ("--training", "0.2"),
     "dashboard": ("--seconds", "3"),
     "drain": ("--workers", "2"),
-    "dlopt": ("--parts", "architectures", "weights"),
+    "dlopt": ("--parts", "architectures", "weights", "--series", "sine"),
     "loop": ("--only", "takeover", "crowds", "code"),
     "one_machine": ("--only", "start", "calls"),
     "parallel_pso": ("--only", "simplenet1"),

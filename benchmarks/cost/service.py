@@ -59,7 +59,7 @@ def main() -> None:
 async def crowd(service: Service, jobs: int, clients: int, watchers: int) -> dict[str, Any]:
     """Many clients submit at once while many others look; seconds of each answer."""
     looks: list[float] = []
-    submissions: list[float] = []
+    submissions: dict[str, float] = {}  # by job
     over = asyncio.Event()
 
     async def submit(number: int) -> None:
@@ -71,14 +71,15 @@ async def crowd(service: Service, jobs: int, clients: int, watchers: int) -> dic
             )  # fmt: skip
             began = time.perf_counter()
             await client.submit(job)
-            submissions.append(time.perf_counter() - began)
+            submissions[job.name] = time.perf_counter() - began
 
     async def watch(number: int) -> None:
         client = Client(service.address, asynchronous=True)
         await asyncio.sleep(number / watchers)  # people do not look in step
         while not over.is_set():
             began = time.perf_counter()
-            await (client.jobs() if number % 5 == 0 else client.attach(f"job-{number % clients}"))
+            there = list(submissions)
+            await (client.jobs() if number % 5 == 0 else client.attach(there[number % len(there)]))
             looks.append(time.perf_counter() - began)
             await asyncio.sleep(1)
 
@@ -100,7 +101,7 @@ async def crowd(service: Service, jobs: int, clients: int, watchers: int) -> dic
         "wall_seconds": wall,
         "looks": len(looks),
         "look_ms": summary(looks),
-        "submit_ms": summary(submissions),
+        "submit_ms": summary(list(submissions.values())),
     }
 
 

@@ -1,12 +1,13 @@
-"""NHOP: its staged search on the complex cosine against random search, and two replicas against one.
+"""NHOP: its staged search on the complex cosine against the default and random search, and two replicas against one.
 
-    python benchmarks/papers/nhop.py [--seeds 5] [--slots 2] [--repeats 3] [--store FILE]
+    python benchmarks/papers/nhop.py [--seeds 7] [--slots 2] [--repeats 3] [--store FILE]
                                     [--parts searches replicas] [--quick]
     SWARM_DATA=… python benchmarks/papers/nhop.py  # with MNIST there, the replicas train LeNet-4 as well
 
-The search of examples/nhop.yaml, without its early end of stages, and random search in one stage, which gives each of
-its trainings the epochs of the last stage, and has as many epochs in all. Then the same network with the same images,
-on one slot and on two, in turn; the shortest of the repeats counts. A part that is left out stays as it was.
+The search of examples/nhop.yaml, without its early end of stages; and a job's default, the guided swarm, and random
+search, which give each training the epochs of the last stage, and have as many epochs in all. Then the same network
+with the same images, on one slot and on two, in turn; the shortest of the repeats counts. A part that is left out stays
+as it was. The searches take two idle cores half an hour.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a 
 from benchmarks.shared.pictures import panels, write
 from benchmarks.shared.saving import ROOT, earlier, positive, save
 from benchmarks.shared.tables import console, table
-from swarm import Job, Random, Staged, run
+from swarm import Job, Random, Staged, SurrogatePSO, run
 from swarm.cluster.connect import embedded, slots_of
 from swarm.config import quiet_dask
+from swarm.plots.charts import BLUE, GREEN, RED
 from swarm.pool.dask_pool import DaskPool
 from swarm.pool.slots import Slots
 from swarm.trial import Result, Trial
@@ -70,9 +72,9 @@ def searches(seeds: int, slots: int, stages: list[list[int]], store: str) -> lis
     trials = sum(epochs * number for epochs, number in stages) // last
     rows = []
     for seed in range(1, seeds + 1):
-        rows.append(search(Staged(stages=stages, patience=None), last, seed, slots, store))
-        rows.append(search(Random(trials=trials), last, seed, slots, store))
-        console.print({row["method"]: row["stages"] for row in rows[-2:]})
+        for method in (Staged(stages=stages, patience=None), SurrogatePSO(trials=trials), Random(trials=trials)):
+            rows.append(search(method, last, seed, slots, store))
+            console.print({row["method"]: row["validation"] for row in rows[-1:]})
     return rows
 
 
@@ -127,11 +129,17 @@ async def replicas(repeats: int, quick: bool) -> list[dict[str, Any]]:
 
 def show_searches(rows: list[dict[str, Any]], stages: list[list[int]]) -> None:
     title = "Mean squared error: " + ", then ".join(f"{number} × {epochs} epochs" for epochs, number in stages)
-    columns = ("seed", *(f"stage {i + 1}" for i in range(len(stages))), "staged, test", "random", "random, test")
-    made = table(f"{title}; random search at as many epochs in one stage", columns)
-    for staged, random in zip(rows[::2], rows[1::2], strict=True):
-        values = [*staged["stages"], staged["test"], random["validation"], random["test"]]
-        made.add_row(str(staged["seed"]), *(f"{value:.2e}" for value in values))
+    others = tuple(dict.fromkeys(row["method"] for row in rows if row["method"] != "Staged"))
+    heads = [head for method in ("staged", *others) for head in (method, f"{method}, test")]
+    made = table(
+        f"{title}; the others at as many epochs in one stage",
+        ("seed", *(f"stage {i + 1}" for i in range(len(stages) - 1)), *heads),
+    )
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        mine = {row["method"]: row for row in rows if row["seed"] == seed}
+        values = [*mine["Staged"]["stages"][:-1]]
+        values += [mine[method][kind] for method in ("Staged", *others) for kind in ("validation", "test")]
+        made.add_row(str(seed), *(f"{value:.2e}" for value in values))
     console.print(made)
 
 
@@ -150,19 +158,20 @@ def show_replicas(rows: list[dict[str, Any]]) -> None:
 
 def draw(rows: list[dict[str, Any]], stages: list[list[int]]) -> Path:
     """The best of each stage, and that of random search, as a figure."""
-    figure, (axes,) = panels(6, 3.6)
-    staged = [row for row in rows if row["method"] == "Staged"]
-    random = [row for row in rows if row["method"] == "Random"]
-    places = np.arange(1, len(stages) + 2)
-    for row in staged:
-        axes.plot(places[:-1], row["stages"], "o-", color="tab:blue", alpha=0.35, markersize=4)
-    axes.plot(places[:-1], np.median([row["stages"] for row in staged], axis=0), "o-", color="tab:blue", label="staged")
-    axes.plot([places[-1]] * len(random), [row["validation"] for row in random], "o", color="tab:orange", alpha=0.5)
-    middle = statistics.median(row["validation"] for row in random)
-    axes.plot(places[-1], middle, "_", color="tab:orange", markersize=22, label="random, as many epochs")
+    figure, (axes,) = panels(7, 3.6)
+    staged = [row["stages"] for row in rows if row["method"] == "Staged"]
+    places = range(1, len(stages) + 1)
+    for each in staged:
+        axes.plot(places, each, "o-", color=BLUE, alpha=0.35, markersize=4)
+    axes.plot(places, np.median(staged, axis=0), "o-", color=BLUE, label="staged")
     names = [f"stage {i + 1}\n{number} × {epochs}" for i, (epochs, number) in enumerate(stages)]
-    trials = sum(epochs * number for epochs, number in stages) // stages[-1][0]
-    axes.set_xticks(places, [*names, f"random\n{trials} × {stages[-1][0]}"])
+    for method, color in (("SurrogatePSO", GREEN), ("Random", RED)):
+        found = [row for row in rows if row["method"] == method]
+        axes.plot([len(names) + 1] * len(found), [row["validation"] for row in found], "o", color=color, alpha=0.5)
+        middle = statistics.median(row["validation"] for row in found)
+        axes.plot(len(names) + 1, middle, "_", color=color, markersize=22, label=f"{method}, as many epochs")
+        names.append(f"{method}\n{found[0]['trials']} × {stages[-1][0]}")
+    axes.set_xticks(range(1, len(names) + 1), names)
     axes.set(yscale="log", ylabel="best mean squared error (validation)", title="Complex cosine, 2,000 examples")
     axes.legend(frameon=False)
     return write(figure, "nhop", "stages.png")
@@ -170,7 +179,7 @@ def draw(rows: list[dict[str, Any]], stages: list[list[int]]) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=positive, default=5)
+    parser.add_argument("--seeds", type=positive, default=7)
     parser.add_argument("--slots", type=positive, default=2)
     parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--store", help="file to keep the searches in; the same again goes on from there")

@@ -64,7 +64,7 @@ def show(rows: Mapping[str, dict[str, Any]], title: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="30 %% on 1,000 images, twice 4 networks, 1 seed")
+    parser.add_argument("--quick", action="store_true", help="20 %% on 1,000 images, twice 4 networks, 1 seed")
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--population", type=int, default=10)
@@ -77,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.generations, options.population = 1, 1, 4
-        options.threshold, options.train, options.max_iterations = 0.3, 1000, 200
+        options.threshold, options.train, options.max_iterations = 0.2, 1000, 50
     quiet_dask()
     job = Job(
         name="lenet-time",

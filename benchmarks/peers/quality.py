@@ -361,11 +361,11 @@ def finish(figure: Any, axes: Any, file: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="5 seeds, 3 functions")
+    parser.add_argument("--quick", action="store_true", help="2 seeds, 3 functions")
     parser.add_argument("--evaluations", type=int, default=120)
     parser.add_argument("--seeds", type=positive, default=21)
     options = parser.parse_args()
-    evaluations, seeds = options.evaluations, 5 if options.quick else options.seeds
+    evaluations, seeds = options.evaluations, 2 if options.quick else options.seeds
     chosen = [function for function in functions() if not options.quick or function.name in QUICK]
     hard = [function for function in chosen if function.name in HARD]
     covered = {type(optimizer).__name__ for optimizer in ours(chosen[0], evaluations).values()}

@@ -44,7 +44,7 @@ SPACE = {
     "activation": Choice("relu", "tanh", "gelu"),
 }
 HOUR = 3600.0
-SIZES = {"quick": (500, 5_000), "": (10_000, 100_000), "million": (10_000, 1_000_000)}  # slots, evaluations
+SIZES = {"quick": (200, 2_000), "": (10_000, 100_000), "million": (10_000, 1_000_000)}  # slots, evaluations
 SOME = ["Random", "AsyncPSO", "PSO"]
 MARKS = 100
 
@@ -125,7 +125,7 @@ def simulate(name: str, slots: int, number: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="500 slots, 5,000 evaluations")
+    parser.add_argument("--quick", action="store_true", help="200 slots, 2,000 evaluations")
     parser.add_argument("--million", action="store_true", help="a million evaluations, where it is not said otherwise "
                         f"by {', '.join(SOME)}")  # fmt: skip
     parser.add_argument("--only", nargs="*", choices=list(methods(10, 100)))

@@ -148,6 +148,16 @@ def test_the_state_of_any_optimizer_goes_on_to_the_last_bit(optimizer, tmp_path)
     assert_same(state(url, two.key), state(url, whole.key))
 
 
+def test_children_of_one_parent_have_orders_of_their_own_unless_they_change_nothing(tmp_path):
+    url = str(tmp_path)
+    parent = run(GOOD, NOISY, url, budget=1)
+    rates = (1e-2, 1.01e-2, 1.02e-2)
+    children = [run({**GOOD, "learning_rate": rate}, NOISY, url, budget=2, parent=parent.key) for rate in rates]
+    seeds = [state(url, each.key).meta["seed"] for each in (parent, *children)]
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds)) == 3
+
+
 def test_a_slice_does_not_stop_early(tmp_path):
     url, problem = str(tmp_path), replace(PROBLEM, patience=2)
     stopped = run(RISING, problem, budget=60, seed=7)
@@ -199,6 +209,18 @@ def test_a_training_whose_worker_ends_goes_on_from_its_last_epoch_to_the_same_en
     assert attempts[0] + attempts[1] == list(range(1, int(whole.metrics["epochs"]) + 1))
     assert (rest.status, rest.fitness) == (Status.OK, whole.fitness)
     assert_same(state(str(tmp_path / "drained"), what.key), state(str(tmp_path / "whole"), what.key))
+
+
+def test_a_child_whose_worker_ends_goes_on_in_its_own_order(tmp_path):
+    whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
+    problem = replace(PROBLEM, build=noisy)
+    parent, _ = (run(GOOD, problem, url, budget=1) for url in (whole, cut))
+    what = evaluation(problem, {**GOOD, "learning_rate": 5e-3}, budget=7, parent=parent.key)
+    expected = process.run(SHARED, what, lambda _: None, whole)
+    attempts, rest = drained(what, cut)
+    assert attempts[1], "it was told in time"
+    assert rest.fitness == expected.fitness
+    assert_same(state(cut, what.key), state(whole, what.key))
 
 
 def fits(params, ctx):

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -49,10 +50,11 @@ class KerasProblem(OnBackend):
 
     Where checkpoints are kept, it saves the network that it scored together with the optimizer's state, at the end,
     every minute, and after the epoch in which its worker is told to end, when it leaves and goes on elsewhere. It goes
-    on from its parent's up to the budget, which counts the parent's epochs. It then also takes the parent's seed:
-    if the hyper-parameters are the same, the outcome is that of one training without interruption. If they
-    are not, the network must still have the same shape: its weights and the optimizer's state are the parent's, its
-    hyper-parameters its own.
+    on from its parent's up to the budget, which counts the parent's epochs. If the hyper-parameters are the
+    same, it also takes the parent's seed: the outcome is that of one training without interruption. If they are not,
+    the network must still have the same shape: its weights and the optimizer's state are the parent's, its
+    hyper-parameters and its seed its own. So networks that go on from one parent meet the images in different orders,
+    and population-based training has more to select from than small differences of hyper-parameters.
 
     A slice keeps its network, and another one that follows in the same process takes it over instead of building and
     tracing its own, with the same outcome to the last bit. It sets the learning rate, the weight decay, the batch size
@@ -166,7 +168,10 @@ class KerasProblem(OnBackend):
     def _fitted(self, params: Params, ctx: Context) -> tuple[Network, dict[str, float]]:
         check(self)
         checkpoint = ctx.restore()
-        seed = ctx.seed if checkpoint is None else int(checkpoint.meta["seed"])
+        said = json.dumps(dict(params), sort_keys=True, default=str)
+        seed = ctx.seed
+        if checkpoint is not None and checkpoint.meta.get("params", said) == said:  # earlier versions did not say
+            seed = int(checkpoint.meta["seed"])
         with on_all_gpus(self.devices):
             if ctx.slice and ctx.replicas.alone:
                 network = kept(self, params, seed, initial=checkpoint is None)
@@ -178,7 +183,7 @@ class KerasProblem(OnBackend):
             model.steps_per_execution = 1  # more fail in TensorFlow
         if not ctx.replicas.alone:
             train_together(model.optimizer, ctx.replicas)
-        training = _Training(model, ctx, seed, None if ctx.slice else self.patience, feed)
+        training = _Training(model, ctx, (seed, said), None if ctx.slice else self.patience, feed)
         if checkpoint is not None:
             training.restore(checkpoint)
         training.fit(self.epochs if ctx.budget is None else max(1, math.floor(ctx.budget)))
@@ -231,7 +236,7 @@ class _Training:
     Args:
         model: Compiled.
         ctx: Takes the learning curve and the checkpoints.
-        seed: Of the order of the images and of the dropout.
+        begun: The seed of the order of the images and of the dropout; and the hyper-parameters, for the checkpoint.
         patience: Epochs to go on without a better loss, or None.
         feed: What it trains on.
 
@@ -240,12 +245,14 @@ class _Training:
         scores: Loss and accuracy on V, if it has just been validated.
     """
 
-    def __init__(self, model: keras.Model, ctx: Context, seed: int, patience: int | None, feed: Feed) -> None:
+    def __init__(
+        self, model: keras.Model, ctx: Context, begun: tuple[int, str], patience: int | None, feed: Feed
+    ) -> None:
         self.epoch = 0
         self.scores: tuple[float, float] | None = None
         self._model = model
         self._ctx = ctx
-        self._seed = seed
+        self._seed, self._said = begun
         self._patience = patience
         self._best: _State | None = None
         self._lowest = math.inf
@@ -354,7 +361,7 @@ class _Training:
             now = self._state()
             arrays |= {f"{_NOW}{name}": array for name, array in now.arrays.items()}
             further = {"now": now.epoch}
-        self._ctx.save(arrays, epoch=state.epoch, seed=self._seed, val_loss=lowest, **further)
+        self._ctx.save(arrays, epoch=state.epoch, seed=self._seed, params=self._said, val_loss=lowest, **further)
         self._saved = time.monotonic()
 
     def _state(self) -> _State:
