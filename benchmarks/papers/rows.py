@@ -183,8 +183,8 @@ EVOLVED = {  # what the paper says, and why the numbers here are others
     "rpv": ("9.22 → 1.78 %, 80.7 % less; tables 2 and 4", None),
     "resnet": (
         "8 → 7 %, 12.5 % less; figure 9, table 4",
-        "ResNet learns digits instead of CIFAR-10: on a few thousand of those photographs its error varied by 2 % from one "
-        "epoch, or one seed, to the next, more than what twenty generations of small mutations changed.",
+        "ResNet learns digits instead of CIFAR-10: with 2,000 of those photographs its error varies more from one "
+        "epoch to the next than the mutations of twenty generations change it.",
     ),
     "capsnet": (
         "16.75 → 14.5 %, 13.4 % less (the text says 15.5 %); figure 11, table 4",
