@@ -188,8 +188,8 @@ EVOLVED = {  # what the paper says, and why the numbers here are others
     ),
     "capsnet": (
         "16.75 → 14.5 %, 13.4 % less (the text says 15.5 %); figure 11, table 4",
-        "The capsules learn digits instead of CIFAR-10, of which a quarter of their filters learns little in 8 epochs. How "
-        "soon they begin to learn depends on the weights they start from, of which a population has sixteen.",
+        "The capsules learn digits instead of CIFAR-10, of which a quarter of their filters learns little in 8 epochs. "
+        "How soon they begin to learn depends on the weights they start from, of which a population has sixteen.",
     ),
     "seq2seq": (
         "perplexity 28 → 26, 7 % less; figure 13, table 4",
