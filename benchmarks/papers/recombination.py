@@ -143,7 +143,7 @@ QUICK = Size(
 CORES = Size(
     GA(population=8, generations=5, mutation=0.4), GA(population=16, generations=8, mutation=0.4),
     PBT(population=16, max_budget=10, window=2, **HOW), PBT(population=16, max_budget=8, window=2, **HOW),
-    PBT(population=8, max_budget=20, **HOW), images=2000, drawn=1250, jets=2500, epochs=4, f1=1, every=50,
+    PBT(population=16, max_budget=20, **HOW), images=2000, drawn=1250, jets=2500, epochs=4, f1=1, every=50,
 )  # fmt: skip
 
 
