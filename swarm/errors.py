@@ -222,3 +222,15 @@ class AllFailed(SwarmError):
 
 class Interrupted(SwarmError, KeyboardInterrupt):
     """The run was stopped on request and can be resumed: what Ctrl-C raises, in a script and in a notebook."""
+
+
+class Reached(BaseException):
+    """A script or module that is imported for a training has come to where it starts a run: its import ends there.
+
+    It is no error, so that no ``except Exception`` of the script's takes it for one.
+
+    Attributes:
+        MARK: What is among the global names of a module that is imported for a training.
+    """
+
+    MARK = "__swarm_bundle__"

@@ -23,9 +23,9 @@ import swarm.runs.run
 
 ROOT = Path(__file__).parent.parent
 STDLIB = set(sys.stdlib_module_names) | {"__future__"}
-GROUND = ("plain", "trial", "errors", "version", "old_names", "imported")
+GROUND = ("plain", "trial", "errors", "version", "old_names")
 FLOORS = (
-    ("plain", "errors", "version", "old_names", "imported"),
+    ("plain", "errors", "version", "old_names"),
     ("trial", "callbacks"),
     ("blocking", "manners", "keras", "lightning"),
     ("config",),
@@ -220,8 +220,7 @@ def test_only_the_cluster_imports_what_runs_in_the_scheduler(module: str) -> Non
 @pytest.mark.parametrize("module", WORKERS)
 def test_workers_know_of_swarm_only_the_ground(module: str) -> None:
     pickles = module in (TRAINS, f"{TRAINS}.bundle")  # which may be of earlier versions
-    known = {"swarm.plain", "swarm.trial", "swarm.errors"}
-    known |= {"swarm.old_names", "swarm.imported"} if pickles else set()
+    known = {"swarm.plain", "swarm.trial", "swarm.errors"} | ({"swarm.old_names"} if pickles else set())
     assert {name for name in ours(module) if wing(name) == "swarm"} <= known
 
 

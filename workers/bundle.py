@@ -33,8 +33,9 @@ from typing import Any
 import cloudpickle
 
 from swarm import old_names
-from swarm.imported import MAIN, MARK, MP_MAIN, Reached
+from swarm.errors import Reached
 
+MAIN, MP_MAIN = "__main__", "__mp_main__"
 FOLDER = "SWARM_CODE"  # names the folder that sources are written to; whoever has set it removes it
 LIMIT_BYTES = 256 << 20  # of all sources of a job
 _SEPARATORS = set("/\\\0")
@@ -204,7 +205,7 @@ class Bundle:
             return False
 
     def _is_ours(self, module: types.ModuleType) -> bool:
-        return bool(getattr(module, MARK, None) == self._digest)
+        return bool(getattr(module, Reached.MARK, None) == self._digest)
 
     def shown(self, name: str) -> str:
         """The file that a module says it is from: the user's where that is, for what lies beside it, else the copy."""
@@ -219,7 +220,7 @@ class Bundle:
 
     def mark(self, module: types.ModuleType) -> None:
         """Notes that it is one of ours."""
-        setattr(module, MARK, self._digest)
+        setattr(module, Reached.MARK, self._digest)
 
     def _import_main(self, main: dict[str, Any]) -> None:
         module = _Script(MP_MAIN)

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from swarm.code.own_modules import MAIN
 from swarm.code.sources import end_import
-from swarm.errors import NotGuarded
-from swarm.imported import MAIN, MP_MAIN, Reached, is_imported
+from swarm.errors import NotGuarded, Reached
+
+_MP_MAIN = "__mp_main__"  # a script's name where multiprocessing, or a training, imports it
 
 
 def check_first(what: str) -> None:
@@ -34,9 +36,9 @@ def check_first(what: str) -> None:
 
 def _check(frame: FrameType, what: str) -> None:
     name, file = frame.f_globals.get("__name__"), frame.f_code.co_filename
-    if is_imported(frame.f_globals):
+    if Reached.MARK in frame.f_globals:
         raise Reached
-    if name == MP_MAIN:
+    if name == _MP_MAIN:
         raise NotGuarded(
             f"{file}:{frame.f_lineno}: {what} is called whenever the script is imported, as by a process that "
             'multiprocessing starts; put it below: if __name__ == "__main__":'
