@@ -158,3 +158,19 @@ def test_what_ends_a_script_can_be_caught_as_any_error_of_ours() -> None:
     assert issubclass(ScriptEnded, SwarmError)
     assert issubclass(ScriptEnded, ClusterError)
     assert issubclass(ScriptEnded, NotStarted)
+
+
+@pytest.mark.parametrize("caught", [False, True], ids=["let pass", "caught"])
+def test_a_worker_process_that_cannot_start_ends_the_script_with_one_line(tmp_path: Path, caught: bool) -> None:
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    hook = "import os, sys\nif '--multiprocessing-fork' in sys.orig_argv:\n    os._exit(3)\n"
+    (hooks / "sitecustomize.py").write_text(hook)
+    start = f"import os\nos.environ['PYTHONPATH'] = {str(hooks)!r}\n"
+    text = "try:\n    {run}\nexcept Exception as error:\n    print(type(error).__name__, error)" if caught else "{run}"
+    done = script(tmp_path, start + text)
+    assert done.returncode == (0 if caught else 1)
+    said = done.stdout if caught else done.stderr
+    assert said.startswith("ScriptEnded " if caught else "swarm: ")
+    assert "a worker process could not be started" in said
+    assert len(said.splitlines()) == 1
