@@ -24,7 +24,7 @@ from typing import Any
 from scipy.stats import wilcoxon
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the root: benchmarks is a package there
-from benchmarks.shared.numbers import extremes
+from benchmarks.shared.numbers import extremes, many
 from benchmarks.shared.saving import ROOT, earlier, positive, save
 from benchmarks.shared.tables import console, table
 from swarm import PSO, Job, run
@@ -60,18 +60,18 @@ def search(generations: int, slots: int, options: dict[str, Any]) -> dict[str, A
     job = Job.from_file(JOB, optimizer=method, test=False, **options)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        run_ = run(job, slots=slots, store=f"{folder}/swarm.db")
-        counts, history = run_.counts, run_.history
-    assert run_.best is not None, "no training has succeeded"
+        looked = run(job, slots=slots, store=f"{folder}/swarm.db")
+        counts, history = looked.counts, looked.history
+    assert looked.best is not None, "no training has succeeded"
     return {
-        "found": run_.best.params, "counts": counts, "seconds": time.perf_counter() - began, "slots": slots,
+        "found": looked.best.params, "counts": counts, "seconds": time.perf_counter() - began, "slots": slots,
         "history": history.drop(columns=["error"]).to_dict("records"),
     }  # fmt: skip
 
 
-def networks(found: Params, seeds: int, slots: int, options: dict[str, Any]) -> dict[str, Any]:
+def networks(found: Params, seeds: int, slots: int, trained: dict[str, Any]) -> dict[str, Any]:
     """The original and the found network: what they score on the test set, and what they cost."""
-    job = Job.from_file(JOB, test=False, time_limit=3600, **options)
+    job = Job.from_file(JOB, test=False, time_limit=3600, options=trained)
     assert job.space is not None
     original = job.space.defaults()
     assert original is not None
@@ -88,20 +88,23 @@ def networks(found: Params, seeds: int, slots: int, options: dict[str, Any]) -> 
         }
     pairs = (rows["found"]["accuracy"], rows["original"]["accuracy"])
     p = float(wilcoxon(*pairs, alternative="greater").pvalue) if seeds > 1 else None
-    return {"networks": rows, "p": p, "trained_on": {key: options["options"].get(key) for key in ("train", "epochs")}}
+    return {"networks": rows, "p": p, "trained_on": {key: trained[key] for key in ("train", "epochs")}}
 
 
 def show(result: dict[str, Any]) -> None:
     columns = ("network", "test accuracy, mean", "lowest", "highest", "parameters", "training s, mean")
     rows = result["networks"]
     images, epochs = (result["trained_on"][key] for key in ("train", "epochs"))
-    title = f"LeNet-4 on {images or 'all'} images of MNIST, {epochs} epochs, {len(rows['found']['accuracy'])} seeds"
+    title = f"LeNet-4 on {images or 'all'} images of MNIST, {many(epochs, 'epoch')}, "
+    title += many(len(rows["found"]["accuracy"]), "seed")
     made = table(title, columns)
     for name, row in rows.items():
         sizes = (f"{row['parameters']:,.0f}", f"{row['seconds']:.1f}")
         made.add_row(name, *extremes(row["accuracy"], ".4f", statistics.mean), *sizes)
     console.print(made)
-    console.print(f"found: {result['found']}; one-sided p of Wilcoxon {result['p']}")
+    console.print(f"found: {rows['found']['params']}")
+    if result["p"] is not None:
+        console.print(f"one-sided p of Wilcoxon {result['p']:.2g}")
     console.print(f"search: {result['counts']}, {result['seconds']:.0f} s on {result['slots']} slots")
 
 
@@ -127,7 +130,7 @@ def main() -> None:
     if "networks" in options.parts:
         if "found" not in result:
             parser.error("no search has been made yet: add the part search")
-        result |= networks(result["found"], options.seeds, options.slots, {"options": trained})
+        result |= networks(result["found"], options.seeds, options.slots, trained)
     if "networks" in result:
         show(result)
     save("lenet4", result)

@@ -74,7 +74,7 @@ def searches(seeds: int, slots: int, stages: list[list[int]], store: str) -> lis
     for seed in range(1, seeds + 1):
         for method in (Staged(stages=stages, patience=None), SurrogatePSO(trials=trials), Random(trials=trials)):
             rows.append(search(method, last, seed, slots, store))
-            console.print({row["method"]: row["validation"] for row in rows[-1:]})
+            console.print(f"seed {seed}, {rows[-1]['method']}: {rows[-1]['validation']:.2e}")
     return rows
 
 
@@ -137,8 +137,8 @@ def show_searches(rows: list[dict[str, Any]], stages: list[list[int]]) -> None:
     )
     for seed in dict.fromkeys(row["seed"] for row in rows):
         mine = {row["method"]: row for row in rows if row["seed"] == seed}
-        values = [*mine["Staged"]["stages"][:-1]]
-        values += [mine[method][kind] for method in ("Staged", *others) for kind in ("validation", "test")]
+        ends = [mine[method][kind] for method in ("Staged", *others) for kind in ("validation", "test")]
+        values = [*mine["Staged"]["stages"][:-1], *ends]
         made.add_row(str(seed), *(f"{value:.2e}" for value in values))
     console.print(made)
 
@@ -157,7 +157,7 @@ def show_replicas(rows: list[dict[str, Any]]) -> None:
 
 
 def draw(rows: list[dict[str, Any]], stages: list[list[int]]) -> Path:
-    """The best of each stage, and that of random search, as a figure."""
+    """The best of each stage, and those of the other methods, as a figure."""
     figure, (axes,) = panels(7, 3.6)
     staged = [row["stages"] for row in rows if row["method"] == "Staged"]
     places = range(1, len(stages) + 1)
@@ -166,7 +166,8 @@ def draw(rows: list[dict[str, Any]], stages: list[list[int]]) -> Path:
     axes.plot(places, np.median(staged, axis=0), "o-", color=BLUE, label="staged")
     names = [f"stage {i + 1}\n{number} × {epochs}" for i, (epochs, number) in enumerate(stages)]
     for method, color in (("SurrogatePSO", GREEN), ("Random", RED)):
-        found = [row for row in rows if row["method"] == method]
+        if not (found := [row for row in rows if row["method"] == method]):
+            continue  # results of before have no guided swarm
         axes.plot([len(names) + 1] * len(found), [row["validation"] for row in found], "o", color=color, alpha=0.5)
         middle = statistics.median(row["validation"] for row in found)
         axes.plot(len(names) + 1, middle, "_", color=color, markersize=22, label=f"{method}, as many epochs")
