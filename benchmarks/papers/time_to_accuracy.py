@@ -77,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.generations, options.population = 1, 1, 4
-        options.threshold, options.train, options.max_iterations = 0.2, 1000, 50
+        options.threshold, options.train, options.max_iterations = 0.2, 1000, 60
     quiet_dask()
     job = Job(
         name="lenet-time",
@@ -85,6 +85,7 @@ def main() -> None:
             thresholds={"val_accuracy": options.threshold},
             measure=options.measure,
             max_iterations=options.max_iterations,
+            every=20 if options.quick else 100,
             train=options.train,
         ),
         optimizer=GA(population=options.population, generations=options.generations, mutation=options.mutation),
@@ -100,7 +101,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         search = run(job, slots=options.slots, store=f"{folder}/swarm.db")
         counts, history = search.counts, search.history
-    assert search.best is not None, "no training reached the accuracy"
+    if search.best is None:
+        raise SystemExit("no training reached the accuracy: lower --threshold, or raise --max-iterations")
     seconds = time.perf_counter() - began
     networks: dict[str, Params] = {"original": original, "optimised": search.best.params}
     results = asyncio.run(scores(job, networks, options.seeds, options.slots))
