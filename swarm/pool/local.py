@@ -114,6 +114,19 @@ class LocalPool:
         """Something has changed for the search."""
         self._woken.set()
 
+    def hand_over(self, most: int) -> list[Evaluation]:
+        """Leave to another pool what has not begun, the next call first, and no more than so many of them."""
+        found: list[Evaluation] = []
+        while len(found) < most and not self._waiting.empty():
+            try:
+                evaluation = self._waiting.get_nowait()
+            except queue.Empty:  # it has just begun
+                break
+            assert evaluation is not None, "the pool has ended"
+            self._idle.append(self._busy.pop(evaluation.key))
+            found.append(evaluation)
+        return found
+
     def end(self) -> None:
         """No call begins any more; one that goes on is left alone."""
         while not self._waiting.empty():
@@ -155,7 +168,8 @@ class GrowingPool:
     """Slots of this process at first, and those of another pool later, as soon as there is one.
 
     Args:
-        first: Runs what is submitted until then; that goes on where it is.
+        first: Runs what is submitted until then. The call that goes on stays there; those behind it go to the other
+            pool.
     """
 
     def __init__(self, first: LocalPool) -> None:
@@ -164,10 +178,11 @@ class GrowingPool:
         self._on_report: OnReport | None = None
 
     def grow(self, later: DaskPool) -> None:
-        """From now on what is submitted goes there."""
+        """From now on what is submitted goes there, and what waits for the call that goes on, too."""
         if self._on_report is not None:
             later.open(self._on_report)
         self._later = later
+        later.submit(self._first.hand_over(later.free() - 1))  # the one that goes on has a slot, too
         self._first.wake()
 
     @property
