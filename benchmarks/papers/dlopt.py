@@ -36,7 +36,7 @@ from benchmarks.shared.numbers import EXTREMES, extremes
 from benchmarks.shared.pictures import panels, write
 from benchmarks.shared.saving import earlier, positive, save
 from benchmarks.shared.tables import console, print_table
-from swarm.optimizers import MuPlusLambda, Optimizer, Random, Rescored
+from swarm.optimizers import MuPlusLambda, Optimizer, Random, Rescored, SurrogatePSO
 from swarm.space import Space
 from swarm.trial import Evaluation, Params
 from swarm.workers.context import Context
@@ -75,6 +75,7 @@ def methods(evaluations: int, step: int) -> dict[str, Optimizer]:
     of: dict[str, Optimizer] = {
         "(μ+λ)": MuPlusLambda(**plus),
         "(μ+λ), self-adjusting": MuPlusLambda(**plus, mutation="step", adapt=True),
+        "guided swarm": SurrogatePSO(trials=first),
         "random search": Random(trials=first),
     }
     for top, budget in FINALS:

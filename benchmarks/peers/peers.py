@@ -44,7 +44,7 @@ from benchmarks.shared.tables import console, print_table
 Row = dict[str, Any]
 CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
     "utilisation": {
-        "ours": ("AsyncPSO", "AsyncPSO, thread", "PSO"),
+        "ours": ("AsyncPSO", "AsyncPSO, thread", "SurrogatePSO", "PSO"),
         "optuna": ("TPE, SQLite", "TPE, journal"),
         "leap": ("asynchronous", "synchronous"),
         "deap": ("generations",),
@@ -52,7 +52,7 @@ CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
         "ray": ("reused actors", "fresh actors"),
     },
     "stragglers": {
-        "ours": ("AsyncPSO", "PSO"),
+        "ours": ("SurrogatePSO", "AsyncPSO", "PSO"),
         "optuna": ("TPE, journal",),
         "leap": ("asynchronous", "synchronous"),
         "deap": ("generations",),
