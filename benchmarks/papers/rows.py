@@ -281,7 +281,7 @@ def dlopt(result: Result) -> Iterator[Row]:
             f"median log p {found}; {statistics.median(random['log_p']):.2f} random search",
             f"{evaluations} evaluations by 30 networks, {finals}; {many(seeds, 'seed')}; scored by {random['fresh']:,} "
             "fresh networks; p of Mann and Whitney, one-sided",
-            f"{command} architectures --series {series}", listing,
+            f"{command} architectures --series {series} --seeds {seeds}", listing,
             gap=" ".join(_gaps(series, mine, max(medians.values()))) or None,
         )  # fmt: skip
     winners = result.get("winners", [])

@@ -65,6 +65,9 @@ def questions(found: Mapping[str, Result]) -> Iterator[Question]:
             "configuration), 8 in flight, 11 seeds; each tool's default",
         )  # fmt: skip
     measures: tuple[tuple[str, str, str, str, bool, Callable[[Result], float], str], ...] = (
+        ("peers-stragglers", "How far from the best at equal slot time?", "", ".1e", False,
+         lambda row: row["best"], "squared distance from the optimum of a function of four parameters; 32 s of 8 "
+         "sleeping slots, trainings of 1.5 s, of which a tenth takes ten times as long"),
         ("peers-repeats", "How often is trained what was trained before?", "of 200", ".0f", False,
          lambda row: row["repeated"], "200 evaluations in a space of 36 points"),
         ("peers-faults", "A training is killed: what else is done twice?", "trainings", ".0f", False,

@@ -44,7 +44,7 @@ from benchmarks.shared.tables import console, print_table
 Row = dict[str, Any]
 CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
     "utilisation": {
-        "ours": ("AsyncPSO", "AsyncPSO, thread", "PSO"),
+        "ours": ("AsyncPSO", "AsyncPSO, thread", "SurrogatePSO", "PSO"),
         "optuna": ("TPE, SQLite", "TPE, journal"),
         "leap": ("asynchronous", "synchronous"),
         "deap": ("generations",),
@@ -52,7 +52,7 @@ CONTENDERS: dict[str, dict[str, tuple[str, ...]]] = {
         "ray": ("reused actors", "fresh actors"),
     },
     "stragglers": {
-        "ours": ("AsyncPSO", "PSO"),
+        "ours": ("SurrogatePSO", "AsyncPSO", "PSO"),
         "optuna": ("TPE, journal",),
         "leap": ("asynchronous", "synchronous"),
         "deap": ("generations",),
@@ -333,6 +333,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=list(DISTRIBUTIONS), default=list(DISTRIBUTIONS))
     parser.add_argument("--python", nargs="*", default=[], metavar="NAME=PATH", help="a tool's own interpreter")
     parser.add_argument("--repetitions", type=positive, help="runs of each contender, each with its own seed")
+    parser.add_argument("--beside", metavar="TEXT", help="what else the machine does meanwhile, for the summary")
     options = parser.parse_args()
     pythons = dict(each.split("=", 1) for each in options.python)
     there, reasons = versions(pythons)
@@ -351,6 +352,7 @@ def main() -> None:
             "tools": {tool: there[tool] for tool in tools},
             "left_out": reasons,
             "rows": rows,
+            "beside": options.beside,
         }
         save(f"peers-{name}", result)
         if name in (*LENGTHS, "overhead"):

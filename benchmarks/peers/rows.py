@@ -265,8 +265,9 @@ def behind(ahead: Sequence[str], why: str) -> str | None:
 
 
 def without(result: Result) -> str:
-    """Which tools are not in a result."""
-    return "".join(f"; left out: {TOOLS[tool]}, {reason}" for tool, reason in result["left_out"].items())
+    """Which tools are not in a result, and what else the machine did."""
+    left = "".join(f"; left out: {TOOLS[tool]}, {reason}" for tool, reason in result["left_out"].items())
+    return left + (f"; beside it: {result['beside']}" if result.get("beside") else "")
 
 
 READERS: dict[str, Reader] = {

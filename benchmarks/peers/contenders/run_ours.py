@@ -7,7 +7,7 @@ from typing import Any
 
 from training import Task
 
-from swarm import PSO, AsyncPSO, Integer, Job, Random, Real, run
+from swarm import PSO, AsyncPSO, Integer, Job, Random, Real, SurrogatePSO, run
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
         "AsyncPSO": AsyncPSO(particles=task.population, generations=generations),
         "PSO": PSO(particles=task.population, generations=generations),
         "Random": Random(trials=task.evaluations),
+        "SurrogatePSO": SurrogatePSO(trials=task.evaluations),
     }
 
     def train(params: Any, ctx: Any) -> float:
