@@ -3,8 +3,9 @@
     SWARM_DATA=data python benchmarks/run_all.py [--keep] [NAME …]
 
 Those on MNIST and CIFAR-10 are left out where the data are not. The table at the end says how long each took; --keep
-puts it among the results, for the summary. The figures go to benchmarks/results-quick/; the full results stay as they
-are. A benchmark that fails does not stop those after it; the exit code is 1 then.
+puts it among the results, for the summary, in place of what the same took before. The figures go to
+benchmarks/results-quick/; the full results stay as they are. A benchmark that fails does not stop those after it; the
+exit code is 1 then.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the root: benchmarks is a package there
-from benchmarks.shared.saving import save
+from benchmarks.shared.saving import earlier, save
 from benchmarks.shared.tables import console, print_table
 
+Row = dict[str, Any]
 HERE = Path(__file__).parent
 NAME = "run-all"  # of the times among the results
 MOST_SECONDS = 600  # of one benchmark
@@ -95,8 +99,14 @@ def main() -> int:
         words=["end"],
     )
     if options.keep:
-        save(NAME, {"rows": rows})
+        save(NAME, {"rows": joined(earlier(NAME, ["rows"]).get("rows", []), rows)})
     return any(row["end"].startswith("failed") for row in rows)
+
+
+def joined(before: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """The rows in the order of the benchmarks; of one that did not run now, that of before."""
+    known = {row["name"]: row for row in (*before, *rows)}
+    return [known[name] for name in benchmarks() if name in known]
 
 
 def cpu_seconds() -> float:

@@ -118,6 +118,13 @@ def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, 
     assert "library" not in said
 
 
+def test_times_that_are_kept_take_the_place_of_those_of_the_same_benchmark(monkeypatch):
+    monkeypatch.setattr(run_all, "benchmarks", lambda: dict.fromkeys("abc", Path()))
+    before = [{"name": name, "seconds": 1.0} for name in ("b", "a", "gone")]
+    found = run_all.joined(before, [{"name": "c", "seconds": 2.0}, {"name": "b", "seconds": 3.0}])
+    assert [(row["name"], row["seconds"]) for row in found] == [("a", 1.0), ("b", 3.0), ("c", 2.0)]
+
+
 def test_a_benchmark_that_is_given_up_ends_with_what_it_has_started_in_sessions_of_their_own(tmp_path, monkeypatch):
     script = tmp_path / "hangs.py"
     script.write_text(

@@ -194,7 +194,7 @@ def draw(result: dict[str, Any]) -> None:
         left.fill_between(epochs, means - halves, means + halves, color=color, alpha=0.12, step="post", lw=0)
     left.set(xlabel="epochs spent", ylabel="best validation accuracy (%)", xlim=(0, epochs[-1]))
     right.set(ylabel="test accuracy of the best, trained again (%)")
-    right.set_xticks(range(len(result["methods"])), list(result["methods"]))
+    right.set_xticks(range(len(result["methods"])), list(result["methods"]), rotation=30, ha="right")
     left.legend(frameon=False, loc="lower right")
     seeds = len(result["methods"]["PSO"])
     figure.suptitle(f"LeNet-5: {result['caption']}.\nMean of {seeds} seeds with its 95 % interval", fontsize=10)

@@ -70,10 +70,10 @@ def questions(found: Mapping[str, Result]) -> Iterator[Question]:
          "sleeping slots, trainings of 1.5 s, of which a tenth takes ten times as long"),
         ("peers-repeats", "How often is trained what was trained before?", "of 200", ".0f", False,
          lambda row: row["repeated"], "200 evaluations in a space of 36 points"),
-        ("peers-faults", "A training is killed: what else is done twice?", "trainings", ".0f", False,
-         lambda row: row["worker"]["twice"], "finished trainings, of 32 of 1 s on 4 slots"),
-        ("peers-faults", "All is killed, and called again: what is done twice?", "trainings", ".0f", False,
-         lambda row: row["everything"]["twice"], "finished trainings, of 32 of 1 s on 4 slots"),
+        ("peers-faults", "A training is killed: what else is done twice?", "of 32", ".0f", False,
+         lambda row: row["worker"]["twice"], "finished trainings of 1 s, 4 slots"),
+        ("peers-faults", "All is killed, and called again: what is done twice?", "of 32", ".0f", False,
+         lambda row: row["everything"]["twice"], "finished trainings of 1 s, 4 slots"),
         ("peers-faults", "Is the answer then that of an undisturbed run?", "%", ".0f", True,
          lambda row: 100.0 * row["everything"]["same"], "share of the runs in which all was killed"),
         ("peers-stragglers", "How busy are the slots, trainings of 1.5 s?", "%", ".1f", True,
@@ -89,7 +89,8 @@ def questions(found: Mapping[str, Result]) -> Iterator[Question]:
         if name in found:
             many = unit == "%" and high and "answer" in asked
             figures = best(found[name], figure, high, statistics.mean if many else statistics.median)
-            yield Question(asked, unit, form, high, figures, about)
+            beside = found[name].get("beside")
+            yield Question(asked, unit, form, high, figures, f"{about}; beside it: {beside}" if beside else about)
 
 
 def best(
@@ -144,13 +145,13 @@ def _verdict(one: Question, other: str) -> str:
 def draw(found: Mapping[str, Result], file: Path) -> None:
     """A panel per question, the best tool on top."""
     asked = list(questions(found))
-    figure, axes = panels(13, 2.3 * math.ceil(len(asked) / 3), rows=math.ceil(len(asked) / 3), columns=3)
+    figure, axes = panels(13.5, 2.3 * math.ceil(len(asked) / 3), rows=math.ceil(len(asked) / 3), columns=3)
     for panel, one in zip(axes, asked, strict=False):
         tools = one.ordered[::-1]
         values = [one.figures[tool] for tool in tools]
         bars = panel.barh(tools, values, color=[BLUE if tool == OURS else GRAY for tool in tools])
         panel.bar_label(bars, [one.said(tool) for tool in tools], padding=3, fontsize=8)
-        panel.set_title(f"{one.asked} {'↑' if one.high else '↓'}", fontsize=10, loc="left")
+        panel.set_title(f"{one.asked} {'↑' if one.high else '↓'}", fontsize=9.5, loc="left")
         panel.set_xlim(0, 1.25 * max(values) or 1)
         panel.set_xticks([])
         panel.grid(visible=False)
