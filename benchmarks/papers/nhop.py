@@ -173,6 +173,7 @@ def draw(rows: list[dict[str, Any]], stages: list[list[int]]) -> Path:
         axes.plot(len(names) + 1, middle, "_", color=color, markersize=22, label=f"{method}, as many epochs")
         names.append(f"{method}\n{found[0]['trials']} × {stages[-1][0]}")
     axes.set_xticks(range(1, len(names) + 1), names)
+    axes.margins(x=0.08)
     axes.set(yscale="log", ylabel="best mean squared error (validation)", title="Complex cosine, 2,000 examples")
     axes.legend(frameon=False)
     return write(figure, "nhop", "stages.png")
