@@ -161,4 +161,4 @@ def draw(found: Mapping[str, Result], file: Path) -> None:
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(h_pad=0.12)
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=90)
