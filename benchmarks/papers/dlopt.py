@@ -56,7 +56,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "sum-of-sines": {**LISTS, "data": {"name": "fourier", "amplitudes": OBOE, "step": 0.05}, "windows": 20},
     "parking": {
         "data": "parking", "activation": "sigmoid", "layers": (1, 4), "units": (5, 60), "look_back": (2, 10),
-        "windows": 60,
+        "windows": 190,
     },
 }  # fmt: skip
 STEPS = {"sine": 5, "sum-of-sines": 5, "parking": 18}  # a third of the range of the units
