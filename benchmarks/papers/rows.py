@@ -332,8 +332,8 @@ def _misled(series: str, trained: Mapping[str, Result]) -> str | None:
     if min(found) <= other:
         return None
     return (
-        f"Log p misleads on the series {series}: what the methods have found by it, random search among them, errs more "
-        "when trained than architectures that were drawn at random."
+        f"Log p misleads on the series {series}: what the methods have found by it, random search among them, errs "
+        "more when trained than architectures that were drawn at random."
     )
 
 
