@@ -56,7 +56,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "sum-of-sines": {**LISTS, "data": {"name": "fourier", "amplitudes": OBOE, "step": 0.05}, "windows": 20},
     "parking": {
         "data": "parking", "activation": "sigmoid", "layers": (1, 4), "units": (5, 60), "look_back": (2, 10),
-        "windows": 60,
+        "windows": 190,
     },
 }  # fmt: skip
 STEPS = {"sine": 5, "sum-of-sines": 5, "parking": 18}  # a third of the range of the units
@@ -347,7 +347,8 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, help="of each search for architectures; default: 200")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that search for architectures at once")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--series", nargs="+", choices=list(SEARCHES), default=list(SEARCHES), help="of architectures")
+    of = "of architectures and winners"
+    parser.add_argument("--series", nargs="+", choices=list(SEARCHES), default=list(SEARCHES), help=of)
     options = parser.parse_args()
     result = earlier("dlopt", PARTS)
     if "throughput" in options.parts:
@@ -366,7 +367,9 @@ def main() -> None:
         )
         show_architectures(result["architectures"])
     if "winners" in options.parts and "architectures" in result:
-        result["winners"] = winners(result["architectures"], 2 if options.quick else 30, options.processes)
+        chosen = [row for row in result["architectures"] if row["series"] in options.series]
+        others = [row for row in result.get("winners", []) if row["series"] not in options.series]
+        result["winners"] = others + winners(chosen, 2 if options.quick else 30, options.processes)
         show_winners(result["winners"])
     if "training" in options.parts:
         result["training"] = training(24, epochs=10 if options.quick else 20)
