@@ -64,7 +64,7 @@ def questions(found: Mapping[str, Result]) -> Iterator[Question]:
             "median regret on twelve functions and tables of trained networks (0 the best known, 1 the median "
             "configuration), 8 in flight, 11 seeds; each tool's default",
         )  # fmt: skip
-    measures: tuple[tuple[str, str, str, str, bool, Callable[[Result], float], str], ...] = (
+    measures: tuple[tuple[str, str, str, str, bool, Callable[[Result], float | None], str], ...] = (
         ("peers-stragglers", "How far from the best at equal slot time?", "", ".1e", False,
          lambda row: row["best"], "squared distance from the optimum of a function of four parameters; 32 s of 8 "
          "sleeping slots, trainings of 1.5 s, of which a tenth takes ten times as long"),
@@ -94,17 +94,17 @@ def questions(found: Mapping[str, Result]) -> Iterator[Question]:
 
 
 def best(
-    result: Result, figure: Callable[[Result], float], high: bool, middle: Callable[[list[float]], float]
+    result: Result, figure: Callable[[Result], float | None], high: bool, middle: Callable[[list[float]], float]
 ) -> Figures:
     """Each tool's figure, of the variant that has the best."""
     runs: dict[tuple[str, str], list[float]] = {}
     for row in result["rows"]:
-        if "error" not in row:
-            runs.setdefault((TOOLS.get(row["tool"], OURS), row["variant"]), []).append(float(figure(row)))
+        if "error" not in row and (value := figure(row)) is not None:  # None: nothing was trained in time
+            runs.setdefault((TOOLS.get(row["tool"], OURS), row["variant"]), []).append(float(value))
     found: Figures = {}
     for (tool, _), values in runs.items():
-        value, known = middle(values), found.get(tool, -math.inf if high else math.inf)
-        found[tool] = max(value, known) if high else min(value, known)
+        middling, known = middle(values), found.get(tool, -math.inf if high else math.inf)
+        found[tool] = max(middling, known) if high else min(middling, known)
     return found
 
 
