@@ -79,8 +79,8 @@ def questions(found: Mapping[str, Result]) -> Iterator[Question]:
         ("peers-stragglers", "How busy are the slots, trainings of 1.5 s?", "%", ".1f", True,
          lambda row: 100 * row["utilisation"], "8 sleeping slots, a tenth of the trainings takes ten times as long"),
         ("peers-utilisation", "How busy are the slots, trainings of 0.15 s?", "%", ".1f", True,
-         lambda row: 100 * row["utilisation"], "the same with shorter trainings; ours with `isolation: thread`, counted from "
-         "when all slots are in use"),
+         lambda row: 100 * row["utilisation"], "the same with shorter trainings; ours with `isolation: thread`, "
+         "counted from when all slots are in use"),
         ("peers-overhead", "How many evaluations of no length a second?", "", ",.0f", True,
          lambda row: row["per_second"], "2 slots; ours keeps journal and archive in SQLite"),
         ("peers-utilisation", "How long from the call to the first training?", "s", ".1f", False,
