@@ -8,6 +8,7 @@ or keep something between their calls, find it as they have left it. Those that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -115,16 +116,14 @@ class LocalPool:
         self._woken.set()
 
     def hand_over(self, most: int) -> list[Evaluation]:
-        """Leave to another pool what has not begun, the next call first, and no more than so many of them."""
+        """Give up evaluations that have not begun, at most so many, the next one first; their slots are free."""
         found: list[Evaluation] = []
-        while len(found) < most and not self._waiting.empty():
-            try:
+        with contextlib.suppress(queue.Empty):
+            while len(found) < most:
                 evaluation = self._waiting.get_nowait()
-            except queue.Empty:  # it has just begun
-                break
-            assert evaluation is not None, "the pool has ended"
-            self._idle.append(self._busy.pop(evaluation.key))
-            found.append(evaluation)
+                assert evaluation is not None, "the pool has ended"
+                self._idle.append(self._busy.pop(evaluation.key))
+                found.append(evaluation)
         return found
 
     def end(self) -> None:
@@ -168,8 +167,8 @@ class GrowingPool:
     """Slots of this process at first, and those of another pool later, as soon as there is one.
 
     Args:
-        first: Runs what is submitted until then. The call that goes on stays there; those behind it go to the other
-            pool.
+        first: Runs what is submitted until then. It finishes the call that it has begun; the other pool takes those
+            that wait behind it.
     """
 
     def __init__(self, first: LocalPool) -> None:
@@ -178,11 +177,11 @@ class GrowingPool:
         self._on_report: OnReport | None = None
 
     def grow(self, later: DaskPool) -> None:
-        """From now on what is submitted goes there, and what waits for the call that goes on, too."""
+        """Run there what is submitted from now on, and what waits behind the call that has begun here."""
         if self._on_report is not None:
             later.open(self._on_report)
         self._later = later
-        later.submit(self._first.hand_over(later.free() - 1))  # the one that goes on has a slot, too
+        later.submit(self._first.hand_over(later.free() - 1))  # one slot counts as that of the call here
         self._first.wake()
 
     @property
