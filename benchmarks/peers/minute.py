@@ -79,34 +79,38 @@ def questions(found: Mapping[str, Result]) -> Iterator[Question]:
         ("peers-stragglers", "How busy are the slots, trainings of 1.5 s?", "%", ".1f", True,
          lambda row: 100 * row["utilisation"], "8 sleeping slots, a tenth of the trainings takes ten times as long"),
         ("peers-utilisation", "How busy are the slots, trainings of 0.15 s?", "%", ".1f", True,
-         lambda row: 100 * row["utilisation"], "the same with shorter trainings; ours with `isolation: thread`, "
-         "counted from when all slots are in use"),
+         lambda row: 100 * row["utilisation"], "the same with shorter trainings, counted from when "
+         "all slots are in use"),
         ("peers-overhead", "How many evaluations of no length a second?", "", ",.0f", True,
          lambda row: row["per_second"], "2 slots; ours keeps journal and archive in SQLite"),
         ("peers-utilisation", "How long from the call to the first training?", "s", ".1f", False,
-         lambda row: row["start_up"], "8 slots on 2 cores; ours begins with one call where `isolation` is `thread`, "
-         "and the other slots follow seconds later; with a process per training all begin together, and later"),
+         lambda row: row["start_up"], "8 slots on 2 cores; with `isolation: thread` ours begins with one call, and "
+         "the other slots follow seconds later"),
     )  # fmt: skip
     for name, asked, unit, form, high, figure, about in measures:
         if name in found:
             many = unit == "%" and high and "answer" in asked
-            figures = best(found[name], figure, high, statistics.mean if many else statistics.median)
-            beside = found[name].get("beside")
-            yield Question(asked, unit, form, high, figures, f"{about}; beside it: {beside}" if beside else about)
+            variants = best(found[name], figure, high, statistics.mean if many else statistics.median)
+            said = [about, f"ours: {variants[OURS][1]}"]
+            if beside := found[name].get("beside"):
+                said.append(f"beside it: {beside}")
+            figures = {tool: value for tool, (value, _) in variants.items()}
+            yield Question(asked, unit, form, high, figures, "; ".join(said))
 
 
 def best(
     result: Result, figure: Callable[[Result], float | None], high: bool, middle: Callable[[list[float]], float]
-) -> Figures:
-    """Each tool's figure, of the variant that has the best."""
+) -> dict[str, tuple[float, str]]:
+    """Each tool's best figure, and the variant that has it."""
     runs: dict[tuple[str, str], list[float]] = {}
     for row in result["rows"]:
         if "error" not in row and (value := figure(row)) is not None:  # None: nothing was trained in time
             runs.setdefault((TOOLS.get(row["tool"], OURS), row["variant"]), []).append(float(value))
-    found: Figures = {}
-    for (tool, _), values in runs.items():
-        middling, known = middle(values), found.get(tool, -math.inf if high else math.inf)
-        found[tool] = max(middling, known) if high else min(middling, known)
+    found: dict[str, tuple[float, str]] = {}
+    for (tool, variant), values in runs.items():
+        value = middle(values)
+        if tool not in found or (value > found[tool][0] if high else value < found[tool][0]):
+            found[tool] = value, variant
     return found
 
 

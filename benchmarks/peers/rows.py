@@ -160,7 +160,7 @@ def _busy(result: Result, measure: str, median: str) -> Iterator[Row]:
     command = f"python benchmarks/peers/peers.py --only {measure}"
     scale = (
         f"8 sleeping slots, lengths of median {median} with 10 % stragglers, {many(seeds(result), 'seed')}; all that a "
-        f"tool does between trainings shares {result['machine']['cores']} cores{without(result)}"
+        f"tool does between trainings shares {result['machine']['cores']} cores{circumstances(result)}"
     )
     said, ahead = ranked(result, lambda row: 100 * row["utilisation"], ".1f")
     yield Row(
@@ -184,11 +184,11 @@ def peers_overhead(result: Result) -> Iterator[Row]:
     said, ahead = ranked(result, lambda row: row["last_tenth"] / row["first_tenth"], ".2f")
     yield Row(
         PEERS, "Growth of the overhead: pace of the last tenth of the evaluations over that of the first", said,
-        scale + without(result), command, behind=behind(ahead, "the pace falls less, or rises, along the run."),
+        scale + circumstances(result), command, behind=behind(ahead, "the pace falls less, or rises, along the run."),
     )  # fmt: skip
     said, ahead = ranked(result, lambda row: row["per_second"], ",.0f")
     yield Row(
-        PEERS, "Evaluations of no length per second, whole tools", said, scale + without(result), command,
+        PEERS, "Evaluations of no length per second, whole tools", said, scale + circumstances(result), command,
         behind=behind(ahead, "ours looks into its archive and journals every question and answer; these do so once per "
                       "generation or not at all, and no scheduler is between them and their processes."),
     )  # fmt: skip
@@ -198,7 +198,7 @@ def peers_repeats(result: Result) -> Iterator[Row]:
     said, ahead = ranked(result, lambda row: row["repeated"], ".0f", high=False)
     yield Row(
         PEERS, "Trainings of what was trained before", said,
-        f"200 evaluations in a space of 36 points, 4 slots, {many(seeds(result), 'seed')}{without(result)}",
+        f"200 evaluations in a space of 36 points, 4 slots, {many(seeds(result), 'seed')}{circumstances(result)}",
         "python benchmarks/peers/peers.py --only repeats", behind=behind(ahead, "less is trained again."),
     )  # fmt: skip
 
@@ -210,7 +210,7 @@ def peers_faults(result: Result) -> Iterator[Row]:
     }.items():
         said, ahead = ranked(result, lambda row, kind=kind: row[kind]["twice"], ".0f", high=False)
         ends = "; ".join(f"{name} {_end([row[kind] for row in rows])}" for name, rows in contenders(result).items())
-        scale = f"32 trainings of 1 s, 4 sleeping slots, {many(seeds(result), 'seed')}{without(result)}"
+        scale = f"32 trainings of 1 s, 4 sleeping slots, {many(seeds(result), 'seed')}{circumstances(result)}"
         yield Row(
             PEERS, f"{what}: finished trainings that were done again", f"{said}. {ends}", scale,
             "python benchmarks/peers/peers.py --only faults",
@@ -264,7 +264,7 @@ def behind(ahead: Sequence[str], why: str) -> str | None:
     return f"{', '.join(ahead)}: {why}" if ahead else None
 
 
-def without(result: Result) -> str:
+def circumstances(result: Result) -> str:
     """Which tools are not in a result, and what else the machine did."""
     left = "".join(f"; left out: {TOOLS[tool]}, {reason}" for tool, reason in result["left_out"].items())
     return left + (f"; beside it: {result['beside']}" if result.get("beside") else "")
