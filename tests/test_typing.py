@@ -33,6 +33,9 @@ enable_error_code = ignore-without-code
 follow_imports = skip
 follow_imports_for_stubs = true
 ignore_missing_imports = true
+
+[mypy-torch.*]
+ignore_missing_imports = true
 """
 """Those of a user who need not annotate his functions; most that is not ours is left out, to be quick."""
 
