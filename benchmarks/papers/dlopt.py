@@ -1,16 +1,17 @@
 """Architectures found without training, weights found without gradients: the claims of DLOPT, on its series.
 
     SWARM_DATA=data python benchmarks/papers/dlopt.py [--quick] [--seeds 31] [--evaluations 200] [--processes 2]
-                                               [--parts architectures winners weights throughput training]
+                                               [--parts architectures landscape winners weights throughput training]
                                                [--series sine sum-of-sines parking]
 
 architectures  The (μ+λ) evolution of lists of layers, and the guided swarm, against random search: on the sine and the
                sum of nine sines of DLOPT's ff-sin (1 … 6 layers of 1 … 16 units, look back 2 … 20), of which one period
                says all, and on the 28 car parks (1 … 4 layers of 5 … 60 units, look back 2 … 10). 200 evaluations each,
                unless told otherwise: with 30 random networks, the best 16 again with 60, the best 4 of these with 250
-               (they are 20 of the 200). What each has found is then scored with 6,000 fresh random networks (1,500 of
-               car parks), so that nobody is paid for luck. p is one-sided: how often chance makes as much of what
-               random search found.
+               (they are 20 of the 200). What each has found is then scored with 6,000 fresh random networks, so that
+               nobody is paid for luck. p is one-sided: how often chance makes as much of what random search found.
+landscape      How hard that is: log p of 100 random architectures (1,500 networks), and how much log p of what random
+               search found first varies from one draw of 30 networks to the next, and from one of 6,000.
 winners        What the first searches of each method have found is trained, beside random architectures: error on V.
 training       log p of 24 random architectures (100 samples) against the error of the same when trained, by look-back.
 weights        Networks of the sine whose weights evolve, against the best of random networks, at equal evaluations.
@@ -37,6 +38,7 @@ from benchmarks.shared.numbers import EXTREMES, extremes
 from benchmarks.shared.pictures import panels, write
 from benchmarks.shared.saving import earlier, positive, save
 from benchmarks.shared.tables import console, print_table
+from swarm.manners.one_thread import one_thread
 from swarm.optimizers import MuPlusLambda, Optimizer, Random, Rescored, SurrogatePSO
 from swarm.space import Space
 from swarm.trial import Evaluation, Params
@@ -48,7 +50,7 @@ from swarm.workers.recurrent.weights import WeightEvolution
 
 FINALS = ((16, 60), (4, 250))  # configurations, and networks of each
 SAMPLES = 100
-FRESH = {"sine": 6000, "sum-of-sines": 6000, "parking": 1500}  # networks that score what was found
+FRESH = 6000  # networks that score what was found
 OBOE = (1.0, 0.95, 2.1, 0.2, 0.25, 0.25, 0.6, 0.3, 0.2)  # amplitudes of the harmonics
 LISTS = {"layers": (1, 6), "units": (1, 16), "look_back": (2, 20)}
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -63,7 +65,8 @@ STEPS = {"sine": 5, "sum-of-sines": 5, "parking": 18}  # a third of the range of
 NETWORKS = ((1, (2, 2), 2, 100), (1, (2, 2), 2, 600), (1, (10, 10), 10, 600), (28, (30, 30), 2, 950))
 """Inputs, units, look-back, and the steps of the series: the listing's network first."""
 TRAINED = 11  # of what each method has found
-PARTS = ("architectures", "winners", "weights", "throughput", "training")
+DRAWS = 15  # of as many networks of one architecture
+PARTS = ("architectures", "landscape", "winners", "weights", "throughput", "training")
 
 
 # --- architectures
@@ -86,6 +89,7 @@ def methods(evaluations: int, step: int) -> dict[str, Optimizer]:
     return of
 
 
+@one_thread()  # a search per core: what more threads did on two cores was to wait for one another
 def found(series: str, name: str, evaluations: int, seed: int) -> tuple[float, int, Params]:
     """What a method finds, scored afresh, and the number of evaluations that it took; seeds are those of a search."""
     sampler = problem(**SEARCHES[series])
@@ -99,7 +103,7 @@ def found(series: str, name: str, evaluations: int, seed: int) -> tuple[float, i
         spent += 1
     assert optimizer.best is not None
     params = optimizer.best[0].params
-    return sampler(params, Context(seed=10_000 + seed, budget=FRESH[series]))["fitness"], spent, params
+    return sampler(params, Context(seed=10_000 + seed, budget=FRESH))["fitness"], spent, params
 
 
 def there(chosen: Sequence[str]) -> Iterator[str]:
@@ -124,7 +128,7 @@ def architectures(chosen: Sequence[str], seeds: int, evaluations: int, processes
                 rows.append(
                     {
                         "series": series, "method": name, "evaluations": sorted(set(spent)), "log_p": scores,
-                        "fresh": FRESH[series], "params": params, "finals": FINALS,
+                        "fresh": FRESH, "params": params, "finals": FINALS,
                     }
                 )  # fmt: skip
                 console.print(f"{series}, {name}: {statistics.median(scores):.2f}", style="dim")
@@ -145,6 +149,49 @@ def show_architectures(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ),
         words=["method"],
+    )  # fmt: skip
+
+
+# --- how hard it is to find one
+
+
+def landscape(rows: list[dict[str, Any]], count: int, networks: int, processes: int) -> list[dict[str, Any]]:
+    """Scores of random architectures, and of one architecture again and again."""
+    looked: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        for series in there(list(dict.fromkeys(row["series"] for row in rows))):
+            space = Space.parse(problem(**SEARCHES[series]).space)
+            some = [space.sample(np.random.default_rng(seed)) for seed in range(count)]
+            scores = list(pool.map(score, [series] * count, some, range(count), [networks] * count))
+            (one,) = (row["params"][0] for row in rows if (row["series"], row["method"]) == (series, "random search"))
+            again = {
+                size: list(pool.map(score, [series] * DRAWS, [one] * DRAWS, range(DRAWS), [size] * DRAWS))
+                for size in (30, FRESH)
+            }
+            looked.append({"series": series, "networks": networks, "log_p": scores, "one": one, "draws": again})
+            varies = ", ".join(f"{statistics.stdev(each):.2f} by {size:,}" for size, each in again.items())
+            console.print(f"{series}: any {statistics.median(scores):.2f}, one varies by {varies}", style="dim")
+    return looked
+
+
+@one_thread()
+def score(series: str, params: Params, seed: int, networks: int) -> float:
+    """Log p of an architecture by fresh networks."""
+    found = problem(**SEARCHES[series])(params, Context(seed=20_000 + seed, budget=networks))
+    return float(found["fitness"])
+
+
+def show_landscape(rows: list[dict[str, Any]], found: list[dict[str, Any]]) -> None:
+    medians = {row["series"]: statistics.median(row["log_p"]) for row in found if row["method"] == "random search"}
+    print_table(
+        "log p of random architectures",
+        ("series", *EXTREMES, "as good as random search found", "one of 30 varies by", f"of {FRESH:,} by"),
+        (
+            (row["series"], *extremes(row["log_p"], ".2f"),
+             f"{np.mean(np.array(row['log_p']) >= medians[row['series']]):.0%}",
+             *(f"{statistics.stdev(each):.2f}" for each in row["draws"].values()))
+            for row in rows
+        ),
     )  # fmt: skip
 
 
@@ -265,8 +312,9 @@ def rate(work: Any, networks: int, seconds: float) -> float:
     return best
 
 
+@one_thread()
 def throughput(seconds: float) -> list[dict[str, Any]]:
-    """Random networks per second."""
+    """Random networks per second, on one core."""
     from swarm.workers.recurrent import Architecture
     from swarm.workers.recurrent.keras_network import build
 
@@ -324,7 +372,7 @@ def draw(result: dict[str, Any]) -> None:
         rows = [row for row in result.get("architectures", []) if row["series"] == series]
         if rows:
             panel.boxplot([row["log_p"] for row in rows], tick_labels=[r["method"].replace(" ", "\n") for r in rows])
-        panel.set(title=f"architectures for {series}", ylabel=f"log p by {FRESH[series]:,} networks")
+        panel.set(title=f"architectures for {series}", ylabel=f"log p by {FRESH:,} networks")
     if "training" in result:
         points = result["training"]["architectures"]
         x, y = [point["log_p"] for point in points], [point["mae"] for point in points]
@@ -352,7 +400,10 @@ def main() -> None:
     options = parser.parse_args()
     result = earlier("dlopt", PARTS)
     if "throughput" in options.parts:
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cores)})  # the threads of TensorFlow, too
         result["throughput"] = throughput(1.0 if options.quick else 3.0)
+        os.sched_setaffinity(0, cores)
         show_throughput(result["throughput"])
     if "weights" in options.parts:
         result["weights"] = weights(options.seeds or (1 if options.quick else 7), 50 if options.quick else 200)
@@ -366,6 +417,12 @@ def main() -> None:
             options.processes,
         )
         show_architectures(result["architectures"])
+    if "landscape" in options.parts and "architectures" in result:
+        chosen = [row for row in result["architectures"] if row["series"] in options.series]
+        others = [row for row in result.get("landscape", []) if row["series"] not in options.series]
+        count, networks = (10, 100) if options.quick else (100, 1500)
+        result["landscape"] = others + landscape(chosen, count, networks, options.processes)
+        show_landscape(result["landscape"], result["architectures"])
     if "winners" in options.parts and "architectures" in result:
         chosen = [row for row in result["architectures"] if row["series"] in options.series]
         others = [row for row in result.get("winners", []) if row["series"] not in options.series]
