@@ -166,7 +166,7 @@ def predictions(architecture: Architecture, weights: Any, windows: Any, xp: Any 
     """
     *tensors, kernel, bias = architecture.tensors(weights, xp)
     layers = zip(tensors[::3], tensors[1::3], tensors[2::3], strict=True)
-    cells = [_Cell(*layer, xp) for layer in layers]
+    cells = [_Cell(*layer, windows.shape[0], xp) for layer in layers]
     steps = xp.transpose(windows, (1, 2, 0))  # (look_back, inputs, windows)
     for t in range(architecture.look_back):
         signal = steps[t]
@@ -186,27 +186,24 @@ class _Cell:
     σ(z) = ½ + ½ tanh(z/2), so with halved weights of three gates a single tanh serves all four.
     """
 
-    def __init__(self, kernel: Any, recurrent: Any, bias: Any, xp: Any) -> None:
-        self._units = recurrent.shape[1]
+    def __init__(self, kernel: Any, recurrent: Any, bias: Any, windows: int, xp: Any) -> None:
+        networks, self._units = kernel.shape[0], recurrent.shape[1]
         half = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), self._units)
         self._xp = xp
         self._kernel = xp.transpose(kernel * half, (0, 2, 1))  # (networks, 4·units, inputs)
         self._recurrent = xp.transpose(recurrent * half, (0, 2, 1))
         self._bias = (bias * half)[:, :, None]
-        self._hidden: Any = None  # zeros, which at the first step add nothing
-        self._state: Any = None
+        self._hidden = self._state = xp.zeros((networks, self._units, windows), dtype="float32")
 
     def __call__(self, signal: Any) -> Any:
         """The hidden state (networks, units, windows) after a step."""
         xp, n = self._xp, self._units
         gates = xp.matmul(self._kernel, signal)
-        if self._hidden is not None:
-            gates += xp.matmul(self._recurrent, self._hidden)
+        gates += xp.matmul(self._recurrent, self._hidden)
         gates += self._bias
         gates = xp.tanh(gates)
         entering, forgetting, leaving = (0.5 + 0.5 * gates[:, i * n : (i + 1) * n] for i in (0, 1, 3))
-        entered = entering * gates[:, 2 * n : 3 * n]
-        self._state = entered if self._state is None else forgetting * self._state + entered
+        self._state = forgetting * self._state + entering * gates[:, 2 * n : 3 * n]
         self._hidden = leaving * xp.tanh(self._state)
         return self._hidden
 
