@@ -1,12 +1,15 @@
 """The recombination paper's tables 1, 2 and 4 and figures 9, 11 and 13, cut down to two cores.
 
     SWARM_DATA=data python benchmarks/papers/recombination.py [--quick] [--seeds 5] [--slots 2] [--store FOLDER]
-                                                       [--parts p3b1 rpv resnet capsnet seq2seq]
+                                                       [--parts p3b1 rpv resnet capsnet seq2seq shapes]
 
 p3b1, rpv                 The genetic algorithm begins at the known network and changes its shape as well. Both networks
                           are then trained again, several times, on the same slots.
 resnet, capsnet, seq2seq  Population-based training with three parents, once per seed, against as many trainings at
                           fixed hyper-parameters, all for as many epochs. Figures: errors and schedules by epoch.
+shapes                    Where the schedules that PBT finds have another shape than the paper's: what either is worth.
+                          One network per seed whose learning rate (capsnet) or dropout (seq2seq) falls evenly to a
+                          third of the known one, and one where it rises to thrice that.
 
 The data of P3B1, RPV and translation are not public, or not at hand: made-up data stand in for them, and say nothing
 about tumours, physics or Vietnamese. A mutation rate of 0.4, and 0.2 in PBT, instead of 0.05 makes up for few
@@ -69,6 +72,8 @@ TABLE_4 = {
     "seq2seq": "7.0 % of 28",
 }  # fmt: skip
 FIGURES = {"resnet": 9, "capsnet": 11, "seq2seq": 13}
+SHAPES = {"capsnet": "learning_rate", "seq2seq": "dropout"}  # what does not go as in the paper's figures
+FACTOR = 3
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,7 @@ async def train(name: str, part: Part, seeds: int, slots: int, folder: Path) -> 
         for seed in range(1, seeds + 1):
             fields: dict[str, Any] = {"problem": part.problem, "space": space, "time_limit": 900, "seed": seed}
             evolving = Job(name=f"{name}-pbt-{seed}", optimizer=part.optimizer, **fields)
-            plain = Job(name=f"{name}-fixed-{seed}", optimizer=constant(evolving), **fields)
+            plain = Job(name=f"{name}-fixed-{seed}", optimizer=followed(evolving), **fields)
             for kind, job in {"evolved": evolving, "original": plain}.items():
                 every[kind].append(found := await searched(job, client, folder))
                 console.print(f"{job.name}: {part.merit} {part.score(found.tests[0]):.2f}")
@@ -247,13 +252,40 @@ async def train(name: str, part: Part, seeds: int, slots: int, folder: Path) -> 
     }
 
 
-def constant(job: Job) -> Replay:
-    """One training of as many epochs as a network of the population has, at the defaults."""
+def followed(job: Job, hyper: str = "", factor: float = 1.0) -> Replay:
+    """One training of as many epochs as a network of the population has, at the defaults.
+
+    Of one hyper-parameter the last epoch's is so many times the default; it goes there by equal ratios.
+    """
     assert isinstance(job.optimizer, PBT) and job.space is not None
     defaults = job.space.defaults()
     assert defaults is not None
-    steps = [{"budget": epoch, "params": defaults} for epoch in range(1, job.optimizer.generations + 1)]
+    epochs = job.optimizer.generations
+    steps = []
+    for epoch in range(1, epochs + 1):
+        moved = {hyper: defaults[hyper] * factor ** ((epoch - 1) / (epochs - 1))} if hyper else {}
+        steps.append({"budget": epoch, "params": {**defaults, **moved}})
     return Replay(steps=steps)
+
+
+async def shapes(name: str, part: Part, seeds: int, slots: int, folder: Path) -> dict[str, Any]:
+    """Merits of networks whose hyper-parameter falls, and of those where it rises, at every seed."""
+    space, hyper = {**part.problem.space, **part.fixed}, SHAPES[name]
+    factors = {"falls": 1 / FACTOR, "rises": FACTOR}
+    found: dict[str, Any] = {"hyper": hyper, "factor": FACTOR, **{shape: [] for shape in factors}}
+    async with embedded(local_slots(slots)) as client:
+        for seed in range(1, seeds + 1):
+            fields: dict[str, Any] = {"problem": part.problem, "space": space, "time_limit": 900, "seed": seed}
+            known = Job(name=name, optimizer=part.optimizer, **fields)
+            jobs = [
+                Job(name=f"{name}-{shape}-{seed}", optimizer=followed(known, hyper, factor), **fields)
+                for shape, factor in factors.items()
+            ]
+            ended = await asyncio.gather(*(searched(job, client, folder) for job in jobs))
+            for shape, each in zip(factors, ended, strict=True):
+                found[shape].append(score := part.score(each.tests[0]))
+                console.print(f"{name}, {hyper} {shape}, seed {seed}: {part.merit} {score:.2f}")
+    return found
 
 
 def draw(name: str, part: Part, found: dict[str, Any]) -> None:
@@ -317,7 +349,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = tuple(parts(CORES))
     parser.add_argument("--quick", action="store_true", help="2 or 3 networks, 1 seed; rpv and seq2seq alone")
-    parser.add_argument("--parts", nargs="+", choices=known)
+    parser.add_argument("--parts", nargs="+", choices=(*known, "shapes"))
     parser.add_argument("--seeds", type=positive, default=5)
     parser.add_argument("--slots", type=positive, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="where the searches are kept")
@@ -326,7 +358,8 @@ def main() -> None:
     seeds = 1 if options.quick else options.seeds
     every, results = parts(QUICK if options.quick else CORES), earlier("recombination", ["parts"]).get("parts", {})
     with stores("recombination", options.store) as folder:
-        for name in options.parts or (("rpv", "seq2seq") if options.quick else known):
+        chosen = options.parts or (("rpv", "seq2seq") if options.quick else (*known, "shapes"))
+        for name in (each for each in chosen if each != "shapes"):
             part = every[name]
             if name in FIGURES:
                 found = asyncio.run(train(name, part, seeds, options.slots, folder))
@@ -335,10 +368,15 @@ def main() -> None:
                 show_reshaped(name, part, found)
             less = 1 - statistics.mean(found["evolved"]) / statistics.mean(found["original"])
             about = {"title": part.title, "scale": part.caption, "merit": part.merit, "less": less, "p": chance(found)}
-            results[name] = {**about, **found}
+            kept = {"shapes": results[name]["shapes"]} if "shapes" in results.get(name, {}) else {}
+            results[name] = {**about, **found, **kept}
             save("recombination", {"parts": {each: results[each] for each in known if each in results}})
             if name in FIGURES:
                 draw(name, part, found)
+        for name in SHAPES if "shapes" in chosen else ():
+            if name in results:
+                results[name]["shapes"] = asyncio.run(shapes(name, every[name], seeds, options.slots, folder))
+                save("recombination", {"parts": {each: results[each] for each in known if each in results}})
     show(results)
 
 
