@@ -9,7 +9,7 @@ search    Table 3 of Recombination of Artificial Neural Networks, cut down: 10,0
 networks  The original network and the found one, trained at the same seeds, side by side, and scored on the unseen test
           set. For seconds that say something, one slot per core and nobody else.
 
-A part that is left out stays as it was; networks alone are trained as those of the search that was kept.
+networks alone trains those of the search that was kept.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def main() -> None:
     quiet_dask()
     result = earlier("time-to-accuracy", ("options", "found", "counts", "seconds", "history", "networks", "p", "slots"))
     if "search" in options.parts:
-        result |= search({name: value for name, value in vars(options).items() if name not in ("parts", "seeds")})
+        result = search({name: value for name, value in vars(options).items() if name not in ("parts", "seeds")})
     if "networks" in options.parts:
         if "found" not in result:
             parser.error("no search has been made yet: add the part search")
