@@ -20,6 +20,8 @@ from swarm.errors import InvalidInput, InvalidJob, SchedulerUnreachable
 from swarm.manners.users_dask import checked_address
 from swarm.workers.node.first_contact import FirstContact
 
+LONG = "é" * 150  # a file's name has at most 255 bytes
+
 
 def refused(folder: Path, *arguments: str, **environment: str) -> str:
     """What a command says that is refused: one line on standard error."""
@@ -235,6 +237,35 @@ def test_a_folder_and_a_misspelt_file_are_answered_with_what_is_there(tmp_path: 
     assert "No such file or directory (did you mean 'job.yaml'?)" in refused(tmp_path, "run", "jbo.yaml")
     (tmp_path / "bare").mkdir()
     assert "there is no job file in it: swarm init writes one" in refused(tmp_path, "run", "bare")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (f"problem: {LONG}.py", "there is no built-in problem"),
+        (f"problem: {LONG}.train", "there is no built-in problem"),
+        (f"problem: {LONG}.py:train", "cannot be imported: FileNotFoundError: no file"),
+        (f"problem: digits-mlp\nfiles: [{LONG}]", "names no file in"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_a_job(line: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(f"name: long\n{line}\nspace: {{x: {{real: [0, 1]}}}}\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=hint):
+        Job.from_file(tmp_path / "job.yaml")
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (["run", f"{LONG}.yaml"], "cannot read the job file"),
+        (["show", "--store", LONG], "there is no store at"),
+        (["run", "job.yaml", "--store", LONG], "unable to open database file"),
+        (["init", LONG], "cannot write into"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_a_command(command: list[str], hint: str, tmp_path: Path) -> None:
+    job_folder(tmp_path)
+    assert hint in refused(tmp_path, *command)
 
 
 # --- files to write

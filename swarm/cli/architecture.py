@@ -12,6 +12,7 @@ import typer
 
 from swarm.cli.options import STORE
 from swarm.errors import InvalidInput
+from swarm.manners.files import is_file
 from swarm.trial import Params
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def predict_command(
 
     problem = _loaded(_job(source, store)[0])
     series = load(problem.data)
-    if not model.is_file():
+    if not is_file(model):
         raise InvalidInput(f"there is no file {model}: save one with swarm architecture train --save {model}")
     targets, guesses = applied(model, series, part)  # type: ignore[arg-type]  # it refuses other parts
     writer = csv.writer(sys.stdout, lineterminator="\n")

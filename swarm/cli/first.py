@@ -16,6 +16,7 @@ import typer
 
 from swarm.cli.options import AddressOption, Baseline
 from swarm.errors import InvalidInput
+from swarm.manners.files import is_there
 from swarm.terminal.text import console, line
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def init_command(
     here = resources.files("swarm.cli") / "templates" / kind
     texts = {each.name.removesuffix(".in"): each.read_text(encoding="utf-8") for each in here.iterdir()}
     files = {folder / name: text.replace("@python@", _interpreter()) for name, text in texts.items()}
-    taken = [str(path) for path in files if path.exists()]
+    taken = [str(path) for path in files if is_there(path)]
     if taken:
         raise InvalidInput(
             f"{' and '.join(sorted(taken))} would be overwritten: name another folder, swarm init FOLDER"

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from swarm.errors import InvalidJob
+from swarm.manners.files import is_there
 
 
 def digest(version: Any, files: Any, folder: Path) -> str | None:
@@ -39,7 +40,7 @@ def digest(version: Any, files: Any, folder: Path) -> str | None:
 def _contents(pattern: str, folder: Path) -> Iterator[str]:
     """Names, below the folder that they have in common, and digests of the files that a pattern names."""
     named = folder / Path(pattern).expanduser()
-    found = list(_files(named)) if named.exists() else []
+    found = list(_files(named)) if is_there(named) else []
     if not found:
         matched = glob.glob(str(Path(pattern).expanduser()), root_dir=folder, recursive=True)  # noqa: PTH207 - root_dir
         found = [file for each in sorted(matched) for file in _files(folder / each)]

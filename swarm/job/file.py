@@ -12,6 +12,7 @@ import yaml
 from swarm.config import limits
 from swarm.errors import InvalidInput, InvalidJob
 from swarm.job.limits import check_data, check_size, too_deep
+from swarm.manners.files import is_folder
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Of job files."""
@@ -56,13 +57,13 @@ def read(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
 
 def _instead(path: Path) -> str:
     """What may have been meant by a path that is no file."""
-    folder = path if path.is_dir() else path.parent
+    folder = path if is_folder(path) else path.parent
     try:
         there = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
     except OSError:
         return ""
-    near = there if path.is_dir() else get_close_matches(path.name, there, n=1)
-    if path.is_dir() and not near:
+    near = there if is_folder(path) else get_close_matches(path.name, there, n=1)
+    if is_folder(path) and not near:
         return "; there is no job file in it: swarm init writes one"
     return f" (did you mean {str(folder / near[0])!r}?)" if near else "; swarm init writes one to begin with"
 

@@ -26,6 +26,7 @@ from swarm.errors import InvalidInput, InvalidProblem
 from swarm.job.data import digest
 from swarm.job.fields import ProblemName, check_problem_name, first, guess, own
 from swarm.job.limits import shortened
+from swarm.manners.files import is_file
 
 IDENTITY = 2
 """Number of the way in which fingerprints are made; jobs of another one cannot be compared."""
@@ -223,7 +224,7 @@ def _meant(text: str, known: Mapping[str, str], folder: Path) -> str:
         return close
     stem, _, word = text.removesuffix(".py").rpartition(".")
     for path, name in ((folder / f"{text.removesuffix('.py')}.py", ""), (folder / f"{stem}.py", word)):
-        if not path.name.startswith(".") and path.is_file():
+        if not path.name.startswith(".") and is_file(path):
             names = _defined(path)
             best = difflib.get_close_matches(name or "train", names, n=1) or names[-1:]
             return "".join(f" (did you mean {f'{path.name}:{each}'!r}?)" for each in best)
@@ -299,7 +300,7 @@ def _from_file(folder: Path, where: str) -> ModuleType:
     name = path.stem.replace(".", "_")  # else it would be a module of a package
     name = name if name not in sys.stdlib_module_names else f"{name}_"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None or not is_file(path):
         near = guess(path.name, [each.name for each in path.parent.glob("*.py")])
         raise FileNotFoundError(f"no file {path}{near}")
     for earlier in _imported:  # of another file, which may have modules of the same names beside it

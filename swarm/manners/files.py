@@ -1,4 +1,4 @@
-"""Files that a user has named, to be written."""
+"""Files that a user has named: whether they are there, and how they are written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from swarm.errors import InvalidInput
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is there: False, too, where the system refuses the name, as one of more than 255 bytes.
+
+    Before Python 3.14 ``Path.is_file()`` raises OSError then, and where a folder may not be looked into.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is there, as :func:`is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether a file or folder is there, as :func:`is_file`."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 @contextlib.contextmanager
@@ -23,7 +41,7 @@ def writing(path: str | Path) -> Iterator[Path]:
         yield target
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        if not target.parent.is_dir():
+        if not is_folder(target.parent):
             why = f"there is no folder {target.parent}; make it, mkdir -p {target.parent}, or name another"
         elif isinstance(error, IsADirectoryError):
             why = f"that is a folder; name a file in it, such as {target / 'file'}{target.suffix}"

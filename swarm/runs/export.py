@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from swarm.errors import InvalidInput
+from swarm.manners.files import is_there
 from swarm.runs.artifacts import artifacts, content
 from swarm.space.base import Domain
 from swarm.space.domain import Choice, Integer, Real
@@ -278,7 +279,7 @@ def to_tensorboard(run: Run, folder: Path) -> int:
     from tensorboard.plugins.hparams import api, api_pb2, summary, summary_v2
 
     root = folder / run.job.name
-    if root.exists():
+    if is_there(root):
         raise InvalidInput(f"{root} exists already; delete it, or name another folder")
     hparams = [api.HParam(name, _tensorboard_domain(api, domain)) for name, domain in _domains(run).items()]
     found = list(entries(run))

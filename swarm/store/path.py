@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from swarm.errors import StoreUnavailable
+from swarm.manners.files import is_folder
 
 SQLITE = "sqlite:///"
 MEMORY = ":memory:"
@@ -81,9 +82,9 @@ def check(file: Path) -> None:
     Raises:
         StoreUnavailable: It is a folder, or its folder is not there.
     """
-    if file.is_dir():
+    if is_folder(file):
         raise StoreUnavailable(f"{file} is a folder; name a file in it: --store {file / 'swarm.db'}")
-    if not file.parent.is_dir():
+    if not is_folder(file.parent):
         raise StoreUnavailable(
             f"the store {file} cannot be made; does its folder exist? Make it: mkdir -p {file.parent}"
         )
