@@ -63,7 +63,15 @@ def test_fixed_hyper_parameters_are_trained_as_long_as_those_that_evolve():
     part = recombination.parts(recombination.CORES)["resnet"]
     space = {**part.problem.space, **part.fixed}
     job = Job(name="pbt", problem=part.problem, space=space, optimizer=part.optimizer)
-    steps = recombination.constant(job).steps
+    steps = recombination.followed(job).steps
     assert [step["budget"] for step in steps] == [*range(1, 11)]
     assert steps[-1]["budget"] == part.optimizer.max_budget
     assert all(step["params"] == {"learning_rate": 1e-3, "weight_decay": 1e-2, "blocks": 1} for step in steps)
+
+
+def test_a_hyper_parameter_goes_to_a_multiple_of_the_known_one_by_equal_ratios():
+    part = recombination.parts(recombination.QUICK)["seq2seq"]
+    job = Job(name="pbt", problem=part.problem, space=part.problem.space, optimizer=part.optimizer)
+    steps = recombination.followed(job, "dropout", 1 / 4).steps
+    assert [step["params"]["dropout"] for step in steps] == pytest.approx([0.2, 0.1, 0.05])
+    assert {step["params"]["learning_rate"] for step in steps} == {3e-3}
