@@ -258,7 +258,7 @@ def test_a_name_that_no_file_can_have_is_refused_in_a_job(line: str, hint: str, 
     ("command", "hint"),
     [
         (["run", f"{LONG}.yaml"], "cannot read the job file"),
-        (["show", "--store", LONG], "there is no store at"),
+        (["show", "--store", LONG], "cannot be opened: File name too long"),
         (["run", "job.yaml", "--store", LONG], "unable to open database file"),
         (["init", LONG], "cannot write into"),
     ],

@@ -255,7 +255,7 @@ async def train(name: str, part: Part, seeds: int, slots: int, folder: Path) -> 
 def followed(job: Job, hyper: str = "", factor: float = 1.0) -> Replay:
     """One training of as many epochs as a network of the population has, at the defaults.
 
-    Of one hyper-parameter the last epoch's is so many times the default; it goes there by equal ratios.
+    One hyper-parameter may change: from epoch to epoch by the same ratio, up to ``factor`` times its default.
     """
     assert isinstance(job.optimizer, PBT) and job.space is not None
     defaults = job.space.defaults()

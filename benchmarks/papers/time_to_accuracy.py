@@ -9,7 +9,7 @@ search    Table 3 of Recombination of Artificial Neural Networks, cut down: 10,0
 networks  The original network and the found one, trained at the same seeds, side by side, and scored on the unseen test
           set. For seconds that say something, one slot per core and nobody else.
 
-networks alone trains those of the search that was kept.
+Without the part search, networks trains what the search before has found.
 """
 
 from __future__ import annotations

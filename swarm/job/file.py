@@ -57,13 +57,14 @@ def read(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
 
 def _instead(path: Path) -> str:
     """What may have been meant by a path that is no file."""
-    folder = path if is_folder(path) else path.parent
+    is_one = is_folder(path)
+    folder = path if is_one else path.parent
     try:
         there = sorted(each.name for each in folder.iterdir() if each.suffix in SUFFIXES and each.is_file())
     except OSError:
         return ""
-    near = there if is_folder(path) else get_close_matches(path.name, there, n=1)
-    if is_folder(path) and not near:
+    near = there if is_one else get_close_matches(path.name, there, n=1)
+    if is_one and not near:
         return "; there is no job file in it: swarm init writes one"
     return f" (did you mean {str(folder / near[0])!r}?)" if near else "; swarm init writes one to begin with"
 

@@ -116,7 +116,7 @@ class LocalPool:
         self._woken.set()
 
     def hand_over(self, most: int) -> list[Evaluation]:
-        """Give up evaluations that have not begun, at most so many, the next one first; their slots are free."""
+        """Remove at most so many evaluations that have not begun, the next one first, and free their slots."""
         found: list[Evaluation] = []
         with contextlib.suppress(queue.Empty):
             while len(found) < most:

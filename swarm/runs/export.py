@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from swarm.errors import InvalidInput
-from swarm.manners.files import is_there
+from swarm.manners.files import is_there, writing
 from swarm.runs.artifacts import artifacts, content
 from swarm.space.base import Domain
 from swarm.space.domain import Choice, Integer, Real
@@ -285,6 +285,8 @@ def to_tensorboard(run: Run, folder: Path) -> int:
     found = list(entries(run))
     named, returned = names(found).metrics, dict.fromkeys(name for entry in found for name in entry.metrics)
     measured = [api.Metric("fitness"), *(api.Metric(named[name]) for name in returned)]
+    with writing(root):
+        root.mkdir(parents=True)
     _write_events(root, [(summary_v2.hparams_config_pb(hparams, measured), 0, None)])
     ends = {"ok": api_pb2.STATUS_SUCCESS, "pruned": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
     for entry in found:

@@ -76,12 +76,20 @@ def absolute(name: str | os.PathLike[str]) -> str:
     return f"{SQLITE}{file}?{options}" if options else _file_url(str(file))
 
 
-def check(file: Path) -> None:
-    """See that there can be an SQLite file.
+def check(file: Path, create: bool = True) -> None:
+    """See that there is an SQLite file, or that one can be made.
 
     Raises:
-        StoreUnavailable: It is a folder, or its folder is not there.
+        StoreUnavailable: There is none and none is to be made, it is a folder, its folder is not there, or the system
+            refuses to look.
     """
+    if not create:
+        try:
+            file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreUnavailable(f"there is no store at {file}; name one with --store") from None
+        except OSError as error:
+            raise StoreUnavailable(f"the store {file} cannot be opened: {error.strerror}") from None
     if is_folder(file):
         raise StoreUnavailable(f"{file} is a folder; name a file in it: --store {file / 'swarm.db'}")
     if not is_folder(file.parent):

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from swarm.errors import LeaseLost, StoreDamaged, StoreTooNew, StoreUnavailable, SwarmError
-from swarm.manners.files import is_there
 from swarm.store import code_table, path
 from swarm.store.path import store_url
 from swarm.store.sql import tables
@@ -35,9 +34,7 @@ class Database:
         self.file = path.file_of(self.url)
         self._token: int | None = None  # of the lease, if this process must hold it to write
         if self.file is not None:
-            if not create and not is_there(self.file):
-                raise StoreUnavailable(f"there is no store at {self.file}; name one with --store")
-            path.check(self.file)
+            path.check(self.file, create=create)
         self._engine = make_engine(self.url, self.file, seconds)
         try:
             with self._failing_clearly(), self._reading_right():
